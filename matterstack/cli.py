@@ -1,0 +1,61 @@
+"""``matterstack step|wait|status|explain RUN_DIRECTORY``: a run from a shell, or from cron."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from matterstack.errors import MatterstackError, RunLockedError
+
+#: Exit codes: sysexits.h calls 75 a temporary failure; try again.
+EXIT_ERROR, EXIT_LOCKED = 1, 75
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns
+    -------
+    int
+        0, or 75 when another process steps the run, or 1 for any other error.
+    """
+    parser = argparse.ArgumentParser(
+        prog="matterstack",
+        description="Step, wait for, or look at a run. Stepping needs a campaign that can be imported.",
+        epilog="exit status: 0 done, 75 another process is running (try again), 1 any other error, 2 wrong usage",
+    )
+    parser.add_argument("command", choices=["step", "wait", "status", "explain"])
+    parser.add_argument("run_directory", help="<base_path>/workspaces/<workspace>/runs/<run_id>")
+    given = parser.parse_args(arguments)
+    try:
+        from matterstack.orchestration.run_lifecycle import open_run
+
+        run = open_run(given.run_directory)
+        match given.command:
+            case "step":
+                report = run.step()
+                print(report)
+                if report.reason:
+                    print(report.reason)
+            case "wait":
+                run.wait()
+                print(run)
+            case "status":
+                print(run)
+            case "explain":
+                print(run.explain())
+    except RunLockedError as error:
+        print(f"matterstack: {error}", file=sys.stderr)
+        return EXIT_LOCKED
+    except MatterstackError as error:
+        print(f"matterstack: {type(error).__name__}: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        print("matterstack: stopped waiting; the run's tasks go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Names that are safe as a file name, a job name and an HTML id."""
+
+from __future__ import annotations
+
+import re
+
+from matterstack.errors import InvalidIdentifierError, UnsafePathError
+
+MAX_LENGTH = 128
+_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+
+
+def check_identifier(text: object, what: str) -> str:
+    """Return `text` if it is a valid id, else raise.
+
+    Parameters
+    ----------
+    text : object
+        The candidate.
+    what : str
+        How the error names it, for example ``"task id"``.
+
+    Raises
+    ------
+    InvalidIdentifierError
+        Not a string, empty, too long, or with a character that is not allowed.
+    """
+    if isinstance(text, str) and len(text) <= MAX_LENGTH and _IDENTIFIER.match(text):
+        return text
+    shown = repr(text)
+    if len(shown) > 80:
+        shown = f"{shown[:77]}... ({len(shown)} characters)"
+    raise InvalidIdentifierError(
+        f"{shown} is not a valid {what}: use letters, digits, '.', '_' and '-', beginning with a letter or digit, "
+        f"at most {MAX_LENGTH} characters"
+    )
+
+
+def check_relative_path(text: object, what: str) -> str:
+    """Return `text` if it is a path that stays inside the directory it is relative to.
+
+    Raises
+    ------
+    UnsafePathError
+        Empty, absolute, with ``..``, ``.`` or empty parts, a backslash or a control character.
+    """
+    if isinstance(text, str) and text and "\\" not in text and text.isprintable() and len(text) <= 1024:
+        parts = text.split("/")
+        if not any(part in ("", ".", "..") or len(part.encode()) > 255 for part in parts):
+            return text
+    raise UnsafePathError(
+        f"{what} {text!r} is not a plain relative path: it must stay inside the attempt's directory, "
+        "as in 'final.xyz' or 'out/final.xyz'"
+    )

@@ -1,0 +1,95 @@
+"""The protocol between the tick and the way an attempt is carried out.
+
+A tick calls, in this order and for all attempts of the operator at once: `Operator.find`
+for attempts whose submission was interrupted, `Operator.cancel` for those no longer
+wanted, `Operator.check_status` for the rest, `Operator.collect_results` for each that
+ended well; then `Operator.prepare` for each new attempt and `Operator.submit` for all.
+
+What an operator may raise, and what follows:
+
+=====================================  ==================================================
+``AttemptFailedError``, or anything    the attempt FAILS with the reason and traceback,
+in ``prepare``, ``collect_results``    and the retry policy decides
+``OperatorUnreachableError``           no status changes; counted, backed off, asked again
+anything else in the other methods     the same: nobody can tell, so nothing is guessed
+=====================================  ==================================================
+
+A token missing from a reply also means "cannot tell".
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matterstack.core.records import Absent, Attempt, Observation, Refused, Submitted
+from matterstack.core.workflow import Task
+
+
+class Operator(ABC):
+    """A way to carry out attempts. Subclass it; `docs/operators.md` walks through one."""
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return the constructor's arguments as plain JSON data, for config.json."""
+        return {}
+
+    def check_task(self, task: Task) -> None:
+        """Raise `InvalidTaskError` for a task this operator could never carry out."""
+        return None
+
+    def max_live(self, directory: Path) -> int | None:
+        """Return how many attempts may be live at once, or None for no limit.
+
+        Parameters
+        ----------
+        directory : pathlib.Path
+            Where the run keeps this operator's attempts.
+        """
+        return None
+
+    def prepare(self, attempt: Attempt) -> None:
+        """Fill ``attempt.directory``, which holds the task's files already.
+
+        It is not yet at its final place: a rename puts it there when this returns.
+        """
+        return None
+
+    @abstractmethod
+    def submit(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Refused]:
+        """Hand the attempts to the outside; return by token what became of each."""
+
+    @abstractmethod
+    def check_status(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
+        """Look at live attempts; return by token what was seen. It must not block."""
+
+    @abstractmethod
+    def find(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Absent]:
+        """Tell by token whether an interrupted submission reached the outside.
+
+        `Absent` only when that is sure: the attempt is then submitted again.
+        """
+
+    @abstractmethod
+    def cancel(self, attempts: Sequence[Attempt]) -> Collection[str]:
+        """Stop the attempts; return the tokens of those surely over. Others are asked again."""
+
+    def collect_results(self, attempt: Attempt) -> Any:
+        """Return the data of an attempt that ended well: a JSON value, ``{}`` for none."""
+        return {}
+
+    def wakeup(self, directory: Path) -> int | None:
+        """Return a file descriptor that turns readable when a poll would see something new.
+
+        Parameters
+        ----------
+        directory : pathlib.Path
+            Where the run keeps this operator's attempts.
+
+        Returns
+        -------
+        int or None
+            None when there is none to wait for: then the run is polled.
+        """
+        return None

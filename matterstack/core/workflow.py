@@ -1,0 +1,419 @@
+"""What shall be done: tasks, and the directed acyclic graph they form."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from graphlib import CycleError, TopologicalSorter
+from math import isfinite
+from pathlib import PurePath
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from matterstack.core.identifiers import check_identifier, check_relative_path
+from matterstack.errors import (
+    CollidingTaskError,
+    CyclicWorkflowError,
+    DuplicateTaskError,
+    InvalidTaskError,
+    UnknownDependencyError,
+    UnknownOperatorError,
+)
+
+if TYPE_CHECKING:
+    import networkx
+
+#: Names in an attempt's directory that the run writes itself.
+RESERVED_NAMES = frozenset({"inputs.json", "result.json", "stdout.txt", "stderr.txt"})
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one attempt of a task may use.
+
+    Parameters
+    ----------
+    nodes, tasks, cpus_per_task : int
+        Nodes, MPI ranks, and cores a rank.
+    memory_gib : float, optional
+        Memory of the whole job, in GiB.
+    gpus : int
+        Graphics processors of the whole job.
+    walltime_s : float, optional
+        Longest time the attempt may run, in seconds. The local operator stops it then.
+
+    Raises
+    ------
+    InvalidTaskError
+        A number that is not finite, or not positive (``gpus`` may be 0).
+
+    Examples
+    --------
+    >>> Resources(walltime_s=60).walltime_s
+    60
+    """
+
+    nodes: int = 1
+    tasks: int = 1
+    cpus_per_task: int = 1
+    memory_gib: float | None = None
+    gpus: int = 0
+    walltime_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("nodes", "tasks", "cpus_per_task", "gpus"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < (0 if name == "gpus" else 1):
+                raise InvalidTaskError(f"resources: {name} must be a positive whole number, not {value!r}")
+        for name in ("memory_gib", "walltime_s"):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and isfinite(value) and value > 0):
+                raise InvalidTaskError(f"resources: {name} must be a positive number, not {value!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+_DEFAULT_RESOURCES = Resources()
+
+
+@dataclass(frozen=True, slots=True)
+class FromTask:
+    """A file that another task leaves in its directory.
+
+    Parameters
+    ----------
+    task_id : str
+        The task that makes the file; it becomes a dependency.
+    path : str
+        Where, relative to that task's directory.
+
+    Examples
+    --------
+    >>> Task("band", "./bands relaxed.xyz", files={"relaxed.xyz": FromTask("relax", "final.xyz")}).upstream
+    ('relax',)
+    """
+
+    task_id: str
+    path: str
+
+    def __post_init__(self) -> None:
+        check_identifier(self.task_id, "task id")
+        check_relative_path(self.path, "the file")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file from outside, as the run keeps it: by the SHA-256 of its content."""
+
+    sha256: str
+
+
+FileSource = str | bytes | PurePath | FromTask | StoredFile
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One thing to be done.
+
+    Parameters
+    ----------
+    task_id : str
+        ``[A-Za-z0-9][A-Za-z0-9._-]*``, at most 128 characters, unique in its workflow.
+    command : str or sequence of str, optional
+        A string for ``/bin/sh``, or a program and its arguments. It runs in the attempt's
+        own directory.
+    dependencies : sequence of str
+        Ids of tasks that must be completed before.
+    operator : str
+        The name of the operator that carries it out.
+    files : mapping of str to str, bytes, pathlib.Path or FromTask
+        Files to place in the attempt's directory: text, bytes, a copy of a file (taken
+        when the workflow is planned), or a file of another task.
+    env : mapping of str to str
+        Environment variables. ``"env:NAME"`` stands for the value that NAME has where the
+        task is started, so that a secret is never stored.
+    resources : Resources
+        What one attempt may use.
+    outputs : sequence of str
+        Files the command must leave behind; a missing one fails the attempt.
+    retries : int
+        How many more attempts a failed one gets.
+    allow_failure : bool
+        The run goes on to ``analyze`` although this task failed.
+    allow_dependency_failure : bool
+        Start when the dependencies have ended, however they ended.
+    group : str, optional
+        A name under which views collapse tasks.
+
+    Raises
+    ------
+    InvalidTaskError, InvalidIdentifierError, UnsafePathError
+        Naming the task and the value.
+
+    Examples
+    --------
+    >>> Task("relax_Cu", ["python", "relax.py", "Cu"], outputs=["final.xyz"]).outputs
+    ('final.xyz',)
+    """
+
+    task_id: str
+    command: str | Sequence[str] | None = None
+    dependencies: Sequence[str] = ()
+    operator: str = "local"
+    files: Mapping[str, FileSource] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    resources: Resources = _DEFAULT_RESOURCES
+    outputs: Sequence[str] = ()
+    retries: int = 0
+    allow_failure: bool = False
+    allow_dependency_failure: bool = False
+    group: str | None = None
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__  # the documented way into a frozen dataclass
+        check_identifier(self.task_id, "task id")
+        check_identifier(self.operator, "operator name")
+        if isinstance(self.command, str):
+            if not self.command.strip() or "\0" in self.command:
+                raise self._invalid("command", "must not be empty or hold a NUL", self.command)
+        elif self.command is not None:
+            put(self, "command", self._strings("command", self.command))
+            if not self.command or not self.command[0]:
+                raise self._invalid("command", "must name a program", self.command)
+        if self.dependencies:
+            put(self, "dependencies", tuple(dict.fromkeys(self._strings("dependencies", self.dependencies))))
+        else:
+            put(self, "dependencies", ())
+        if self.outputs:
+            put(self, "outputs", self._strings("outputs", self.outputs))
+            for path in self.outputs:
+                check_relative_path(path, f"task {self.task_id!r}: the output")
+        else:
+            put(self, "outputs", ())
+        if self.files:
+            self._check_files()
+        put(self, "files", MappingProxyType(dict(self.files)))
+        if self.env:
+            self._check_env()
+        put(self, "env", MappingProxyType(dict(self.env)))
+        if not isinstance(self.resources, Resources):
+            raise self._invalid("resources", "must be a Resources", self.resources)
+        if not isinstance(self.retries, int) or isinstance(self.retries, bool) or self.retries < 0:
+            raise self._invalid("retries", "must be a whole number, 0 or more", self.retries)
+        for name in ("allow_failure", "allow_dependency_failure"):
+            if not isinstance(getattr(self, name), bool):
+                raise self._invalid(name, "must be True or False", getattr(self, name))
+        if self.group is not None and not (isinstance(self.group, str) and 0 < len(self.group) <= 128):
+            raise self._invalid("group", "must be a text of at most 128 characters", self.group)
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        """Ids this task waits for: its dependencies, and the sources of its files."""
+        if not self.files:
+            return tuple(self.dependencies)
+        sources = (source.task_id for source in self.files.values() if isinstance(source, FromTask))
+        return tuple(dict.fromkeys([*self.dependencies, *sources]))
+
+    def _invalid(self, name: str, rule: str, value: object) -> InvalidTaskError:
+        return InvalidTaskError(f"task {self.task_id!r}: {name} {rule}, not {value!r}")
+
+    def _strings(self, name: str, value: object) -> tuple[str, ...]:
+        if not isinstance(value, str | bytes) and isinstance(value, Sequence):
+            items = tuple(value)
+            if all(isinstance(item, str) and "\0" not in item for item in items):
+                return items
+        raise self._invalid(name, "must be a list of texts without NUL", value)
+
+    def _check_files(self) -> None:
+        if not isinstance(self.files, Mapping):
+            raise self._invalid("files", "must be a mapping of paths to content", self.files)
+        for path, source in self.files.items():
+            check_relative_path(path, f"task {self.task_id!r}: the file")
+            if path.split("/")[0] in RESERVED_NAMES:
+                raise self._invalid("files", "must not use a name that the run writes itself", path)
+            if not isinstance(source, str | bytes | PurePath | FromTask | StoredFile):
+                raise self._invalid(f"files[{path!r}]", "must be text, bytes, a Path or FromTask", source)
+            for other in self.files:
+                if path != other and path.startswith(other + "/"):
+                    raise self._invalid("files", f"cannot hold both {other!r} and a file below it", path)
+
+    def _check_env(self) -> None:
+        if not isinstance(self.env, Mapping):
+            raise self._invalid("env", "must be a mapping of texts", self.env)
+        for name, value in self.env.items():
+            if not (isinstance(name, str) and name and "=" not in name and "\0" not in name):
+                raise self._invalid("env", "must have names without '=' and NUL", name)
+            if not isinstance(value, str) or "\0" in value:
+                raise self._invalid(f"env[{name!r}]", "must be a text without NUL", value)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data that `from_json` turns into an equal task; defaults are left out."""
+        data: dict[str, Any] = {"task_id": self.task_id}
+        for name, default in _TASK_DEFAULTS.items():
+            value = getattr(self, name)
+            if value != default:
+                data[name] = list(value) if isinstance(value, tuple) else value
+        if self.env:
+            data["env"] = dict(self.env)
+        if self.files:
+            data["files"] = {path: _file_to_json(source) for path, source in self.files.items()}
+        if self.resources is not _DEFAULT_RESOURCES:
+            data["resources"] = {
+                f.name: getattr(self.resources, f.name)
+                for f in fields(Resources)
+                if getattr(self.resources, f.name) != f.default
+            }
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Task:
+        """Rebuild a task from `to_json`."""
+        values = dict(data)
+        if "files" in values:
+            values["files"] = {path: _file_from_json(source) for path, source in values["files"].items()}
+        if "resources" in values:
+            values["resources"] = Resources(**values["resources"])
+        return cls(**values)
+
+
+_TASK_DEFAULTS: dict[str, Any] = {
+    "command": None,
+    "dependencies": (),
+    "operator": "local",
+    "outputs": (),
+    "retries": 0,
+    "allow_failure": False,
+    "allow_dependency_failure": False,
+    "group": None,
+}
+
+
+def _file_to_json(source: FileSource) -> Any:
+    match source:
+        case str():
+            return source
+        case bytes():
+            return {"base64": base64.b64encode(source).decode()}
+        case FromTask():
+            return {"task_id": source.task_id, "path": source.path}
+        case StoredFile():
+            return {"sha256": source.sha256}
+        case _:
+            raise InvalidTaskError(f"the file {source} has to be taken into the run before it can be stored")
+
+
+def _file_from_json(data: Any) -> FileSource:
+    if isinstance(data, str):
+        return data
+    if "base64" in data:
+        return base64.b64decode(data["base64"])
+    if "sha256" in data:
+        return StoredFile(data["sha256"])
+    return FromTask(data["task_id"], data["path"])
+
+
+class Workflow:
+    """A directed acyclic graph of tasks.
+
+    Examples
+    --------
+    >>> workflow = Workflow().add_task(Task("relax", "true")).add_task(Task("band", "true", dependencies=["relax"]))
+    >>> len(workflow), list(workflow.graph.edges)
+    (2, [('relax', 'band')])
+    """
+
+    def __init__(self, tasks: Sequence[Task] = ()) -> None:
+        self._tasks: dict[str, Task] = {}
+        self._folded: dict[str, str] = {}
+        for task in tasks:
+            self.add_task(task)
+
+    def add_task(self, task: Task) -> Workflow:
+        """Add a task and return the workflow, so that calls chain.
+
+        Raises
+        ------
+        DuplicateTaskError
+            The id is taken.
+        CollidingTaskError
+            The id differs from another in case only.
+        """
+        if not isinstance(task, Task):
+            raise InvalidTaskError(f"add_task takes a Task, not {task!r}")
+        folded = task.task_id.casefold()
+        known = self._folded.setdefault(folded, task.task_id)
+        if task.task_id in self._tasks:
+            raise DuplicateTaskError(f"there is a task {task.task_id!r} already: every task_id is used once")
+        if known != task.task_id:
+            raise CollidingTaskError(
+                f"task ids {known!r} and {task.task_id!r} differ only in case; their directories would collide on "
+                "some file systems: rename one"
+            )
+        self._tasks[task.task_id] = task
+        return self
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self._tasks.values())
+
+    def __contains__(self, task_id: object) -> bool:
+        return task_id in self._tasks
+
+    def __getitem__(self, task_id: str) -> Task:
+        return self._tasks[task_id]
+
+    def __repr__(self) -> str:
+        edges = sum(len(task.upstream) for task in self)
+        return f"<Workflow of {len(self)} tasks, {edges} dependencies>"
+
+    @property
+    def graph(self) -> networkx.DiGraph[str]:
+        """A new networkx graph: a node a task (attribute ``task``), edges from dependency to dependant."""
+        import networkx
+
+        graph: networkx.DiGraph[str] = networkx.DiGraph()
+        graph.add_nodes_from((task.task_id, {"task": task}) for task in self)
+        graph.add_edges_from((upstream, task.task_id) for task in self for upstream in task.upstream)
+        return graph
+
+    def check(self, operators: Mapping[str, object] | None = None) -> None:
+        """Check the graph whole, before anything starts.
+
+        Parameters
+        ----------
+        operators : mapping, optional
+            The operators of the run, by name; without it, operators are not checked.
+
+        Raises
+        ------
+        UnknownDependencyError, CyclicWorkflowError, UnknownOperatorError
+            Naming the culprit.
+        """
+        sorter: TopologicalSorter[str] = TopologicalSorter()
+        for task in self:
+            if operators is not None and task.operator not in operators:
+                given = ", ".join(sorted(operators)) or "none"
+                raise UnknownOperatorError(
+                    f"task {task.task_id!r} wants the operator {task.operator!r}, which the run was not given "
+                    f"(it has: {given}); pass operators={{{task.operator!r}: ...}}"
+                )
+            upstream = task.upstream
+            for other in upstream:
+                if other not in self._tasks:
+                    raise UnknownDependencyError(
+                        f"task {task.task_id!r} depends on {other!r}, which is not in the workflow"
+                    )
+            sorter.add(task.task_id, *upstream)
+        try:
+            sorter.prepare()
+        except CycleError as error:
+            path = error.args[1]
+            shown = path if len(path) <= 12 else [*path[:6], "...", *path[-5:]]
+            raise CyclicWorkflowError(
+                f"these tasks wait for each other: {' -> '.join(shown)} (each must end before the next)"
+            ) from None

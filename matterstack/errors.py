@@ -1,0 +1,186 @@
+"""Every exception MatterStack raises on purpose.
+
+::
+
+    MatterstackError
+    ├── WorkflowError                 a workflow that cannot be run as it stands
+    │   ├── InvalidTaskError          a task with a value that makes no sense
+    │   ├── InvalidIdentifierError    an id with characters or a length that is not allowed
+    │   ├── DuplicateTaskError        two tasks with one id
+    │   ├── CollidingTaskError        two ids that differ only in case
+    │   ├── UnknownDependencyError    a dependency that is not in the workflow
+    │   ├── CyclicWorkflowError       tasks that wait for each other
+    │   ├── UnknownOperatorError      a task names an operator the run was not given
+    │   └── UnsafePathError           a path that would leave the attempt's directory
+    ├── InvalidTransitionError        a status may not take this event
+    ├── InvalidJsonError              text that is not the strict JSON we accept
+    ├── UnsafeFileError               a link, a pipe, a directory or an oversize file where a plain file belongs
+    ├── CampaignError                 plan or analyze raised, or returned something unusable
+    ├── RunError
+    │   ├── RunNotFoundError          no run at this path
+    │   ├── RunExistsError            the run id is taken
+    │   ├── InvalidConfigError        a setting or config.json that cannot be used
+    │   ├── RunStatusError            the run or task does not allow this now
+    │   └── UnknownTaskError          no such task in this run
+    ├── LockError
+    │   ├── RunLockedError            another process, thread or cell is stepping the run
+    │   ├── RunLockLostError          run.lock was replaced while it was held
+    │   └── LockUnsupportedError      the file system does not lock
+    ├── StoreError
+    │   ├── DamagedStoreError         state.sqlite is not a readable database
+    │   ├── ForeignStoreError         a database, but not one of ours
+    │   ├── NewerStoreError           written by a newer MatterStack
+    │   ├── StoreUnwritableError      disk full, read-only, or another I/O failure; nothing was changed
+    │   └── StoreConflictError        a status was not the one expected; nothing was changed
+    └── OperatorError
+        ├── OperatorUnreachableError  the outside cannot be asked now; no status changes
+        └── AttemptFailedError        this attempt is over, and why
+"""
+
+from __future__ import annotations
+
+
+class MatterstackError(Exception):
+    """Base of every error MatterStack raises on purpose."""
+
+
+class WorkflowError(MatterstackError, ValueError):
+    """A workflow that cannot be run as it stands."""
+
+
+class InvalidTaskError(WorkflowError):
+    """A task holds a value that makes no sense; the message names task and field."""
+
+
+class InvalidIdentifierError(WorkflowError):
+    """An id is not ``[A-Za-z0-9][A-Za-z0-9._-]*`` of at most 128 characters."""
+
+
+class DuplicateTaskError(WorkflowError):
+    """Two tasks of one workflow have the same id."""
+
+
+class CollidingTaskError(WorkflowError):
+    """Two ids differ only in case, so their directories collide on some file systems."""
+
+
+class UnknownDependencyError(WorkflowError):
+    """A task depends on an id that is not in the workflow."""
+
+
+class CyclicWorkflowError(WorkflowError):
+    """Tasks wait for each other; the message shows the cycle as a path."""
+
+
+class UnknownOperatorError(WorkflowError):
+    """A task names an operator the run was not given."""
+
+
+class UnsafePathError(WorkflowError):
+    """A path would leave the directory it belongs in."""
+
+
+class InvalidTransitionError(MatterstackError):
+    """A status may not take this event; the message lists those it may take."""
+
+
+class InvalidJsonError(MatterstackError, ValueError):
+    """Text is not the strict JSON MatterStack accepts; the message says where and why."""
+
+
+class UnsafeFileError(MatterstackError):
+    """A link, a pipe, a directory, a device or an oversize file where a plain file belongs."""
+
+
+class CampaignError(MatterstackError):
+    """``plan`` or ``analyze`` raised, is missing, or returned something unusable."""
+
+
+class RunError(MatterstackError):
+    """A run cannot do what was asked."""
+
+
+class RunNotFoundError(RunError, FileNotFoundError):
+    """There is no run at this path."""
+
+
+class RunExistsError(RunError, FileExistsError):
+    """The run id is taken."""
+
+
+class InvalidConfigError(RunError, ValueError):
+    """A setting, an operator or config.json cannot be used as given."""
+
+
+class RunStatusError(RunError):
+    """The status of the run or task does not allow this now."""
+
+
+class UnknownTaskError(RunError, KeyError):
+    """No task of this id in the run's current iteration."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would show the repr
+
+
+class LockError(MatterstackError):
+    """The run's lock cannot be had or trusted."""
+
+
+class RunLockedError(LockError):
+    """Another process is running: someone else holds the run's lock.
+
+    Attributes
+    ----------
+    holder : dict
+        What ``run.lock`` says of the holder: ``pid``, ``host``, ``user``, ``since``
+        (UTC, ISO 8601). Empty when the file could not be read.
+    """
+
+    def __init__(self, message: str, holder: dict[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.holder: dict[str, object] = dict(holder or {})
+
+
+class RunLockLostError(LockError):
+    """``run.lock`` was deleted or replaced while it was held; nothing more was written."""
+
+
+class LockUnsupportedError(LockError):
+    """The file system does not lock, so a run there could be stepped twice at once."""
+
+
+class StoreError(MatterstackError):
+    """The run's database cannot be used."""
+
+
+class DamagedStoreError(StoreError):
+    """``state.sqlite`` is not a readable database; its bytes were left as they are."""
+
+
+class ForeignStoreError(StoreError):
+    """A database without MatterStack's ``schema_info``; its bytes were left as they are."""
+
+
+class NewerStoreError(StoreError):
+    """Written by a newer MatterStack; its bytes were left as they are."""
+
+
+class StoreUnwritableError(StoreError):
+    """The database could not be written (disk full, read-only, I/O error); nothing was changed."""
+
+
+class StoreConflictError(StoreError):
+    """A status was not the one a change expected to leave; nothing was changed."""
+
+
+class OperatorError(MatterstackError):
+    """An operator has something to say about an attempt."""
+
+
+class OperatorUnreachableError(OperatorError):
+    """The outside cannot be asked now: no status changes, it is asked again later."""
+
+
+class AttemptFailedError(OperatorError):
+    """This attempt is over: raised by ``prepare`` or ``collect_results`` with the reason."""

@@ -1,0 +1,133 @@
+"""Files that others may have touched: read without following links, written whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from matterstack.errors import UnsafeFileError
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def open_inside(root: Path, relative: str) -> int:
+    """Open a regular file below `root`, following no link on the way, and never blocking.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        A directory we trust.
+    relative : str
+        A path below it, as `check_relative_path` accepts.
+
+    Returns
+    -------
+    int
+        A descriptor open for reading; the caller closes it.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is nothing.
+    UnsafeFileError
+        A link on the way, or something that is not a regular file.
+    """
+    parts = relative.split("/")
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in parts[:-1]:
+            inner = os.open(part, _READ | os.O_DIRECTORY, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = inner
+        found = os.open(parts[-1], _READ, dir_fd=descriptor)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
+            raise UnsafeFileError(f"{relative} is a link, a socket or below one: only plain files are read") from None
+        raise
+    finally:
+        os.close(descriptor)
+    if not stat.S_ISREG(os.fstat(found).st_mode):
+        os.close(found)
+        raise UnsafeFileError(f"{relative} is not a plain file")
+    return found
+
+
+def read_inside(root: Path, relative: str, max_bytes: int) -> bytes:
+    """Read a whole file below `root` from one descriptor.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        A directory we trust.
+    relative : str
+        A path below it.
+    max_bytes : int
+        A larger file is refused, unread.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is nothing.
+    UnsafeFileError
+        A link, not a regular file, or larger than `max_bytes`.
+    """
+    with open(open_inside(root, relative), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size <= max_bytes:
+            content = file.read(max_bytes + 1)
+            size = len(content)  # it may have grown since
+    if size > max_bytes:
+        raise UnsafeFileError(f"{relative} holds {size} bytes; {max_bytes} at most are read")
+    return content
+
+
+def read_tail(root: Path, relative: str, max_bytes: int) -> str:
+    """Return the end of a text file below `root`; empty where it cannot be read."""
+    try:
+        with open(open_inside(root, relative), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - max_bytes))
+            return file.read(max_bytes).decode(errors="replace")
+    except (OSError, UnsafeFileError):
+        return ""
+
+
+def copy_inside(root: Path, relative: str, target: Path) -> None:
+    """Copy a file below `root`, with its permission bits, to a new file.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is nothing to copy.
+    UnsafeFileError
+        A link, or not a regular file.
+    """
+    with open(open_inside(root, relative), "rb") as source, open(target, "xb") as copy:
+        shutil.copyfileobj(source, copy)
+        os.fchmod(copy.fileno(), stat.S_IMODE(os.fstat(source.fileno()).st_mode) & 0o777 | 0o200)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old or the new content, also after a power failure."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Bring the names in a directory to disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,90 @@
+"""The summary of a run: HTML for a notebook, text for a terminal."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from matterstack.core.records import IterationCounts
+
+if TYPE_CHECKING:
+    from matterstack.orchestration.run import Run
+
+#: Order, colour and name of what a bar shows.
+_PARTS = (
+    ("completed", "#2e7d32"),
+    ("submitted", "#1565c0"),
+    ("ready", "#90a4ae"),
+    ("blocked", "#cfd8dc"),
+    ("failed", "#c62828"),
+    ("skipped", "#8d6e63"),
+    ("cancelled", "#5d4037"),
+)
+
+
+def count_parts(counts: IterationCounts) -> dict[str, int]:
+    """Return how many tasks are completed, submitted, ready, blocked, failed, skipped, cancelled."""
+    return {
+        "completed": counts.completed,
+        "submitted": counts.submitted,
+        "ready": counts.ready,
+        "blocked": counts.pending - counts.ready,
+        "failed": counts.failed,
+        "skipped": counts.skipped,
+        "cancelled": counts.cancelled,
+    }
+
+
+def summary_text(run: Run) -> str:
+    """Return a few lines on where the run stands."""
+    counts = run.counts
+    parts = [f"{number} {name}" for name, number in count_parts(counts).items() if number]
+    lines = [
+        f"Run {run.run_id} of {run.workspace}: {run.status}",
+        f"iteration {run.iteration}: {counts.total} tasks ({', '.join(parts) or 'none'})",
+        f"{run.path}",
+    ]
+    if run.reason:
+        lines.insert(1, _first_line(run.reason))
+    return "\n".join(lines)
+
+
+def summary_html(run: Run) -> str:
+    """Return the same as a small table with a bar; everything is escaped."""
+    counts = run.counts
+    numbers = count_parts(counts)
+    rows = [("status", str(run.status))]
+    if run.reason:
+        rows.append(("reason", _first_line(run.reason)))
+    rows += [
+        ("iteration", str(run.iteration)),
+        ("tasks", f"{counts.total}: " + ", ".join(f"{n} {name}" for name, n in numbers.items() if n)),
+        ("directory", str(run.path)),
+    ]
+    body = "".join(
+        f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(value)}</td></tr>"
+        for name, value in rows
+    )
+    title = f"Run <code>{escape(run.run_id)}</code> of <b>{escape(run.workspace)}</b>"
+    return f"<div><p>{title}</p>{bar_html(counts)}<table>{body}</table></div>"
+
+
+def bar_html(counts: IterationCounts) -> str:
+    """Return a bar whose parts are as long as the counts."""
+    total = max(1, counts.total)
+    parts = count_parts(counts)
+    segments = "".join(
+        f"<div title='{parts[name]} {name}' style='width:{100 * parts[name] / total:.3f}%;background:{colour}'></div>"
+        for name, colour in _PARTS
+        if parts[name]
+    )
+    return (
+        "<div role='img' aria-label='progress' "
+        f"style='display:flex;height:10px;max-width:480px;border:1px solid #888'>{segments}</div>"
+    )
+
+
+def _first_line(text: str) -> str:
+    lines = text.strip().splitlines() or [""]
+    # Of a traceback the last line says most.
+    return lines[0] if len(lines) == 1 else f"{lines[0]} ... {lines[-1]}"

@@ -1,0 +1,447 @@
+"""Commands on this machine, through a runner process that outlives the kernel.
+
+`matterstack.operators.local_runner` says how an attempt is executed once at most.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matterstack.core.operator import Operator
+from matterstack.core.records import Absent, Attempt, Observation, Refused, Seen, Submitted
+from matterstack.core.strict_json import MAX_BYTES, parse_json
+from matterstack.core.workflow import Task
+from matterstack.errors import (
+    AttemptFailedError,
+    InvalidConfigError,
+    InvalidJsonError,
+    InvalidTaskError,
+    OperatorUnreachableError,
+    UnsafeFileError,
+)
+from matterstack.files import open_inside, read_inside, read_tail
+from matterstack.operators import local_runner
+
+_ANSWER_S = 5.0
+_START_S = 20.0
+_MOST_AHEAD = 32
+
+
+class LocalOperator(Operator):
+    """Run commands on this machine.
+
+    Parameters
+    ----------
+    max_active : int, optional
+        How many commands run at once; by default one a core.
+    kill_grace_s : float
+        How long a command that is cancelled or over its time has between SIGTERM and
+        SIGKILL, in seconds.
+
+    Notes
+    -----
+    A command starts in its own directory and session, with the environment of the kernel
+    that submitted it, the directory of that kernel's Python first in ``PATH``, the task's
+    ``env``, and ``MATTERSTACK_TOKEN``, ``_TASK_ID``, ``_ITERATION`` and ``_ATTEMPT``.
+    ``resources.walltime_s`` is its time limit; the other resources are not enforced here.
+    """
+
+    def __init__(self, max_active: int | None = None, *, kill_grace_s: float = 5.0) -> None:
+        if max_active is not None and (not isinstance(max_active, int) or max_active < 1):
+            raise InvalidConfigError(f"max_active must be a positive whole number, not {max_active!r}")
+        if not kill_grace_s >= 0:
+            raise InvalidConfigError(f"kill_grace_s must not be negative, but is {kill_grace_s!r}")
+        self.max_active = max_active
+        self.kill_grace_s = kill_grace_s
+        self._links: dict[tuple[int, Path], _Link] = {}
+
+    def __repr__(self) -> str:
+        return f"LocalOperator(max_active={self.max_active}, kill_grace_s={self.kill_grace_s:g})"
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return the constructor's arguments."""
+        return {"max_active": self.max_active, "kill_grace_s": self.kill_grace_s}
+
+    def check_task(self, task: Task) -> None:
+        """A task of this machine needs a command."""
+        if task.command is None:
+            raise InvalidTaskError(f"task {task.task_id!r} has no command, and the local operator runs commands only")
+
+    def max_live(self, directory: Path) -> int:
+        """Return how many attempts to hand over: those that may run, and a few that wait their turn.
+
+        As many wait as ended during the last second, so that short tasks follow each
+        other without a gap, and a pause stops long ones at once.
+        """
+        link = self._links.get((os.getpid(), directory))
+        return self._active() + (link.ended_lately() if link else 0)
+
+    def _active(self) -> int:
+        return self.max_active or os.cpu_count() or 1
+
+    def _link(self, attempts: Sequence[Attempt]) -> _Link:
+        directory = attempts[0].directory.parent
+        key = (os.getpid(), directory)
+        link = self._links.get(key)
+        if link is None or link.closed:
+            self._links[key] = link = _Link(directory, self._active())
+        return link
+
+    def _refreshed(self, attempts: Sequence[Attempt]) -> _Link:
+        link = self._link(attempts)
+        try:
+            link.refresh(attempts)
+        except OperatorUnreachableError:
+            link = self._link(attempts)  # the runner had left or was killed: another one takes over
+            link.refresh(attempts)
+        return link
+
+    def submit(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Refused]:
+        """Hand the attempts to the run's runner, which is started if there is none."""
+        self._link(attempts).start([self._job(attempt) for attempt in attempts])
+        return {attempt.token: Submitted() for attempt in attempts}
+
+    def _job(self, attempt: Attempt) -> dict[str, Any]:
+        spec = attempt.spec
+        command = spec["command"]
+        return {
+            "token": attempt.token,
+            "directory": attempt.directory.name,
+            "argv": ["/bin/sh", "-c", command] if isinstance(command, str) else command,
+            "env": {
+                **spec.get("env", {}),
+                "MATTERSTACK_TOKEN": attempt.token,
+                "MATTERSTACK_TASK_ID": attempt.task_id,
+                "MATTERSTACK_ITERATION": str(attempt.iteration),
+                "MATTERSTACK_ATTEMPT": str(attempt.attempt),
+            },
+            "limit_s": spec.get("resources", {}).get("walltime_s"),
+            "grace_s": self.kill_grace_s,
+        }
+
+    def check_status(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
+        """Return what the runner says; an attempt no runner has seen is handed over again."""
+        link = self._refreshed(attempts)
+        link.forget_others(attempts)
+        absent = [attempt for attempt in attempts if link.known.get(attempt.token, {}).get("event") == "absent"]
+        if absent:
+            # A runner took it and was killed before it started it: the claim makes this safe.
+            link.start([self._job(attempt) for attempt in absent])
+        return {
+            attempt.token: observation
+            for attempt in attempts
+            if (observation := link.observe(attempt)) is not None
+        }
+
+    def find(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Absent]:
+        """Ask the runner, or look for the claim."""
+        link = self._refreshed(attempts)
+        return {
+            attempt.token: Absent() if link.known[attempt.token]["event"] == "absent" else Submitted()
+            for attempt in attempts
+            if attempt.token in link.known
+        }
+
+    def cancel(self, attempts: Sequence[Attempt]) -> Collection[str]:
+        """Stop each command with its whole process group."""
+        link = self._link(attempts)
+        link.ask("cancel", attempts)
+        return [
+            attempt.token
+            for attempt in attempts
+            if link.known.get(attempt.token, {}).get("event") in ("ended", "absent", "vanished")
+        ]
+
+    def collect_results(self, attempt: Attempt) -> Any:
+        """Check the outputs, and return the content of result.json."""
+        for output in attempt.spec.get("outputs", ()):
+            try:
+                os.close(open_inside(attempt.directory, output))
+            except FileNotFoundError:
+                raise AttemptFailedError(f"the command ended well, but its output {output} is not there") from None
+            except (OSError, UnsafeFileError) as error:
+                raise AttemptFailedError(f"the output {output} cannot be used: {error}") from None
+        try:
+            return parse_json(read_inside(attempt.directory, "result.json", MAX_BYTES))
+        except FileNotFoundError:
+            return {}
+        except (OSError, UnsafeFileError, InvalidJsonError) as error:
+            raise AttemptFailedError(f"result.json cannot be used: {error}") from None
+
+    def wakeup(self, directory: Path) -> int | None:
+        """Return the connection to the runner: it turns readable when a command starts or ends."""
+        link = self._links.get((os.getpid(), directory))
+        return link.socket.fileno() if link is not None and not link.closed else None
+
+
+class _Link:
+    """The connection to the runner of one directory, and what it has said."""
+
+    def __init__(self, directory: Path, max_active: int) -> None:
+        self.directory = directory
+        self.known: dict[str, dict[str, Any]] = {}
+        self.mine: set[str] = set()
+        self.suspects: set[str] = set()
+        self.answered = -1
+        self.question = 0
+        self.closed = False
+        self._received = b""
+        self._ends: deque[float] = deque(maxlen=_MOST_AHEAD)
+        self.socket = _connect(directory)
+        self._send({"request": "hello", "environment": _environment(), "max_active": max_active})
+
+    def ended_lately(self) -> int:
+        """Return how many commands ended during the last second, `_MOST_AHEAD` at most."""
+        since = time.monotonic() - 1.0
+        while self._ends and self._ends[0] < since:
+            self._ends.popleft()
+        return len(self._ends)
+
+    def start(self, jobs: Sequence[dict[str, Any]]) -> None:
+        """Have commands started."""
+        for job in jobs:
+            self.known[job["token"]] = {"event": "queued"}
+            self.mine.add(job["token"])
+        self._send({"request": "start", "jobs": jobs})
+
+    def refresh(self, attempts: Sequence[Attempt]) -> None:
+        """Take in what was reported; ask about attempts that were submitted by somebody else."""
+        self._receive()
+        strange = [attempt for attempt in attempts if attempt.token not in self.mine]
+        if strange:
+            self.ask("ask", strange)
+
+    def forget_others(self, attempts: Sequence[Attempt]) -> None:
+        """Forget what is no longer asked about: it is over and stored."""
+        tokens = {attempt.token for attempt in attempts}
+        for token in self.known.keys() - tokens:
+            del self.known[token]
+        self.mine &= tokens
+        self.suspects &= tokens
+
+    def ask(self, request: str, attempts: Sequence[Attempt]) -> None:
+        """Send a question and wait for its answer.
+
+        Raises
+        ------
+        OperatorUnreachableError
+            No answer within seconds.
+        """
+        self.question += 1
+        self._send(
+            {
+                "request": request,
+                "number": self.question,
+                "attempts": [(attempt.token, attempt.directory.name) for attempt in attempts],
+            }
+        )
+        deadline = time.monotonic() + _ANSWER_S
+        while self.answered != self.question:
+            self._await(select.POLLIN, deadline)
+            self._receive()
+        for attempt in attempts:
+            if self.known.get(attempt.token, {}).get("event") in ("queued", "started"):
+                self.mine.add(attempt.token)  # the runner tells from now on
+
+    def observe(self, attempt: Attempt) -> Observation | None:
+        """Return what the last report of an attempt means."""
+        said = self.known.get(attempt.token)
+        match said:
+            case {"event": "queued"}:
+                return Observation(Seen.QUEUED, reason=said.get("reason"))
+            case {"event": "started"}:
+                if "reason" in said:
+                    self.mine.discard(attempt.token)  # an orphan ends without a report
+                return Observation(
+                    Seen.RUNNING,
+                    reason=said.get("reason"),
+                    external_id=said["external_id"],
+                    started_at=said["started_at"],
+                )
+            case {"event": "ended"}:
+                code = said["exit_code"]
+                reason = said["reason"] or (f"exit code {code}" if code else None)
+                if reason and code is not None:
+                    reason += _last_words(attempt.directory)
+                return Observation(
+                    Seen.ENDED,
+                    ok=reason is None,
+                    reason=reason or said["note"],
+                    external_id=said["external_id"],
+                    started_at=said["started_at"],
+                    ended_at=said["ended_at"],
+                    exit_code=code,
+                )
+            case {"event": "vanished"}:
+                self.mine.discard(attempt.token)
+                if attempt.token in self.suspects:
+                    return Observation(
+                        Seen.VANISHED,
+                        reason="nothing of it is alive, and how it ended was not recorded: the process that watched "
+                        "it was killed, or the machine restarted",
+                    )
+                self.suspects.add(attempt.token)  # judged at the second look
+        return None
+
+    # -- the socket ---------------------------------------------------------------------
+
+    def _fail(self, error: object) -> OperatorUnreachableError:
+        self.closed = True
+        self.socket.close()
+        return OperatorUnreachableError(f"the runner of {self.directory} does not answer: {error}")
+
+    def _await(self, event: int, deadline: float) -> None:
+        poll = select.poll()
+        poll.register(self.socket, event)
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise self._fail(f"nothing heard for {_ANSWER_S:g} s")
+
+    def _send(self, message: dict[str, Any]) -> None:
+        data = memoryview(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        deadline = time.monotonic() + _ANSWER_S
+        while data:
+            try:
+                data = data[self.socket.send(data, socket.MSG_NOSIGNAL) :]
+            except BlockingIOError:
+                self._receive()  # it may wait for us to read
+                self._await(select.POLLOUT | select.POLLIN, deadline)
+            except OSError as error:
+                raise self._fail(error) from error
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                chunk = self.socket.recv(1 << 18)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise self._fail(error) from error
+            if not chunk:
+                raise self._fail("it has gone")
+            *lines, self._received = (self._received + chunk).split(b"\n")
+            for line in lines:
+                said = json.loads(line)
+                if said["event"] == "answered":
+                    self.answered = said["number"]
+                    continue
+                self.known[said["token"]] = said
+                if said["event"] == "ended":
+                    self._ends.append(time.monotonic())
+
+
+def _environment() -> dict[str, str]:
+    """Return this process's environment, with its own Python's directory first in PATH."""
+    environment = {name: value for name, value in os.environ.items() if not _has_surrogates(name + value)}
+    own = os.path.dirname(sys.executable)
+    path = environment.get("PATH", os.defpath)
+    if own and path.split(os.pathsep)[0] != own:
+        environment["PATH"] = own + os.pathsep + path
+    return environment
+
+
+def _has_surrogates(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _last_words(directory: Path) -> str:
+    lines = [line.strip() for line in read_tail(directory, "stderr.txt", 2000).splitlines() if line.strip()]
+    return f"; stderr ends with: {lines[-1][:300]}" if lines else ""
+
+
+def _connect(directory: Path) -> socket.socket:
+    """Return a connection to the runner of a directory, starting one where there is none."""
+    if not sys.platform.startswith("linux"):
+        raise OperatorUnreachableError("the local operator needs Linux: it relies on /proc and abstract sockets")
+    deadline = time.monotonic() + _START_S
+    error: object = "it did not start"
+    while time.monotonic() < deadline:
+        holder = _holder(directory)
+        if holder is None:
+            _start_runner(directory, deadline)
+            continue
+        if (holder.get("host"), holder.get("boot")) != (socket.gethostname(), local_runner.boot_id()):
+            raise OperatorUnreachableError(
+                f"the local commands of {directory.parent.parent} are looked after by pid {holder.get('pid')} on "
+                f"{holder.get('host')}, which still holds runner.lock: step the run there, or end that process"
+            )
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.connect(f"\0{holder['address']}")
+        except OSError as refused:
+            # It is on its way in or out: its lock tells when it has gone.
+            connection.close()
+            error = refused
+            select.poll().poll(5)
+            continue
+        connection.setblocking(False)
+        return connection
+    raise OperatorUnreachableError(f"the runner of {directory} cannot be reached: {error}; see runner.log there")
+
+
+def _holder(directory: Path) -> dict[str, Any] | None:
+    """Return what runner.lock says of the runner that holds it; None when nobody does."""
+    try:
+        descriptor = os.open(directory / "runner.lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with contextlib.suppress(ValueError):
+                holder: dict[str, Any] = json.loads(os.pread(descriptor, 4096, 0))
+                return holder
+            return {"host": socket.gethostname(), "boot": local_runner.boot_id(), "address": ""}
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _start_runner(directory: Path, deadline: float) -> None:
+    """Start a runner and wait until it listens, or until it finds that another one does."""
+    directory.mkdir(parents=True, exist_ok=True)
+    log = os.open(
+        directory / "runner.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
+    )
+    ready, done = os.pipe2(os.O_CLOEXEC)
+    script = os.path.abspath(local_runner.__file__)
+    try:
+        pid = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-I", "-S", script, "3", str(directory)],
+            {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, log, 1),
+                (os.POSIX_SPAWN_DUP2, log, 2),
+                (os.POSIX_SPAWN_DUP2, done, 3),
+            ],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD),
+        )
+        os.close(done)
+        done = -1
+        os.waitpid(pid, 0)  # it detaches itself at once
+        poll = select.poll()
+        poll.register(ready, select.POLLIN)
+        poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+    except OSError as error:
+        raise OperatorUnreachableError(f"the runner of {directory} cannot be started: {error}") from error
+    finally:
+        os.close(log)
+        os.close(ready)
+        if done >= 0:
+            os.close(done)

@@ -1,0 +1,664 @@
+"""The process that starts a run's local commands and outlives whoever asked for them.
+
+One runner serves one operator directory, which is its working directory, so the run may
+be moved while it works. It is started by `matterstack.operators.local` as a plain script
+with nothing but the standard library, and it leaves when nothing is left to do and
+nobody is connected.
+
+How an attempt is executed once at most:
+
+* the runner holds ``runner.lock`` (flock) for its life: there is one runner at a time;
+* before it starts a command it writes a claim to ``journal.jsonl`` and creates
+  ``stdout.txt`` with O_EXCL: whoever finds either does not start the attempt again;
+* it holds a flock on ``stdout.txt`` that the command inherits: when the runner is killed,
+  the lock, the recorded process and the token in the environment of its processes tell
+  whether the command is still alive.
+
+Requests and reports are lines of JSON on a stream socket in Linux's abstract namespace,
+so that no path is too long and no socket file is left behind. Only the same user may
+connect.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import heapq
+import itertools
+import json
+import os
+import selectors
+import signal
+import socket
+import struct
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+CLAIM_FD = 198  # high, so that it collides with no redirection of a shell
+_SYNC_AFTER_S = 0.02
+_SYNC_AT_MOST_S = 1.0
+_FIRST_CLIENT_S = 30.0
+_RETRY_START_S = 1.0
+_MAX_CLIENT_BACKLOG = 8_000_000
+Message = dict[str, Any]
+
+
+class Job:
+    """One attempt the runner was asked to start."""
+
+    def __init__(self, request: Message, environment: dict[str, str]) -> None:
+        self.token: str = request["token"]
+        self.directory: str = request["directory"]
+        self.argv: list[str] = request["argv"]
+        self.env: dict[str, str] = request["env"]
+        self.limit_s: float | None = request["limit_s"]
+        self.grace_s: float = request["grace_s"]
+        self.environment = environment
+        self.pid = 0
+        self.start = ""
+        self.started_at = 0.0
+        self.began = 0.0
+        self.stopping: str | None = None  # why it is being stopped
+        self.oom_kills = 0
+
+    @property
+    def external_id(self) -> str | None:
+        """What identifies the process on this machine: its id and when it started."""
+        return f"{self.pid}:{self.start}" if self.pid else None
+
+
+class Client:
+    """A connected driver."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self.received = b""
+        self.unsent = b""
+        self.environment: dict[str, str] = {}
+
+
+class Runner:
+    """Start commands, watch them, journal how they end, and tell who is connected."""
+
+    def __init__(self, lock: int, listener: socket.socket) -> None:
+        self.lock = lock
+        self.listener = listener
+        self.root = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+        self.max_active = 1
+        self.queue: deque[Job] = deque()
+        self.queued: dict[str, Job] = {}
+        self.running: dict[int, Job] = {}
+        self.by_token: dict[str, Job] = {}
+        self.ended: dict[str, Message] = {}
+        self.clients: dict[int, Client] = {}
+        self.deadlines: list[tuple[float, int, Job, str, int]] = []
+        self.counter = itertools.count()
+        self.dirty_since = 0.0
+        self.unwritten: deque[tuple[object, ...]] = deque()
+        self.blocked_until = 0.0
+        self.oom_kills = 0
+        self.journal = os.open("journal.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+        self._mend_journal()
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(listener, selectors.EVENT_READ, None)
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.child_pipe = reader
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        self.selector.register(reader, selectors.EVENT_READ, None)
+
+    # -- journal ------------------------------------------------------------------------
+
+    def _mend_journal(self) -> None:
+        """End a line that a crash cut off, so that the next one stands alone."""
+        size = os.fstat(self.journal).st_size
+        if size and os.pread(self.journal, 1, size - 1) != b"\n":
+            os.write(self.journal, b"\n")
+
+    def write(self, *record: object) -> None:
+        """Append a record whole; it is visible at once, and on disk soon.
+
+        Raises
+        ------
+        OSError
+            It could not be written, for example because the disk is full; nothing was.
+        """
+        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        size = os.fstat(self.journal).st_size
+        written = os.write(self.journal, line)
+        if written != len(line):
+            os.ftruncate(self.journal, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.dirty_since = self.dirty_since or time.monotonic()
+
+    def write_later(self, *record: object) -> None:
+        """Append a record of what has happened already: when the disk is full, as soon as it is not."""
+        self.unwritten.append(record)
+        with contextlib.suppress(OSError):
+            while self.unwritten:
+                self.write(*self.unwritten[0])
+                self.unwritten.popleft()
+
+    def sync(self) -> None:
+        """Bring the journal to disk."""
+        with contextlib.suppress(OSError):
+            os.fdatasync(self.journal)
+            self.dirty_since = 0.0
+
+    def recorded(self, token: str) -> dict[str, list[Any]]:
+        """Return the journal's records of one token, by kind."""
+        found: dict[str, list[Any]] = {}
+        needle = f'"{token}"'.encode()
+        with open("journal.jsonl", "rb") as journal:
+            for line in journal:
+                if needle in line:
+                    with contextlib.suppress(ValueError, IndexError):
+                        kind, name, *rest = json.loads(line)
+                        if name == token:
+                            found[kind] = rest
+        return found
+
+    # -- starting -----------------------------------------------------------------------
+
+    def start_queued(self) -> None:
+        """Start what the number of active commands allows."""
+        while self.queue and len(self.running) < self.max_active and time.monotonic() >= self.blocked_until:
+            job = self.queue.popleft()
+            self.queued.pop(job.token, None)
+            try:
+                self.start(job)
+            except OSError as error:
+                # No space, no memory, no descriptors, no more processes: not the job's fault.
+                self.queue.appendleft(job)
+                self.queued[job.token] = job
+                self.blocked_until = time.monotonic() + _RETRY_START_S
+                self.tell({"event": "queued", "token": job.token, "reason": f"it cannot be started yet: {error}"})
+
+    def start(self, job: Job) -> None:
+        """Claim the attempt and start its command.
+
+        Raises
+        ------
+        OSError
+            It could not be claimed for want of a resource; nothing was started.
+        """
+        try:
+            out = os.open(
+                f"{job.directory}/stdout.txt",
+                os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC,
+                0o666,
+            )
+        except FileExistsError:
+            self.tell(self.look(job.token, job.directory))  # claimed before: never again
+            return
+        except (FileNotFoundError, NotADirectoryError):
+            self.finish(job, None, "its directory is not there")
+            return
+        error = -1
+        try:
+            fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            error = os.open(
+                f"{job.directory}/stderr.txt",
+                os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC,
+                0o666,
+            )
+            self.write("claim", job.token)
+        except OSError:
+            os.unlink(f"{job.directory}/stdout.txt")
+            os.close(out)
+            if error >= 0:
+                os.close(error)
+            raise
+        try:
+            self.spawn(job, out, error)
+        finally:
+            os.close(out)
+            os.close(error)
+
+    def spawn(self, job: Job, out: int, error: int) -> None:
+        """Start the command of a claimed attempt."""
+        try:
+            environment = job.environment | resolve(job.env, job.environment)
+            program = find_program(job.argv[0], environment.get("PATH", os.defpath), job.directory)
+        except LookupError as missing:
+            self.finish(job, 127, str(missing.args[0]))
+            return
+        job.started_at = time.time()
+        job.began = time.monotonic()
+        job.oom_kills = self.oom_kills
+        os.chdir(job.directory)
+        try:
+            job.pid = os.posix_spawn(
+                program,
+                job.argv,
+                environment,
+                file_actions=(
+                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, out, 1),
+                    (os.POSIX_SPAWN_DUP2, error, 2),
+                    (os.POSIX_SPAWN_DUP2, out, CLAIM_FD),
+                ),
+                setsid=True,
+                setsigmask=(),
+                setsigdef=(signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD),
+            )
+        except (OSError, ValueError) as failure:
+            reason = failure.strerror if isinstance(failure, OSError) else str(failure)
+            self.finish(job, 126, f"{job.argv[0]} cannot be started: {reason}")
+            return
+        finally:
+            os.fchdir(self.root)
+        job.start = start_time(job.pid)
+        self.running[job.pid] = job
+        self.by_token[job.token] = job
+        self.write_later("start", job.token, job.pid, job.start, job.started_at)
+        if job.limit_s is not None:
+            reason = f"time limit: it was stopped after {job.limit_s:g} s"
+            self.set_deadline(job.limit_s, job, reason, signal.SIGTERM)
+        self.tell(
+            {
+                "event": "started",
+                "token": job.token,
+                "external_id": job.external_id,
+                "started_at": job.started_at,
+            }
+        )
+
+    # -- ending -------------------------------------------------------------------------
+
+    def reap(self) -> None:
+        """Take the exits of commands that ended."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            job = self.running.pop(pid, None)
+            if job is None:
+                continue
+            self.by_token.pop(job.token, None)
+            code = os.waitstatus_to_exitcode(status)
+            reason = job.stopping
+            if reason is None and code < 0:
+                reason = f"killed by {signal_name(-code)}"
+                if code == -signal.SIGKILL and (kills := oom_kills()) != job.oom_kills:
+                    self.oom_kills = kills
+                    reason += ", most likely because memory ran out (the kernel's out-of-memory killer was at work)"
+            # What it left running in its session has no one to answer to: stop it too.
+            if kill_group(pid, signal.SIGKILL) and reason is None:
+                self.finish(job, code, None, "processes it had left in the background were stopped")
+            else:
+                self.finish(job, code, reason)
+
+    def finish(self, job: Job, code: int | None, reason: str | None, note: str | None = None) -> None:
+        """Journal how an attempt ended, and tell."""
+        ended_at = job.started_at + time.monotonic() - job.began if job.began else time.time()
+        message = {
+            "event": "ended",
+            "token": job.token,
+            "exit_code": code,
+            "reason": reason,
+            "note": note,
+            "external_id": job.external_id,
+            "started_at": job.started_at or None,
+            "ended_at": ended_at,
+        }
+        self.write_later("end", job.token, message)
+        self.tell(message)
+        self.ended[job.token] = message
+        if len(self.ended) > 1000:  # older ones are in the journal
+            del self.ended[next(iter(self.ended))]
+
+    def stop(self, job: Job, reason: str, number: int) -> None:
+        """Send a signal to an attempt's whole process group; harder when that is not obeyed."""
+        job.stopping = job.stopping or reason
+        kill_group(job.pid, number)
+        if number != signal.SIGKILL:
+            self.set_deadline(job.grace_s, job, job.stopping, signal.SIGKILL)
+
+    def set_deadline(self, delay_s: float, job: Job, reason: str, number: int) -> None:
+        """Send a signal to the job when a time has passed, unless it ends before."""
+        heapq.heappush(self.deadlines, (time.monotonic() + delay_s, next(self.counter), job, reason, number))
+
+    def enforce(self) -> None:
+        """Stop what has passed its deadline."""
+        now = time.monotonic()
+        while self.deadlines and self.deadlines[0][0] <= now:
+            _, _, job, reason, number = heapq.heappop(self.deadlines)
+            if self.running.get(job.pid) is job:
+                self.stop(job, reason, number)
+
+    # -- answering ----------------------------------------------------------------------
+
+    def look(self, token: str, directory: str) -> Message:
+        """Return what is known of an attempt, also of one that an earlier runner started."""
+        if token in self.ended:
+            return self.ended[token]
+        if token in self.queued:
+            return {"event": "queued", "token": token}
+        if (job := self.by_token.get(token)) is not None:
+            return {
+                "event": "started",
+                "token": token,
+                "external_id": job.external_id,
+                "started_at": job.started_at,
+            }
+        records = self.recorded(token)
+        if "end" in records:
+            message: Message = records["end"][0]
+            return message
+        if "claim" not in records and not os.path.lexists(f"{directory}/stdout.txt"):
+            return {"event": "absent", "token": token}
+        pid, start, started_at = records.get("start", (0, "", None))
+        if orphans(token, pid, start, f"{directory}/stdout.txt"):
+            return {
+                "event": "started",
+                "token": token,
+                "external_id": f"{pid}:{start}" if pid else None,
+                "started_at": started_at,
+                "reason": "it goes on although the process that started it was killed; its exit code will be unknown",
+            }
+        return {"event": "vanished", "token": token}
+
+    def cancel(self, token: str, directory: str) -> Message:
+        """Stop an attempt, wherever it is on its way."""
+        job = self.queued.pop(token, None)
+        if job is not None:
+            self.queue.remove(job)
+            self.finish(job, None, "cancelled before it was started")
+        elif (job := self.by_token.get(token)) is not None:
+            if job.stopping is None:
+                self.stop(job, "cancelled", signal.SIGTERM)
+        else:
+            records = self.recorded(token)
+            pid, start, _ = records.get("start", (0, "", None))
+            if "end" not in records:
+                for orphan in orphans(token, pid, start, f"{directory}/stdout.txt"):
+                    if orphan:
+                        with contextlib.suppress(ProcessLookupError, PermissionError):
+                            os.kill(orphan, signal.SIGKILL)
+        return self.look(token, directory)
+
+    def obey(self, client: Client, request: Message) -> None:
+        """Carry out one request."""
+        match request["request"]:
+            case "hello":
+                client.environment = request["environment"]
+                self.max_active = request["max_active"]
+            case "start":
+                for item in request["jobs"]:
+                    token = item["token"]
+                    if token in self.queued or token in self.by_token or token in self.ended:
+                        self.send(client, self.look(token, item["directory"]))
+                        continue
+                    job = Job(item, client.environment)
+                    self.queue.append(job)
+                    self.queued[token] = job
+            case "ask":
+                for token, directory in request["attempts"]:
+                    self.send(client, self.look(token, directory))
+                self.send(client, {"event": "answered", "number": request["number"]})
+            case "cancel":
+                for token, directory in request["attempts"]:
+                    self.send(client, self.cancel(token, directory))
+                self.send(client, {"event": "answered", "number": request["number"]})
+
+    def tell(self, message: Message) -> None:
+        """Send a message to everybody who is connected."""
+        for client in list(self.clients.values()):
+            self.send(client, message)
+
+    def send(self, client: Client, message: Message) -> None:
+        """Send a message to one driver, without ever waiting for it."""
+        client.unsent += json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+    def flush(self) -> None:
+        """Hand the sockets what they take."""
+        for client in list(self.clients.values()):
+            if client.unsent:
+                try:
+                    sent = client.socket.send(client.unsent, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                    client.unsent = client.unsent[sent:]
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    self.drop(client)
+                    continue
+                if len(client.unsent) > _MAX_CLIENT_BACKLOG:
+                    self.drop(client)  # it does not listen; it will ask when it comes back
+
+    def accept(self) -> None:
+        """Let a driver of the same user in."""
+        connection, _ = self.listener.accept()
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        _, uid, _ = struct.unpack("3i", credentials)
+        if uid != os.getuid():
+            connection.close()
+            return
+        client = Client(connection)
+        self.clients[connection.fileno()] = client
+        self.selector.register(connection, selectors.EVENT_READ, client)
+
+    def drop(self, client: Client) -> None:
+        """Forget a driver; its jobs go on."""
+        if self.clients.pop(client.socket.fileno(), None) is not None:
+            self.selector.unregister(client.socket)
+            client.socket.close()
+
+    def receive(self, client: Client) -> None:
+        """Read requests."""
+        try:
+            chunk = client.socket.recv(1 << 18, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            chunk = b""
+        if not chunk:
+            self.drop(client)
+            return
+        *lines, client.received = (client.received + chunk).split(b"\n")
+        for line in lines:
+            self.obey(client, json.loads(line))
+
+    # -- the loop -----------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Work until nothing is left to do and nobody is connected."""
+        quiet_until = time.monotonic() + _FIRST_CLIENT_S
+        while True:
+            events = self.selector.select(self.patience())
+            for key, _ in events:
+                if key.fileobj is self.listener:
+                    self.accept()
+                    quiet_until = 0.0
+                elif key.fileobj == self.child_pipe:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(self.child_pipe, 4096)
+                else:
+                    self.receive(key.data)
+            self.reap()
+            self.enforce()
+            self.start_queued()
+            self.flush()
+            # A driver that hears of an exit commits it, so the journal's own way to the disk
+            # can wait until nothing else is to be done.
+            if self.dirty_since and (not events or time.monotonic() - self.dirty_since > _SYNC_AT_MOST_S):
+                self.sync()
+            idle = not (self.running or self.queue or self.clients or self.unwritten)
+            if idle and time.monotonic() >= quiet_until:
+                self.sync()
+                return
+
+    def patience(self) -> float:
+        """Return how long the loop may sleep."""
+        now = time.monotonic()
+        limits = [_FIRST_CLIENT_S]
+        if self.dirty_since:
+            limits.append(_SYNC_AFTER_S)
+        if self.unwritten:
+            limits.append(_RETRY_START_S)
+        if any(client.unsent for client in self.clients.values()):
+            limits.append(0.05)
+        if self.deadlines:
+            limits.append(self.deadlines[0][0] - now)
+        if self.queue and len(self.running) < self.max_active:
+            limits.append(self.blocked_until - now)
+        return max(0.0, min(limits))
+
+
+# -- looking at processes -------------------------------------------------------------------
+
+
+def resolve(env: dict[str, str], environment: dict[str, str]) -> dict[str, str]:
+    """Replace each ``env:NAME`` by the value of NAME where the task is started."""
+    values = dict(env)
+    for name, value in env.items():
+        if value.startswith("env:"):
+            source = value[4:]
+            if source not in environment:
+                raise LookupError(f"env[{name!r}] refers to {value!r}, but {source} is not set where it was started")
+            values[name] = environment[source]
+    return values
+
+
+def find_program(name: str, path: str, directory: str) -> str:
+    """Return what a shell would start for `name` in `directory`."""
+    if "/" in name:
+        return name
+    for place in path.split(os.pathsep):
+        candidate = os.path.join(place or ".", name)
+        seen_from_here = os.path.join(directory, candidate)
+        if os.path.isfile(seen_from_here) and os.access(seen_from_here, os.X_OK):
+            return candidate
+    raise LookupError(f"{name}: command not found")
+
+
+def start_time(pid: int) -> str:
+    """Return when a process started, in clock ticks since boot (proc_pid_stat(5), field 22)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except (OSError, IndexError):
+        return ""
+    return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
+
+
+def oom_kills() -> int:
+    """Return how many processes the kernel's out-of-memory killer has ended (proc_vmstat(5))."""
+    try:
+        with open("/proc/vmstat", "rb") as file:
+            for line in file:
+                if line.startswith(b"oom_kill "):
+                    return int(line.split()[1])
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
+def orphans(token: str, pid: int, start: str, claim: str) -> list[int]:
+    """Return processes of an attempt whose runner is gone; [0] for one that only its lock shows."""
+    found: list[int] = []
+    if pid and start and start_time(pid) == start:
+        found.append(pid)
+    needle = f"MATTERSTACK_TOKEN={token}".encode()
+    for other in processes():
+        if other != pid:
+            try:
+                with open(f"/proc/{other}/environ", "rb") as file:
+                    if needle in file.read().split(b"\0") and start_time(other):
+                        found.append(other)
+            except OSError:
+                continue
+    if not found:
+        try:
+            descriptor = os.open(claim, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return found
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            found.append(0)
+        finally:
+            os.close(descriptor)
+    return found
+
+
+def processes() -> Iterator[int]:
+    """Yield the ids of all processes but this one."""
+    me = os.getpid()
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != me:
+            yield int(name)
+
+
+def kill_group(pid: int, number: int) -> bool:
+    """Send a signal to a process group; return whether anybody was there."""
+    try:
+        os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def signal_name(number: int) -> str:
+    """Return ``SIGKILL`` for 9."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def boot_id() -> str:
+    """Return the kernel's id of this boot (random(4)); empty where there is none."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def main(ready: int, directory: str) -> None:
+    """Detach, take ``runner.lock``, and serve the directory."""
+    if os.fork():
+        os._exit(0)
+    os.chdir(directory)
+    lock = os.open("runner.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return  # another runner serves; closing `ready` tells
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    address = f"matterstack-{os.urandom(16).hex()}"
+    listener.bind(f"\0{address}")
+    listener.listen()
+    holder = {
+        "pid": os.getpid(),
+        "start": start_time(os.getpid()),
+        "host": socket.gethostname(),
+        "boot": boot_id(),
+        "address": address,
+    }
+    content = json.dumps(holder).encode() + b"\n"
+    os.pwrite(lock, content, 0)
+    os.ftruncate(lock, len(content))
+    runner = Runner(lock, listener)
+    os.write(ready, b"1")
+    os.close(ready)
+    runner.serve()
+
+
+if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        main(int(sys.argv[1]), sys.argv[2])
+    except BaseException:
+        traceback.print_exc()
+        raise

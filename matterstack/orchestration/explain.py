@@ -1,0 +1,161 @@
+"""What holds a run up, since when, and what to do about each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from matterstack.core.records import LiveAttempt
+from matterstack.core.states import LIVE_ATTEMPT, TERMINAL_TASK, AttemptStatus, RunStatus
+from matterstack.orchestration.session import Session
+
+_MOST_LISTED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Hindrance:
+    """One thing that holds the run up.
+
+    Attributes
+    ----------
+    what : str
+        The run, an operator, a task or an attempt.
+    why : str
+        In plain words.
+    since : float or None
+        Seconds since the Unix epoch.
+    remedy : str
+        What to do.
+    """
+
+    what: str
+    why: str
+    since: float | None
+    remedy: str
+
+
+class Explanation(Sequence[Hindrance]):
+    """A sequence of `Hindrance`, shown as text or as a table."""
+
+    def __init__(self, headline: str, hindrances: Sequence[Hindrance]) -> None:
+        self.headline = headline
+        self._hindrances = tuple(hindrances)
+
+    def __len__(self) -> int:
+        return len(self._hindrances)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # the overloads of Sequence say it all
+        return self._hindrances[index]
+
+    def __repr__(self) -> str:
+        lines = [self.headline]
+        for item in self:
+            since = f" (since {format_time(item.since)})" if item.since is not None else ""
+            lines.append(f"- {item.what}: {item.why}{since}\n  -> {item.remedy}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = "".join(
+            f"<tr><td>{escape(item.what)}</td><td style='text-align:left;white-space:pre-wrap'>{escape(item.why)}</td>"
+            f"<td>{escape(format_time(item.since)) if item.since is not None else ''}</td>"
+            f"<td style='text-align:left'>{escape(item.remedy)}</td></tr>"
+            for item in self
+        )
+        head = "<tr><th>what</th><th>why</th><th>since</th><th>what to do</th></tr>"
+        table = f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>" if rows else ""
+        return f"<p>{escape(self.headline)}</p>{table}"
+
+
+def format_time(at: float) -> str:
+    """Return a moment as UTC text."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def explain(session: Session) -> Explanation:
+    """Return what holds the run up."""
+    store = session.store
+    with store.reading():
+        run = store.run()
+        counts = store.counts(run.iteration)
+        live = store.live_attempts()
+        troubles = store.troubles()
+        failed = store.failed_tasks(run.iteration)
+        ready = store.ready_operators()
+    found: list[Hindrance] = []
+    if run.status is RunStatus.PENDING:
+        found.append(Hindrance("run", "it was never stepped", run.created_at, "run.step() or run.wait()"))
+    elif run.status is RunStatus.PAUSED:
+        found.append(Hindrance("run", run.reason or "it was paused", None, "run.resume()"))
+    for name in sorted({attempt.operator for attempt in live} | set(ready)):
+        if name not in session.operators:
+            found.append(
+                Hindrance(
+                    f"operator {name}",
+                    "this process was not given it, so nobody asks about its attempts",
+                    None,
+                    f"open_run(path, operators={{{name!r}: ...}})",
+                )
+            )
+    for trouble in troubles.values():
+        last = trouble.reason.strip().splitlines()[-1]
+        state = ", so nothing new goes to it" if trouble.suspended else ""
+        found.append(
+            Hindrance(
+                f"operator {trouble.operator}",
+                f"it could not be asked {trouble.failures} times in a row{state}: {last}",
+                trouble.since,
+                "make it reachable; it is asked again by itself" + (", or run.resume()" if trouble.suspended else ""),
+            )
+        )
+    found += [_attempt(item) for item in live[:_MOST_LISTED]]
+    if len(live) > _MOST_LISTED:
+        found.append(Hindrance(f"{len(live) - _MOST_LISTED} more attempts", "they are live", None, "see run.attempts"))
+    if counts.ready and run.status is RunStatus.RUNNING:
+        found.append(
+            Hindrance(
+                f"{counts.ready} ready tasks", "they wait for a step, or for room at their operator", None, "run.step()"
+            )
+        )
+    if blocked := counts.pending - counts.ready:
+        found.append(Hindrance(f"{blocked} blocked tasks", "their dependencies are not completed", None, "wait"))
+    for task_id, reason in failed[:_MOST_LISTED]:
+        found.append(Hindrance(f"task {task_id}", f"it failed: {reason}", None, f"run.retry({task_id!r})"))
+    if run.status is RunStatus.RUNNING and not counts.unfinished and session.campaign is None:
+        found.append(
+            Hindrance(
+                "campaign",
+                "every task is over, and the campaign that analyzes them was not given",
+                None,
+                "open_run(path, campaign=...)",
+            )
+        )
+    done = counts.total - counts.unfinished
+    headline = f"Run {run.run_id} is {run.status}, iteration {run.iteration}: {done} of {counts.total} tasks are over."
+    if run.reason and run.status in (RunStatus.FAILED, RunStatus.CANCELLED):
+        headline += f" {run.reason}"
+    if not found:
+        headline += " Nothing holds it up."
+    return Explanation(headline, found)
+
+
+def _attempt(live: LiveAttempt) -> Hindrance:
+    name = f"{live.iteration}.{live.task_id}.{live.attempt}"
+    age_s = max(0.0, time.time() - live.submitted_at)
+    if live.task_status in TERMINAL_TASK:
+        return Hindrance(name, "it is being stopped", live.submitted_at, "run.step() sees to it")
+    said = f": {live.reason}" if live.reason else ""
+    words = {
+        AttemptStatus.SUBMITTING: ("its submission was interrupted or is under way", "run.step() finds out"),
+        AttemptStatus.SUBMITTED: (f"it waits its turn at {live.operator}{said}", "wait"),
+        AttemptStatus.RUNNING: (f"it runs at {live.operator}, {age_s:.0f} s since its submission{said}", "wait"),
+        AttemptStatus.WAITING: (f"it waits at {live.operator}{said}", "answer it"),
+        AttemptStatus.COLLECTING: (f"its results are not home yet{said}", "run.step() asks again"),
+    }
+    assert live.status in LIVE_ATTEMPT
+    why, remedy = words[live.status]
+    since = live.started_at if live.status is AttemptStatus.RUNNING else live.submitted_at
+    return Hindrance(name, why, since, remedy)

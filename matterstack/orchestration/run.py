@@ -1,0 +1,269 @@
+"""The object a user holds: one run, to step, look at and act on."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matterstack.core.records import IterationCounts, TickReport
+from matterstack.core.states import TERMINAL_RUN, RunStatus
+from matterstack.errors import RunLockedError
+from matterstack.orchestration import controls, frames, tick
+from matterstack.orchestration.explain import Explanation, explain
+from matterstack.orchestration.session import Session
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_POLL_S = 2.0
+_LOCKED_TOLERANCE_S = 60.0
+_LOCKED_RETRY_S = 0.2
+
+
+class Run:
+    """One execution of a campaign: a directory that any kernel can open.
+
+    Made by `initialize_run` and `open_run`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import matterstack as ms
+    >>> flow = ms.Workflow([ms.Task("hello", "echo hello")])
+    >>> run = ms.initialize_run("demo", flow, base_path=tempfile.mkdtemp())
+    >>> print(run.step())
+    Tick: 1 tasks ready, 1 submitted, 0 completed
+    >>> run.wait()
+    <RunStatus.COMPLETED: 'COMPLETED'>
+    >>> run.tasks.loc["0.hello", "status"]
+    'COMPLETED'
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    # -- what it is -----------------------------------------------------------------------
+
+    @property
+    def path(self) -> Path:
+        """The run's directory."""
+        return self._session.directory.path
+
+    @property
+    def run_id(self) -> str:
+        """The run's name in its workspace."""
+        return self._session.store.run().run_id
+
+    @property
+    def workspace(self) -> str:
+        """The workspace the run belongs to."""
+        return self._session.store.run().workspace
+
+    @property
+    def status(self) -> RunStatus:
+        """Where the run stands."""
+        return self._session.store.run().status
+
+    @property
+    def reason(self) -> str | None:
+        """Why it stands there: of a run that was paused, failed or cancelled."""
+        return self._session.store.run().reason
+
+    @property
+    def iteration(self) -> int:
+        """Number of the current iteration."""
+        return self._session.store.run().iteration
+
+    @property
+    def counts(self) -> IterationCounts:
+        """How many tasks of the current iteration stand where."""
+        return self._session.store.counts(self.iteration)
+
+    @property
+    def campaign_state(self) -> Any:
+        """The campaign's own data, after the last ``analyze``."""
+        import json
+
+        return json.loads(self._session.store.run().campaign_state)
+
+    def __repr__(self) -> str:
+        from matterstack.notebook.summary import summary_text
+
+        return summary_text(self)
+
+    def _repr_html_(self) -> str:
+        from matterstack.notebook.summary import summary_html
+
+        return summary_html(self)
+
+    # -- tables ---------------------------------------------------------------------------
+
+    @property
+    def tasks(self) -> pd.DataFrame:
+        """A row a task of every iteration; see `matterstack.orchestration.frames.tasks`."""
+        return frames.tasks(self._session.store)
+
+    @property
+    def attempts(self) -> pd.DataFrame:
+        """A row an attempt, in the order of submission."""
+        return frames.attempts(self._session.store)
+
+    @property
+    def events(self) -> pd.DataFrame:
+        """The journal: a row a transition, in its order."""
+        return frames.events(self._session.store)
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """A row a completed task, with a column for each key of its ``result.json``."""
+        return frames.results(self._session.store)
+
+    # -- going on -------------------------------------------------------------------------
+
+    def step(self) -> TickReport:
+        """Make one tick: poll, plan, execute, analyze.
+
+        Returns
+        -------
+        TickReport
+            What the tick found and did.
+
+        Raises
+        ------
+        RunLockedError
+            Another process, thread or cell is stepping the run.
+        StoreError
+            The database cannot be used; nothing was changed.
+        """
+        return tick.step(self._session)
+
+    def wait(self, timeout_s: float | None = None) -> RunStatus:
+        """Make ticks until the run ends or needs a person; show progress meanwhile.
+
+        An interrupt stops the waiting, not the run: its tasks go on, and the next
+        ``wait`` or ``step`` takes them up.
+
+        Parameters
+        ----------
+        timeout_s : float, optional
+            Give up waiting after so many seconds.
+
+        Returns
+        -------
+        RunStatus
+            Where the run stands.
+
+        Raises
+        ------
+        RunLockedError
+            Another process is stepping the run, and goes on doing so.
+        """
+        from matterstack.notebook.progress import progress
+
+        give_up = None if timeout_s is None else time.monotonic() + timeout_s
+        with progress(self) as show:
+            report = self.step()
+            while True:
+                show(report)
+                if self._is_over(report) or (give_up is not None and time.monotonic() >= give_up):
+                    return self.status
+                if not report.again:
+                    left = _POLL_S if give_up is None else min(_POLL_S, give_up - time.monotonic())
+                    self._sleep(max(0.0, left))
+                report = self._step_patiently()
+
+    def _step_patiently(self) -> TickReport:
+        """Step; let a colleague's single tick pass."""
+        until = time.monotonic() + _LOCKED_TOLERANCE_S
+        while True:
+            try:
+                return self.step()
+            except RunLockedError:
+                if time.monotonic() >= until:
+                    raise
+                select.poll().poll(_LOCKED_RETRY_S * 1000)
+
+    def _sleep(self, seconds: float) -> None:
+        """Sleep until an operator has news, `seconds` at most."""
+        poll = select.poll()
+        session = self._session
+        for name, operator in session.operators.items():
+            descriptor = operator.wakeup(session.directory.operator(name))
+            if descriptor is not None:
+                poll.register(descriptor, select.POLLIN)
+        poll.poll(seconds * 1000)
+
+    def _is_over(self, report: TickReport) -> bool:
+        if report.status in TERMINAL_RUN:
+            return report.live == 0
+        if report.status is RunStatus.PAUSED:
+            return True
+        if report.live or report.again:
+            return False
+        missing = set(self._session.store.ready_operators()) - self._session.operators.keys()
+        return bool(report.reason or missing)
+
+    def watch(self) -> Any:
+        """Show the run live without blocking the notebook; it is followed, not stepped."""
+        from matterstack.notebook.progress import watch
+
+        return watch(self)
+
+    def explain(self) -> Explanation:
+        """Return what holds the run up, since when, and what to do about each."""
+        return explain(self._session)
+
+    # -- acting ---------------------------------------------------------------------------
+
+    def pause(self, reason: str = "paused by a person") -> Run:
+        """Stop submitting. What is under way goes on, and every step polls it."""
+        controls.pause(self._session, reason)
+        return self
+
+    def resume(self) -> Run:
+        """Submit again, also to operators that were suspended."""
+        controls.resume(self._session)
+        return self
+
+    def cancel(self, reason: str = "cancelled by a person", *, timeout_s: float = 10.0) -> Run:
+        """End the run: nothing more is submitted, and what is under way is stopped.
+
+        Parameters
+        ----------
+        reason : str
+            Kept with the run.
+        timeout_s : float
+            How long to wait until everything has stopped; further steps see to the rest.
+        """
+        live = controls.cancel(self._session, reason)
+        until = time.monotonic() + timeout_s
+        while live and (left := until - time.monotonic()) > 0:
+            self._sleep(min(_POLL_S, left))
+            live = self._step_patiently().live
+        return self
+
+    def retry(self, task_id: str | None = None) -> Run:
+        """Give a task that is over another chance, and with it all that waits for it.
+
+        Parameters
+        ----------
+        task_id : str, optional
+            Of the current iteration; every failed task when left out.
+
+        Raises
+        ------
+        UnknownTaskError, RunStatusError
+            There is no such task, or it cannot be retried now; nothing was changed.
+        """
+        controls.retry(self._session, task_id)
+        return self
+
+    def declare_lost(self, task_id: str) -> Run:
+        """Note on your word that a task's live attempt is dead, where nobody can be asked any more."""
+        controls.declare_lost(self._session, task_id)
+        return self
+
+

@@ -1,0 +1,268 @@
+"""How a run begins, goes on, and is found again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from matterstack.core.campaign import Campaign, SingleWorkflow
+from matterstack.core.identifiers import check_identifier
+from matterstack.core.operator import Operator
+from matterstack.core.records import RunRecord, TickReport
+from matterstack.core.states import RunStatus
+from matterstack.core.strict_json import dump_json
+from matterstack.core.workflow import Workflow
+from matterstack.errors import CampaignError, InvalidConfigError, MatterstackError
+from matterstack.operators import BUILT_IN, LocalOperator
+from matterstack.orchestration import planning
+from matterstack.orchestration.run import Run
+from matterstack.orchestration.session import Session, Settings, reference_to
+from matterstack.storage.run_directory import RunDirectory, list_runs, new_run_directory
+from matterstack.storage.state_store import SQLiteStateStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger("matterstack.lifecycle")
+
+#: What config.json says of the campaign of a run that was given one workflow.
+_ONE_WORKFLOW = "workflow"
+
+
+def initialize_run(
+    workspace: str,
+    plan: Campaign | Workflow,
+    *,
+    operators: Mapping[str, Operator] | None = None,
+    config: Mapping[str, Any] | None = None,
+    base_path: str | os.PathLike[str] = ".",
+    run_id: str | None = None,
+) -> Run:
+    """Make a new run, with the first iteration planned: all of it, or nothing.
+
+    Parameters
+    ----------
+    workspace : str
+        What the run belongs to.
+    plan : Campaign or Workflow
+        The strategy, or the one workflow to run.
+    operators : mapping of str to Operator, optional
+        Who carries out tasks, by the name tasks call them; by default ``"local"`` is a
+        `LocalOperator`.
+    config : mapping, optional
+        Settings of the run; see `matterstack.orchestration.session.Settings`.
+    base_path : path-like
+        Where ``workspaces/`` is.
+    run_id : str, optional
+        Name of the run; by default the time and a random part.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    WorkflowError
+        The workflow cannot be run as it stands.
+    CampaignError
+        The campaign plans nothing, or ``plan`` raised.
+    RunExistsError
+        The run id is taken.
+    LockUnsupportedError
+        The file system does not lock.
+    InvalidConfigError
+        A setting or an operator cannot be used.
+    """
+    if isinstance(plan, Workflow):
+        campaign: Campaign = SingleWorkflow(plan)
+    elif isinstance(plan, Campaign):
+        campaign = plan
+    else:
+        raise CampaignError(f"plan must be a Campaign or a Workflow, not {plan!r}")
+    given = _check_operators({"local": LocalOperator()} if operators is None else operators)
+    settings = Settings.from_config(config)
+    at = time.time()
+    if run_id is None:
+        run_id = f"{datetime.fromtimestamp(at, UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    reference = _ONE_WORKFLOW if isinstance(plan, Workflow) else reference_to(campaign)
+    content = {
+        "matterstack": version("matterstack"),
+        "workspace": workspace,
+        "run_id": run_id,
+        "campaign": reference,
+        "operators": {name: _describe(operator) for name, operator in given.items()},
+        "settings": asdict(settings),
+    }
+    with new_run_directory(base_path, workspace, run_id, content) as directory:
+        try:
+            state = dump_json(campaign.initial_state(), "the campaign's initial state")
+            planned = planning.plan(campaign, state, given, directory)
+        except MatterstackError:
+            raise
+        except Exception as error:  # the campaign's border: user code may raise anything
+            raise CampaignError(
+                f"{type(campaign).__name__} could not plan its first iteration "
+                f"({type(error).__name__}: {error}); no run was made"
+            ) from error
+        if planned is None:
+            raise CampaignError(f"{type(campaign).__name__}.plan returned None at once: there is nothing to run")
+        store = SQLiteStateStore(directory.state)
+        try:
+            with store.transaction():
+                store.create_run(RunRecord(run_id, workspace, RunStatus.PENDING, None, at, 0, state))
+                store.add_iteration(0, at, planned)
+        finally:
+            store.close()
+    final = RunDirectory(directory.path.with_name(run_id))
+    log.info("made run %s", final.path, extra={"run_id": run_id, "workspace": workspace})
+    return Run(
+        Session(
+            final,
+            SQLiteStateStore(final.state),
+            given,
+            settings,
+            campaign,
+        )
+    )
+
+
+def _check_operators(operators: Mapping[str, Operator]) -> dict[str, Operator]:
+    for name, operator in operators.items():
+        check_identifier(name, "operator name")
+        if not isinstance(operator, Operator):
+            raise InvalidConfigError(f"operators[{name!r}] must be an Operator object, not {operator!r}")
+    return dict(operators)
+
+
+def _describe(operator: Operator) -> dict[str, Any] | None:
+    for kind, built_in in BUILT_IN.items():
+        if type(operator) is built_in:
+            return {"kind": kind, "settings": dict(operator.settings())}
+    return None
+
+
+def open_run(
+    path: str | os.PathLike[str],
+    campaign: Campaign | None = None,
+    operators: Mapping[str, Operator] | None = None,
+) -> Run:
+    """Open a run that exists: in any kernel, on any day, wherever its directory is now.
+
+    Parameters
+    ----------
+    path : path-like
+        The run's directory.
+    campaign : Campaign, optional
+        Needed where config.json does not name an importable one. Without it the run still
+        polls and submits the current iteration, and stops before ``analyze``.
+    operators : mapping of str to Operator, optional
+        Operators of your own, and replacements for those that config.json describes.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    RunNotFoundError
+        There is no run at the path.
+    StoreError
+        Its database is damaged, foreign or newer; its bytes were left as they are.
+    InvalidConfigError
+        config.json cannot be used.
+    """
+    directory = RunDirectory.at(path)
+    store = SQLiteStateStore(directory.state)
+    config = directory.read_config()
+    try:
+        rebuilt = {
+            name: BUILT_IN[described["kind"]](**described["settings"])
+            for name, described in config["operators"].items()
+            if described is not None
+        }
+        settings = Settings.from_config(config["settings"])
+        reference = config["campaign"]
+        if not (reference is None or isinstance(reference, str)):
+            raise TypeError("campaign must be a text")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InvalidConfigError(f"{directory.config} cannot be used: {type(error).__name__}: {error}") from error
+    if campaign is None and reference == _ONE_WORKFLOW:
+        campaign, reference = SingleWorkflow(), None
+    given = rebuilt | _check_operators(operators or {})
+    return Run(Session(directory, store, given, settings, campaign, reference))
+
+
+def step_run(run: Run) -> TickReport:
+    """Make one tick of a run: poll, plan, execute, analyze.
+
+    Parameters
+    ----------
+    run : Run
+
+    Returns
+    -------
+    TickReport
+        What the tick found and did.
+
+    Raises
+    ------
+    RunLockedError
+        Another process, thread or cell is stepping the run.
+    StoreError
+        The database cannot be used; nothing was changed.
+    """
+    return run.step()
+
+
+def runs(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFrame:
+    """Return a row a run of the workspace, by run id.
+
+    Parameters
+    ----------
+    workspace : str
+    base_path : path-like
+        Where ``workspaces/`` is.
+
+    Returns
+    -------
+    pandas.DataFrame
+        With ``run_id, status, iteration, tasks, completed, failed, created_at, reason, path``.
+        A run whose database cannot be read has the error as its reason, and no status.
+    """
+    import pandas as pd
+
+    rows = []
+    for directory in list_runs(base_path, workspace):
+        row: dict[str, Any] = {"run_id": directory.path.name, "path": str(directory.path)}
+        try:
+            store = SQLiteStateStore(directory.state)
+            with store.reading():
+                record = store.run()
+                counts = store.counts(record.iteration)
+            store.close()
+        except MatterstackError as error:
+            row["reason"] = str(error)
+        else:
+            row |= {
+                "status": str(record.status),
+                "iteration": record.iteration,
+                "tasks": counts.total,
+                "completed": counts.completed,
+                "failed": counts.failed,
+                "created_at": pd.Timestamp(record.created_at, unit="s", tz="UTC").round("us"),
+                "reason": record.reason,
+            }
+        rows.append(row)
+    columns = ["run_id", "status", "iteration", "tasks", "completed", "failed", "created_at", "reason", "path"]
+    frame = pd.DataFrame(rows, columns=columns)
+    for name in ("iteration", "tasks", "completed", "failed"):
+        frame[name] = frame[name].astype("Int64")
+    frame["created_at"] = pd.to_datetime(frame["created_at"], utc=True)
+    return frame

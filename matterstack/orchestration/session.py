@@ -1,0 +1,120 @@
+"""What a tick works with: the directory, store, operators, campaign and settings of one run."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from matterstack.core.campaign import Campaign
+from matterstack.core.operator import Operator
+from matterstack.errors import CampaignError, InvalidConfigError
+from matterstack.storage.run_directory import RunDirectory
+from matterstack.storage.state_store import SQLiteStateStore
+
+log = logging.getLogger("matterstack.session")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What ``initialize_run(config=...)`` may set.
+
+    Parameters
+    ----------
+    suspend_after : int
+        How often in a row an operator may fail to answer before nothing new goes to it.
+    """
+
+    suspend_after: int = 10
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any] | None) -> Settings:
+        """Check and take what the user gave.
+
+        Raises
+        ------
+        InvalidConfigError
+            An unknown name, or a value of the wrong kind.
+        """
+        values = dict(config or {})
+        known = [field.name for field in fields(cls)]
+        if unknown := sorted(values.keys() - set(known)):
+            raise InvalidConfigError(f"unknown setting {unknown[0]!r} in config; there is: {', '.join(known)}")
+        for name, value in values.items():
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise InvalidConfigError(f"config: {name} must be a positive whole number, not {value!r}")
+        return cls(**values)
+
+
+@dataclass
+class Session:
+    """One run, opened by one process.
+
+    Attributes
+    ----------
+    directory : RunDirectory
+    store : SQLiteStateStore
+    operators : mapping of str to Operator
+        Those this process was given or could rebuild.
+    settings : Settings
+    campaign : Campaign or None
+        As given; None where it is imported when first needed, or has to be passed again.
+    reference : str or None
+        ``package.module:Class`` of a campaign that can be imported.
+    """
+
+    directory: RunDirectory
+    store: SQLiteStateStore
+    operators: Mapping[str, Operator]
+    settings: Settings
+    campaign: Campaign | None = None
+    reference: str | None = None
+
+    def load_campaign(self) -> Campaign | None:
+        """Return the campaign, imported now if it has to be; None when it has to be passed again.
+
+        Raises
+        ------
+        CampaignError
+            config.json names a class that cannot be imported or made.
+        """
+        if self.campaign is None and self.reference is not None:
+            self.campaign = import_campaign(self.reference)
+        return self.campaign
+
+
+def import_campaign(reference: str) -> Campaign:
+    """Make the campaign that ``package.module:Class`` names.
+
+    Raises
+    ------
+    CampaignError
+        It cannot be imported, is no Campaign, or cannot be made without arguments.
+    """
+    module, _, name = reference.partition(":")
+    try:
+        campaign = getattr(importlib.import_module(module), name)()
+    except Exception as error:  # an import runs the campaign author's code
+        raise CampaignError(
+            f"the campaign {reference} cannot be imported ({type(error).__name__}: {error}): put its module on the "
+            "Python path, or pass the campaign to open_run(path, campaign=...)"
+        ) from error
+    if not isinstance(campaign, Campaign):
+        raise CampaignError(f"{reference} is not a Campaign: pass one to open_run(path, campaign=...)")
+    return campaign
+
+
+def reference_to(campaign: Campaign) -> str | None:
+    """Return ``package.module:Class`` if that alone rebuilds an equal campaign, else None."""
+    kind = type(campaign)
+    if kind.__module__ == "__main__" or not kind.__qualname__.isidentifier():
+        return None
+    try:
+        again = getattr(importlib.import_module(kind.__module__), kind.__qualname__)()
+        if type(again) is kind and bool(vars(again) == vars(campaign)):
+            return f"{kind.__module__}:{kind.__qualname__}"
+    except Exception as error:  # the campaign author's constructor, or a comparison of arrays
+        log.debug("the campaign %s has to be passed to open_run again: %s", kind.__name__, error)
+    return None

@@ -1,0 +1,590 @@
+"""One tick of a run: poll, plan, execute, analyze, under the run's lock.
+
+Every tick goes the same way: a snapshot of the store, observations from the operators,
+changes decided by pure functions, one transaction that writes them together with the
+intents to submit, the submissions, and one transaction with what became of those.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from matterstack.core import scheduling
+from matterstack.core.operator import Operator
+from matterstack.core.records import (
+    Absent,
+    Attempt,
+    AttemptChange,
+    Change,
+    IterationCounts,
+    LiveAttempt,
+    NewAttempt,
+    OperatorTrouble,
+    ReadyTask,
+    Refused,
+    RunChange,
+    RunRecord,
+    Seen,
+    Submitted,
+    TaskChange,
+    TaskResult,
+    TickReport,
+)
+from matterstack.core.scheduling import Conclusion
+from matterstack.core.states import (
+    TERMINAL_TASK,
+    AttemptEvent,
+    AttemptStatus,
+    RunEvent,
+    RunStatus,
+    TaskEvent,
+    TaskStatus,
+)
+from matterstack.core.strict_json import dump_json
+from matterstack.core.workflow import FromTask, StoredFile, Task
+from matterstack.errors import AttemptFailedError, MatterstackError, OperatorUnreachableError, UnsafeFileError
+from matterstack.files import copy_inside
+from matterstack.orchestration import planning
+from matterstack.orchestration.session import Session
+from matterstack.storage.run_lock import RunLock
+
+log = logging.getLogger("matterstack.tick")
+
+_MOST_PER_TICK = 1000
+
+
+def step(session: Session) -> TickReport:
+    """Make one tick.
+
+    Raises
+    ------
+    RunLockedError
+        Somebody else is stepping the run.
+    StoreError
+        The database cannot be used; nothing was changed.
+    """
+    with RunLock(session.directory.lock) as lock:
+        tick = Tick(session, lock)
+        report = tick.make()
+    log.info(
+        "%s",
+        report,
+        extra={
+            "run_id": tick.run.run_id,
+            "iteration": report.iteration,
+            "ready": report.ready,
+            "submitted": report.submitted,
+            "completed": report.completed,
+            "failed": report.failed,
+            "skipped": report.skipped,
+            "live": report.live,
+            "run_status": str(report.status),
+        },
+    )
+    return report
+
+
+class Tick:
+    """The work of one tick; made anew each time.
+
+    Parameters
+    ----------
+    session : Session
+        The run.
+    lock : RunLock
+        Held.
+    """
+
+    def __init__(self, session: Session, lock: RunLock) -> None:
+        self.session = session
+        self.store = session.store
+        self.lock = lock
+        self.at = time.time()
+        with self.store.reading():
+            self.run: RunRecord = self.store.run()
+            self.counts: IterationCounts = self.store.counts(self.run.iteration)
+            self.live: list[LiveAttempt] = self.store.live_attempts()
+            self.troubles: dict[str, OperatorTrouble] = self.store.troubles()
+        self.status = self.run.status
+        self.reason = self.run.reason
+        self.asked: set[str] = set()
+        self.failing: dict[str, str] = {}
+        self.ready = self.submitted = self.completed = self.failed = self.skipped = 0
+
+    def make(self) -> TickReport:
+        """Poll, plan, execute, analyze."""
+        changes, again = self.poll()
+        chosen = self.settle_and_choose(changes)
+        self.execute([*again, *chosen])
+        self.note_troubles()
+        planned = self.conclude()
+        counts = self.store.counts(self.run.iteration)
+        return TickReport(
+            self.ready,
+            self.submitted,
+            self.completed,
+            self.failed,
+            self.skipped,
+            len(self.live),
+            self.run.iteration,
+            self.status,
+            self.reason,
+            again=planned or (self.status is RunStatus.RUNNING and counts.ready > 0 and bool(self.rooms())),
+        )
+
+    # -- the border to the operators ------------------------------------------------------
+
+    @contextmanager
+    def asking(self, name: str) -> Iterator[None]:
+        """Whatever an operator raises inside means "cannot tell": noted, and nothing else."""
+        self.asked.add(name)
+        try:
+            yield
+        except OperatorUnreachableError as error:
+            self.failing[name] = str(error)
+        except Exception:  # the operator's border: user code may raise anything
+            self.failing[name] = traceback.format_exc()
+
+    def operator(self, name: str) -> Operator | None:
+        """Return an operator that may be asked now."""
+        operator = self.session.operators.get(name)
+        if operator is None or name in self.failing or not scheduling.is_due(self.troubles.get(name), self.at):
+            return None
+        return operator
+
+    def attempt(self, live: LiveAttempt, directory: Path | None = None) -> Attempt:
+        """Return an attempt as operators see it."""
+        return Attempt(
+            live.iteration,
+            live.task_id,
+            live.attempt,
+            live.token,
+            directory
+            or self.session.directory.attempt(live.operator, live.iteration, live.task_id, live.attempt),
+            live.external_id,
+            live.status,
+            live.submitted_at,
+            live.started_at,
+            {"task_id": live.task_id, **json.loads(live.spec)},
+        )
+
+    # -- poll -----------------------------------------------------------------------------
+
+    def poll(self) -> tuple[list[Change], list[LiveAttempt]]:
+        """Ask every operator about its live attempts.
+
+        Returns
+        -------
+        changes : list
+            What the answers mean.
+        again : list of LiveAttempt
+            Interrupted submissions that surely did not reach the outside.
+        """
+        changes: list[Change] = []
+        again: list[LiveAttempt] = []
+        groups: dict[str, list[LiveAttempt]] = {}
+        for live in self.live:
+            groups.setdefault(live.operator, []).append(live)
+        for name, group in groups.items():
+            operator = self.operator(name)
+            if operator is None:
+                continue
+            unwanted, interrupted, watched, collecting = [], [], [], []
+            for live in group:
+                if live.status is AttemptStatus.COLLECTING:
+                    collecting.append(live)
+                elif live.task_status in TERMINAL_TASK:
+                    unwanted.append(live)
+                elif live.status is AttemptStatus.SUBMITTING:
+                    interrupted.append(live)
+                else:
+                    watched.append(live)
+            if interrupted:
+                with self.asking(name):
+                    again += self._find(operator, interrupted, changes)
+            if unwanted:
+                with self.asking(name):
+                    gone = set(operator.cancel([self.attempt(live) for live in unwanted]))
+                    changes += [
+                        AttemptChange(
+                            live.id, live.task, live.status, AttemptEvent.CANCEL, self.at, "cancelled", ended_at=self.at
+                        )
+                        for live in unwanted
+                        if live.token in gone
+                    ]
+            if watched:
+                with self.asking(name):
+                    self._look(name, operator, watched, changes, collecting)
+            for live in collecting:
+                self._collect(name, operator, live, changes)
+        return changes, again
+
+    def _find(
+        self, operator: Operator, interrupted: Sequence[LiveAttempt], changes: list[Change]
+    ) -> list[LiveAttempt]:
+        found = operator.find([self.attempt(live) for live in interrupted])
+        again = []
+        for live in interrupted:
+            match found.get(live.token):
+                case Submitted(external_id):
+                    changes.append(self._submitted(live, external_id))
+                case Absent():
+                    again.append(live)
+        return again
+
+    def _look(
+        self,
+        name: str,
+        operator: Operator,
+        watched: Sequence[LiveAttempt],
+        changes: list[Change],
+        collecting: list[LiveAttempt],
+    ) -> None:
+        seen = operator.check_status([self.attempt(live) for live in watched])
+        for live in watched:
+            observation = seen.get(live.token)
+            if observation is None:
+                continue
+            implied = scheduling.judge(live, observation, self.at)
+            changes += implied
+            if implied and observation.seen is Seen.ENDED and observation.ok:
+                collecting.append(live)
+
+    def _collect(self, name: str, operator: Operator, live: LiveAttempt, changes: list[Change]) -> None:
+        attempt = self.attempt(live)
+        try:
+            data = operator.collect_results(attempt)
+            text = "{}" if data is None else dump_json(data, f"the results of {live.task_id}")
+        except OperatorUnreachableError as error:
+            self.asked.add(name)
+            self.failing[name] = str(error)
+        except AttemptFailedError as error:
+            changes += scheduling.failed(live, self.at, str(error))
+        except Exception:  # the operator's border
+            changes += scheduling.failed(live, self.at, f"its results cannot be collected: {traceback.format_exc()}")
+        else:
+            changes += scheduling.collected(live, self.at, text)
+
+    # -- plan and execute -----------------------------------------------------------------
+
+    def rooms(self) -> dict[str, int]:
+        """Return how many more attempts each operator takes, where it takes any."""
+        live: dict[str, int] = {}
+        for attempt in self.live:
+            live[attempt.operator] = live.get(attempt.operator, 0) + 1
+        rooms = {}
+        for name in self.session.operators:
+            trouble = self.troubles.get(name)
+            operator = self.operator(name)
+            if operator is None or (trouble is not None and trouble.suspended):
+                continue
+            try:
+                most = operator.max_live(self.session.directory.operator(name))
+            except Exception:  # the operator's border
+                self.asked.add(name)
+                self.failing[name] = traceback.format_exc()
+                continue
+            room = _MOST_PER_TICK if most is None else min(_MOST_PER_TICK, most - live.get(name, 0))
+            if room > 0:
+                rooms[name] = room
+        return rooms
+
+    def settle_and_choose(self, changes: list[Change]) -> list[LiveAttempt]:
+        """Write what was seen, together with the intents to submit; return those to submit."""
+        over = {c.attempt for c in changes if isinstance(c, AttemptChange) and _ends(c)}
+        self.live = [live for live in self.live if live.id not in over]
+        starting = self.status is RunStatus.PENDING
+        if starting:
+            changes.insert(0, RunChange(RunStatus.PENDING, RunEvent.START, self.at))
+            self.status = RunStatus.RUNNING
+        rooms = self.rooms() if self.status is RunStatus.RUNNING else {}
+        self.ready = self.counts.ready
+        if not changes and not (rooms and self.counts.ready):
+            return []
+        with self.store.transaction(self.lock.check):
+            self.write(changes)
+            self.counts = self.store.counts(self.run.iteration)
+            self.ready = self.counts.ready
+            ready: Mapping[str, Sequence[ReadyTask]] = {
+                name: self.store.ready_tasks(name, room) for name, room in rooms.items() if self.ready
+            }
+            tasks = scheduling.choose(self.status, ready, rooms)
+            new = [
+                NewAttempt(task.id, task.attempts + 1, f"ms-{secrets.token_hex(12)}", self.at) for task in tasks
+            ]
+            ids = self.store.submit(new, self.run.iteration) if new else []
+        return [
+            LiveAttempt(
+                id,
+                task.id,
+                self.run.iteration,
+                task.task_id,
+                attempt.attempt,
+                AttemptStatus.SUBMITTING,
+                attempt.token,
+                task.operator,
+                None,
+                None,
+                self.at,
+                None,
+                TaskStatus.SUBMITTED,
+                task.failures,
+                task.retries,
+                task.spec,
+            )
+            for id, task, attempt in zip(ids, tasks, new, strict=True)
+        ]
+
+    def write(self, changes: Sequence[Change]) -> None:
+        """Apply changes, and skip what can no longer start because of them, level by level."""
+        while changes:
+            self.store.apply(changes, self.run.iteration)
+            skips: dict[int, Change] = {}
+            for change in changes:
+                if not isinstance(change, TaskChange):
+                    continue
+                self.completed += change.event is TaskEvent.COMPLETE
+                self.failed += change.event is TaskEvent.FAIL
+                self.skipped += change.event is TaskEvent.SKIP
+                if change.event in (TaskEvent.FAIL, TaskEvent.SKIP):
+                    what = "failed" if change.event is TaskEvent.FAIL else "was skipped"
+                    culprit = f"{self.store.task_name(change.task)} {what}"
+                    for skip in scheduling.settle(self.store.pending_dependants(change.task), self.at, culprit):
+                        skips.setdefault(skip.task, skip)
+            changes = list(skips.values())
+
+    def _submitted(self, live: LiveAttempt, external_id: str | None) -> AttemptChange:
+        return AttemptChange(
+            live.id, live.task, live.status, AttemptEvent.SUBMITTED, self.at, external_id=external_id
+        )
+
+    def execute(self, submissions: Sequence[LiveAttempt]) -> None:
+        """Make the directories, submit, and write what became of it."""
+        known = {live.id for live in self.live}
+        self.live += [live for live in submissions if live.id not in known]
+        groups: dict[str, list[LiveAttempt]] = {}
+        for live in submissions:
+            groups.setdefault(live.operator, []).append(live)
+        changes: list[Change] = []
+        for name, group in groups.items():
+            operator = self.operator(name)
+            if operator is None:
+                continue
+            prepared = [live for live in group if self._build(name, operator, live, changes)]
+            if not prepared:
+                continue
+            with self.asking(name):
+                replies = operator.submit([self.attempt(live) for live in prepared])
+                for live in prepared:
+                    match replies.get(live.token):
+                        case Submitted(external_id):
+                            changes.append(self._submitted(live, external_id))
+                            self.submitted += 1
+                        case Refused(reason):
+                            changes += scheduling.refused(live, self.at, reason)
+        if changes:
+            with self.store.transaction(self.lock.check):
+                self.write(changes)
+            over = {c.attempt for c in changes if isinstance(c, AttemptChange) and _ends(c)}
+            self.live = [live for live in self.live if live.id not in over]
+
+    def _build(self, name: str, operator: Operator, live: LiveAttempt, changes: list[Change]) -> bool:
+        """Make the attempt's directory; return whether it can be submitted."""
+        final = self.session.directory.attempt(live.operator, live.iteration, live.task_id, live.attempt)
+
+        def populate(directory: Path) -> None:
+            attempt = self.attempt(live, directory)
+            try:
+                self._place_inputs(attempt.spec, live, directory)
+            except OSError as error:
+                if isinstance(error, FileNotFoundError):
+                    raise AttemptFailedError(f"an input is not there: {error}") from error
+                raise _MachineryError(f"{directory}: {error}") from error
+            operator.prepare(attempt)
+
+        try:
+            self.session.directory.build_attempt(final, live.token, populate)
+        except OperatorUnreachableError as error:
+            self.asked.add(name)
+            self.failing[name] = str(error)
+        except _MachineryError as error:
+            self.asked.add(name)
+            self.failing[name] = f"the attempt's directory cannot be made: {error}"
+        except (AttemptFailedError, UnsafeFileError) as error:
+            changes += scheduling.refused(live, self.at, str(error))
+        except Exception:  # the operator's border
+            changes += scheduling.refused(live, self.at, f"it cannot be prepared: {traceback.format_exc()}")
+        else:
+            return True
+        return False
+
+    def _place_inputs(self, spec: Mapping[str, Any], live: LiveAttempt, directory: Path) -> None:
+        """Write inputs.json and the task's files."""
+        inputs = {}
+        places: dict[str, Path] = {}
+        for task_id, status, attempts, data, operator in self.store.dependencies(live.task):
+            source = self.session.directory.attempt(operator, live.iteration, task_id, attempts)
+            places[task_id] = source
+            here = "" if operator == live.operator else f"../{operator}/"
+            inputs[task_id] = {
+                "status": status,
+                "directory": f"../{here}{source.name}" if attempts else None,
+                "data": json.loads(data) if data else {},
+            }
+        if inputs:
+            text = json.dumps(inputs, ensure_ascii=False, indent=1)
+            (directory / "inputs.json").write_text(text, encoding="utf-8")
+        if "files" not in spec:
+            return
+        for relative, content in Task.from_json(spec).files.items():
+            target = directory / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            match content:
+                case str():
+                    target.write_text(content, encoding="utf-8")
+                case bytes():
+                    target.write_bytes(content)
+                case FromTask(task_id, path):
+                    copy_inside(places[task_id], path, target)
+                case StoredFile():
+                    self.session.directory.place_stored(content, target)
+
+    # -- troubles -------------------------------------------------------------------------
+
+    def note_troubles(self) -> None:
+        """Count who could not be asked; forget who answered; pause when nothing else can move."""
+        failing = [
+            scheduling.next_trouble(
+                self.troubles.get(name), name, reason, self.at, self.session.settings.suspend_after
+            )
+            for name, reason in self.failing.items()
+        ]
+        healthy = [name for name in self.asked - self.failing.keys() if name in self.troubles]
+        if not failing and not healthy:
+            return
+        troubles = {name: t for name, t in self.troubles.items() if name not in healthy}
+        troubles |= {trouble.operator: trouble for trouble in failing}
+        for trouble in failing:
+            log.warning(
+                "operator %s cannot be asked (%d in a row): %s",
+                trouble.operator,
+                trouble.failures,
+                trouble.reason.strip().splitlines()[-1],
+                extra={"run_id": self.run.run_id, "operator": trouble.operator, "failures": trouble.failures},
+            )
+        with self.store.transaction(self.lock.check):
+            self.store.set_troubles(failing, healthy)
+            suspended = [name for name, trouble in troubles.items() if trouble.suspended]
+            if self.status is RunStatus.RUNNING and suspended and self._stuck(suspended):
+                reason = (
+                    f"the operator {suspended[0]} has not answered {troubles[suspended[0]].failures} times and nothing "
+                    f"else can move; resume() when it can be reached. Last: "
+                    f"{troubles[suspended[0]].reason.strip().splitlines()[-1]}"
+                )
+                self.change_run(RunEvent.PAUSE, reason)
+        self.troubles = troubles
+
+    def _stuck(self, suspended: Sequence[str]) -> bool:
+        if any(live.operator not in suspended for live in self.live):
+            return False
+        ready = self.store.ready_operators()
+        counts = self.store.counts(self.run.iteration)
+        return all(name in suspended for name in ready) and counts.unfinished > 0
+
+    def change_run(self, event: RunEvent, reason: str | None) -> None:
+        """Move the run, inside a transaction."""
+        self.store.apply([RunChange(self.status, event, self.at, reason)], self.run.iteration)
+        self.run = self.store.run()
+        self.status, self.reason = self.run.status, self.run.reason
+
+    # -- analyze --------------------------------------------------------------------------
+
+    def conclude(self) -> bool:
+        """End the run or plan its next iteration, where all tasks are over; return whether it was planned."""
+        if self.status is not RunStatus.RUNNING:
+            return False
+        counts = self.store.counts(self.run.iteration)
+        lost = self.store.failed_for_good(self.run.iteration) if counts.failed and not counts.unfinished else []
+        match scheduling.conclude(self.status, counts, failed_for_good=len(lost)):
+            case Conclusion.FAIL:
+                names = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
+                with self.store.transaction(self.lock.check):
+                    self.change_run(
+                        RunEvent.FAIL,
+                        f"failed tasks: {names}; see run.explain(), then run.retry(...) them or start another run",
+                    )
+            case Conclusion.ANALYZE:
+                return self._analyze()
+        return False
+
+    def _analyze(self) -> bool:
+        iteration = self.run.iteration
+        name = "campaign"
+        try:
+            campaign = self.session.load_campaign()
+            if campaign is None:
+                self.reason = (
+                    "every task of the iteration is over, and the campaign that analyzes it was not given: "
+                    "open_run(path, campaign=...)"
+                )
+                return False
+            name = type(campaign).__name__
+            state = planning.analyze(campaign, self.run.campaign_state, self._results(iteration))
+            planned = planning.plan(campaign, state, self.session.operators, self.session.directory)
+        except Exception as error:  # the campaign's border: user code may raise anything
+            what = str(error) if isinstance(error, MatterstackError) else traceback.format_exc()
+            with self.store.transaction(self.lock.check):
+                self.change_run(
+                    RunEvent.PAUSE,
+                    f"the campaign {name} could not go on; mend it, open the run with it, and resume(): {what}",
+                )
+            return False
+        with self.store.transaction(self.lock.check):
+            self.store.end_iteration(iteration, self.at, state)
+            if planned is None:
+                self.change_run(RunEvent.COMPLETE, None)
+            else:
+                self.store.add_iteration(iteration + 1, self.at, planned)
+                self.store.set_iteration(iteration + 1)
+                self.run = self.store.run()
+        return planned is not None
+
+    def _results(self, iteration: int) -> dict[str, TaskResult]:
+        return {
+            task_id: TaskResult(
+                task_id,
+                TaskStatus(status),
+                json.loads(data) if data else {},
+                self.session.directory.attempt(operator, iteration, task_id, attempts) if attempts else None,
+                reason,
+            )
+            for task_id, status, operator, attempts, reason, data in self.store.results(iteration)
+        }
+
+
+class _MachineryError(MatterstackError):
+    """Our own files could not be written: not the attempt's fault."""
+
+
+def _ends(change: AttemptChange) -> bool:
+    return change.event in _ENDING
+
+
+_ENDING = frozenset(
+    {
+        AttemptEvent.REFUSED,
+        AttemptEvent.COLLECTED,
+        AttemptEvent.FAILED,
+        AttemptEvent.EXPIRED,
+        AttemptEvent.VANISHED,
+        AttemptEvent.CANCEL,
+    }
+)

@@ -1,0 +1,79 @@
+"""From one version of the schema to the next, in one transaction, after a backup."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from matterstack.errors import ForeignStoreError
+
+SCHEMA_VERSION = 1
+
+#: Each entry lifts a database of the version it stands under by one.
+MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {}
+
+
+def back_up(connection: sqlite3.Connection, path: Path, version: int) -> Path:
+    """Copy the database beside itself, whole and on disk, and return the copy's path.
+
+    A copy that an interrupted migration left is kept: it is of the same older version.
+    """
+    target = path.with_name(f"{path.name}.v{version}.backup")
+    if target.exists():
+        return target
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    partial.unlink(missing_ok=True)
+    copy = sqlite3.connect(partial)
+    try:
+        with contextlib.closing(copy):
+            connection.backup(copy)
+        descriptor = os.open(partial, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        partial.rename(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def migrate(connection: sqlite3.Connection, path: Path, version: int) -> None:
+    """Lift a database to `SCHEMA_VERSION`.
+
+    Parameters
+    ----------
+    connection : sqlite3.Connection
+        In autocommit mode.
+    path : pathlib.Path
+        Of the database; the backup is put beside it.
+    version : int
+        The version found when the database was opened.
+
+    Raises
+    ------
+    ForeignStoreError
+        There is no way up from this version.
+    """
+    missing = [step for step in range(version, SCHEMA_VERSION) if step not in MIGRATIONS]
+    if missing:
+        raise ForeignStoreError(
+            f"{path} has schema version {version}, and this MatterStack has no migration from version {missing[0]}; "
+            "its bytes were left as they are"
+        )
+    back_up(connection, path, version)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Another process may have migrated it while this one waited.
+        (version,) = connection.execute("SELECT version FROM schema_info").fetchone()
+        for step in range(version, SCHEMA_VERSION):
+            MIGRATIONS[step](connection)
+        connection.execute("UPDATE schema_info SET version = ?", (SCHEMA_VERSION,))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

@@ -1,0 +1,238 @@
+"""The directory of a run: its layout, how it comes to be, and how attempts get theirs."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from matterstack.core.identifiers import check_identifier
+from matterstack.core.strict_json import parse_json
+from matterstack.core.workflow import StoredFile
+from matterstack.errors import (
+    InvalidConfigError,
+    InvalidJsonError,
+    InvalidTaskError,
+    LockError,
+    RunExistsError,
+    RunNotFoundError,
+    UnsafeFileError,
+)
+from matterstack.files import copy_inside, read_inside, sync_directory, write_whole
+from matterstack.storage.run_lock import RunLock, check_exclusion
+
+_CONFIG_BYTES = 10_000_000
+_SWEEP_AGE_S = 60.0
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+class RunDirectory:
+    """The paths of one run.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The run's directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.state = path / "state.sqlite"
+        self.lock = path / "run.lock"
+        self.config = path / "config.json"
+        self.files = path / "files"
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str]) -> RunDirectory:
+        """Return the directory of an existing run.
+
+        Raises
+        ------
+        RunNotFoundError
+            There is no ``state.sqlite`` in it.
+        """
+        directory = cls(Path(path).absolute())
+        if not directory.state.exists():
+            raise RunNotFoundError(
+                f"no run at {directory.path}: there is no state.sqlite in it. A run's directory is "
+                "<base_path>/workspaces/<workspace>/runs/<run_id>"
+            )
+        return directory
+
+    def operator(self, name: str) -> Path:
+        """Return where an operator's attempts are."""
+        return self.path / "operators" / name
+
+    def attempt(self, operator: str, iteration: int, task_id: str, attempt: int) -> Path:
+        """Return the directory of one attempt."""
+        return self.path / "operators" / operator / f"{iteration}.{task_id}.{attempt}"
+
+    def read_config(self) -> dict[str, Any]:
+        """Return config.json.
+
+        Raises
+        ------
+        InvalidConfigError
+            It is missing, or not a JSON object.
+        """
+        try:
+            config = parse_json(read_inside(self.path, "config.json", _CONFIG_BYTES), max_bytes=_CONFIG_BYTES)
+        except (OSError, UnsafeFileError, InvalidJsonError) as error:
+            raise InvalidConfigError(f"{self.config} cannot be used: {error}") from error
+        if not isinstance(config, dict):
+            raise InvalidConfigError(f"{self.config} must hold a JSON object")
+        return config
+
+    def take_file(self, source: PurePath) -> StoredFile:
+        """Copy a file from outside into the run, under the SHA-256 of its content.
+
+        Raises
+        ------
+        InvalidTaskError
+            It cannot be read, or is not a regular file.
+        """
+        path = Path(source)
+        self.files.mkdir(exist_ok=True)
+        partial = self.files / f".{secrets.token_hex(8)}.partial"
+        digest = hashlib.sha256()
+        try:
+            if not path.is_file():
+                raise InvalidTaskError(f"the file {path} is not there, or is not a plain file")
+            with open(path, "rb") as original, open(partial, "xb") as copy:
+                while chunk := original.read(1 << 20):
+                    digest.update(chunk)
+                    copy.write(chunk)
+                copy.flush()
+                os.fsync(copy.fileno())
+                os.fchmod(copy.fileno(), os.fstat(original.fileno()).st_mode & 0o755 | 0o400)
+            partial.rename(self.files / digest.hexdigest())
+        except OSError as error:
+            raise InvalidTaskError(f"the file {path} cannot be taken into the run: {error}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+        sync_directory(self.files)
+        return StoredFile(digest.hexdigest())
+
+    def place_stored(self, stored: StoredFile, target: Path) -> None:
+        """Copy a file of the run to where an attempt wants it."""
+        if not _SHA256.match(stored.sha256):
+            raise InvalidTaskError(f"{stored.sha256!r} is not a SHA-256 digest")
+        copy_inside(self.files, stored.sha256, target)
+
+    def build_attempt(self, final: Path, token: str, populate: Callable[[Path], None]) -> None:
+        """Make an attempt's directory appear whole, by one rename; one that is there is kept.
+
+        Parameters
+        ----------
+        final : pathlib.Path
+            Where it shall be.
+        token : str
+            Of the attempt.
+        populate : callable
+            Fills a directory under a temporary name.
+        """
+        if final.exists():
+            return
+        final.parent.mkdir(parents=True, exist_ok=True)
+        partial = final.with_name(f".{token}.{os.getpid()}.new")
+        try:
+            partial.mkdir()
+        except FileExistsError:
+            shutil.rmtree(partial)
+            partial.mkdir()
+        try:
+            populate(partial)
+            partial.rename(final)
+        except BaseException as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            if not (isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST) and final.exists()):
+                raise
+
+
+def runs_root(base_path: str | os.PathLike[str], workspace: str) -> Path:
+    """Return where the runs of a workspace are."""
+    check_identifier(workspace, "workspace name")
+    return Path(base_path).absolute() / "workspaces" / workspace / "runs"
+
+
+def list_runs(base_path: str | os.PathLike[str], workspace: str) -> list[RunDirectory]:
+    """Return the runs of a workspace, by name."""
+    root = runs_root(base_path, workspace)
+    if not root.is_dir():
+        return []
+    found = [RunDirectory(path) for path in sorted(root.iterdir()) if not path.name.startswith(".")]
+    return [directory for directory in found if directory.state.is_file()]
+
+
+@contextlib.contextmanager
+def new_run_directory(
+    base_path: str | os.PathLike[str], workspace: str, run_id: str, config: Mapping[str, Any]
+) -> Iterator[RunDirectory]:
+    """Make a run's directory: all of it appears, by one rename, when the block ends well.
+
+    Parameters
+    ----------
+    base_path : path-like
+        Where ``workspaces/`` is.
+    workspace, run_id : str
+        Names of the run.
+    config : mapping
+        What config.json shall hold.
+
+    Yields
+    ------
+    RunDirectory
+        Under a temporary name; its lock is held.
+
+    Raises
+    ------
+    RunExistsError
+        The run id is taken.
+    LockUnsupportedError
+        The file system does not lock.
+    """
+    root = runs_root(base_path, workspace)
+    final = root / check_identifier(run_id, "run id")
+    if final.exists():
+        raise RunExistsError(f"there is a run at {final} already: open it with open_run, or choose another run_id")
+    root.mkdir(parents=True, exist_ok=True)
+    _sweep(root)
+    directory = RunDirectory(root / f".{run_id[:64]}.{secrets.token_hex(8)}.new")
+    directory.path.mkdir()
+    try:
+        with RunLock(directory.lock):
+            check_exclusion(directory.lock)
+            write_whole(directory.config, json.dumps(config, indent=2, ensure_ascii=False).encode() + b"\n")
+            directory.operator("").mkdir()
+            yield directory
+            sync_directory(directory.path)
+            try:
+                directory.path.rename(final)
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise RunExistsError(
+                        f"there is a run at {final} already: open it with open_run, or choose another run_id"
+                    ) from None
+                raise
+            sync_directory(root)
+    except BaseException:
+        shutil.rmtree(directory.path, ignore_errors=True)
+        raise
+
+
+def _sweep(root: Path) -> None:
+    """Remove what initializations that were killed left: directories whose lock is free."""
+    for path in root.glob(".*.new"):
+        # A young one may be between its making and its locking.
+        if (path / "run.lock").is_file() and time.time() - path.stat().st_mtime > _SWEEP_AGE_S:
+            with contextlib.suppress(LockError, OSError), RunLock(path / "run.lock"):
+                shutil.rmtree(path)

@@ -1,0 +1,594 @@
+"""All SQL: the database of a run.
+
+Journal mode DELETE with synchronous FULL is safe on every file system that locks, and a
+tick commits a few times only (https://www.sqlite.org/atomiccommit.html). A connection
+belongs to one thread, so each thread gets its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from matterstack.core.records import (
+    AttemptChange,
+    Change,
+    IterationCounts,
+    LiveAttempt,
+    NewAttempt,
+    OperatorTrouble,
+    ReadyTask,
+    RunChange,
+    RunRecord,
+    TaskChange,
+)
+from matterstack.core.states import (
+    LIVE_ATTEMPT,
+    AttemptStatus,
+    RunStatus,
+    TaskEvent,
+    TaskStatus,
+    advance,
+)
+from matterstack.errors import (
+    DamagedStoreError,
+    ForeignStoreError,
+    NewerStoreError,
+    RunNotFoundError,
+    StoreConflictError,
+    StoreError,
+    StoreUnwritableError,
+)
+from matterstack.storage import migrations
+
+log = logging.getLogger("matterstack.storage")
+
+_BUSY_TIMEOUT_S = 30.0
+_LIVE = ", ".join(f"'{status}'" for status in AttemptStatus if status in LIVE_ATTEMPT)
+_COUNTED = ("pending", "submitted", "completed", "failed", "skipped", "cancelled")
+
+_ATTEMPT_SQL = """UPDATE attempts SET status = ?, reason = coalesce(?, reason), external_id = coalesce(?, external_id),
+  started_at = coalesce(?, started_at), ended_at = coalesce(ended_at, ?), exit_code = coalesce(?, exit_code),
+  data = coalesce(?, data) WHERE id = ? AND status = ?"""
+_TASK_SQL = """UPDATE tasks SET status = ?, reason = ?, attempts = attempts + ?,
+  failures = CASE WHEN ? THEN 0 ELSE failures + ? END WHERE id = ? AND status = ?"""
+_EVENT_SQL = "INSERT INTO events (at, task, attempt, event, status, reason) VALUES (?, ?, ?, ?, ?, ?)"
+_LIVE_SQL = f"""SELECT a.id, a.task, t.iteration, t.task_id, a.attempt, a.status, a.token, t.operator, a.external_id,
+  a.reason, a.submitted_at, a.started_at, t.status, t.failures, t.retries, t.spec
+  FROM attempts a JOIN tasks t ON t.id = a.task WHERE a.status IN ({_LIVE})"""
+
+
+class SQLiteStateStore:
+    """The database of a run; made where there is none yet.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Of ``state.sqlite``. A missing or empty file becomes a new database of version 1.
+
+    Raises
+    ------
+    DamagedStoreError, ForeignStoreError, NewerStoreError
+        The file is refused with its bytes unchanged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> store = SQLiteStateStore(Path(tempfile.mkdtemp()) / "state.sqlite")
+    >>> store.version
+    1
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._local = threading.local()
+        self.version = self._open()
+        log.info(
+            "opened %s, schema version %d",
+            self.path,
+            self.version,
+            extra={"database": str(self.path), "schema_version": self.version},
+        )
+
+    # -- opening ------------------------------------------------------------------------
+
+    def _open(self) -> int:
+        """Check the file without changing it, then create or migrate as needed."""
+        with self._errors():
+            if self.path.is_symlink() or (self.path.exists() and not self.path.is_file()):
+                raise ForeignStoreError(f"{self.path} is not a regular file")
+            if not self.path.exists() or self.path.stat().st_size == 0:
+                self._create()
+            version = self._inspect()
+            if version < migrations.SCHEMA_VERSION:
+                migrations.migrate(self._connection(), self.path, version)
+            return migrations.SCHEMA_VERSION
+
+    def _create(self) -> None:
+        connection = self._connect("rwc")
+        try:
+            with _transaction(connection):
+                if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+                    schema = resources.files("matterstack.storage").joinpath("schema.sql").read_text()
+                    for statement in schema.split(";\n"):
+                        connection.execute(statement)
+        finally:
+            connection.close()
+
+    def _inspect(self) -> int:
+        """Return the version of an existing database, reading only."""
+        # A hot journal must be rolled back first, which a read-only connection cannot do.
+        hot = self.path.with_name(self.path.name + "-journal").exists()
+        connection = self._connect("rw" if hot else "ro")
+        try:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if "schema_info" not in tables:
+                raise ForeignStoreError(
+                    f"{self.path} is an SQLite database without MatterStack's schema_info, so it is of another program "
+                    "or has no schema version; it was left as it is"
+                )
+            rows = connection.execute("SELECT version FROM schema_info").fetchall()
+            if len(rows) != 1 or not isinstance(rows[0][0], int):
+                raise DamagedStoreError(
+                    f"{self.path}: schema_info must hold one version number, but holds {rows!r}; it was left as it is"
+                )
+            version: int = rows[0][0]
+            if version > migrations.SCHEMA_VERSION:
+                raise NewerStoreError(
+                    f"{self.path} has schema version {version}, and this MatterStack knows versions up to "
+                    f"{migrations.SCHEMA_VERSION}; it was left as it is. Install a newer matterstack to open it"
+                )
+            if version == migrations.SCHEMA_VERSION:
+                missing = _TABLES - tables
+                if missing:
+                    raise DamagedStoreError(
+                        f"{self.path} lacks the tables {', '.join(sorted(missing))}; it was left as it is"
+                    )
+            return version
+        finally:
+            connection.close()
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        quoted = self.path.absolute().as_uri()
+        connection = sqlite3.connect(f"{quoted}?mode={mode}", uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+    def _connection(self) -> sqlite3.Connection:
+        """Return this thread's connection to the file that is at the path now."""
+        status = os.stat(self.path)
+        identity = (os.getpid(), status.st_dev, status.st_ino)
+        if getattr(self._local, "identity", None) != identity:
+            self._local.connection = self._connect("rw")
+            self._local.identity = identity
+        connection: sqlite3.Connection = self._local.connection
+        return connection
+
+    def close(self) -> None:
+        """Close this thread's connection; it is opened again when needed."""
+        if getattr(self._local, "identity", None) is not None:
+            self._local.connection.close()
+            self._local.identity = None
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn what sqlite3 raises into an error of our tree that says what to do."""
+        try:
+            yield
+        except sqlite3.IntegrityError as error:
+            raise StoreConflictError(f"{self.path}: {error}; nothing was changed") from error
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise StoreError(f"{self.path} stayed locked for {_BUSY_TIMEOUT_S:g} s by another program") from error
+            raise StoreUnwritableError(
+                f"{self.path}: {error}; nothing was changed. Check free space, permissions and the disk, then step again"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise DamagedStoreError(
+                f"{self.path} is not a readable database: {error}; it was left as it is. Restore a copy, or recover "
+                "what can be read with the .recover command of the sqlite3 shell"
+            ) from error
+        except FileNotFoundError as error:
+            raise RunNotFoundError(f"{self.path} is not there (any more): was the run moved? Open it anew") from error
+
+    @contextlib.contextmanager
+    def transaction(self, guard: Callable[[], None] | None = None) -> Iterator[None]:
+        """Everything inside lands together, on disk, or not at all.
+
+        Parameters
+        ----------
+        guard : callable, optional
+            Called before the commit; what it raises undoes the transaction.
+        """
+        with self._errors(), _transaction(self._connection(), guard):
+            yield
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Everything read inside is of one moment."""
+        with self._errors(), _transaction(self._connection(), kind="DEFERRED"):
+            yield
+
+    def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a SELECT."""
+        with self._errors():
+            return self._connection().execute(sql, parameters).fetchall()
+
+    # -- reading ------------------------------------------------------------------------
+
+    def run(self) -> RunRecord:
+        """Return the row of the run."""
+        rows = self.query("SELECT run_id, workspace, status, reason, created_at, iteration, campaign_state FROM runs")
+        if len(rows) != 1:
+            raise DamagedStoreError(f"{self.path} holds {len(rows)} runs instead of one")
+        run_id, workspace, status, *rest = rows[0]
+        return RunRecord(run_id, workspace, RunStatus(status), *rest)
+
+    def counts(self, iteration: int) -> IterationCounts:
+        """Return how many tasks of the iteration stand where."""
+        rows = self.query(
+            "SELECT total, pending, ready, submitted, completed, failed, skipped, cancelled FROM iterations "
+            "WHERE iteration = ?",
+            (iteration,),
+        )
+        return IterationCounts(*rows[0]) if rows else IterationCounts()
+
+    def live_attempts(self) -> list[LiveAttempt]:
+        """Return every attempt that is not over, oldest first."""
+        return [
+            LiveAttempt(*row[:5], AttemptStatus(row[5]), *row[6:12], TaskStatus(row[12]), *row[13:])
+            for row in self.query(_LIVE_SQL)
+        ]
+
+    def ready_tasks(self, operator: str, limit: int) -> list[ReadyTask]:
+        """Return tasks of the operator that may start now, in the order of the plan."""
+        rows = self.query(
+            "SELECT id, task_id, operator, attempts, failures, retries, spec FROM tasks "
+            "WHERE status = 'PENDING' AND unmet = 0 AND operator = ? ORDER BY id LIMIT ?",
+            (operator, limit),
+        )
+        return [ReadyTask(*row) for row in rows]
+
+    def ready_operators(self) -> list[str]:
+        """Return the operators with a task that may start now, by a skip through the index."""
+        found: list[str] = []
+        sql = "SELECT min(operator) FROM tasks WHERE status = 'PENDING' AND unmet = 0 AND operator > ?"
+        while (name := self.query(sql, (found[-1] if found else "",))[0][0]) is not None:
+            found.append(name)
+        return found
+
+    def dependencies(self, task: int) -> list[tuple[str, str, int, str | None, str]]:
+        """Return id, status, attempts, data and operator of each task this one waits for."""
+        return self.query(
+            "SELECT p.task_id, p.status, p.attempts, a.data, p.operator FROM dependencies d "
+            "JOIN tasks p ON p.id = d.dependency "
+            "LEFT JOIN attempts a ON a.task = p.id AND a.attempt = p.attempts WHERE d.task = ? ORDER BY p.id",
+            (task,),
+        )
+
+    def pending_dependants(self, task: int) -> list[tuple[int, bool]]:
+        """Return each pending task that waits for this one, and whether it allows its failure."""
+        rows = self.query(
+            "SELECT t.id, t.allow_dependency_failure FROM dependencies d JOIN tasks t ON t.id = d.task "
+            "WHERE d.dependency = ? AND t.status = 'PENDING'",
+            (task,),
+        )
+        return [(task, bool(allows)) for task, allows in rows]
+
+    def task_name(self, task: int) -> str:
+        """Return the task_id of a row."""
+        name: str = self.query("SELECT task_id FROM tasks WHERE id = ?", (task,))[0][0]
+        return name
+
+    def failed_for_good(self, iteration: int) -> list[str]:
+        """Return up to ten failed tasks whose failure is not allowed."""
+        rows = self.query(
+            "SELECT task_id FROM tasks WHERE iteration = ? AND status = 'FAILED' AND NOT allow_failure LIMIT 10",
+            (iteration,),
+        )
+        return [name for (name,) in rows]
+
+    def results(self, iteration: int) -> list[tuple[str, str, str, int, str | None, str | None]]:
+        """Return task_id, status, operator, attempts, reason and data of each task of an iteration."""
+        return self.query(
+            "SELECT t.task_id, t.status, t.operator, t.attempts, t.reason, a.data FROM tasks t "
+            "LEFT JOIN attempts a ON a.task = t.id AND a.attempt = t.attempts WHERE t.iteration = ? ORDER BY t.id",
+            (iteration,),
+        )
+
+    def troubles(self) -> dict[str, OperatorTrouble]:
+        """Return the operators that cannot be asked now."""
+        rows = self.query(
+            "SELECT operator, failures, since, ask_again_at, reason, suspended FROM operator_troubles ORDER BY operator"
+        )
+        return {row[0]: OperatorTrouble(*row[:5], bool(row[5])) for row in rows}
+
+    # -- writing: only inside `transaction` ---------------------------------------------
+
+    def create_run(self, run: RunRecord) -> None:
+        """Write the row of a new run."""
+        self._connection().execute(
+            "INSERT INTO runs (run_id, workspace, status, reason, created_at, iteration, campaign_state) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (run.run_id, run.workspace, run.status, run.reason, run.created_at, run.iteration, run.campaign_state),
+        )
+
+    def add_iteration(self, iteration: int, at: float, tasks: Sequence[tuple[Any, Sequence[str], str]]) -> None:
+        """Write an iteration with its tasks.
+
+        Parameters
+        ----------
+        iteration : int
+            Its number.
+        at : float
+            Seconds since the Unix epoch.
+        tasks : sequence of (Task, upstream ids, spec as JSON text)
+            In the order of the plan; every upstream id is among them.
+        """
+        connection = self._connection()
+        connection.execute("INSERT INTO iterations (iteration, created_at) VALUES (?, ?)", (iteration, at))
+        (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM tasks").fetchone()
+        ids = {task.task_id: last + number for number, (task, _, _) in enumerate(tasks, 1)}
+        connection.executemany(
+            "INSERT INTO tasks (id, iteration, task_id, operator, unmet, retries, allow_failure, "
+            "allow_dependency_failure, spec) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                (
+                    ids[task.task_id],
+                    iteration,
+                    task.task_id,
+                    task.operator,
+                    len(upstream),
+                    task.retries,
+                    task.allow_failure,
+                    task.allow_dependency_failure,
+                    spec,
+                )
+                for task, upstream, spec in tasks
+            ),
+        )
+        # In the order of the primary key, so that the tree grows at its end.
+        edges = sorted((ids[other], ids[task.task_id]) for task, upstream, _ in tasks for other in upstream)
+        connection.executemany("INSERT INTO dependencies (dependency, task) VALUES (?, ?)", edges)
+        self.recount(iteration)
+
+    def end_iteration(self, iteration: int, at: float, campaign_state: str) -> None:
+        """Note that an iteration was analyzed, with the campaign's new state."""
+        connection = self._connection()
+        connection.execute("UPDATE iterations SET ended_at = ? WHERE iteration = ?", (at, iteration))
+        connection.execute("UPDATE runs SET campaign_state = ?", (campaign_state,))
+
+    def set_iteration(self, iteration: int) -> None:
+        """Make this the current iteration."""
+        self._connection().execute("UPDATE runs SET iteration = ?", (iteration,))
+
+    def recount(self, iteration: int) -> None:
+        """Count the tasks of an iteration anew: after changes that touch many at once."""
+        self._connection().execute(
+            f"""UPDATE iterations SET (total, ready, {", ".join(_COUNTED)}) = (
+              SELECT count(*), coalesce(sum(status = 'PENDING' AND unmet = 0), 0),
+              {", ".join(f"coalesce(sum(status = '{name.upper()}'), 0)" for name in _COUNTED)}
+              FROM tasks WHERE iteration = iterations.iteration) WHERE iteration = ?""",
+            (iteration,),
+        )
+
+    def submit(self, attempts: Sequence[NewAttempt], iteration: int) -> list[int]:
+        """Write the intents: tasks SUBMITTED, attempts SUBMITTING, with their tokens.
+
+        Returns
+        -------
+        list of int
+            The rows of the new attempts.
+        """
+        connection = self._connection()
+        (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM attempts").fetchone()
+        ids = list(range(last + 1, last + 1 + len(attempts)))
+        connection.executemany(
+            "INSERT INTO attempts (id, task, attempt, status, token, submitted_at) VALUES (?, ?, ?, 'SUBMITTING', ?, ?)",
+            [(id, new.task, new.attempt, new.token, new.at) for id, new in zip(ids, attempts, strict=True)],
+        )
+        self.apply(
+            [TaskChange(new.task, TaskStatus.PENDING, TaskEvent.SUBMIT, new.at) for new in attempts], iteration
+        )
+        return ids
+
+    def apply(self, changes: Sequence[Change], iteration: int) -> None:
+        """Write changes of status, each with its row in the journal.
+
+        Parameters
+        ----------
+        changes : sequence of AttemptChange, TaskChange or RunChange
+            Those of one attempt or task in their order.
+        iteration : int
+            The current iteration: every changed task is of it.
+
+        Raises
+        ------
+        StoreConflictError
+            A status was not the one a change leaves.
+        InvalidTransitionError
+            A change that is in no table.
+        """
+        connection = self._connection()
+        attempts: list[tuple[object, ...]] = []
+        tasks: list[tuple[object, ...]] = []
+        journal: list[tuple[object, ...]] = []
+        delta = dict.fromkeys((*_COUNTED, "ready"), 0)
+        ended: list[tuple[int, bool]] = []
+        for change in changes:
+            match change:
+                case AttemptChange():
+                    status = advance(change.leaves, change.event)
+                    attempts.append(
+                        (
+                            status,
+                            change.reason,
+                            change.external_id,
+                            change.started_at,
+                            change.ended_at,
+                            change.exit_code,
+                            change.data,
+                            change.attempt,
+                            change.leaves,
+                        )
+                    )
+                    journal.append((change.at, change.task, change.attempt, change.event, status, change.reason))
+                case TaskChange():
+                    to = advance(change.leaves, change.event)
+                    again = change.event is TaskEvent.RETRY
+                    by_person = again and change.leaves is not TaskStatus.SUBMITTED
+                    tasks.append(
+                        (
+                            to,
+                            change.reason,
+                            change.event is TaskEvent.SUBMIT,
+                            by_person,
+                            again or change.event is TaskEvent.FAIL,
+                            change.task,
+                            change.leaves,
+                        )
+                    )
+                    journal.append((change.at, change.task, None, change.event, to, change.reason))
+                    delta[change.leaves.lower()] -= 1
+                    delta[to.lower()] += 1
+                    if change.event is TaskEvent.SUBMIT:
+                        delta["ready"] -= 1
+                    elif again:
+                        delta["ready"] += 1
+                    else:
+                        ended.append((change.task, to is TaskStatus.COMPLETED))
+                case RunChange():
+                    now = advance(change.leaves, change.event)
+                    done = connection.execute(
+                        "UPDATE runs SET status = ?, reason = ? WHERE status = ?", (now, change.reason, change.leaves)
+                    )
+                    self._expect(done.rowcount, 1, "run")
+                    journal.append((change.at, None, None, change.event, now, change.reason))
+        if attempts:
+            self._expect(connection.executemany(_ATTEMPT_SQL, attempts).rowcount, len(attempts), "attempt")
+        if tasks:
+            self._expect(connection.executemany(_TASK_SQL, tasks).rowcount, len(tasks), "task")
+        for task, completed in ended:
+            delta["ready"] += self._satisfy(connection, task, completed)
+        moved = {name: number for name, number in delta.items() if number}
+        if moved:
+            connection.execute(
+                f"UPDATE iterations SET {', '.join(f'{name} = {name} + ?' for name in moved)} WHERE iteration = ?",
+                (*moved.values(), iteration),
+            )
+        connection.executemany(_EVENT_SQL, journal)
+
+    def _expect(self, found: int, wanted: int, what: str) -> None:
+        if found != wanted:
+            raise StoreConflictError(
+                f"{self.path}: {wanted - found} of {wanted} {what} changes found another status than they leave; "
+                "nothing was changed. Somebody else wrote to this run; step again"
+            )
+
+    def cancel_unfinished(self, iteration: int, at: float) -> None:
+        """Cancel every task of the iteration that is not over, however many there are."""
+        connection = self._connection()
+        for status in (TaskStatus.PENDING, TaskStatus.SUBMITTED):
+            to = advance(status, TaskEvent.CANCEL)
+            connection.execute(
+                "INSERT INTO events (at, task, event, status) SELECT ?, id, ?, ? FROM tasks "
+                "WHERE iteration = ? AND status = ? ORDER BY id",
+                (at, TaskEvent.CANCEL, to, iteration, status),
+            )
+            connection.execute(
+                "UPDATE tasks SET status = ? WHERE iteration = ? AND status = ?", (to, iteration, status)
+            )
+        self.recount(iteration)
+
+    def find_task(self, iteration: int, task_id: str) -> tuple[int, TaskStatus, int, int] | None:
+        """Return row, status, failures and retries of a task, or None."""
+        rows = self.query(
+            "SELECT id, status, failures, retries FROM tasks WHERE iteration = ? AND task_id = ?", (iteration, task_id)
+        )
+        return (rows[0][0], TaskStatus(rows[0][1]), *rows[0][2:]) if rows else None
+
+    def downstream(self, tasks: Sequence[int]) -> list[tuple[int, str, TaskStatus]]:
+        """Return row, task_id and status of the tasks, and of all that wait for them, however far."""
+        rows = self.query(
+            f"""WITH RECURSIVE below(id) AS (
+              SELECT id FROM tasks WHERE id IN ({", ".join("?" * len(tasks))})
+              UNION SELECT d.task FROM dependencies d JOIN below ON d.dependency = below.id)
+            SELECT t.id, t.task_id, t.status FROM tasks t JOIN below USING (id) ORDER BY t.id""",
+            tasks,
+        )
+        return [(task, task_id, TaskStatus(status)) for task, task_id, status in rows]
+
+    def recount_unmet(self, tasks: Sequence[int], iteration: int) -> None:
+        """Count anew what each of these tasks waits for."""
+        self._connection().executemany(
+            """UPDATE tasks SET unmet = (SELECT count(*) FROM dependencies d JOIN tasks p ON p.id = d.dependency
+              WHERE d.task = tasks.id AND p.status != 'COMPLETED' AND NOT
+              (tasks.allow_dependency_failure AND p.status IN ('FAILED', 'SKIPPED', 'CANCELLED'))) WHERE id = ?""",
+            [(task,) for task in tasks],
+        )
+        self.recount(iteration)
+
+    def failed_tasks(self, iteration: int) -> list[tuple[str, str | None]]:
+        """Return task_id and reason of each failed task."""
+        return self.query(
+            "SELECT task_id, reason FROM tasks WHERE iteration = ? AND status = 'FAILED' ORDER BY id", (iteration,)
+        )
+
+    def culprits(self, task: int) -> list[str]:
+        """Return the failed or cancelled tasks above a task."""
+        rows = self.query(
+            """WITH RECURSIVE above(id) AS (
+              SELECT dependency FROM dependencies WHERE task = ?
+              UNION SELECT d.dependency FROM dependencies d JOIN above ON d.task = above.id)
+            SELECT t.task_id FROM tasks t JOIN above USING (id) WHERE t.status IN ('FAILED', 'CANCELLED')
+            ORDER BY t.id""",
+            (task,),
+        )
+        return [name for (name,) in rows]
+
+    @staticmethod
+    def _satisfy(connection: sqlite3.Connection, task: int, completed: bool) -> int:
+        """Count one dependency less for those that waited for `task`; return how many became ready."""
+        rows = connection.execute(
+            "UPDATE tasks SET unmet = unmet - 1 WHERE id IN (SELECT task FROM dependencies WHERE dependency = ?) "
+            "AND (? OR allow_dependency_failure) RETURNING unmet, status",
+            (task, completed),
+        ).fetchall()
+        return sum(unmet == 0 and status == TaskStatus.PENDING for unmet, status in rows)
+
+    def set_troubles(self, failing: Sequence[OperatorTrouble], healthy: Sequence[str]) -> None:
+        """Write which operators are in trouble, and forget those that answered."""
+        connection = self._connection()
+        connection.executemany("DELETE FROM operator_troubles WHERE operator = ?", [(name,) for name in healthy])
+        connection.executemany(
+            "INSERT OR REPLACE INTO operator_troubles (operator, failures, since, ask_again_at, reason, suspended) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            [(t.operator, t.failures, t.since, t.ask_again_at, t.reason, t.suspended) for t in failing],
+        )
+
+
+_TABLES = frozenset({"runs", "iterations", "tasks", "dependencies", "attempts", "events", "operator_troubles"})
+
+
+@contextlib.contextmanager
+def _transaction(
+    connection: sqlite3.Connection, guard: Callable[[], None] | None = None, kind: str = "IMMEDIATE"
+) -> Iterator[None]:
+    connection.execute(f"BEGIN {kind}")
+    try:
+        yield
+        if guard is not None:
+            guard()
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
