@@ -183,4 +183,4 @@ class OperatorUnreachableError(OperatorError):
 
 
 class AttemptFailedError(OperatorError):
-    """This attempt is over: raised by ``prepare`` or ``collect_results`` with the reason."""
+    """The attempt is over: raised by ``prepare`` or ``collect_results`` with the reason."""

@@ -37,7 +37,7 @@ class Operator(ABC):
 
     def check_task(self, task: Task) -> None:
         """Raise `InvalidTaskError` for a task this operator could never carry out."""
-        return None
+        return  # most take any task
 
     def max_live(self, directory: Path) -> int | None:
         """Return how many attempts may be live at once, or None for no limit.
@@ -54,7 +54,7 @@ class Operator(ABC):
 
         It is not yet at its final place: a rename puts it there when this returns.
         """
-        return None
+        return  # most need nothing more
 
     @abstractmethod
     def submit(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Refused]:

@@ -5,6 +5,7 @@ Times are seconds since the Unix epoch, as the clock of the stepping machine sho
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -93,6 +94,8 @@ class Attempt:
         Its identity in the run.
     token : str
         Its identity outside: ``ms-<hex>``, globally unique.
+    parent, name : str
+        Where its directory is: that of the operator, and ``<iteration>.<task_id>.<attempt>``.
     directory : pathlib.Path
         Its own directory.
     external_id : str or None
@@ -109,12 +112,24 @@ class Attempt:
     task_id: str
     attempt: int
     token: str
-    directory: Path
     external_id: str | None
     status: AttemptStatus
     submitted_at: float
     started_at: float | None
-    spec: Mapping[str, Any] = field(repr=False)
+    parent: str = field(repr=False)
+    name: str
+    spec_text: str = field(repr=False)
+
+    # A tick makes many of these and needs the parts below of a few.
+    @cached_property
+    def directory(self) -> Path:
+        """The attempt's own directory."""
+        return Path(self.parent, self.name)
+
+    @cached_property
+    def spec(self) -> Mapping[str, Any]:
+        """The task as plain data."""
+        return {"task_id": self.task_id, **json.loads(self.spec_text)}
 
     @cached_property
     def task(self) -> Task:
@@ -187,6 +202,11 @@ class LiveAttempt:
     failures: int
     retries: int
     spec: str
+
+    @property
+    def name(self) -> str:
+        """The name of its directory."""
+        return f"{self.iteration}.{self.task_id}.{self.attempt}"
 
 
 @dataclass(frozen=True, slots=True)

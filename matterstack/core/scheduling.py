@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 from matterstack.core.records import (
@@ -111,7 +110,7 @@ def collected(attempt: LiveAttempt, at: float, data: str) -> list[Change]:
     return changes
 
 
-def settle(dependants: Iterable[tuple[int, bool]], at: float, culprit: str) -> list[Change]:
+def settle(dependants: Iterable[tuple[int, bool]], at: float, culprit: str) -> list[TaskChange]:
     """Return the skips that a task which did not complete means for its pending dependants.
 
     Parameters

@@ -77,7 +77,7 @@ def _drawer(run: Run) -> tuple[Callable[[], None], Callable[[], None]]:
             nonlocal handle
             bundle = {"text/html": _html(run), "text/plain": _line(run)}
             if handle is None:
-                handle = display(bundle, raw=True, display_id=True)
+                handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
             else:
                 handle.update(bundle, raw=True)
 

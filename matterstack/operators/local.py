@@ -75,7 +75,7 @@ class LocalOperator(Operator):
         return {"max_active": self.max_active, "kill_grace_s": self.kill_grace_s}
 
     def check_task(self, task: Task) -> None:
-        """A task of this machine needs a command."""
+        """Refuse a task without a command."""
         if task.command is None:
             raise InvalidTaskError(f"task {task.task_id!r} has no command, and the local operator runs commands only")
 
@@ -92,7 +92,7 @@ class LocalOperator(Operator):
         return self.max_active or os.cpu_count() or 1
 
     def _link(self, attempts: Sequence[Attempt]) -> _Link:
-        directory = attempts[0].directory.parent
+        directory = Path(attempts[0].parent)
         key = (os.getpid(), directory)
         link = self._links.get(key)
         if link is None or link.closed:
@@ -118,7 +118,7 @@ class LocalOperator(Operator):
         command = spec["command"]
         return {
             "token": attempt.token,
-            "directory": attempt.directory.name,
+            "directory": attempt.name,
             "argv": ["/bin/sh", "-c", command] if isinstance(command, str) else command,
             "env": {
                 **spec.get("env", {}),
@@ -140,9 +140,7 @@ class LocalOperator(Operator):
             # A runner took it and was killed before it started it: the claim makes this safe.
             link.start([self._job(attempt) for attempt in absent])
         return {
-            attempt.token: observation
-            for attempt in attempts
-            if (observation := link.observe(attempt)) is not None
+            attempt.token: observation for attempt in attempts if (observation := link.observe(attempt)) is not None
         }
 
     def find(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Absent]:
@@ -244,7 +242,7 @@ class _Link:
             {
                 "request": request,
                 "number": self.question,
-                "attempts": [(attempt.token, attempt.directory.name) for attempt in attempts],
+                "attempts": [(attempt.token, attempt.name) for attempt in attempts],
             }
         )
         deadline = time.monotonic() + _ANSWER_S
@@ -257,7 +255,7 @@ class _Link:
 
     def observe(self, attempt: Attempt) -> Observation | None:
         """Return what the last report of an attempt means."""
-        said = self.known.get(attempt.token)
+        said = self.known.get(attempt.token, {})
         match said:
             case {"event": "queued"}:
                 return Observation(Seen.QUEUED, reason=said.get("reason"))

@@ -142,9 +142,7 @@ def declare_lost(session: Session, task_id: str) -> None:
             if live.task == row and live.status in (AttemptStatus.SUBMITTED, AttemptStatus.RUNNING):
                 at = time.time()
                 reason = "declared lost by a person"
-                change = AttemptChange(
-                    live.id, row, live.status, AttemptEvent.VANISHED, at, reason=reason, ended_at=at
-                )
+                change = AttemptChange(live.id, row, live.status, AttemptEvent.VANISHED, at, reason=reason, ended_at=at)
                 Tick(session, lock).write([change, *scheduling.end_task(live, at, reason)])
                 return
         raise RunStatusError(f"{task_id} is {status} and has no attempt that is submitted or running")

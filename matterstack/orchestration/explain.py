@@ -90,16 +90,16 @@ def explain(session: Session) -> Explanation:
         found.append(Hindrance("run", "it was never stepped", run.created_at, "run.step() or run.wait()"))
     elif run.status is RunStatus.PAUSED:
         found.append(Hindrance("run", run.reason or "it was paused", None, "run.resume()"))
-    for name in sorted({attempt.operator for attempt in live} | set(ready)):
-        if name not in session.operators:
-            found.append(
-                Hindrance(
-                    f"operator {name}",
-                    "this process was not given it, so nobody asks about its attempts",
-                    None,
-                    f"open_run(path, operators={{{name!r}: ...}})",
-                )
-            )
+    found += [
+        Hindrance(
+            f"operator {name}",
+            "this process was not given it, so nobody asks about its attempts",
+            None,
+            f"open_run(path, operators={{{name!r}: ...}})",
+        )
+        for name in sorted({attempt.operator for attempt in live} | set(ready))
+        if name not in session.operators
+    ]
     for trouble in troubles.values():
         last = trouble.reason.strip().splitlines()[-1]
         state = ", so nothing new goes to it" if trouble.suspended else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -265,5 +264,3 @@ class Run:
         """Note on your word that a task's live attempt is dead, where nobody can be asked any more."""
         controls.declare_lost(self._session, task_id)
         return self
-
-

@@ -11,6 +11,7 @@ from typing import Any
 from matterstack.core.campaign import Campaign
 from matterstack.core.operator import Operator
 from matterstack.errors import CampaignError, InvalidConfigError
+from matterstack.orchestration.border import Border
 from matterstack.storage.run_directory import RunDirectory
 from matterstack.storage.state_store import SQLiteStateStore
 
@@ -94,13 +95,13 @@ def import_campaign(reference: str) -> Campaign:
         It cannot be imported, is no Campaign, or cannot be made without arguments.
     """
     module, _, name = reference.partition(":")
-    try:
+    with Border() as border:
         campaign = getattr(importlib.import_module(module), name)()
-    except Exception as error:  # an import runs the campaign author's code
+    if border.error is not None:
         raise CampaignError(
-            f"the campaign {reference} cannot be imported ({type(error).__name__}: {error}): put its module on the "
-            "Python path, or pass the campaign to open_run(path, campaign=...)"
-        ) from error
+            f"the campaign {reference} cannot be imported ({type(border.error).__name__}: {border.error}): put its "
+            "module on the Python path, or pass the campaign to open_run(path, campaign=...)"
+        ) from border.error
     if not isinstance(campaign, Campaign):
         raise CampaignError(f"{reference} is not a Campaign: pass one to open_run(path, campaign=...)")
     return campaign
@@ -111,10 +112,9 @@ def reference_to(campaign: Campaign) -> str | None:
     kind = type(campaign)
     if kind.__module__ == "__main__" or not kind.__qualname__.isidentifier():
         return None
-    try:
+    with Border() as border:
         again = getattr(importlib.import_module(kind.__module__), kind.__qualname__)()
         if type(again) is kind and bool(vars(again) == vars(campaign)):
             return f"{kind.__module__}:{kind.__qualname__}"
-    except Exception as error:  # the campaign author's constructor, or a comparison of arrays
-        log.debug("the campaign %s has to be passed to open_run again: %s", kind.__name__, error)
+    log.debug("the campaign %s has to be passed to open_run again: %s", kind.__name__, border.error or "it differs")
     return None

@@ -11,11 +11,8 @@ import json
 import logging
 import secrets
 import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from matterstack.core import scheduling
 from matterstack.core.operator import Operator
@@ -49,12 +46,14 @@ from matterstack.core.states import (
     TaskStatus,
 )
 from matterstack.core.strict_json import dump_json
-from matterstack.core.workflow import FromTask, StoredFile, Task
-from matterstack.errors import AttemptFailedError, MatterstackError, OperatorUnreachableError, UnsafeFileError
+from matterstack.core.workflow import FromTask, StoredFile
+from matterstack.errors import AttemptFailedError, OperatorUnreachableError, UnsafeFileError
 from matterstack.files import copy_inside
 from matterstack.orchestration import planning
+from matterstack.orchestration.border import Border, describe
 from matterstack.orchestration.session import Session
 from matterstack.storage.run_lock import RunLock
+from matterstack.testing import reach
 
 log = logging.getLogger("matterstack.tick")
 
@@ -72,8 +71,10 @@ def step(session: Session) -> TickReport:
         The database cannot be used; nothing was changed.
     """
     with RunLock(session.directory.lock) as lock:
+        reach("tick.locked")
         tick = Tick(session, lock)
         report = tick.make()
+        reach("tick.made")
     log.info(
         "%s",
         report,
@@ -108,6 +109,7 @@ class Tick:
         self.store = session.store
         self.lock = lock
         self.at = time.time()
+        self.root = str(session.directory.path)
         with self.store.reading():
             self.run: RunRecord = self.store.run()
             self.counts: IterationCounts = self.store.counts(self.run.iteration)
@@ -122,6 +124,7 @@ class Tick:
     def make(self) -> TickReport:
         """Poll, plan, execute, analyze."""
         changes, again = self.poll()
+        reach("tick.polled")
         chosen = self.settle_and_choose(changes)
         self.execute([*again, *chosen])
         self.note_troubles()
@@ -142,16 +145,11 @@ class Tick:
 
     # -- the border to the operators ------------------------------------------------------
 
-    @contextmanager
-    def asking(self, name: str) -> Iterator[None]:
-        """Whatever an operator raises inside means "cannot tell": noted, and nothing else."""
+    def heed(self, name: str, border: Border) -> None:
+        """Note whether the operator could be asked; whatever it raised means "cannot tell"."""
         self.asked.add(name)
-        try:
-            yield
-        except OperatorUnreachableError as error:
-            self.failing[name] = str(error)
-        except Exception:  # the operator's border: user code may raise anything
-            self.failing[name] = traceback.format_exc()
+        if border.error is not None:
+            self.failing[name] = describe(border.error)
 
     def operator(self, name: str) -> Operator | None:
         """Return an operator that may be asked now."""
@@ -160,20 +158,20 @@ class Tick:
             return None
         return operator
 
-    def attempt(self, live: LiveAttempt, directory: Path | None = None) -> Attempt:
+    def attempt(self, live: LiveAttempt, name: str | None = None) -> Attempt:
         """Return an attempt as operators see it."""
         return Attempt(
             live.iteration,
             live.task_id,
             live.attempt,
             live.token,
-            directory
-            or self.session.directory.attempt(live.operator, live.iteration, live.task_id, live.attempt),
             live.external_id,
             live.status,
             live.submitted_at,
             live.started_at,
-            {"task_id": live.task_id, **json.loads(live.spec)},
+            f"{self.root}/operators/{live.operator}",
+            name or live.name,
+            live.spec,
         )
 
     # -- poll -----------------------------------------------------------------------------
@@ -208,28 +206,23 @@ class Tick:
                 else:
                     watched.append(live)
             if interrupted:
-                with self.asking(name):
+                with Border() as border:
                     again += self._find(operator, interrupted, changes)
+                self.heed(name, border)
             if unwanted:
-                with self.asking(name):
+                with Border() as border:
                     gone = set(operator.cancel([self.attempt(live) for live in unwanted]))
-                    changes += [
-                        AttemptChange(
-                            live.id, live.task, live.status, AttemptEvent.CANCEL, self.at, "cancelled", ended_at=self.at
-                        )
-                        for live in unwanted
-                        if live.token in gone
-                    ]
+                    changes += [self._cancelled(live) for live in unwanted if live.token in gone]
+                self.heed(name, border)
             if watched:
-                with self.asking(name):
-                    self._look(name, operator, watched, changes, collecting)
+                with Border() as border:
+                    self._look(operator, watched, changes, collecting)
+                self.heed(name, border)
             for live in collecting:
                 self._collect(name, operator, live, changes)
         return changes, again
 
-    def _find(
-        self, operator: Operator, interrupted: Sequence[LiveAttempt], changes: list[Change]
-    ) -> list[LiveAttempt]:
+    def _find(self, operator: Operator, interrupted: Sequence[LiveAttempt], changes: list[Change]) -> list[LiveAttempt]:
         found = operator.find([self.attempt(live) for live in interrupted])
         again = []
         for live in interrupted:
@@ -242,7 +235,6 @@ class Tick:
 
     def _look(
         self,
-        name: str,
         operator: Operator,
         watched: Sequence[LiveAttempt],
         changes: list[Change],
@@ -259,19 +251,22 @@ class Tick:
                 collecting.append(live)
 
     def _collect(self, name: str, operator: Operator, live: LiveAttempt, changes: list[Change]) -> None:
-        attempt = self.attempt(live)
-        try:
-            data = operator.collect_results(attempt)
-            text = "{}" if data is None else dump_json(data, f"the results of {live.task_id}")
-        except OperatorUnreachableError as error:
-            self.asked.add(name)
-            self.failing[name] = str(error)
-        except AttemptFailedError as error:
-            changes += scheduling.failed(live, self.at, str(error))
-        except Exception:  # the operator's border
-            changes += scheduling.failed(live, self.at, f"its results cannot be collected: {traceback.format_exc()}")
-        else:
-            changes += scheduling.collected(live, self.at, text)
+        reach("collect.begin")
+        with Border() as border:
+            data = operator.collect_results(self.attempt(live))
+            text = "{}" if data is None or data == {} else dump_json(data, f"the results of {live.task_id}")
+        match border.error:
+            case None:
+                changes += scheduling.collected(live, self.at, text)
+            case OperatorUnreachableError():
+                self.heed(name, border)
+            case error:
+                changes += scheduling.failed(live, self.at, f"its results cannot be collected: {describe(error)}")
+
+    def _cancelled(self, live: LiveAttempt) -> AttemptChange:
+        return AttemptChange(
+            live.id, live.task, live.status, AttemptEvent.CANCEL, self.at, "cancelled", ended_at=self.at
+        )
 
     # -- plan and execute -----------------------------------------------------------------
 
@@ -286,11 +281,10 @@ class Tick:
             operator = self.operator(name)
             if operator is None or (trouble is not None and trouble.suspended):
                 continue
-            try:
+            with Border() as border:
                 most = operator.max_live(self.session.directory.operator(name))
-            except Exception:  # the operator's border
-                self.asked.add(name)
-                self.failing[name] = traceback.format_exc()
+            if border.error is not None:
+                self.heed(name, border)
                 continue
             room = _MOST_PER_TICK if most is None else min(_MOST_PER_TICK, most - live.get(name, 0))
             if room > 0:
@@ -317,13 +311,11 @@ class Tick:
                 name: self.store.ready_tasks(name, room) for name, room in rooms.items() if self.ready
             }
             tasks = scheduling.choose(self.status, ready, rooms)
-            new = [
-                NewAttempt(task.id, task.attempts + 1, f"ms-{secrets.token_hex(12)}", self.at) for task in tasks
-            ]
-            ids = self.store.submit(new, self.run.iteration) if new else []
+            new = [NewAttempt(task.id, task.attempts + 1, f"ms-{secrets.token_hex(12)}", self.at) for task in tasks]
+            rows = self.store.submit(new, self.run.iteration) if new else []
         return [
             LiveAttempt(
-                id,
+                row,
                 task.id,
                 self.run.iteration,
                 task.task_id,
@@ -340,14 +332,14 @@ class Tick:
                 task.retries,
                 task.spec,
             )
-            for id, task, attempt in zip(ids, tasks, new, strict=True)
+            for row, task, attempt in zip(rows, tasks, new, strict=True)
         ]
 
     def write(self, changes: Sequence[Change]) -> None:
         """Apply changes, and skip what can no longer start because of them, level by level."""
         while changes:
             self.store.apply(changes, self.run.iteration)
-            skips: dict[int, Change] = {}
+            skips: dict[int, TaskChange] = {}
             for change in changes:
                 if not isinstance(change, TaskChange):
                     continue
@@ -362,9 +354,7 @@ class Tick:
             changes = list(skips.values())
 
     def _submitted(self, live: LiveAttempt, external_id: str | None) -> AttemptChange:
-        return AttemptChange(
-            live.id, live.task, live.status, AttemptEvent.SUBMITTED, self.at, external_id=external_id
-        )
+        return AttemptChange(live.id, live.task, live.status, AttemptEvent.SUBMITTED, self.at, external_id=external_id)
 
     def execute(self, submissions: Sequence[LiveAttempt]) -> None:
         """Make the directories, submit, and write what became of it."""
@@ -381,7 +371,8 @@ class Tick:
             prepared = [live for live in group if self._build(name, operator, live, changes)]
             if not prepared:
                 continue
-            with self.asking(name):
+            reach("submit.prepared")
+            with Border() as border:
                 replies = operator.submit([self.attempt(live) for live in prepared])
                 for live in prepared:
                     match replies.get(live.token):
@@ -390,6 +381,8 @@ class Tick:
                             self.submitted += 1
                         case Refused(reason):
                             changes += scheduling.refused(live, self.at, reason)
+            self.heed(name, border)
+            reach("submit.submitted")
         if changes:
             with self.store.transaction(self.lock.check):
                 self.write(changes)
@@ -398,54 +391,47 @@ class Tick:
 
     def _build(self, name: str, operator: Operator, live: LiveAttempt, changes: list[Change]) -> bool:
         """Make the attempt's directory; return whether it can be submitted."""
-        final = self.session.directory.attempt(live.operator, live.iteration, live.task_id, live.attempt)
 
-        def populate(directory: Path) -> None:
-            attempt = self.attempt(live, directory)
-            try:
-                self._place_inputs(attempt.spec, live, directory)
-            except OSError as error:
-                if isinstance(error, FileNotFoundError):
-                    raise AttemptFailedError(f"an input is not there: {error}") from error
-                raise _MachineryError(f"{directory}: {error}") from error
-            operator.prepare(attempt)
+        def populate(directory: str) -> None:
+            attempt = self.attempt(live, directory.rpartition("/")[2])
+            self._place_inputs(attempt, live)
+            with Border() as preparing:
+                operator.prepare(attempt)
+            if isinstance(preparing.error, OperatorUnreachableError):
+                raise preparing.error
+            if preparing.error is not None:
+                raise AttemptFailedError(f"it cannot be prepared: {describe(preparing.error)}")
 
-        try:
-            self.session.directory.build_attempt(final, live.token, populate)
-        except OperatorUnreachableError as error:
-            self.asked.add(name)
-            self.failing[name] = str(error)
-        except _MachineryError as error:
-            self.asked.add(name)
-            self.failing[name] = f"the attempt's directory cannot be made: {error}"
-        except (AttemptFailedError, UnsafeFileError) as error:
-            changes += scheduling.refused(live, self.at, str(error))
-        except Exception:  # the operator's border
-            changes += scheduling.refused(live, self.at, f"it cannot be prepared: {traceback.format_exc()}")
-        else:
-            return True
+        with Border() as border:
+            self.session.directory.build_attempt(live.operator, live.name, live.token, populate)
+        match border.error:
+            case None:
+                return True
+            case AttemptFailedError() | UnsafeFileError() as error:
+                changes += scheduling.refused(live, self.at, str(error))
+            case _:  # the operator is out of reach, or our own files cannot be written: not the attempt's fault
+                self.heed(name, border)
         return False
 
-    def _place_inputs(self, spec: Mapping[str, Any], live: LiveAttempt, directory: Path) -> None:
+    def _place_inputs(self, attempt: Attempt, live: LiveAttempt) -> None:
         """Write inputs.json and the task's files."""
-        inputs = {}
+        entries = []
         places: dict[str, Path] = {}
         for task_id, status, attempts, data, operator in self.store.dependencies(live.task):
-            source = self.session.directory.attempt(operator, live.iteration, task_id, attempts)
-            places[task_id] = source
-            here = "" if operator == live.operator else f"../{operator}/"
-            inputs[task_id] = {
-                "status": status,
-                "directory": f"../{here}{source.name}" if attempts else None,
-                "data": json.loads(data) if data else {},
-            }
-        if inputs:
-            text = json.dumps(inputs, ensure_ascii=False, indent=1)
-            (directory / "inputs.json").write_text(text, encoding="utf-8")
-        if "files" not in spec:
+            name = f"{live.iteration}.{task_id}.{attempts}"
+            places[task_id] = Path(self.root, "operators", operator, name)
+            way = f"../{name}" if operator == live.operator else f"../../{operator}/{name}"
+            where = f'"{way}"' if attempts else "null"
+            # The data is JSON text already, and ids need no escaping.
+            entries.append(f'"{task_id}":{{"status":"{status}","directory":{where},"data":{data or "{}"}}}')
+        if entries:
+            text = "{" + ",\n".join(entries) + "}\n"
+            with open(f"{attempt.parent}/{attempt.name}/inputs.json", "xb", buffering=0) as file:
+                file.write(text.encode())
+        if '"files"' not in live.spec:
             return
-        for relative, content in Task.from_json(spec).files.items():
-            target = directory / relative
+        for relative, content in attempt.task.files.items():
+            target = attempt.directory / relative
             target.parent.mkdir(parents=True, exist_ok=True)
             match content:
                 case str():
@@ -453,7 +439,10 @@ class Tick:
                 case bytes():
                     target.write_bytes(content)
                 case FromTask(task_id, path):
-                    copy_inside(places[task_id], path, target)
+                    try:
+                        copy_inside(places[task_id], path, target)
+                    except FileNotFoundError:
+                        raise AttemptFailedError(f"{task_id} did not leave the file {path}") from None
                 case StoredFile():
                     self.session.directory.place_stored(content, target)
 
@@ -462,9 +451,7 @@ class Tick:
     def note_troubles(self) -> None:
         """Count who could not be asked; forget who answered; pause when nothing else can move."""
         failing = [
-            scheduling.next_trouble(
-                self.troubles.get(name), name, reason, self.at, self.session.settings.suspend_after
-            )
+            scheduling.next_trouble(self.troubles.get(name), name, reason, self.at, self.session.settings.suspend_after)
             for name, reason in self.failing.items()
         ]
         healthy = [name for name in self.asked - self.failing.keys() if name in self.troubles]
@@ -527,25 +514,25 @@ class Tick:
 
     def _analyze(self) -> bool:
         iteration = self.run.iteration
-        name = "campaign"
-        try:
+        with Border() as border:
             campaign = self.session.load_campaign()
-            if campaign is None:
-                self.reason = (
-                    "every task of the iteration is over, and the campaign that analyzes it was not given: "
-                    "open_run(path, campaign=...)"
-                )
-                return False
-            name = type(campaign).__name__
-            state = planning.analyze(campaign, self.run.campaign_state, self._results(iteration))
-            planned = planning.plan(campaign, state, self.session.operators, self.session.directory)
-        except Exception as error:  # the campaign's border: user code may raise anything
-            what = str(error) if isinstance(error, MatterstackError) else traceback.format_exc()
+            if campaign is not None:
+                state = planning.analyze(campaign, self.run.campaign_state, self._results(iteration))
+                planned = planning.plan(campaign, state, self.session.operators, self.session.directory)
+        reach("analyze.planned")
+        if border.error is not None:
             with self.store.transaction(self.lock.check):
                 self.change_run(
                     RunEvent.PAUSE,
-                    f"the campaign {name} could not go on; mend it, open the run with it, and resume(): {what}",
+                    "the campaign could not go on; mend it, open the run with it, and resume(): "
+                    + describe(border.error),
                 )
+            return False
+        if campaign is None:
+            self.reason = (
+                "every task of the iteration is over, and the campaign that analyzes it was not given: "
+                "open_run(path, campaign=...)"
+            )
             return False
         with self.store.transaction(self.lock.check):
             self.store.end_iteration(iteration, self.at, state)
@@ -568,10 +555,6 @@ class Tick:
             )
             for task_id, status, operator, attempts, reason, data in self.store.results(iteration)
         }
-
-
-class _MachineryError(MatterstackError):
-    """Our own files could not be written: not the attempt's fault."""
 
 
 def _ends(change: AttemptChange) -> bool:

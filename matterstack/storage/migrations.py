@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from matterstack.errors import ForeignStoreError
+from matterstack.testing import reach
 
 SCHEMA_VERSION = 1
 
@@ -65,6 +66,7 @@ def migrate(connection: sqlite3.Connection, path: Path, version: int) -> None:
             "its bytes were left as they are"
         )
     back_up(connection, path, version)
+    reach("migrate.backed_up")
     connection.execute("BEGIN IMMEDIATE")
     try:
         # Another process may have migrated it while this one waited.
@@ -72,7 +74,9 @@ def migrate(connection: sqlite3.Connection, path: Path, version: int) -> None:
         for step in range(version, SCHEMA_VERSION):
             MIGRATIONS[step](connection)
         connection.execute("UPDATE schema_info SET version = ?", (SCHEMA_VERSION,))
+        reach("migrate.commit")
         connection.execute("COMMIT")
+        reach("migrate.committed")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")

@@ -29,6 +29,7 @@ from matterstack.errors import (
 )
 from matterstack.files import copy_inside, read_inside, sync_directory, write_whole
 from matterstack.storage.run_lock import RunLock, check_exclusion
+from matterstack.testing import reach
 
 _CONFIG_BYTES = 10_000_000
 _SWEEP_AGE_S = 60.0
@@ -74,7 +75,7 @@ class RunDirectory:
 
     def attempt(self, operator: str, iteration: int, task_id: str, attempt: int) -> Path:
         """Return the directory of one attempt."""
-        return self.path / "operators" / operator / f"{iteration}.{task_id}.{attempt}"
+        return self.operator(operator) / f"{iteration}.{task_id}.{attempt}"
 
     def read_config(self) -> dict[str, Any]:
         """Return config.json.
@@ -114,6 +115,7 @@ class RunDirectory:
                 copy.flush()
                 os.fsync(copy.fileno())
                 os.fchmod(copy.fileno(), os.fstat(original.fileno()).st_mode & 0o755 | 0o400)
+            reach("files.copied")
             partial.rename(self.files / digest.hexdigest())
         except OSError as error:
             raise InvalidTaskError(f"the file {path} cannot be taken into the run: {error}") from error
@@ -128,33 +130,40 @@ class RunDirectory:
             raise InvalidTaskError(f"{stored.sha256!r} is not a SHA-256 digest")
         copy_inside(self.files, stored.sha256, target)
 
-    def build_attempt(self, final: Path, token: str, populate: Callable[[Path], None]) -> None:
+    def build_attempt(self, operator: str, name: str, token: str, populate: Callable[[str], None]) -> None:
         """Make an attempt's directory appear whole, by one rename; one that is there is kept.
 
         Parameters
         ----------
-        final : pathlib.Path
+        operator, name : str
             Where it shall be.
         token : str
             Of the attempt.
         populate : callable
             Fills a directory under a temporary name.
         """
-        if final.exists():
+        # Plain strings: this is done for every attempt, and Path objects cost more than the system calls.
+        parent = f"{self.path}/operators/{operator}"
+        final = f"{parent}/{name}"
+        if os.path.exists(final):
             return
-        final.parent.mkdir(parents=True, exist_ok=True)
-        partial = final.with_name(f".{token}.{os.getpid()}.new")
+        partial = f"{parent}/.{token}.{os.getpid()}.new"
         try:
-            partial.mkdir()
+            os.mkdir(partial)
+        except FileNotFoundError:
+            os.makedirs(partial)
         except FileExistsError:
             shutil.rmtree(partial)
-            partial.mkdir()
+            os.mkdir(partial)
         try:
+            reach("attempt.made")
             populate(partial)
-            partial.rename(final)
+            reach("attempt.filled")
+            os.rename(partial, final)
+            reach("attempt.renamed")
         except BaseException as error:
             shutil.rmtree(partial, ignore_errors=True)
-            if not (isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST) and final.exists()):
+            if not (isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST)):
                 raise
 
 
@@ -208,12 +217,15 @@ def new_run_directory(
     _sweep(root)
     directory = RunDirectory(root / f".{run_id[:64]}.{secrets.token_hex(8)}.new")
     directory.path.mkdir()
+    reach("initialize.staged")
     try:
         with RunLock(directory.lock):
             check_exclusion(directory.lock)
             write_whole(directory.config, json.dumps(config, indent=2, ensure_ascii=False).encode() + b"\n")
             directory.operator("").mkdir()
+            reach("initialize.configured")
             yield directory
+            reach("initialize.filled")
             sync_directory(directory.path)
             try:
                 directory.path.rename(final)
@@ -223,6 +235,7 @@ def new_run_directory(
                         f"there is a run at {final} already: open it with open_run, or choose another run_id"
                     ) from None
                 raise
+            reach("initialize.renamed")
             sync_directory(root)
     except BaseException:
         shutil.rmtree(directory.path, ignore_errors=True)

@@ -112,8 +112,6 @@ class RunLock:
         self.release()
 
 
-
-
 def _holder_text() -> str:
     try:
         user = getpass.getuser()

@@ -47,10 +47,12 @@ from matterstack.errors import (
     StoreUnwritableError,
 )
 from matterstack.storage import migrations
+from matterstack.testing import reach
 
 log = logging.getLogger("matterstack.storage")
 
 _BUSY_TIMEOUT_S = 30.0
+_WRITING, _READING = "IMMEDIATE", "DEFERRED"
 _LIVE = ", ".join(f"'{status}'" for status in AttemptStatus if status in LIVE_ATTEMPT)
 _COUNTED = ("pending", "submitted", "completed", "failed", "skipped", "cancelled")
 
@@ -214,7 +216,7 @@ class SQLiteStateStore:
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """Everything read inside is of one moment."""
-        with self._errors(), _transaction(self._connection(), kind="DEFERRED"):
+        with self._errors(), _transaction(self._connection(), kind=_READING):
             yield
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
@@ -244,7 +246,7 @@ class SQLiteStateStore:
     def live_attempts(self) -> list[LiveAttempt]:
         """Return every attempt that is not over, oldest first."""
         return [
-            LiveAttempt(*row[:5], AttemptStatus(row[5]), *row[6:12], TaskStatus(row[12]), *row[13:])
+            LiveAttempt(*row[:5], AttemptStatus(row[5]), *row[6:12], TaskStatus(row[12]), *row[13:])  # type: ignore[call-arg]
             for row in self.query(_LIVE_SQL)
         ]
 
@@ -309,7 +311,7 @@ class SQLiteStateStore:
         rows = self.query(
             "SELECT operator, failures, since, ask_again_at, reason, suspended FROM operator_troubles ORDER BY operator"
         )
-        return {row[0]: OperatorTrouble(*row[:5], bool(row[5])) for row in rows}
+        return {row[0]: OperatorTrouble(*row[:5], bool(row[5])) for row in rows}  # type: ignore[call-arg]
 
     # -- writing: only inside `transaction` ---------------------------------------------
 
@@ -393,11 +395,9 @@ class SQLiteStateStore:
         ids = list(range(last + 1, last + 1 + len(attempts)))
         connection.executemany(
             "INSERT INTO attempts (id, task, attempt, status, token, submitted_at) VALUES (?, ?, ?, 'SUBMITTING', ?, ?)",
-            [(id, new.task, new.attempt, new.token, new.at) for id, new in zip(ids, attempts, strict=True)],
+            [(row, new.task, new.attempt, new.token, new.at) for row, new in zip(ids, attempts, strict=True)],
         )
-        self.apply(
-            [TaskChange(new.task, TaskStatus.PENDING, TaskEvent.SUBMIT, new.at) for new in attempts], iteration
-        )
+        self.apply([TaskChange(new.task, TaskStatus.PENDING, TaskEvent.SUBMIT, new.at) for new in attempts], iteration)
         return ids
 
     def apply(self, changes: Sequence[Change], iteration: int) -> None:
@@ -580,14 +580,18 @@ _TABLES = frozenset({"runs", "iterations", "tasks", "dependencies", "attempts", 
 
 @contextlib.contextmanager
 def _transaction(
-    connection: sqlite3.Connection, guard: Callable[[], None] | None = None, kind: str = "IMMEDIATE"
+    connection: sqlite3.Connection, guard: Callable[[], None] | None = None, kind: str = _WRITING
 ) -> Iterator[None]:
     connection.execute(f"BEGIN {kind}")
     try:
         yield
         if guard is not None:
             guard()
+        if kind == _WRITING:
+            reach("store.commit")
         connection.execute("COMMIT")
+        if kind == _WRITING:
+            reach("store.committed")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
