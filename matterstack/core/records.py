@@ -343,6 +343,11 @@ class TickReport:
     reason: str | None = None
     again: bool = False
 
+    @property
+    def progressed(self) -> bool:
+        """Whether the tick moved any task."""
+        return bool(self.submitted or self.completed or self.failed or self.skipped)
+
     def __str__(self) -> str:
         text = f"Tick: {self.ready} tasks ready, {self.submitted} submitted, {self.completed} completed"
         for count, word in ((self.failed, "failed"), (self.skipped, "skipped")):

@@ -200,6 +200,10 @@ class _Link:
         self.socket = _connect(directory)
         self._send({"request": "hello", "environment": _environment(), "max_active": max_active})
 
+    def __del__(self) -> None:
+        if hasattr(self, "socket"):
+            self.socket.close()
+
     def ended_lately(self) -> int:
         """Return how many commands ended during the last second, `_MOST_AHEAD` at most."""
         since = time.monotonic() - 1.0

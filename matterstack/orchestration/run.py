@@ -17,7 +17,7 @@ from matterstack.orchestration.session import Session
 if TYPE_CHECKING:
     import pandas as pd
 
-_POLL_S = 2.0
+_POLL_FIRST_S, _POLL_S = 0.05, 2.0
 _LOCKED_TOLERANCE_S = 60.0
 _LOCKED_RETRY_S = 0.2
 
@@ -165,13 +165,16 @@ class Run:
         give_up = None if timeout_s is None else time.monotonic() + timeout_s
         with progress(self) as show:
             report = self.step()
+            patience_s = _POLL_FIRST_S
             while True:
                 show(report)
                 if self._is_over(report) or (give_up is not None and time.monotonic() >= give_up):
                     return self.status
                 if not report.again:
-                    left = _POLL_S if give_up is None else min(_POLL_S, give_up - time.monotonic())
-                    self._sleep(max(0.0, left))
+                    left = patience_s if give_up is None else min(patience_s, give_up - time.monotonic())
+                    # What has no way to wake us is looked at often first, then less and less.
+                    news = self._sleep(max(0.0, left)) or report.progressed
+                    patience_s = _POLL_FIRST_S if news else min(_POLL_S, 2 * patience_s)
                 report = self._step_patiently()
 
     def _step_patiently(self) -> TickReport:
@@ -185,25 +188,34 @@ class Run:
                     raise
                 select.poll().poll(_LOCKED_RETRY_S * 1000)
 
-    def _sleep(self, seconds: float) -> None:
-        """Sleep until an operator has news, `seconds` at most."""
+    def _sleep(self, seconds: float) -> bool:
+        """Sleep until an operator has news, `seconds` at most; return whether one has."""
         poll = select.poll()
         session = self._session
         for name, operator in session.operators.items():
             descriptor = operator.wakeup(session.directory.operator(name))
             if descriptor is not None:
                 poll.register(descriptor, select.POLLIN)
-        poll.poll(seconds * 1000)
+        return bool(poll.poll(seconds * 1000))
 
     def _is_over(self, report: TickReport) -> bool:
         if report.status in TERMINAL_RUN:
             return report.live == 0
         if report.status is RunStatus.PAUSED:
             return True
-        if report.live or report.again:
+        if report.again:
             return False
+        if report.live:
+            return self._nobody_asks()
         missing = set(self._session.store.ready_operators()) - self._session.operators.keys()
         return bool(report.reason or missing)
+
+    def _nobody_asks(self) -> bool:
+        """Return whether all that is live is at operators that have to be passed again."""
+        given = self._session.operators
+        if not self._session.missing:
+            return False
+        return all(live.operator not in given for live in self._session.store.live_attempts())
 
     def watch(self) -> Any:
         """Show the run live without blocking the notebook; it is followed, not stepped."""

@@ -196,7 +196,8 @@ def open_run(
     if campaign is None and reference == _ONE_WORKFLOW:
         campaign, reference = SingleWorkflow(), None
     given = rebuilt | _check_operators(operators or {})
-    return Run(Session(directory, store, given, settings, campaign, reference))
+    missing = tuple(name for name in config["operators"] if name not in given)
+    return Run(Session(directory, store, given, settings, campaign, reference, missing))
 
 
 def step_run(run: Run) -> TickReport:

@@ -64,6 +64,8 @@ class Session:
         As given; None where it is imported when first needed, or has to be passed again.
     reference : str or None
         ``package.module:Class`` of a campaign that can be imported.
+    missing : tuple of str
+        Operators of the run that have to be passed again.
     """
 
     directory: RunDirectory
@@ -72,6 +74,7 @@ class Session:
     settings: Settings
     campaign: Campaign | None = None
     reference: str | None = None
+    missing: tuple[str, ...] = ()
 
     def load_campaign(self) -> Campaign | None:
         """Return the campaign, imported now if it has to be; None when it has to be passed again.

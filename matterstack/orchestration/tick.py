@@ -129,6 +129,10 @@ class Tick:
         self.execute([*again, *chosen])
         self.note_troubles()
         planned = self.conclude()
+        if self.session.missing and self.reason is None and self.status is RunStatus.RUNNING:
+            wanted = {live.operator for live in self.live} | set(self.store.ready_operators())
+            for name in sorted(wanted.intersection(self.session.missing)):
+                self.reason = f"the operator {name!r} was not given to this process, so nobody asks about its attempts"
         counts = self.store.counts(self.run.iteration)
         return TickReport(
             self.ready,

@@ -159,7 +159,14 @@ class SQLiteStateStore:
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         quoted = self.path.absolute().as_uri()
-        connection = sqlite3.connect(f"{quoted}?mode={mode}", uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+        connection = sqlite3.connect(
+            f"{quoted}?mode={mode}",
+            uri=True,
+            timeout=_BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,  # each thread has its own; only the collector may close it elsewhere
+            factory=_Connection,
+        )
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
         return connection
@@ -191,7 +198,7 @@ class SQLiteStateStore:
             if "locked" in str(error):
                 raise StoreError(f"{self.path} stayed locked for {_BUSY_TIMEOUT_S:g} s by another program") from error
             raise StoreUnwritableError(
-                f"{self.path}: {error}; nothing was changed. Check free space, permissions and the disk, then step again"
+                f"{self.path}: {error}; nothing was changed. Check free space and permissions, then step again"
             ) from error
         except sqlite3.DatabaseError as error:
             raise DamagedStoreError(
@@ -394,7 +401,7 @@ class SQLiteStateStore:
         (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM attempts").fetchone()
         ids = list(range(last + 1, last + 1 + len(attempts)))
         connection.executemany(
-            "INSERT INTO attempts (id, task, attempt, status, token, submitted_at) VALUES (?, ?, ?, 'SUBMITTING', ?, ?)",
+            "INSERT INTO attempts (id, task, attempt, token, submitted_at, status) VALUES (?, ?, ?, ?, ?, 'SUBMITTING')",
             [(row, new.task, new.attempt, new.token, new.at) for row, new in zip(ids, attempts, strict=True)],
         )
         self.apply([TaskChange(new.task, TaskStatus.PENDING, TaskEvent.SUBMIT, new.at) for new in attempts], iteration)
@@ -576,6 +583,13 @@ class SQLiteStateStore:
 
 
 _TABLES = frozenset({"runs", "iterations", "tasks", "dependencies", "attempts", "events", "operator_troubles"})
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that closes when nobody holds it any more."""
+
+    def __del__(self) -> None:
+        self.close()
 
 
 @contextlib.contextmanager

@@ -1,0 +1,49 @@
+"""Run a piece of work in a process of its own, and kill it where a test says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from matterstack import testing
+
+#: What a child that ran to its end exits with; 99 when it raised.
+ENDED, RAISED = 0, 99
+
+
+def in_child(work: Callable[[], object], prepare: Callable[[], object] = lambda: None) -> int:
+    """Fork, run `prepare` and `work` there, and return the exit code (minus the signal that killed it)."""
+    pid = os.fork()
+    if pid == 0:
+        code = RAISED
+        try:
+            prepare()
+            work()
+            code = ENDED
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def killed_at(point: str, hit: int, work: Callable[[], object]) -> bool:
+    """Return whether the work was killed at the `hit`-th arrival at a crash point, or ended before."""
+    code = in_child(work, lambda: testing.arm("kill", point, hit))
+    assert code in (ENDED, -signal.SIGKILL), code
+    return code == -signal.SIGKILL
+
+
+def points_of(work: Callable[[], object], record: Path) -> list[tuple[str, int]]:
+    """Return every crash point that undisturbed work reaches, with each of its arrivals."""
+    assert in_child(work, lambda: testing.record(str(record))) == ENDED
+    return [
+        (point, hit)
+        for point, arrivals in sorted(Counter(record.read_text().split()).items())
+        for hit in range(1, arrivals + 1)
+    ]

@@ -1,0 +1,415 @@
+"""What an operator or a command may do wrong, and what the run makes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ledger import check_executions, starts, witnessed
+
+import matterstack as ms
+from matterstack.core.records import Attempt, Observation, Refused, Seen
+from matterstack.errors import AttemptFailedError, OperatorUnreachableError, RunStatusError
+
+
+class Shaky(ms.LocalOperator):
+    """A local operator whose methods raise what a test says, as often as it says."""
+
+    def __init__(self, **errors: Sequence[BaseException | None]) -> None:
+        super().__init__(max_active=2)
+        self.errors = {name: list(planned) for name, planned in errors.items()}
+
+    def _raise(self, name: str) -> None:
+        if self.errors.get(name):
+            error = self.errors[name].pop(0)
+            if error is not None:
+                raise error
+
+    def prepare(self, attempt: Attempt) -> None:
+        self._raise("prepare")
+
+    def submit(self, attempts: Any) -> Any:
+        self._raise("submit")
+        replies = super().submit(attempts)
+        self._raise("submitted")
+        return replies
+
+    def check_status(self, attempts: Any) -> Any:
+        self._raise("check_status")
+        return super().check_status(attempts)
+
+    def find(self, attempts: Any) -> Any:
+        self._raise("find")
+        return super().find(attempts)
+
+    def cancel(self, attempts: Any) -> Any:
+        self._raise("cancel")
+        return super().cancel(attempts)
+
+    def collect_results(self, attempt: Attempt) -> Any:
+        self._raise("collect_results")
+        return super().collect_results(attempt)
+
+
+def start(base: Path, operator: ms.LocalOperator, **settings: Any) -> ms.Run:
+    """Return a run of one task at a shaky operator, and one at a healthy one."""
+    flow = ms.Workflow(
+        [
+            witnessed("shaky", "true", base / "ledger", operator="shaky", **settings),
+            witnessed("healthy", "true", base / "ledger"),
+        ]
+    )
+    return ms.initialize_run("w", flow, base_path=base, operators={"shaky": operator, "local": ms.LocalOperator()})
+
+
+BOOM = ZeroDivisionError("boom")
+CANNOT_TELL = [OperatorUnreachableError("the link is down"), BOOM]
+
+
+@pytest.mark.parametrize("method", ["submit", "submitted", "check_status"])
+@pytest.mark.parametrize("error", CANNOT_TELL)
+def test_cannot_tell_changes_no_status_and_is_asked_again(tmp_path: Path, method: str, error: Exception) -> None:
+    run = start(tmp_path, Shaky(**{method: [error]}))
+    run.step()
+    if method == "check_status":
+        run.step()
+    assert run.tasks.loc["0.shaky", "status"] == "SUBMITTED"
+    said = str(run.explain())
+    assert "operator shaky: it could not be asked 1 times" in said
+    assert str(error) in said
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert list(run.attempts["attempt"]) == [1, 1], "no attempt was given up"
+    check_executions(run, tmp_path / "ledger")
+    assert "could not be asked" not in str(run.explain()), "forgotten once it answered"
+
+
+@pytest.mark.parametrize("error", CANNOT_TELL)
+def test_find_that_raises_leaves_the_submission_open(tmp_path: Path, error: Exception) -> None:
+    run = start(tmp_path, Shaky(submitted=[BOOM], find=[error, error]))
+    for _ in range(3):
+        run.step()
+        assert run.tasks.loc["0.shaky", "status"] == "SUBMITTED"
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert sum(starts(tmp_path / "ledger").values()) == 2
+
+
+@pytest.mark.parametrize("method", ["prepare", "collect_results"])
+def test_error_about_one_attempt_fails_it_and_the_retry_policy_decides(tmp_path: Path, method: str) -> None:
+    run = start(tmp_path, Shaky(**{method: [BOOM]}), retries=1)
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    attempts = run.attempts[run.attempts["task_id"] == "shaky"]
+    assert list(attempts["status"]) == ["FAILED", "COMPLETED"]
+    assert "ZeroDivisionError: boom" in attempts["reason"].iloc[0]
+    assert "Traceback" in attempts["reason"].iloc[0]
+
+
+@pytest.mark.parametrize("method", ["prepare", "collect_results"])
+def test_unreachable_while_preparing_or_collecting_waits(tmp_path: Path, method: str) -> None:
+    run = start(tmp_path, Shaky(**{method: [OperatorUnreachableError("no link")] * 2}))
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert list(run.attempts["attempt"]) == [1, 1]
+
+
+def test_an_error_that_says_why_is_shown_without_a_traceback(tmp_path: Path) -> None:
+    run = start(tmp_path, Shaky(collect_results=[AttemptFailedError("the energy is not converged")]))
+    assert run.wait(timeout_s=30) is ms.RunStatus.FAILED
+    assert run.tasks.loc["0.shaky", "reason"] == "its results cannot be collected: the energy is not converged"
+    assert run.tasks.loc["0.healthy", "status"] == "COMPLETED", "siblings go on"
+
+
+def test_refused_submission_fails_the_attempt(tmp_path: Path) -> None:
+    class Picky(ms.LocalOperator):
+        def submit(self, attempts: Any) -> Any:
+            return {attempt.token: Refused("no such partition") for attempt in attempts}
+
+    run = start(tmp_path, Picky())
+    assert run.wait(timeout_s=30) is ms.RunStatus.FAILED
+    assert run.tasks.loc["0.shaky", "reason"] == "no such partition"
+    assert list(run.attempts["status"]) == ["FAILED", "COMPLETED"]
+
+
+def test_answers_that_make_no_sense_change_nothing(tmp_path: Path) -> None:
+    class Babbling(ms.LocalOperator):
+        def check_status(self, attempts: Any) -> Any:
+            known = super().check_status(attempts)
+            strange: Mapping[str, Observation] = {"ms-of-another-run": Observation(Seen.ENDED)}
+            return {**strange, **{token: Observation(Seen.EXPIRED) for token in known}}
+
+    run = start(tmp_path, Babbling())
+    for _ in range(5):
+        run.step()
+    assert run.tasks.loc["0.shaky", "status"] == "SUBMITTED"
+
+
+def test_operator_that_keeps_failing_is_suspended_and_the_others_go_on(tmp_path: Path) -> None:
+    flow = ms.Workflow(
+        [ms.Task("bad", "true", operator="shaky"), ms.Task("worse", "true", operator="shaky")]
+        + [witnessed(f"t{n}", "true", tmp_path / "ledger", dependencies=[f"t{n - 1}"] if n else []) for n in range(5)]
+    )
+    shaky = Shaky(submit=[BOOM] * 50)
+    run = ms.initialize_run(
+        "w",
+        flow,
+        base_path=tmp_path,
+        operators={"shaky": shaky, "local": ms.LocalOperator()},
+        config={"suspend_after": 3},
+    )
+    assert run.wait(timeout_s=30) is ms.RunStatus.PAUSED
+    assert "shaky" in (run.reason or "")
+    assert "boom" in (run.reason or "")
+    assert (run.tasks["status"].iloc[2:] == "COMPLETED").all(), "the others went on"
+    assert "nothing new goes to it" in str(run.explain())
+    shaky.errors.clear()
+    run.resume()
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+
+
+# -- commands -------------------------------------------------------------------------------
+
+
+def one(base: Path, command: str | Sequence[str], *, operator: ms.LocalOperator | None = None, **settings: Any) -> ms.Run:
+    """Return a finished run of one command."""
+    operators = {"local": operator or ms.LocalOperator(kill_grace_s=0.2)}
+    run = ms.initialize_run("w", ms.Workflow([ms.Task("x", command, **settings)]), base_path=base, operators=operators)
+    run.wait(timeout_s=30)
+    return run
+
+
+def reason_of(run: ms.Run) -> str:
+    assert run.status is ms.RunStatus.FAILED
+    assert run.tasks.loc["0.x", "status"] == "FAILED"
+    return str(run.tasks.loc["0.x", "reason"])
+
+
+def directory_of(run: ms.Run) -> Path:
+    return run.path / "operators/local/0.x.1"
+
+
+def test_command_that_fails_keeps_its_code_and_last_words(tmp_path: Path) -> None:
+    run = one(tmp_path, "echo all is lost >&2; exit 3")
+    assert reason_of(run) == "exit code 3; stderr ends with: all is lost"
+    assert run.tasks.loc["0.x", "exit_code"] == 3
+    assert (directory_of(run) / "stderr.txt").read_text() == "all is lost\n"
+
+
+def test_retries_are_used_up_and_every_attempt_is_kept(tmp_path: Path) -> None:
+    run = one(tmp_path, "exit $MATTERSTACK_ATTEMPT", retries=2)
+    assert list(run.attempts["exit_code"]) == [1, 2, 3]
+    assert list(run.attempts["status"]) == ["FAILED"] * 3
+    assert reason_of(run) == "exit code 3"
+
+
+def test_failed_dependency_skips_dependants_unless_they_allow_it(tmp_path: Path) -> None:
+    flow = ms.Workflow(
+        [
+            ms.Task("root", "exit 1"),
+            ms.Task("child", "true", dependencies=["root"]),
+            ms.Task("grandchild", "true", dependencies=["child"]),
+            ms.Task("cleaner", "cat inputs.json", dependencies=["root", "child"], allow_dependency_failure=True),
+            ms.Task("sibling", "true"),
+        ]
+    )
+    run = ms.initialize_run("w", flow, base_path=tmp_path)
+    assert run.wait(timeout_s=30) is ms.RunStatus.FAILED
+    assert dict(zip(run.tasks["task_id"], run.tasks["status"], strict=True)) == {
+        "root": "FAILED",
+        "child": "SKIPPED",
+        "grandchild": "SKIPPED",
+        "cleaner": "COMPLETED",
+        "sibling": "COMPLETED",
+    }
+    inputs = json.loads((run.path / "operators/local/0.cleaner.1/inputs.json").read_text())
+    assert inputs["root"]["status"] == "FAILED"
+    assert inputs["child"] == {"status": "SKIPPED", "directory": None, "data": {}}
+    with pytest.raises(RunStatusError, match="because of root"):
+        run.retry("child")
+
+
+def test_allowed_failure_reaches_analyze(tmp_path: Path) -> None:
+    seen: dict[str, Any] = {}
+
+    class Once(ms.Campaign):
+        def plan(self, state: Any) -> ms.Workflow | None:
+            return None if state else ms.Workflow([ms.Task("x", "exit 1", allow_failure=True), ms.Task("y", "true")])
+
+        def analyze(self, state: Any, results: Mapping[str, ms.TaskResult]) -> Any:
+            seen.update({name: (str(result.status), result.reason) for name, result in results.items()})
+            return {"done": True}
+
+    run = ms.initialize_run("w", Once(), base_path=tmp_path)
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert seen == {"x": ("FAILED", "exit code 1"), "y": ("COMPLETED", None)}
+
+
+def test_command_killed_by_a_signal(tmp_path: Path) -> None:
+    run = one(tmp_path, "kill -SEGV $$")
+    assert "killed by SIGSEGV" in reason_of(run)
+    assert run.tasks.loc["0.x", "exit_code"] == -signal.SIGSEGV
+
+
+def test_command_that_prints_megabytes(tmp_path: Path) -> None:
+    run = one(tmp_path, "head -c 20000000 /dev/zero | tr '\\0' x; head -c 3000000 /dev/zero >&2; exit 1")
+    assert (directory_of(run) / "stdout.txt").stat().st_size == 20_000_000
+    assert len(reason_of(run)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('{"energy_eV": ', "line 1"),
+        ('{"energy_eV": NaN}', "NaN"),
+        ('{"a": 1, "a": 2}', "twice"),
+        ("\\377\\376", "UTF-8"),
+        ("[" * 500, "deeper"),
+    ],
+)
+def test_broken_result_json_fails_the_attempt_and_says_why(tmp_path: Path, content: str, says: str) -> None:
+    run = one(tmp_path, ["printf", content], operator=ms.LocalOperator())
+    assert run.status is ms.RunStatus.COMPLETED, "stdout is no result"
+    (tmp_path / "b").mkdir()
+    run = one(tmp_path / "b", f"printf '{content}' > result.json")
+    assert "result.json cannot be used" in reason_of(run)
+    assert says in reason_of(run)
+
+
+@pytest.mark.parametrize(
+    "making", ["ln -s /etc/passwd result.json", "mkfifo result.json", "mkdir result.json", "ln -s /dev/zero result.json"]
+)
+def test_result_json_that_is_no_plain_file_is_refused_without_blocking(tmp_path: Path, making: str) -> None:
+    assert "result.json cannot be used" in reason_of(one(tmp_path, making))
+
+
+def test_oversize_result_json(tmp_path: Path) -> None:
+    assert "1000000 at most" in reason_of(one(tmp_path, "head -c 5000000 /dev/zero > result.json"))
+
+
+def test_missing_output_fails_the_attempt(tmp_path: Path) -> None:
+    assert "output final.xyz is not there" in reason_of(one(tmp_path, "true", outputs=["final.xyz"]))
+
+
+def test_output_of_another_task_that_is_a_link_out_is_not_followed(tmp_path: Path) -> None:
+    flow = ms.Workflow(
+        [
+            ms.Task("relax", "ln -s /etc/passwd final.xyz"),
+            ms.Task("band", "cat start.xyz", files={"start.xyz": ms.FromTask("relax", "final.xyz")}),
+        ]
+    )
+    run = ms.initialize_run("w", flow, base_path=tmp_path)
+    assert run.wait(timeout_s=30) is ms.RunStatus.FAILED
+    assert "only plain files" in str(run.tasks.loc["0.band", "reason"])
+
+
+def test_command_that_closes_its_descriptors(tmp_path: Path) -> None:
+    close_all = "import os; os.closerange(0, 256); os._exit(7)"
+    run = one(tmp_path, ["python", "-c", close_all])
+    assert run.tasks.loc["0.x", "exit_code"] == 7
+
+
+def test_time_limit_stops_the_whole_process_group(tmp_path: Path) -> None:
+    command = "trap '' TERM; sh -c \"trap '' TERM; sleep 1000\" & echo $! > child; wait"
+    run = one(tmp_path, command, resources=ms.Resources(walltime_s=0.3))
+    assert "time limit: it was stopped after 0.3 s" in reason_of(run)
+    child = int((directory_of(run) / "child").read_text())
+    assert not alive(child)
+
+
+def test_cancel_stops_the_whole_process_group(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    flow = ms.Workflow(
+        [ms.Task("x", f"sh -c 'sleep 1000' & echo $! > child; echo > {gate}; wait"), ms.Task("y", "true", ["x"])]
+    )
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators={"local": ms.LocalOperator(kill_grace_s=0.2)})
+    run.step()
+    with open(gate) as started:
+        started.read()
+    run.cancel()
+    assert run.status is ms.RunStatus.CANCELLED
+    assert list(run.tasks["status"]) == ["CANCELLED", "CANCELLED"]
+    assert list(run.attempts["status"]) == ["CANCELLED"]
+    assert not alive(int((directory_of(run) / "child").read_text()))
+    with pytest.raises(RunStatusError):
+        run.resume()
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
+def test_processes_left_in_the_background_are_stopped(tmp_path: Path) -> None:
+    run = one(tmp_path, "sleep 1000 & echo $! > child; exit 0")
+    assert run.status is ms.RunStatus.COMPLETED
+    assert "left in the background" in str(run.attempts["reason"].iloc[0])
+    assert not alive(int((directory_of(run) / "child").read_text()))
+
+
+def test_program_that_is_not_there(tmp_path: Path) -> None:
+    run = one(tmp_path, ["no-such-program-here", "x"])
+    assert "no-such-program-here: command not found" in reason_of(run)
+    assert run.tasks.loc["0.x", "exit_code"] == 127
+
+
+def test_file_that_cannot_be_executed(tmp_path: Path) -> None:
+    run = one(tmp_path, ["./data.txt"], files={"data.txt": "not a program"})
+    assert "cannot be started: Permission denied" in reason_of(run)
+
+
+def test_secret_is_passed_by_reference_and_never_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_API_KEY", "hunter2-of-the-lab")
+    run = one(tmp_path, 'test "${#KEY}" = 18', env={"KEY": "env:MY_API_KEY"})
+    assert run.status is ms.RunStatus.COMPLETED
+    for path in run.path.rglob("*"):
+        if path.is_file():
+            assert b"hunter2" not in path.read_bytes(), path
+    (tmp_path / "b").mkdir()
+    assert "MISSING_KEY is not set" in reason_of(one(tmp_path / "b", "true", env={"KEY": "env:MISSING_KEY"}))
+
+
+def test_odd_arguments_and_files_arrive_unchanged(tmp_path: Path) -> None:
+    odd = ["a b", "$(touch pwned)", "'\"", "ü\n", "--", ";ls", "*"]
+    script = "import json, sys; json.dump({'argv': sys.argv[1:]}, open('result.json', 'w'))"
+    run = one(tmp_path, ["python", "-c", script, *odd], files={"x y/ü$(touch z).txt": b"\0\xff"})
+    assert run.results.loc["0.x", "argv"] == odd
+    assert (directory_of(run) / "x y/ü$(touch z).txt").read_bytes() == b"\0\xff"
+    assert not list(run.path.rglob("pwned"))
+
+
+def test_run_directory_with_an_odd_and_long_name(tmp_path: Path) -> None:
+    base = tmp_path / "a b'\"$(touch z)" / ("x" * 150)
+    base.mkdir(parents=True)
+    assert one(base, "pwd").status is ms.RunStatus.COMPLETED
+
+
+def test_interrupt_does_not_reach_the_commands(tmp_path: Path) -> None:
+    """An interrupt of the kernel stops the waiting, and the command goes on."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    flow = ms.Workflow([witnessed("x", f"cat {gate}", tmp_path / "ledger")])
+    run = ms.initialize_run("w", flow, base_path=tmp_path)
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    run.step()
+    try:
+        with open(gate, "w"):
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            with pytest.raises(KeyboardInterrupt):
+                run.wait()
+            os.killpg(os.getpgrp(), 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    check_executions(run, tmp_path / "ledger")

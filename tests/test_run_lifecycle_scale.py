@@ -1,0 +1,150 @@
+"""Many tasks: all of them end, and what a tick costs follows what changed, not what exists."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from ledger import check_executions, starts, witnessed
+
+import matterstack as ms
+from matterstack.core.operator import Operator
+from matterstack.core.records import Absent, Attempt, Observation, Seen, Submitted
+from matterstack.storage import state_store
+
+
+class Completer(Operator):
+    """Takes attempts, and completes as many as it is told to at each look."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.finish = most
+
+    def max_live(self, directory: Path) -> int:
+        return self.most
+
+    def submit(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted]:
+        return {attempt.token: Submitted() for attempt in attempts}
+
+    def check_status(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
+        return {attempt.token: Observation(Seen.ENDED) for attempt in attempts[: self.finish]}
+
+    def find(self, attempts: Sequence[Attempt]) -> Mapping[str, Absent]:
+        return {attempt.token: Absent() for attempt in attempts}
+
+    def cancel(self, attempts: Sequence[Attempt]) -> list[str]:
+        return [attempt.token for attempt in attempts]
+
+
+def layered(width: int, layers: int) -> ms.Workflow:
+    flow = ms.Workflow()
+    for layer in range(layers):
+        for n in range(width):
+            above = [f"t{layer - 1}.{n}", f"t{layer - 1}.{(n + 1) % width}"] if layer else []
+            flow.add_task(ms.Task(f"t{layer}.{n}", ["/bin/true"], dependencies=above, operator="fake"))
+    return flow
+
+
+@contextmanager
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Collect every SQL statement that connections opened inside carry out."""
+    statements: list[str] = []
+    connect = state_store.SQLiteStateStore._connect
+
+    def traced(self: state_store.SQLiteStateStore, mode: str) -> sqlite3.Connection:
+        connection = connect(self, mode)
+        connection.set_trace_callback(statements.append)
+        return connection
+
+    with monkeypatch.context() as patched:
+        patched.setattr(state_store.SQLiteStateStore, "_connect", traced)
+        yield statements
+
+
+def test_120_tasks_really_run(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    flow = ms.Workflow()
+    for layer in range(6):
+        for n in range(20):
+            above = [f"t{layer - 1}.{n}", f"t{layer - 1}.{(n + 1) % 20}"] if layer else []
+            flow.add_task(witnessed(f"t{layer}.{n}", f"echo '{{\"n\": {n}}}' > result.json", ledger, dependencies=above))
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators={"local": ms.LocalOperator(max_active=4)})
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert len(starts(ledger)) == 120
+    check_executions(run, ledger)
+    assert list(run.results["n"]) == [n for _ in range(6) for n in range(20)]
+    # Dependencies were over before their dependants began.
+    times = run.tasks.set_index("task_id")
+    for task in flow:
+        for above in task.dependencies:
+            assert times.loc[above, "ended_at"] <= times.loc[task.task_id, "started_at"]
+
+
+def test_a_tick_costs_what_changed_and_not_what_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same tick in a run of 200 and of 10,000 tasks carries out the same statements."""
+    counts: dict[int, dict[str, int]] = {}
+    with counted(monkeypatch) as statements:
+        for width in (20, 1000):
+            fake = Completer(10)
+            run = ms.initialize_run("w", layered(width, 10), base_path=tmp_path, operators={"fake": fake})
+            run.step()
+            statements.clear()
+            fake.finish = 0
+            run.step()
+            idle = len(statements)
+            statements.clear()
+            fake.finish = 10
+            report = run.step()
+            assert (report.completed, report.submitted) == (10, 10)
+            counts[width * 10] = {"idle": idle, "busy": len(statements)}
+            commits = sum(statement == "COMMIT" for statement in statements)
+            writes = sum(statement == "BEGIN IMMEDIATE" for statement in statements)
+            assert writes <= 2, "N ready tasks cost two transactions"
+            assert commits <= 4
+    assert counts[200] == counts[10_000]
+    assert counts[10_000]["idle"] <= 12
+    assert counts[10_000]["busy"] <= 12 + 10 * 25
+
+
+def test_10_000_tasks_of_a_fake_operator_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Completer(500)
+    with counted(monkeypatch) as statements:
+        run = ms.initialize_run("w", layered(1000, 10), base_path=tmp_path, operators={"fake": fake})
+        assert run.wait(timeout_s=300) is ms.RunStatus.COMPLETED
+    assert run.counts.completed == 10_000
+    assert len(statements) <= 10_000 * 25
+    assert (run.attempts["status"] == "COMPLETED").all()
+
+
+def test_no_statement_scans_the_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every statement of a busy tick reaches its rows through an index."""
+    with counted(monkeypatch) as statements:
+        run = ms.initialize_run("w", layered(20, 10), base_path=tmp_path, operators={"fake": Completer(10)})
+        run.step()
+        statements.clear()
+        run.step()
+    connection = sqlite3.connect(run.path / "state.sqlite")
+    try:
+        for statement in {s for s in statements if s.split()[0] in ("SELECT", "UPDATE", "DELETE")}:
+            for *_, detail in connection.execute(f"EXPLAIN QUERY PLAN {statement}"):
+                for table in ("tasks", "attempts", "dependencies", "events", "t", "a", "d", "p"):
+                    assert not detail.startswith(f"SCAN {table}") or "USING INDEX live" in detail, (statement, detail)
+    finally:
+        connection.close()
+
+
+def test_a_failure_at_the_root_of_10_000_tasks_skips_them_in_one_tick(tmp_path: Path) -> None:
+    flow = ms.Workflow([ms.Task("root", "exit 1")])
+    for n in range(5000):
+        flow.add_task(ms.Task(f"a{n}", "true", dependencies=["root"]))
+        flow.add_task(ms.Task(f"b{n}", "true", dependencies=[f"a{n}", f"a{max(0, n - 1)}"]))
+    run = ms.initialize_run("w", flow, base_path=tmp_path)
+    assert run.wait(timeout_s=120) is ms.RunStatus.FAILED
+    assert run.counts.skipped == 10_000
+    assert run.tasks.loc["0.a7", "reason"] == "root failed"
+    run.retry("root")
+    assert run.status is ms.RunStatus.RUNNING
+    assert (run.counts.pending, run.counts.ready) == (10_001, 1)
