@@ -13,7 +13,7 @@ from matterstack.errors import UnsafeFileError
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def open_inside(root: Path, relative: str) -> int:
+def open_inside(root: Path | str, relative: str) -> int:
     """Open a regular file below `root`, following no link on the way, and never blocking.
 
     Parameters
@@ -36,26 +36,40 @@ def open_inside(root: Path, relative: str) -> int:
         A link on the way, or something that is not a regular file.
     """
     parts = relative.split("/")
+    if len(parts) == 1:
+        return _checked(relative, None, f"{root}/{relative}")
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for part in parts[:-1]:
             inner = os.open(part, _READ | os.O_DIRECTORY, dir_fd=descriptor)
             os.close(descriptor)
             descriptor = inner
-        found = os.open(parts[-1], _READ, dir_fd=descriptor)
+        return _checked(relative, descriptor, parts[-1])
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
-            raise UnsafeFileError(f"{relative} is a link, a socket or below one: only plain files are read") from None
-        raise
+        raise _named(relative, error) from None
     finally:
         os.close(descriptor)
+
+
+def _named(relative: str, error: OSError) -> Exception:
+    if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
+        return UnsafeFileError(f"{relative} is a link, a socket or below one: only plain files are read")
+    return error
+
+
+def _checked(relative: str, directory: int | None, name: str) -> int:
+    """Open the last part of a path, and check that it is a regular file."""
+    try:
+        found = os.open(name, _READ, dir_fd=directory)
+    except OSError as error:
+        raise _named(relative, error) from None
     if not stat.S_ISREG(os.fstat(found).st_mode):
         os.close(found)
         raise UnsafeFileError(f"{relative} is not a plain file")
     return found
 
 
-def read_inside(root: Path, relative: str, max_bytes: int) -> bytes:
+def read_inside(root: Path | str, relative: str, max_bytes: int) -> bytes:
     """Read a whole file below `root` from one descriptor.
 
     Parameters
@@ -108,6 +122,17 @@ def copy_inside(root: Path, relative: str, target: Path) -> None:
     with open(open_inside(root, relative), "rb") as source, open(target, "xb") as copy:
         shutil.copyfileobj(source, copy)
         os.fchmod(copy.fileno(), stat.S_IMODE(os.fstat(source.fileno()).st_mode) & 0o777 | 0o200)
+
+
+def write_new(path: str, content: bytes) -> None:
+    """Write a file that must not be there yet, into a directory that nobody else sees yet."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    finally:
+        os.close(descriptor)
 
 
 def write_whole(path: Path, content: bytes) -> None:

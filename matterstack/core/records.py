@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matterstack.core.states import (
     AttemptEvent,
@@ -36,8 +34,7 @@ class Seen(StrEnum):
     VANISHED = "vanished"
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(NamedTuple):
     """What an operator saw of one attempt.
 
     Parameters
@@ -65,125 +62,23 @@ class Observation:
     exit_code: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
+class Submitted(NamedTuple):
     """The outside has taken the attempt."""
 
     external_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """The outside has surely not taken the attempt, and will not."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Absent:
+class Absent(NamedTuple):
     """The outside surely does not know the attempt's token."""
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """One try at a task, as an operator is given it.
-
-    Attributes
-    ----------
-    iteration, task_id, attempt : int, str, int
-        Its identity in the run.
-    token : str
-        Its identity outside: ``ms-<hex>``, globally unique.
-    parent, name : str
-        Where its directory is: that of the operator, and ``<iteration>.<task_id>.<attempt>``.
-    directory : pathlib.Path
-        Its own directory.
-    external_id : str or None
-        What the outside calls it, once known.
-    status : AttemptStatus
-        Where it stands.
-    submitted_at, started_at : float or None
-        Seconds since the Unix epoch.
-    task : Task
-        What shall be done.
-    """
-
-    iteration: int
-    task_id: str
-    attempt: int
-    token: str
-    external_id: str | None
-    status: AttemptStatus
-    submitted_at: float
-    started_at: float | None
-    parent: str = field(repr=False)
-    name: str
-    spec_text: str = field(repr=False)
-
-    # A tick makes many of these and needs the parts below of a few.
-    @cached_property
-    def directory(self) -> Path:
-        """The attempt's own directory."""
-        return Path(self.parent, self.name)
-
-    @cached_property
-    def spec(self) -> Mapping[str, Any]:
-        """The task as plain data."""
-        return {"task_id": self.task_id, **json.loads(self.spec_text)}
-
-    @cached_property
-    def task(self) -> Task:
-        """What shall be done."""
-        return Task.from_json(self.spec)
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """The row of a run."""
-
-    run_id: str
-    workspace: str
-    status: RunStatus
-    reason: str | None
-    created_at: float
-    iteration: int
-    campaign_state: str
-
-
-@dataclass(frozen=True, slots=True)
-class IterationCounts:
-    """How many tasks of an iteration stand where; ``ready`` of ``pending`` can start."""
-
-    total: int = 0
-    pending: int = 0
-    ready: int = 0
-    submitted: int = 0
-    completed: int = 0
-    failed: int = 0
-    skipped: int = 0
-    cancelled: int = 0
-
-    @property
-    def unfinished(self) -> int:
-        """Tasks without a terminal status."""
-        return self.pending + self.submitted
-
-
-@dataclass(frozen=True, slots=True)
-class ReadyTask:
-    """A task that may be submitted now."""
-
-    id: int
-    task_id: str
-    operator: str
-    attempts: int
-    failures: int
-    retries: int
-    spec: str
-
-
-@dataclass(frozen=True, slots=True)
-class LiveAttempt:
+class LiveAttempt(NamedTuple):
     """An attempt that is not over, with what deciding about it takes."""
 
     id: int
@@ -209,8 +104,131 @@ class LiveAttempt:
         return f"{self.iteration}.{self.task_id}.{self.attempt}"
 
 
-@dataclass(frozen=True, slots=True)
-class NewAttempt:
+class Attempt:
+    """One try at a task, as an operator is given it.
+
+    Parameters
+    ----------
+    live : LiveAttempt
+        What the store says of it.
+    parent : str
+        Path of the operator's directory.
+    name : str, optional
+        Name of the attempt's directory, where that is not yet ``<iteration>.<task_id>.<attempt>``.
+    """
+
+    __slots__ = ("_live", "_spec", "name", "parent")
+
+    def __init__(self, live: LiveAttempt, parent: str, name: str | None = None) -> None:
+        self._live = live
+        self._spec: Mapping[str, Any] | None = None
+        self.parent = parent
+        self.name = live.name if name is None else name
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self._live.name}, {self.status}, {self.token}>"
+
+    @property
+    def iteration(self) -> int:
+        """Number of its iteration."""
+        return self._live.iteration
+
+    @property
+    def task_id(self) -> str:
+        """Its task's id in the iteration."""
+        return self._live.task_id
+
+    @property
+    def attempt(self) -> int:
+        """Which try at the task it is, from 1."""
+        return self._live.attempt
+
+    @property
+    def token(self) -> str:
+        """Its identity outside: ``ms-<hex>``, globally unique."""
+        return self._live.token
+
+    @property
+    def external_id(self) -> str | None:
+        """What the outside calls it, once known."""
+        return self._live.external_id
+
+    @property
+    def status(self) -> AttemptStatus:
+        """Where it stands."""
+        return self._live.status
+
+    @property
+    def submitted_at(self) -> float:
+        """Seconds since the Unix epoch."""
+        return self._live.submitted_at
+
+    @property
+    def started_at(self) -> float | None:
+        """Seconds since the Unix epoch, once known."""
+        return self._live.started_at
+
+    @property
+    def directory(self) -> Path:
+        """Its own directory."""
+        return Path(self.parent, self.name)
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        """The task as plain data."""
+        if self._spec is None:
+            self._spec = {"task_id": self._live.task_id, **json.loads(self._live.spec)}
+        return self._spec
+
+    @property
+    def task(self) -> Task:
+        """What shall be done."""
+        return Task.from_json(self.spec)
+
+
+class RunRecord(NamedTuple):
+    """The row of a run."""
+
+    run_id: str
+    workspace: str
+    status: RunStatus
+    reason: str | None
+    created_at: float
+    iteration: int
+    campaign_state: str
+
+
+class IterationCounts(NamedTuple):
+    """How many tasks of an iteration stand where; ``ready`` of ``pending`` can start."""
+
+    total: int = 0
+    pending: int = 0
+    ready: int = 0
+    submitted: int = 0
+    completed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    cancelled: int = 0
+
+    @property
+    def unfinished(self) -> int:
+        """Tasks without a terminal status."""
+        return self.pending + self.submitted
+
+
+class ReadyTask(NamedTuple):
+    """A task that may be submitted now."""
+
+    id: int
+    task_id: str
+    operator: str
+    attempts: int
+    failures: int
+    retries: int
+    spec: str
+
+
+class NewAttempt(NamedTuple):
     """The intent to submit: committed before any side effect."""
 
     task: int
@@ -219,8 +237,7 @@ class NewAttempt:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptChange:
+class AttemptChange(NamedTuple):
     """One move of an attempt, with what became known by it."""
 
     attempt: int
@@ -236,8 +253,7 @@ class AttemptChange:
     data: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TaskChange:
+class TaskChange(NamedTuple):
     """One move of a task."""
 
     task: int
@@ -247,8 +263,7 @@ class TaskChange:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RunChange:
+class RunChange(NamedTuple):
     """One move of the run."""
 
     leaves: RunStatus
@@ -260,8 +275,7 @@ class RunChange:
 Change = AttemptChange | TaskChange | RunChange
 
 
-@dataclass(frozen=True, slots=True)
-class OperatorTrouble:
+class OperatorTrouble(NamedTuple):
     """An operator that could not be asked, or raised where it must not.
 
     Parameters
@@ -286,8 +300,7 @@ class OperatorTrouble:
     suspended: bool
 
 
-@dataclass(frozen=True, slots=True)
-class TaskResult:
+class TaskResult(NamedTuple):
     """What a task of an iteration gave.
 
     Attributes
@@ -310,8 +323,7 @@ class TaskResult:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TickReport:
+class TickReport(NamedTuple):
     """What one tick found and did.
 
     Attributes

@@ -36,7 +36,7 @@ from matterstack.operators import local_runner
 
 _ANSWER_S = 5.0
 _START_S = 20.0
-_MOST_AHEAD = 32
+_MOST_AHEAD = 64
 
 
 class LocalOperator(Operator):
@@ -65,7 +65,7 @@ class LocalOperator(Operator):
             raise InvalidConfigError(f"kill_grace_s must not be negative, but is {kill_grace_s!r}")
         self.max_active = max_active
         self.kill_grace_s = kill_grace_s
-        self._links: dict[tuple[int, Path], _Link] = {}
+        self._links: dict[tuple[int, str], _Link] = {}
 
     def __repr__(self) -> str:
         return f"LocalOperator(max_active={self.max_active}, kill_grace_s={self.kill_grace_s:g})"
@@ -85,18 +85,18 @@ class LocalOperator(Operator):
         As many wait as ended during the last second, so that short tasks follow each
         other without a gap, and a pause stops long ones at once.
         """
-        link = self._links.get((os.getpid(), directory))
+        link = self._links.get((os.getpid(), str(directory)))
         return self._active() + (link.ended_lately() if link else 0)
 
     def _active(self) -> int:
         return self.max_active or os.cpu_count() or 1
 
     def _link(self, attempts: Sequence[Attempt]) -> _Link:
-        directory = Path(attempts[0].parent)
+        directory = attempts[0].parent
         key = (os.getpid(), directory)
         link = self._links.get(key)
         if link is None or link.closed:
-            self._links[key] = link = _Link(directory, self._active())
+            self._links[key] = link = _Link(Path(directory), self._active())
         return link
 
     def _refreshed(self, attempts: Sequence[Attempt]) -> _Link:
@@ -172,7 +172,7 @@ class LocalOperator(Operator):
             except (OSError, UnsafeFileError) as error:
                 raise AttemptFailedError(f"the output {output} cannot be used: {error}") from None
         try:
-            return parse_json(read_inside(attempt.directory, "result.json", MAX_BYTES))
+            return parse_json(read_inside(f"{attempt.parent}/{attempt.name}", "result.json", MAX_BYTES))
         except FileNotFoundError:
             return {}
         except (OSError, UnsafeFileError, InvalidJsonError) as error:
@@ -180,7 +180,7 @@ class LocalOperator(Operator):
 
     def wakeup(self, directory: Path) -> int | None:
         """Return the connection to the runner: it turns readable when a command starts or ends."""
-        link = self._links.get((os.getpid(), directory))
+        link = self._links.get((os.getpid(), str(directory)))
         return link.socket.fileno() if link is not None and not link.closed else None
 
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import gc
 import heapq
 import itertools
 import json
@@ -42,8 +43,10 @@ from typing import Any
 CLAIM_FD = 198  # high, so that it collides with no redirection of a shell
 _SYNC_AFTER_S = 0.02
 _SYNC_AT_MOST_S = 1.0
+_FLUSH_EVERY_S = 0.02
 _FIRST_CLIENT_S = 30.0
 _RETRY_START_S = 1.0
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _MAX_CLIENT_BACKLOG = 8_000_000
 Message = dict[str, Any]
 
@@ -60,7 +63,7 @@ class Job:
         self.grace_s: float = request["grace_s"]
         self.environment = environment
         self.pid = 0
-        self.start = ""
+        self.start = (0, 0)  # clock ticks since boot, between which it was started
         self.started_at = 0.0
         self.began = 0.0
         self.stopping: str | None = None  # why it is being stopped
@@ -69,7 +72,7 @@ class Job:
     @property
     def external_id(self) -> str | None:
         """What identifies the process on this machine: its id and when it started."""
-        return f"{self.pid}:{self.start}" if self.pid else None
+        return f"{self.pid}:{self.start[0]}" if self.pid else None
 
 
 class Client:
@@ -99,8 +102,9 @@ class Runner:
         self.deadlines: list[tuple[float, int, Job, str, int]] = []
         self.counter = itertools.count()
         self.dirty_since = 0.0
-        self.unwritten: deque[tuple[object, ...]] = deque()
+        self.unwritten: deque[tuple[str, str, str]] = deque()
         self.blocked_until = 0.0
+        self.flushed_at = 0.0
         self.oom_kills = 0
         self.journal = os.open("journal.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
         self._mend_journal()
@@ -120,25 +124,33 @@ class Runner:
         if size and os.pread(self.journal, 1, size - 1) != b"\n":
             os.write(self.journal, b"\n")
 
-    def write(self, *record: object) -> None:
+    def write(self, kind: str, token: str, rest: str = "") -> None:
         """Append a record whole; it is visible at once, and on disk soon.
+
+        Parameters
+        ----------
+        kind : str
+            ``claim``, ``start`` or ``end``.
+        token : str
+            Of the attempt.
+        rest : str
+            What else is known, as JSON text.
 
         Raises
         ------
         OSError
             It could not be written, for example because the disk is full; nothing was.
         """
-        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
-        size = os.fstat(self.journal).st_size
+        line = f'["{kind}","{token}"{"," if rest else ""}{rest}]\n'.encode()
         written = os.write(self.journal, line)
         if written != len(line):
-            os.ftruncate(self.journal, size)
+            os.ftruncate(self.journal, os.fstat(self.journal).st_size - written)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.dirty_since = self.dirty_since or time.monotonic()
 
-    def write_later(self, *record: object) -> None:
+    def write_later(self, kind: str, token: str, rest: str) -> None:
         """Append a record of what has happened already: when the disk is full, as soon as it is not."""
-        self.unwritten.append(record)
+        self.unwritten.append((kind, token, rest))
         with contextlib.suppress(OSError):
             while self.unwritten:
                 self.write(*self.unwritten[0])
@@ -232,6 +244,7 @@ class Runner:
         job.began = time.monotonic()
         job.oom_kills = self.oom_kills
         os.chdir(job.directory)
+        before = boot_ticks()
         try:
             job.pid = os.posix_spawn(
                 program,
@@ -253,10 +266,10 @@ class Runner:
             return
         finally:
             os.fchdir(self.root)
-        job.start = start_time(job.pid)
+        job.start = (before, boot_ticks())
         self.running[job.pid] = job
         self.by_token[job.token] = job
-        self.write_later("start", job.token, job.pid, job.start, job.started_at)
+        self.write_later("start", job.token, f"{job.pid},{before},{job.start[1]},{job.started_at!r}")
         if job.limit_s is not None:
             reason = f"time limit: it was stopped after {job.limit_s:g} s"
             self.set_deadline(job.limit_s, job, reason, signal.SIGTERM)
@@ -310,8 +323,9 @@ class Runner:
             "started_at": job.started_at or None,
             "ended_at": ended_at,
         }
-        self.write_later("end", job.token, message)
-        self.tell(message)
+        text = json.dumps(message, separators=(",", ":"))
+        self.write_later("end", job.token, text)
+        self.tell_text(text)
         self.ended[job.token] = message
         if len(self.ended) > 1000:  # older ones are in the journal
             del self.ended[next(iter(self.ended))]
@@ -356,12 +370,12 @@ class Runner:
             return message
         if "claim" not in records and not os.path.lexists(f"{directory}/stdout.txt"):
             return {"event": "absent", "token": token}
-        pid, start, started_at = records.get("start", (0, "", None))
+        pid, *start, started_at = records.get("start", (0, 0, 0, None))
         if orphans(token, pid, start, f"{directory}/stdout.txt"):
             return {
                 "event": "started",
                 "token": token,
-                "external_id": f"{pid}:{start}" if pid else None,
+                "external_id": f"{pid}:{start[0]}" if pid else None,
                 "started_at": started_at,
                 "reason": "it goes on although the process that started it was killed; its exit code will be unknown",
             }
@@ -378,7 +392,7 @@ class Runner:
                 self.stop(job, "cancelled", signal.SIGTERM)
         else:
             records = self.recorded(token)
-            pid, start, _ = records.get("start", (0, "", None))
+            pid, *start, _ = records.get("start", (0, 0, 0, None))
             if "end" not in records:
                 for orphan in orphans(token, pid, start, f"{directory}/stdout.txt"):
                     if orphan:
@@ -412,15 +426,27 @@ class Runner:
 
     def tell(self, message: Message) -> None:
         """Send a message to everybody who is connected."""
-        for client in list(self.clients.values()):
-            self.send(client, message)
+        self.tell_text(json.dumps(message, separators=(",", ":")))
+
+    def tell_text(self, text: str) -> None:
+        """Send JSON text to everybody who is connected, without ever waiting for them."""
+        for client in self.clients.values():
+            client.unsent += text.encode() + b"\n"
 
     def send(self, client: Client, message: Message) -> None:
-        """Send a message to one driver, without ever waiting for it."""
+        """Send a message to one driver."""
         client.unsent += json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
     def flush(self) -> None:
-        """Hand the sockets what they take."""
+        """Hand the sockets what they take.
+
+        While enough is queued to keep every place busy, reports are held back for a
+        moment: a driver that hears of many ends at once makes fewer ticks.
+        """
+        now = time.monotonic()
+        if len(self.queue) > 2 * self.max_active and now - self.flushed_at < _FLUSH_EVERY_S:
+            return
+        self.flushed_at = now
         for client in list(self.clients.values()):
             if client.unsent:
                 try:
@@ -505,7 +531,7 @@ class Runner:
         if self.unwritten:
             limits.append(_RETRY_START_S)
         if any(client.unsent for client in self.clients.values()):
-            limits.append(0.05)
+            limits.append(_FLUSH_EVERY_S)
         if self.deadlines:
             limits.append(self.deadlines[0][0] - now)
         if self.queue and len(self.running) < self.max_active:
@@ -540,14 +566,19 @@ def find_program(name: str, path: str, directory: str) -> str:
     raise LookupError(f"{name}: command not found")
 
 
-def start_time(pid: int) -> str:
-    """Return when a process started, in clock ticks since boot (proc_pid_stat(5), field 22)."""
+def boot_ticks() -> int:
+    """Return the clock ticks since boot, as proc_pid_stat(5) counts the start of a process."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS_PER_S)
+
+
+def start_time(pid: int) -> int:
+    """Return when a live process started, in clock ticks since boot (proc_pid_stat(5), field 22); else -1."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
     except (OSError, IndexError):
-        return ""
-    return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
+        return -1
+    return -1 if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
 def oom_kills() -> int:
@@ -562,17 +593,19 @@ def oom_kills() -> int:
     return 0
 
 
-def orphans(token: str, pid: int, start: str, claim: str) -> list[int]:
+def orphans(token: str, pid: int, start: list[int], claim: str) -> list[int]:
     """Return processes of an attempt whose runner is gone; [0] for one that only its lock shows."""
     found: list[int] = []
-    if pid and start and start_time(pid) == start:
+    # Looking into /proc at every start would wait for the program to be loaded, so only the
+    # time around it is known; a process id does not come round within that time.
+    if pid and start[0] - 1 <= start_time(pid) <= start[1] + 1:
         found.append(pid)
     needle = f"MATTERSTACK_TOKEN={token}".encode()
     for other in processes():
         if other != pid:
             try:
                 with open(f"/proc/{other}/environ", "rb") as file:
-                    if needle in file.read().split(b"\0") and start_time(other):
+                    if needle in file.read().split(b"\0") and start_time(other) >= 0:
                         found.append(other)
             except OSError:
                 continue
@@ -648,6 +681,7 @@ def main(ready: int, directory: str) -> None:
     content = json.dumps(holder).encode() + b"\n"
     os.pwrite(lock, content, 0)
     os.ftruncate(lock, len(content))
+    gc.set_threshold(100_000)  # it makes next to no cycles
     runner = Runner(lock, listener)
     os.write(ready, b"1")
     os.close(ready)

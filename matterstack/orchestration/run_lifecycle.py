@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from matterstack import __version__
 from matterstack.core.campaign import Campaign, SingleWorkflow
 from matterstack.core.identifiers import check_identifier
 from matterstack.core.operator import Operator
@@ -90,10 +89,10 @@ def initialize_run(
     settings = Settings.from_config(config)
     at = time.time()
     if run_id is None:
-        run_id = f"{datetime.fromtimestamp(at, UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        run_id = f"{datetime.fromtimestamp(at, UTC):%Y%m%d-%H%M%S}-{os.urandom(3).hex()}"
     reference = _ONE_WORKFLOW if isinstance(plan, Workflow) else reference_to(campaign)
     content = {
-        "matterstack": version("matterstack"),
+        "matterstack": __version__,
         "workspace": workspace,
         "run_id": run_id,
         "campaign": reference,

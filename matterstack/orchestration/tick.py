@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-import secrets
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,7 +48,7 @@ from matterstack.core.states import (
 from matterstack.core.strict_json import dump_json
 from matterstack.core.workflow import FromTask, StoredFile
 from matterstack.errors import AttemptFailedError, OperatorUnreachableError, UnsafeFileError
-from matterstack.files import copy_inside
+from matterstack.files import copy_inside, write_new
 from matterstack.orchestration import planning
 from matterstack.orchestration.border import Border, describe
 from matterstack.orchestration.session import Session
@@ -58,6 +58,9 @@ from matterstack.testing import reach
 log = logging.getLogger("matterstack.tick")
 
 _MOST_PER_TICK = 1000
+
+#: Of a task that another one waits for: id, status, attempts, data as JSON text, operator.
+Input = tuple[str, str, int, str | None, str]
 
 
 def step(session: Session) -> TickReport:
@@ -119,6 +122,7 @@ class Tick:
         self.reason = self.run.reason
         self.asked: set[str] = set()
         self.failing: dict[str, str] = {}
+        self.interrupted: set[int] = set()
         self.ready = self.submitted = self.completed = self.failed = self.skipped = 0
 
     def make(self) -> TickReport:
@@ -126,6 +130,7 @@ class Tick:
         changes, again = self.poll()
         reach("tick.polled")
         chosen = self.settle_and_choose(changes)
+        self.interrupted = {live.id for live in again}
         self.execute([*again, *chosen])
         self.note_troubles()
         planned = self.conclude()
@@ -164,19 +169,7 @@ class Tick:
 
     def attempt(self, live: LiveAttempt, name: str | None = None) -> Attempt:
         """Return an attempt as operators see it."""
-        return Attempt(
-            live.iteration,
-            live.task_id,
-            live.attempt,
-            live.token,
-            live.external_id,
-            live.status,
-            live.submitted_at,
-            live.started_at,
-            f"{self.root}/operators/{live.operator}",
-            name or live.name,
-            live.spec,
-        )
+        return Attempt(live, f"{self.root}/operators/{live.operator}", name)
 
     # -- poll -----------------------------------------------------------------------------
 
@@ -315,7 +308,7 @@ class Tick:
                 name: self.store.ready_tasks(name, room) for name, room in rooms.items() if self.ready
             }
             tasks = scheduling.choose(self.status, ready, rooms)
-            new = [NewAttempt(task.id, task.attempts + 1, f"ms-{secrets.token_hex(12)}", self.at) for task in tasks]
+            new = [NewAttempt(task.id, task.attempts + 1, f"ms-{os.urandom(12).hex()}", self.at) for task in tasks]
             rows = self.store.submit(new, self.run.iteration) if new else []
         return [
             LiveAttempt(
@@ -372,7 +365,8 @@ class Tick:
             operator = self.operator(name)
             if operator is None:
                 continue
-            prepared = [live for live in group if self._build(name, operator, live, changes)]
+            inputs = self.store.dependencies([live.task for live in group])
+            prepared = [live for live in group if self._build(name, operator, live, inputs, changes)]
             if not prepared:
                 continue
             reach("submit.prepared")
@@ -393,12 +387,19 @@ class Tick:
             over = {c.attempt for c in changes if isinstance(c, AttemptChange) and _ends(c)}
             self.live = [live for live in self.live if live.id not in over]
 
-    def _build(self, name: str, operator: Operator, live: LiveAttempt, changes: list[Change]) -> bool:
+    def _build(
+        self,
+        name: str,
+        operator: Operator,
+        live: LiveAttempt,
+        inputs: Mapping[int, Sequence[Input]],
+        changes: list[Change],
+    ) -> bool:
         """Make the attempt's directory; return whether it can be submitted."""
 
         def populate(directory: str) -> None:
             attempt = self.attempt(live, directory.rpartition("/")[2])
-            self._place_inputs(attempt, live)
+            self._place_inputs(attempt, live, inputs.get(live.task, ()))
             with Border() as preparing:
                 operator.prepare(attempt)
             if isinstance(preparing.error, OperatorUnreachableError):
@@ -407,7 +408,8 @@ class Tick:
                 raise AttemptFailedError(f"it cannot be prepared: {describe(preparing.error)}")
 
         with Border() as border:
-            self.session.directory.build_attempt(live.operator, live.name, live.token, populate)
+            again = live.id in self.interrupted
+            self.session.directory.build_attempt(live.operator, live.name, live.token, populate, again=again)
         match border.error:
             case None:
                 return True
@@ -417,23 +419,24 @@ class Tick:
                 self.heed(name, border)
         return False
 
-    def _place_inputs(self, attempt: Attempt, live: LiveAttempt) -> None:
+    def _place_inputs(self, attempt: Attempt, live: LiveAttempt, inputs: Sequence[Input]) -> None:
         """Write inputs.json and the task's files."""
         entries = []
-        places: dict[str, Path] = {}
-        for task_id, status, attempts, data, operator in self.store.dependencies(live.task):
+        for task_id, status, attempts, data, operator in inputs:
             name = f"{live.iteration}.{task_id}.{attempts}"
-            places[task_id] = Path(self.root, "operators", operator, name)
             way = f"../{name}" if operator == live.operator else f"../../{operator}/{name}"
             where = f'"{way}"' if attempts else "null"
             # The data is JSON text already, and ids need no escaping.
             entries.append(f'"{task_id}":{{"status":"{status}","directory":{where},"data":{data or "{}"}}}')
         if entries:
             text = "{" + ",\n".join(entries) + "}\n"
-            with open(f"{attempt.parent}/{attempt.name}/inputs.json", "xb", buffering=0) as file:
-                file.write(text.encode())
+            write_new(f"{attempt.parent}/{attempt.name}/inputs.json", text.encode())
         if '"files"' not in live.spec:
             return
+        places = {
+            task_id: self.session.directory.attempt(operator, live.iteration, task_id, attempts)
+            for task_id, _, attempts, _, operator in inputs
+        }
         for relative, content in attempt.task.files.items():
             target = attempt.directory / relative
             target.parent.mkdir(parents=True, exist_ok=True)

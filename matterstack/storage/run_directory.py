@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -103,7 +102,7 @@ class RunDirectory:
         """
         path = Path(source)
         self.files.mkdir(exist_ok=True)
-        partial = self.files / f".{secrets.token_hex(8)}.partial"
+        partial = self.files / f".{os.urandom(8).hex()}.partial"
         digest = hashlib.sha256()
         try:
             if not path.is_file():
@@ -130,7 +129,7 @@ class RunDirectory:
             raise InvalidTaskError(f"{stored.sha256!r} is not a SHA-256 digest")
         copy_inside(self.files, stored.sha256, target)
 
-    def build_attempt(self, operator: str, name: str, token: str, populate: Callable[[str], None]) -> None:
+    def build_attempt(self, operator: str, name: str, token: str, populate: Callable[[str], None], *, again: bool) -> None:
         """Make an attempt's directory appear whole, by one rename; one that is there is kept.
 
         Parameters
@@ -141,11 +140,13 @@ class RunDirectory:
             Of the attempt.
         populate : callable
             Fills a directory under a temporary name.
+        again : bool
+            Whether it may be there already.
         """
         # Plain strings: this is done for every attempt, and Path objects cost more than the system calls.
         parent = f"{self.path}/operators/{operator}"
         final = f"{parent}/{name}"
-        if os.path.exists(final):
+        if again and os.path.exists(final):
             return
         partial = f"{parent}/.{token}.{os.getpid()}.new"
         try:
@@ -215,7 +216,7 @@ def new_run_directory(
         raise RunExistsError(f"there is a run at {final} already: open it with open_run, or choose another run_id")
     root.mkdir(parents=True, exist_ok=True)
     _sweep(root)
-    directory = RunDirectory(root / f".{run_id[:64]}.{secrets.token_hex(8)}.new")
+    directory = RunDirectory(root / f".{run_id[:64]}.{os.urandom(8).hex()}.new")
     directory.path.mkdir()
     reach("initialize.staged")
     try:

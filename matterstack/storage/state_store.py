@@ -13,7 +13,6 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +51,7 @@ from matterstack.testing import reach
 log = logging.getLogger("matterstack.storage")
 
 _BUSY_TIMEOUT_S = 30.0
+_MOST_MARKS = 400  # SQLite takes 32,766 variables at most
 _WRITING, _READING = "IMMEDIATE", "DEFERRED"
 _LIVE = ", ".join(f"'{status}'" for status in AttemptStatus if status in LIVE_ATTEMPT)
 _COUNTED = ("pending", "submitted", "completed", "failed", "skipped", "cancelled")
@@ -118,7 +118,7 @@ class SQLiteStateStore:
         try:
             with _transaction(connection):
                 if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-                    schema = resources.files("matterstack.storage").joinpath("schema.sql").read_text()
+                    schema = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
                     for statement in schema.split(";\n"):
                         connection.execute(statement)
         finally:
@@ -274,14 +274,17 @@ class SQLiteStateStore:
             found.append(name)
         return found
 
-    def dependencies(self, task: int) -> list[tuple[str, str, int, str | None, str]]:
-        """Return id, status, attempts, data and operator of each task this one waits for."""
-        return self.query(
-            "SELECT p.task_id, p.status, p.attempts, a.data, p.operator FROM dependencies d "
-            "JOIN tasks p ON p.id = d.dependency "
-            "LEFT JOIN attempts a ON a.task = p.id AND a.attempt = p.attempts WHERE d.task = ? ORDER BY p.id",
-            (task,),
-        )
+    def dependencies(self, tasks: Sequence[int]) -> dict[int, list[tuple[str, str, int, str | None, str]]]:
+        """Return, by task, the id, status, attempts, data and operator of each task it waits for."""
+        found: dict[int, list[tuple[str, str, int, str | None, str]]] = {}
+        for task, *row in self.query(
+            "SELECT d.task, p.task_id, p.status, p.attempts, a.data, p.operator FROM dependencies d "
+            "JOIN tasks p ON p.id = d.dependency LEFT JOIN attempts a ON a.task = p.id AND a.attempt = p.attempts "
+            f"WHERE d.task IN ({_marks(tasks)}) ORDER BY d.task, p.id",
+            tasks,
+        ):
+            found.setdefault(task, []).append(tuple(row))
+        return found
 
     def pending_dependants(self, task: int) -> list[tuple[int, bool]]:
         """Return each pending task that waits for this one, and whether it allows its failure."""
@@ -483,8 +486,10 @@ class SQLiteStateStore:
             self._expect(connection.executemany(_ATTEMPT_SQL, attempts).rowcount, len(attempts), "attempt")
         if tasks:
             self._expect(connection.executemany(_TASK_SQL, tasks).rowcount, len(tasks), "task")
-        for task, completed in ended:
-            delta["ready"] += self._satisfy(connection, task, completed)
+        for completed in (True, False):
+            over = [task for task, ended_well in ended if ended_well is completed]
+            if over:
+                delta["ready"] += self._satisfy(connection, over, completed)
         moved = {name: number for name, number in delta.items() if number}
         if moved:
             connection.execute(
@@ -526,7 +531,7 @@ class SQLiteStateStore:
         """Return row, task_id and status of the tasks, and of all that wait for them, however far."""
         rows = self.query(
             f"""WITH RECURSIVE below(id) AS (
-              SELECT id FROM tasks WHERE id IN ({", ".join("?" * len(tasks))})
+              SELECT id FROM tasks WHERE id IN ({_marks(tasks)})
               UNION SELECT d.task FROM dependencies d JOIN below ON d.dependency = below.id)
             SELECT t.id, t.task_id, t.status FROM tasks t JOIN below USING (id) ORDER BY t.id""",
             tasks,
@@ -562,14 +567,21 @@ class SQLiteStateStore:
         return [name for (name,) in rows]
 
     @staticmethod
-    def _satisfy(connection: sqlite3.Connection, task: int, completed: bool) -> int:
-        """Count one dependency less for those that waited for `task`; return how many became ready."""
-        rows = connection.execute(
-            "UPDATE tasks SET unmet = unmet - 1 WHERE id IN (SELECT task FROM dependencies WHERE dependency = ?) "
-            "AND (? OR allow_dependency_failure) RETURNING unmet, status",
-            (task, completed),
-        ).fetchall()
-        return sum(unmet == 0 and status == TaskStatus.PENDING for unmet, status in rows)
+    def _satisfy(connection: sqlite3.Connection, tasks: Sequence[int], completed: bool) -> int:
+        """Count less dependencies for those that waited for `tasks`; return how many became ready."""
+        ready = 0
+        for first in range(0, len(tasks), _MOST_MARKS):
+            some = tasks[first : first + _MOST_MARKS]
+            marks = _marks(some)
+            rows = connection.execute(
+                f"""UPDATE tasks SET unmet = unmet -
+                  (SELECT count(*) FROM dependencies d WHERE d.task = tasks.id AND d.dependency IN ({marks}))
+                  WHERE id IN (SELECT task FROM dependencies WHERE dependency IN ({marks}))
+                  AND (? OR allow_dependency_failure) RETURNING unmet, status""",
+                (*some, *some, completed),
+            ).fetchall()
+            ready += sum(unmet == 0 and status == "PENDING" for unmet, status in rows)
+        return ready
 
     def set_troubles(self, failing: Sequence[OperatorTrouble], healthy: Sequence[str]) -> None:
         """Write which operators are in trouble, and forget those that answered."""
@@ -583,6 +595,11 @@ class SQLiteStateStore:
 
 
 _TABLES = frozenset({"runs", "iterations", "tasks", "dependencies", "attempts", "events", "operator_troubles"})
+
+
+def _marks(values: Sequence[object]) -> str:
+    """Return a placeholder for each value."""
+    return ",".join("?" * len(values))
 
 
 class _Connection(sqlite3.Connection):
