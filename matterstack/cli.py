@@ -29,6 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("run_directory", help="<base_path>/workspaces/<workspace>/runs/<run_id>")
     given = parser.parse_args(arguments)
     try:
+        if given.command == "status":
+            # Quick, for scripts and prompts: it needs neither operators nor pandas.
+            from matterstack.notebook.summary import summary_text
+            from matterstack.orchestration.overview import overview
+
+            print(summary_text(overview(given.run_directory)))
+            return 0
         from matterstack.orchestration.run_lifecycle import open_run
 
         run = open_run(given.run_directory)
@@ -40,8 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     print(report.reason)
             case "wait":
                 run.wait()
-                print(run)
-            case "status":
                 print(run)
             case "explain":
                 print(run.explain())

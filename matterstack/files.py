@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from pathlib import Path
 
@@ -120,7 +119,8 @@ def copy_inside(root: Path, relative: str, target: Path) -> None:
         A link, or not a regular file.
     """
     with open(open_inside(root, relative), "rb") as source, open(target, "xb") as copy:
-        shutil.copyfileobj(source, copy)
+        while chunk := source.read(1 << 20):
+            copy.write(chunk)
         os.fchmod(copy.fileno(), stat.S_IMODE(os.fstat(source.fileno()).st_mode) & 0o777 | 0o200)
 
 
@@ -147,6 +147,13 @@ def write_whole(path: Path, content: bytes) -> None:
     finally:
         partial.unlink(missing_ok=True)
     sync_directory(path.parent)
+
+
+def remove_tree(path: Path | str) -> None:
+    """Remove a directory with all that is in it, as far as that is possible."""
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def sync_directory(path: Path) -> None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from matterstack.core.states import (
     AttemptEvent,
@@ -19,7 +19,9 @@ from matterstack.core.states import (
     TaskEvent,
     TaskStatus,
 )
-from matterstack.core.workflow import Task
+
+if TYPE_CHECKING:
+    from matterstack.core.workflow import Task
 
 
 class Seen(StrEnum):
@@ -183,6 +185,8 @@ class Attempt:
     @property
     def task(self) -> Task:
         """What shall be done."""
+        from matterstack.core.workflow import Task
+
         return Task.from_json(self.spec)
 
 

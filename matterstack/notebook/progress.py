@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from matterstack.core.records import TickReport
 from matterstack.core.states import TERMINAL_RUN
 from matterstack.errors import MatterstackError
-from matterstack.notebook.summary import bar_html, count_parts
+from matterstack.notebook.summary import bar_html, describe_counts
 
 if TYPE_CHECKING:
     from matterstack.orchestration.run import Run
@@ -23,14 +22,13 @@ _WATCH_S = 1.0
 
 
 def _line(run: Run) -> str:
-    counts = run.counts
+    record, counts, _ = run.overview
     over = counts.total - counts.unfinished
-    parts = ", ".join(f"{number} {name}" for name, number in count_parts(counts).items() if number)
-    return f"{run.run_id} {run.status}: iteration {run.iteration}, {over} of {counts.total} tasks over ({parts})"
+    return f"{record.run_id} {record.status}: iteration {record.iteration}, {over} of {describe_counts(counts)} over"
 
 
 def _html(run: Run) -> str:
-    return f"{bar_html(run.counts)}<div>{escape(_line(run))}</div>"
+    return f"{bar_html(run.overview.counts)}<div>{escape(_line(run))}</div>"
 
 
 def _in_notebook() -> bool:
@@ -103,6 +101,8 @@ def watch(run: Run) -> Any:
     """
     if not _in_notebook():
         return run
+    import asyncio
+
     import ipywidgets
 
     view = ipywidgets.HTML(_html(run))

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
 
 from matterstack.core.records import IterationCounts
-
-if TYPE_CHECKING:
-    from matterstack.orchestration.run import Run
+from matterstack.orchestration.overview import Overview
 
 #: Order, colour and name of what a bar shows.
 _PARTS = (
@@ -35,32 +32,32 @@ def count_parts(counts: IterationCounts) -> dict[str, int]:
     }
 
 
-def summary_text(run: Run) -> str:
+def summary_text(overview: Overview) -> str:
     """Return a few lines on where the run stands."""
-    counts = run.counts
-    parts = [f"{number} {name}" for name, number in count_parts(counts).items() if number]
+    run, counts, path = overview
     lines = [
         f"Run {run.run_id} of {run.workspace}: {run.status}",
-        f"iteration {run.iteration}: {counts.total} tasks ({', '.join(parts) or 'none'})",
-        f"{run.path}",
+        f"iteration {run.iteration}: {describe_counts(counts)}",
+        f"{path}",
     ]
     if run.reason:
         lines.insert(1, _first_line(run.reason))
     return "\n".join(lines)
 
 
-def summary_html(run: Run) -> str:
+def describe_counts(counts: IterationCounts) -> str:
+    """Return the counts in words, leaving out what is zero."""
+    parts = ", ".join(f"{number} {name}" for name, number in count_parts(counts).items() if number)
+    return f"{counts.total} tasks ({parts})" if parts else "no tasks"
+
+
+def summary_html(overview: Overview) -> str:
     """Return the same as a small table with a bar; everything is escaped."""
-    counts = run.counts
-    numbers = count_parts(counts)
+    run, counts, path = overview
     rows = [("status", str(run.status))]
     if run.reason:
         rows.append(("reason", _first_line(run.reason)))
-    rows += [
-        ("iteration", str(run.iteration)),
-        ("tasks", f"{counts.total}: " + ", ".join(f"{n} {name}" for name, n in numbers.items() if n)),
-        ("directory", str(run.path)),
-    ]
+    rows += [("iteration", f"{run.iteration}: {describe_counts(counts)}"), ("directory", str(path))]
     body = "".join(
         f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(value)}</td></tr>"
         for name, value in rows

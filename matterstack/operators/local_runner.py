@@ -97,6 +97,7 @@ class Runner:
         self.queued: dict[str, Job] = {}
         self.running: dict[int, Job] = {}
         self.by_token: dict[str, Job] = {}
+        self.unannounced: dict[str, Job] = {}
         self.ended: dict[str, Message] = {}
         self.clients: dict[int, Client] = {}
         self.deadlines: list[tuple[float, int, Job, str, int]] = []
@@ -273,14 +274,17 @@ class Runner:
         if job.limit_s is not None:
             reason = f"time limit: it was stopped after {job.limit_s:g} s"
             self.set_deadline(job.limit_s, job, reason, signal.SIGTERM)
-        self.tell(
-            {
-                "event": "started",
-                "token": job.token,
-                "external_id": job.external_id,
-                "started_at": job.started_at,
-            }
-        )
+        self.unannounced[job.token] = job
+
+    def announce(self) -> None:
+        """Tell that commands have started, unless they end within a moment: then their end says it all."""
+        now = time.monotonic()
+        while self.unannounced:
+            job = next(iter(self.unannounced.values()))
+            if now - job.began < _FLUSH_EVERY_S:
+                return
+            self.tell(self.look(job.token, job.directory))
+            del self.unannounced[job.token]
 
     # -- ending -------------------------------------------------------------------------
 
@@ -323,6 +327,7 @@ class Runner:
             "started_at": job.started_at or None,
             "ended_at": ended_at,
         }
+        self.unannounced.pop(job.token, None)
         text = json.dumps(message, separators=(",", ":"))
         self.write_later("end", job.token, text)
         self.tell_text(text)
@@ -512,6 +517,7 @@ class Runner:
             self.reap()
             self.enforce()
             self.start_queued()
+            self.announce()
             self.flush()
             # A driver that hears of an exit commits it, so the journal's own way to the disk
             # can wait until nothing else is to be done.
@@ -530,7 +536,7 @@ class Runner:
             limits.append(_SYNC_AFTER_S)
         if self.unwritten:
             limits.append(_RETRY_START_S)
-        if any(client.unsent for client in self.clients.values()):
+        if self.unannounced or any(client.unsent for client in self.clients.values()):
             limits.append(_FLUSH_EVERY_S)
         if self.deadlines:
             limits.append(self.deadlines[0][0] - now)

@@ -12,7 +12,7 @@ from matterstack.core.campaign import Campaign
 from matterstack.core.operator import Operator
 from matterstack.core.records import TaskResult
 from matterstack.core.strict_json import dump_json
-from matterstack.core.workflow import Task, Workflow
+from matterstack.core.workflow import StoredFile, Task, Workflow
 from matterstack.errors import CampaignError
 from matterstack.storage.run_directory import RunDirectory
 
@@ -65,7 +65,7 @@ def plan(
 
 def _take_files(task: Task, directory: RunDirectory) -> Task:
     files = {
-        path: directory.take_file(source) if isinstance(source, PurePath) else source
+        path: StoredFile(directory.take_file(source)) if isinstance(source, PurePath) else source
         for path, source in task.files.items()
     }
     return dataclasses.replace(task, files=files)

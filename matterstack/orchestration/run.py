@@ -12,6 +12,7 @@ from matterstack.core.states import TERMINAL_RUN, RunStatus
 from matterstack.errors import RunLockedError
 from matterstack.orchestration import controls, frames, tick
 from matterstack.orchestration.explain import Explanation, explain
+from matterstack.orchestration.overview import Overview, look
 from matterstack.orchestration.session import Session
 
 if TYPE_CHECKING:
@@ -77,6 +78,11 @@ class Run:
         return self._session.store.run().iteration
 
     @property
+    def overview(self) -> Overview:
+        """Where the run stands, all of one moment."""
+        return look(self._session.store, self.path)
+
+    @property
     def counts(self) -> IterationCounts:
         """How many tasks of the current iteration stand where."""
         return self._session.store.counts(self.iteration)
@@ -91,12 +97,12 @@ class Run:
     def __repr__(self) -> str:
         from matterstack.notebook.summary import summary_text
 
-        return summary_text(self)
+        return summary_text(self.overview)
 
     def _repr_html_(self) -> str:
         from matterstack.notebook.summary import summary_html
 
-        return summary_html(self)
+        return summary_html(self.overview)
 
     # -- tables ---------------------------------------------------------------------------
 

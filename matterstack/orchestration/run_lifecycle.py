@@ -21,6 +21,7 @@ from matterstack.core.workflow import Workflow
 from matterstack.errors import CampaignError, InvalidConfigError, MatterstackError
 from matterstack.operators import BUILT_IN, LocalOperator
 from matterstack.orchestration import planning
+from matterstack.orchestration.overview import overview
 from matterstack.orchestration.run import Run
 from matterstack.orchestration.session import Session, Settings, reference_to
 from matterstack.storage.run_directory import RunDirectory, list_runs, new_run_directory
@@ -242,11 +243,7 @@ def runs(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFram
     for directory in list_runs(base_path, workspace):
         row: dict[str, Any] = {"run_id": directory.path.name, "path": str(directory.path)}
         try:
-            store = SQLiteStateStore(directory.state)
-            with store.reading():
-                record = store.run()
-                counts = store.counts(record.iteration)
-            store.close()
+            record, counts, _ = overview(directory.path)
         except MatterstackError as error:
             row["reason"] = str(error)
         else:

@@ -12,7 +12,6 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from matterstack.core import scheduling
 from matterstack.core.operator import Operator
@@ -450,8 +449,8 @@ class Tick:
                         copy_inside(places[task_id], path, target)
                     except FileNotFoundError:
                         raise AttemptFailedError(f"{task_id} did not leave the file {path}") from None
-                case StoredFile():
-                    self.session.directory.place_stored(content, target)
+                case StoredFile(sha256):
+                    self.session.directory.place_stored(sha256, target)
 
     # -- troubles -------------------------------------------------------------------------
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
@@ -16,7 +14,6 @@ from typing import Any
 
 from matterstack.core.identifiers import check_identifier
 from matterstack.core.strict_json import parse_json
-from matterstack.core.workflow import StoredFile
 from matterstack.errors import (
     InvalidConfigError,
     InvalidJsonError,
@@ -26,7 +23,7 @@ from matterstack.errors import (
     RunNotFoundError,
     UnsafeFileError,
 )
-from matterstack.files import copy_inside, read_inside, sync_directory, write_whole
+from matterstack.files import copy_inside, read_inside, remove_tree, sync_directory, write_whole
 from matterstack.storage.run_lock import RunLock, check_exclusion
 from matterstack.testing import reach
 
@@ -92,14 +89,16 @@ class RunDirectory:
             raise InvalidConfigError(f"{self.config} must hold a JSON object")
         return config
 
-    def take_file(self, source: PurePath) -> StoredFile:
-        """Copy a file from outside into the run, under the SHA-256 of its content.
+    def take_file(self, source: PurePath) -> str:
+        """Copy a file from outside into the run, under the SHA-256 of its content, which is returned.
 
         Raises
         ------
         InvalidTaskError
             It cannot be read, or is not a regular file.
         """
+        import hashlib
+
         path = Path(source)
         self.files.mkdir(exist_ok=True)
         partial = self.files / f".{os.urandom(8).hex()}.partial"
@@ -121,15 +120,17 @@ class RunDirectory:
         finally:
             partial.unlink(missing_ok=True)
         sync_directory(self.files)
-        return StoredFile(digest.hexdigest())
+        return digest.hexdigest()
 
-    def place_stored(self, stored: StoredFile, target: Path) -> None:
+    def place_stored(self, sha256: str, target: Path) -> None:
         """Copy a file of the run to where an attempt wants it."""
-        if not _SHA256.match(stored.sha256):
-            raise InvalidTaskError(f"{stored.sha256!r} is not a SHA-256 digest")
-        copy_inside(self.files, stored.sha256, target)
+        if not _SHA256.match(sha256):
+            raise InvalidTaskError(f"{sha256!r} is not a SHA-256 digest")
+        copy_inside(self.files, sha256, target)
 
-    def build_attempt(self, operator: str, name: str, token: str, populate: Callable[[str], None], *, again: bool) -> None:
+    def build_attempt(
+        self, operator: str, name: str, token: str, populate: Callable[[str], None], *, again: bool
+    ) -> None:
         """Make an attempt's directory appear whole, by one rename; one that is there is kept.
 
         Parameters
@@ -154,7 +155,7 @@ class RunDirectory:
         except FileNotFoundError:
             os.makedirs(partial)
         except FileExistsError:
-            shutil.rmtree(partial)
+            remove_tree(partial)
             os.mkdir(partial)
         try:
             reach("attempt.made")
@@ -163,7 +164,7 @@ class RunDirectory:
             os.rename(partial, final)
             reach("attempt.renamed")
         except BaseException as error:
-            shutil.rmtree(partial, ignore_errors=True)
+            remove_tree(partial)
             if not (isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST)):
                 raise
 
@@ -239,7 +240,7 @@ def new_run_directory(
             reach("initialize.renamed")
             sync_directory(root)
     except BaseException:
-        shutil.rmtree(directory.path, ignore_errors=True)
+        remove_tree(directory.path)
         raise
 
 
@@ -249,4 +250,4 @@ def _sweep(root: Path) -> None:
         # A young one may be between its making and its locking.
         if (path / "run.lock").is_file() and time.time() - path.stat().st_mtime > _SWEEP_AGE_S:
             with contextlib.suppress(LockError, OSError), RunLock(path / "run.lock"):
-                shutil.rmtree(path)
+                remove_tree(path)

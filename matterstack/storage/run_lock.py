@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import getpass
 import json
 import os
-import socket
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
@@ -113,6 +110,9 @@ class RunLock:
 
 
 def _holder_text() -> str:
+    import getpass
+    from datetime import UTC, datetime
+
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a uid without a name, as in some containers
@@ -120,7 +120,7 @@ def _holder_text() -> str:
     return json.dumps(
         {
             "pid": os.getpid(),
-            "host": socket.gethostname(),
+            "host": os.uname().nodename,
             "user": user,
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }

@@ -404,7 +404,8 @@ class SQLiteStateStore:
         (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM attempts").fetchone()
         ids = list(range(last + 1, last + 1 + len(attempts)))
         connection.executemany(
-            "INSERT INTO attempts (id, task, attempt, token, submitted_at, status) VALUES (?, ?, ?, ?, ?, 'SUBMITTING')",
+            "INSERT INTO attempts (id, task, attempt, token, submitted_at, status) "
+            "VALUES (?, ?, ?, ?, ?, 'SUBMITTING')",
             [(row, new.task, new.attempt, new.token, new.at) for row, new in zip(ids, attempts, strict=True)],
         )
         self.apply([TaskChange(new.task, TaskStatus.PENDING, TaskEvent.SUBMIT, new.at) for new in attempts], iteration)

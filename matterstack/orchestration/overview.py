@@ -1,0 +1,50 @@
+"""Where a run stands, read from its directory alone: no operator and no campaign is made."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from matterstack.core.records import IterationCounts, RunRecord
+from matterstack.storage.run_directory import RunDirectory
+from matterstack.storage.state_store import SQLiteStateStore
+
+
+class Overview(NamedTuple):
+    """One look at a run.
+
+    Attributes
+    ----------
+    record : RunRecord
+        Its row.
+    counts : IterationCounts
+        How many tasks of the current iteration stand where.
+    path : pathlib.Path
+        Its directory.
+    """
+
+    record: RunRecord
+    counts: IterationCounts
+    path: Path
+
+
+def look(store: SQLiteStateStore, path: Path) -> Overview:
+    """Return where the run of an open store stands."""
+    with store.reading():
+        record = store.run()
+        return Overview(record, store.counts(record.iteration), path)
+
+
+def overview(path: str | os.PathLike[str]) -> Overview:
+    """Return where the run in a directory stands.
+
+    Raises
+    ------
+    RunNotFoundError
+        There is no run at the path.
+    StoreError
+        Its database cannot be used.
+    """
+    directory = RunDirectory.at(path)
+    return look(SQLiteStateStore(directory.state), directory.path)
