@@ -23,8 +23,7 @@ _WATCH_S = 1.0
 
 def _line(run: Run) -> str:
     record, counts, _ = run.overview
-    over = counts.total - counts.unfinished
-    return f"{record.run_id} {record.status}: iteration {record.iteration}, {over} of {describe_counts(counts)} over"
+    return f"{record.run_id} {record.status}: iteration {record.iteration}, {describe_counts(counts)}"
 
 
 def _html(run: Run) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from pathlib import Path
 
 from matterstack.core.records import IterationCounts
 from matterstack.orchestration.overview import Overview
@@ -38,7 +39,7 @@ def summary_text(overview: Overview) -> str:
     lines = [
         f"Run {run.run_id} of {run.workspace}: {run.status}",
         f"iteration {run.iteration}: {describe_counts(counts)}",
-        f"{path}",
+        shown_path(path),
     ]
     if run.reason:
         lines.insert(1, _first_line(run.reason))
@@ -47,8 +48,15 @@ def summary_text(overview: Overview) -> str:
 
 def describe_counts(counts: IterationCounts) -> str:
     """Return the counts in words, leaving out what is zero."""
+    over = counts.total - counts.unfinished
     parts = ", ".join(f"{number} {name}" for name, number in count_parts(counts).items() if number)
-    return f"{counts.total} tasks ({parts})" if parts else "no tasks"
+    return f"{over} of {counts.total} tasks over ({parts})" if parts else "no tasks"
+
+
+def shown_path(path: Path) -> str:
+    """Return a path as a reader of this notebook would type it."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def summary_html(overview: Overview) -> str:
@@ -57,7 +65,7 @@ def summary_html(overview: Overview) -> str:
     rows = [("status", str(run.status))]
     if run.reason:
         rows.append(("reason", _first_line(run.reason)))
-    rows += [("iteration", f"{run.iteration}: {describe_counts(counts)}"), ("directory", str(path))]
+    rows += [("iteration", f"{run.iteration}: {describe_counts(counts)}"), ("directory", shown_path(path))]
     body = "".join(
         f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(value)}</td></tr>"
         for name, value in rows
