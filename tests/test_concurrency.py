@@ -162,7 +162,7 @@ def test_lock_replaced_while_held_is_noticed_before_anything_is_written(tmp_path
             return super().submit(attempts)
 
     run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path, operators={"local": Vandal()})
-    with pytest.raises(RunLockLostError, match="run.lock"):
+    with pytest.raises(RunLockLostError, match=r"run\.lock"):
         run.step()
     assert list(run.attempts["status"]) == ["SUBMITTING"], "what was seen without the lock is not written"
     assert ms.open_run(run.path).wait(timeout_s=30) is ms.RunStatus.RUNNING, "nobody to ask: it returns at once"

@@ -172,7 +172,9 @@ def test_operator_that_keeps_failing_is_suspended_and_the_others_go_on(tmp_path:
 # -- commands -------------------------------------------------------------------------------
 
 
-def one(base: Path, command: str | Sequence[str], *, operator: ms.LocalOperator | None = None, **settings: Any) -> ms.Run:
+def one(
+    base: Path, command: str | Sequence[str], *, operator: ms.LocalOperator | None = None, **settings: Any
+) -> ms.Run:
     """Return a finished run of one command."""
     operators = {"local": operator or ms.LocalOperator(kill_grace_s=0.2)}
     run = ms.initialize_run("w", ms.Workflow([ms.Task("x", command, **settings)]), base_path=base, operators=operators)
@@ -278,7 +280,8 @@ def test_broken_result_json_fails_the_attempt_and_says_why(tmp_path: Path, conte
 
 
 @pytest.mark.parametrize(
-    "making", ["ln -s /etc/passwd result.json", "mkfifo result.json", "mkdir result.json", "ln -s /dev/zero result.json"]
+    "making",
+    ["ln -s /etc/passwd result.json", "mkfifo result.json", "mkdir result.json", "ln -s /dev/zero result.json"],
 )
 def test_result_json_that_is_no_plain_file_is_refused_without_blocking(tmp_path: Path, making: str) -> None:
     assert "result.json cannot be used" in reason_of(one(tmp_path, making))
@@ -394,9 +397,6 @@ def test_interrupt_does_not_reach_the_commands(tmp_path: Path) -> None:
     os.mkfifo(gate)
     flow = ms.Workflow([witnessed("x", f"cat {gate}", tmp_path / "ledger")])
     run = ms.initialize_run("w", flow, base_path=tmp_path)
-
-    class Interrupted(Exception):
-        pass
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -70,7 +70,9 @@ def test_120_tasks_really_run(tmp_path: Path) -> None:
     for layer in range(6):
         for n in range(20):
             above = [f"t{layer - 1}.{n}", f"t{layer - 1}.{(n + 1) % 20}"] if layer else []
-            flow.add_task(witnessed(f"t{layer}.{n}", f"echo '{{\"n\": {n}}}' > result.json", ledger, dependencies=above))
+            flow.add_task(
+                witnessed(f"t{layer}.{n}", f"echo '{{\"n\": {n}}}' > result.json", ledger, dependencies=above)
+            )
     run = ms.initialize_run("w", flow, base_path=tmp_path, operators={"local": ms.LocalOperator(max_active=4)})
     assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
     assert len(starts(ledger)) == 120

@@ -1,0 +1,293 @@
+"""What a user types, and what it shows."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import matterstack as ms
+from matterstack import errors
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> ms.Run:
+    flow = ms.Workflow(
+        [
+            ms.Task("a", """echo '{"energy_eV": -1.5, "attempt": 7, "cell": [1, 2]}' > result.json"""),
+            ms.Task("b", "echo '[1]' > result.json", dependencies=["a"]),
+            ms.Task("bad", f"echo '{HOSTILE}' >&2; exit 1"),
+            ms.Task("never", "true", dependencies=["bad"]),
+        ]
+    )
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators={"local": ms.LocalOperator(max_active=1)})
+    assert run.wait(timeout_s=30) is ms.RunStatus.FAILED
+    return run
+
+
+def test_every_exported_name_is_there_and_documented() -> None:
+    assert ms.__version__ == "0.2.1"
+    assert set(ms._HOMES) | {"__version__"} == set(ms.__all__) == set(dir(ms))
+    for name in ms.__all__:
+        if name != "__version__":
+            assert inspect.getdoc(getattr(ms, name)), name
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = ms.nonsense
+
+
+def test_importing_is_cheap() -> None:
+    program = "import sys, matterstack; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"pandas", "networkx", "ipywidgets", "jsonschema", "sqlite3", "filelock", "numpy", "asyncio"}
+    assert not heavy & set(loaded)
+
+
+def test_stepping_needs_no_pandas(tmp_path: Path) -> None:
+    program = f"""if True:
+        import sys, matterstack as ms
+        run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path={str(tmp_path)!r})
+        run.wait(); print(run); run.explain()
+        print(*({{"pandas", "networkx", "ipywidgets", "jsonschema"}} & set(sys.modules)))"""
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == ""
+
+
+def test_the_tree_of_errors_is_the_one_drawn() -> None:
+    drawn: dict[str, str | None] = {}
+    stack: list[tuple[int, str]] = []
+    for line in (errors.__doc__ or "").splitlines():
+        if match := re.match(r"^    ([│ ├└─]*)(\w+Error)", line):
+            depth, name = len(match.group(1)), match.group(2)
+            while stack and stack[-1][0] >= depth:
+                stack.pop()
+            drawn[name] = stack[-1][1] if stack else None
+            stack.append((depth, name))
+    real = {
+        name: next((base.__name__ for base in value.__mro__[1:] if base.__name__ in vars(errors)), None)
+        for name, value in vars(errors).items()
+        if isinstance(value, type)
+    }
+    assert drawn == real
+    assert all(issubclass(getattr(errors, name), ms.errors.MatterstackError) for name in real)  # type: ignore[attr-defined]
+
+
+def test_tasks_table(run: ms.Run) -> None:
+    frame = run.tasks
+    assert list(frame.columns) == [
+        "iteration", "task_id", "status", "operator", "attempt", "reason",
+        "submitted_at", "started_at", "ended_at", "exit_code",
+    ]  # fmt: skip
+    assert list(frame.index) == ["0.a", "0.b", "0.bad", "0.never"]
+    assert list(frame["status"]) == ["COMPLETED", "COMPLETED", "FAILED", "SKIPPED"]
+    assert str(frame.dtypes["started_at"]) == "datetime64[us, UTC]"
+    assert isinstance(frame.dtypes["status"], pd.CategoricalDtype)
+    assert str(frame.dtypes["exit_code"]) == str(frame.dtypes["attempt"]) == "Int64"
+    assert frame.loc["0.never", "reason"] == "bad failed"
+    assert pd.isna(frame.loc["0.never", "started_at"])
+    assert (frame["ended_at"].dropna() >= frame["started_at"].dropna()).all()
+
+
+def test_attempts_events_and_results_tables(run: ms.Run) -> None:
+    attempts = run.attempts
+    assert list(attempts.index) == ["0.a.1", "0.b.1", "0.bad.1"]
+    assert attempts["token"].str.match(r"ms-[0-9a-f]+$").all()
+    assert attempts["external_id"].str.match(r"\d+:\d+$").all()
+    events = run.events
+    assert list(events["seq"]) == list(range(1, len(events) + 1))
+    assert set(events["subject"]) == {"run", "task", "attempt"}
+    assert list(events[events["subject"] == "run"]["event"]) == ["start", "fail"]
+    results = run.results
+    assert list(results.index) == ["0.a", "0.b"]
+    assert results.loc["0.a", "energy_eV"] == -1.5
+    assert results.loc["0.a", "cell"] == [1, 2]
+    assert (results.loc["0.a", "attempt"], results.loc["0.a", "attempt_"]) == (1, 7), "no key hides the identity"
+    assert results.loc["0.b", "data"] == [1]
+
+
+def test_tables_of_a_run_where_nothing_happened(tmp_path: Path) -> None:
+    run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path)
+    assert len(run.tasks) == 1
+    for frame in (run.attempts, run.events, run.results):
+        assert frame.empty
+        assert len(frame.columns) > 2
+
+
+def test_runs_of_a_workspace(run: ms.Run, tmp_path: Path) -> None:
+    ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path, run_id="zz")
+    broken = run.path.parent / "yy"
+    broken.mkdir()
+    (broken / "state.sqlite").write_bytes(b"garbage" * 100)
+    frame = ms.runs("w", base_path=tmp_path).set_index("run_id")
+    assert list(frame.index) == [run.run_id, "yy", "zz"]
+    assert frame.loc[run.run_id, "status"] == "FAILED"
+    assert "not a database" in str(frame.loc["yy", "reason"]), "one broken run hides no other"
+    assert frame.loc["zz", "tasks"] == 1
+    assert ms.runs("nothing", base_path=tmp_path).empty
+
+
+def test_summary_is_rich_and_its_text_twin_says_the_same(run: ms.Run) -> None:
+    text, html = repr(run), run._repr_html_()
+    for word in (run.run_id, "FAILED", "2 completed", "1 failed", "1 skipped", "bad"):
+        assert word in text
+        assert word in html
+
+
+def test_what_comes_from_outside_is_escaped(run: ms.Run) -> None:
+    assert HOSTILE in str(run.tasks.loc["0.bad", "reason"])
+    for html in (run._repr_html_(), run.explain()._repr_html_()):
+        assert "<img" not in html
+        assert "</script>" not in html
+    assert "&lt;img" in run.explain()._repr_html_()
+    run.retry().pause(HOSTILE)
+    assert "&lt;img" in run._repr_html_()
+    assert "<img" not in run._repr_html_()
+
+
+def test_explain_says_what_why_and_what_to_do(run: ms.Run) -> None:
+    said = run.explain()
+    assert [item.what for item in said] == ["task bad"]
+    assert said[0].remedy == "run.retry('bad')"
+    assert "FAILED" in repr(said)
+
+
+def test_pause_resume_retry_cancel(run: ms.Run) -> None:
+    with pytest.raises(errors.RunStatusError, match="FAILED"):
+        run.pause()
+    with pytest.raises(errors.UnknownTaskError, match="'nobody'"):
+        run.retry("nobody")
+    run.retry("bad")
+    assert run.status is ms.RunStatus.RUNNING
+    assert run.tasks.loc["0.never", "status"] == "PENDING"
+    with pytest.raises(errors.RunStatusError, match="nothing to retry"):
+        run.retry("never")
+    run.pause()
+    assert run.step().submitted == 0, "PAUSED stops submitting"
+    run.resume()
+    assert run.wait(timeout_s=30) is ms.RunStatus.FAILED
+    assert list(run.attempts[run.attempts["task_id"] == "bad"]["status"]) == ["FAILED", "FAILED"]
+    run.retry("a")
+    assert list(run.tasks["status"]) == ["PENDING", "PENDING", "FAILED", "SKIPPED"], "with all that used its results"
+    run.cancel("enough")
+    assert run.status is ms.RunStatus.CANCELLED
+    assert run.counts.ready == 0
+
+
+def test_bad_settings_are_refused(tmp_path: Path) -> None:
+    flow = ms.Workflow([ms.Task("a", "true")])
+    bad: list[dict[str, Any]] = [
+        {"config": {"suspend_afer": 3}},
+        {"config": {"suspend_after": 0}},
+        {"operators": {"local": "LocalOperator"}},
+        {"operators": {"lo/cal": ms.LocalOperator()}},
+        {"run_id": "../x"},
+    ]
+    for values in bad:
+        with pytest.raises((errors.InvalidConfigError, errors.InvalidIdentifierError)):
+            ms.initialize_run("w", flow, base_path=tmp_path, **values)
+    with pytest.raises(errors.InvalidIdentifierError):
+        ms.initialize_run("w/../..", flow, base_path=tmp_path)
+    with pytest.raises(errors.CampaignError, match="Campaign or a Workflow"):
+        ms.initialize_run("w", {"a": "true"}, base_path=tmp_path)  # type: ignore[arg-type]
+    for value in (0, -1, 1.5, "two"):
+        with pytest.raises(errors.InvalidConfigError):
+            ms.LocalOperator(max_active=value)  # type: ignore[arg-type]
+    run = ms.initialize_run("w", flow, base_path=tmp_path, run_id="r")
+    with pytest.raises(errors.RunExistsError, match="open_run"):
+        ms.initialize_run("w", flow, base_path=tmp_path, run_id="r")
+    (run.path / "config.json").write_text("{")
+    with pytest.raises(errors.InvalidConfigError, match=r"config\.json"):
+        ms.open_run(run.path)
+
+
+def test_reopened_run_rebuilds_its_operators(tmp_path: Path) -> None:
+    operators = {"local": ms.LocalOperator(max_active=3, kill_grace_s=1.5)}
+    run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path, operators=operators)
+    assert repr(ms.open_run(run.path)._session.operators["local"]) == "LocalOperator(max_active=3, kill_grace_s=1.5)"
+
+
+CAMPAIGN = """
+import matterstack as ms
+
+class Rounds(ms.Campaign):
+    def initial_state(self):
+        return 0
+
+    def plan(self, state):
+        return ms.Workflow([ms.Task("a", "true")]) if state < 2 else None
+
+    def analyze(self, state, results):
+        return state + 1
+"""
+
+
+def test_command_line_with_a_campaign_that_can_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rounds_of_mine.py").write_text(CAMPAIGN)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    from rounds_of_mine import Rounds  # type: ignore[import-not-found]
+
+    path = ms.initialize_run("w", Rounds(), base_path=tmp_path).path
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "matterstack.cli", *arguments], capture_output=True, text=True, check=False
+        )
+
+    assert call("status", str(path)).stdout.startswith(f"Run {path.name} of w: PENDING")
+    assert "it was never stepped" in call("explain", str(path)).stdout
+    assert call("step", str(path)).stdout == "Tick: 1 tasks ready, 1 submitted, 0 completed\n"
+    done = call("wait", str(path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "COMPLETED" in call("status", str(path)).stdout
+    assert ms.open_run(path).campaign_state == 2
+    missing = call("status", str(tmp_path))
+    assert missing.returncode == 1
+    assert "RunNotFoundError" in missing.stderr
+    assert call("dance", str(path)).returncode == 2
+
+
+def test_run_without_its_campaign_stops_before_analyze_and_says_so(tmp_path: Path) -> None:
+    class OfACell(ms.Campaign):
+        def plan(self, state: Any) -> ms.Workflow | None:
+            return None if state.get("done") else ms.Workflow([ms.Task("a", "true")])
+
+        def analyze(self, state: Any, results: Any) -> Any:
+            return {"done": True}
+
+    path = ms.initialize_run("w", OfACell(), base_path=tmp_path).path
+    run = ms.open_run(path)
+    assert run.wait(timeout_s=30) is ms.RunStatus.RUNNING
+    assert run.counts.completed == 1, "the iteration itself was run"
+    assert "open_run(path, campaign=...)" in str(run.explain())
+    assert ms.open_run(path, campaign=OfACell()).wait(timeout_s=30) is ms.RunStatus.COMPLETED
+
+
+def test_a_campaign_that_differs_from_its_class_is_passed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "settable_rounds.py").write_text(CAMPAIGN + "    def __init__(self, n=2):\n        self.n = n\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    from settable_rounds import Rounds  # type: ignore[import-not-found]
+
+    same = ms.initialize_run("w", Rounds(), base_path=tmp_path)
+    other = ms.initialize_run("w", Rounds(3), base_path=tmp_path)
+    assert ms.open_run(same.path)._session.reference == "settable_rounds:Rounds"
+    assert ms.open_run(other.path)._session.reference is None
+
+
+def test_tick_summary_is_logged_as_a_structured_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "matterstack.tick")
+    run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path)
+    report = run.step()
+    (record,) = [record for record in caplog.records if record.name == "matterstack.tick"]
+    assert record.getMessage() == str(report) == "Tick: 1 tasks ready, 1 submitted, 0 completed"
+    fields = vars(record)
+    assert (fields["ready"], fields["submitted"], fields["completed"], fields["run_id"]) == (1, 1, 0, run.run_id)

@@ -1,0 +1,281 @@
+"""What the store opens, what it refuses with its bytes unchanged, and what it migrates."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from crashes import in_child
+
+import matterstack as ms
+from matterstack import testing
+from matterstack.core.records import RunRecord
+from matterstack.errors import (
+    DamagedStoreError,
+    ForeignStoreError,
+    NewerStoreError,
+    RunNotFoundError,
+    StoreConflictError,
+    StoreError,
+    StoreUnwritableError,
+)
+from matterstack.storage import migrations
+from matterstack.storage.state_store import SQLiteStateStore
+
+
+def fresh(directory: Path) -> Path:
+    path = directory / "state.sqlite"
+    SQLiteStateStore(path)
+    return path
+
+
+def alter(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_new_database_has_version_1(tmp_path: Path) -> None:
+    path = fresh(tmp_path)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT version FROM schema_info").fetchall() == [(1,)]
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert {"schema_info", "runs", "iterations", "tasks", "dependencies", "attempts", "events"} <= tables
+
+
+def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:
+    (tmp_path / "state.sqlite").touch()
+    assert SQLiteStateStore(tmp_path / "state.sqlite").version == 1
+
+
+def test_opening_logs_path_and_version(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "matterstack")
+    path = fresh(tmp_path)
+    record = caplog.records[-1]
+    assert str(path) in record.getMessage()
+    assert "version 1" in record.getMessage()
+    assert (record.database, record.schema_version) == (str(path), 1)  # type: ignore[attr-defined]
+
+
+def newer(path: Path) -> None:
+    alter(path, "UPDATE schema_info SET version = 99")
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"this is no database " * 500)
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[100:108] = b"\xff" * 8  # the root page of sqlite_master
+    path.write_bytes(content)
+
+
+def foreign(path: Path) -> None:
+    path.unlink()
+    alter(path, "CREATE TABLE recipes (name TEXT)", "INSERT INTO recipes VALUES ('goulash')")
+
+
+def versionless(path: Path) -> None:
+    alter(path, "DROP TABLE schema_info")
+
+
+def two_versions(path: Path) -> None:
+    alter(path, "INSERT INTO schema_info VALUES (1)")
+
+
+def text_version(path: Path) -> None:
+    alter(path, "UPDATE schema_info SET version = 'one'")
+
+
+def without_tasks(path: Path) -> None:
+    alter(path, "DROP TABLE events")
+
+
+def too_old(path: Path) -> None:
+    alter(path, "UPDATE schema_info SET version = -3")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "says"),
+    [
+        (newer, NewerStoreError, "99"),
+        (truncated, DamagedStoreError, "not a readable database"),
+        (garbage, DamagedStoreError, "not a database"),
+        (flipped, DamagedStoreError, "not a readable database"),
+        (foreign, ForeignStoreError, "schema_info"),
+        (versionless, ForeignStoreError, "no schema version"),
+        (two_versions, DamagedStoreError, "one version number"),
+        (text_version, DamagedStoreError, "one version number"),
+        (without_tasks, DamagedStoreError, "events"),
+        (too_old, ForeignStoreError, "no migration"),
+    ],
+)
+def test_refused_with_its_bytes_unchanged(
+    tmp_path: Path, spoil: Callable[[Path], None], error: type[StoreError], says: str
+) -> None:
+    path = fresh(tmp_path)
+    spoil(path)
+    before = digest(path)
+    for _ in range(2):
+        with pytest.raises(error, match=says) as caught:
+            SQLiteStateStore(path)
+        assert str(path) in str(caught.value)
+    assert digest(path) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["state.sqlite"], "nothing left beside it"
+
+
+def test_links_and_directories_are_refused(tmp_path: Path) -> None:
+    path = fresh(tmp_path)
+    link = tmp_path / "link.sqlite"
+    link.symlink_to(path)
+    for odd in (link, tmp_path):
+        with pytest.raises(ForeignStoreError, match="regular file"):
+            SQLiteStateStore(odd)
+
+
+# -- migration, proven with a made-up version 0 ----------------------------------------------
+
+
+def make_version_0(path: Path) -> None:
+    """As if an older MatterStack had called the column `reason` of a run `note`."""
+    store = SQLiteStateStore(path)
+    with store.transaction():
+        store.create_run(RunRecord("r", "w", ms.RunStatus.PENDING, "kept", 0.0, 0, "{}"))
+    store.close()
+    alter(path, "ALTER TABLE runs RENAME COLUMN reason TO note", "UPDATE schema_info SET version = 0")
+
+
+def lift(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE runs RENAME COLUMN note TO reason")
+
+
+def test_an_older_one_is_backed_up_and_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.sqlite"
+    make_version_0(path)
+    with closing(sqlite3.connect(path)) as connection:
+        before = list(connection.iterdump())
+    monkeypatch.setattr(migrations, "MIGRATIONS", {0: lift})
+    store = SQLiteStateStore(path)
+    assert store.version == 1
+    assert store.run().reason == "kept"
+    backup = tmp_path / "state.sqlite.v0.backup"
+    with closing(sqlite3.connect(backup)) as connection:
+        assert list(connection.iterdump()) == before
+    SQLiteStateStore(path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["state.sqlite", backup.name]
+
+
+def test_a_migration_that_fails_changes_nothing_and_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state.sqlite"
+    make_version_0(path)
+    before = digest(path)
+
+    def fail(connection: sqlite3.Connection) -> None:
+        lift(connection)
+        connection.execute("INSERT INTO no_such_table VALUES (1)")
+
+    monkeypatch.setattr(migrations, "MIGRATIONS", {0: fail})
+    with pytest.raises(StoreError, match="no_such_table"):
+        SQLiteStateStore(path)
+    assert digest(path) == before
+    monkeypatch.setattr(migrations, "MIGRATIONS", {0: lift})
+    assert SQLiteStateStore(path).run().reason == "kept"
+
+
+@pytest.mark.parametrize("point", ["migrate.backed_up", "migrate.commit", "migrate.committed"])
+def test_killed_in_a_migration_and_killed_again_then_healed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    path = tmp_path / "state.sqlite"
+    make_version_0(path)
+    monkeypatch.setattr(migrations, "MIGRATIONS", {0: lift})
+    code = in_child(lambda: SQLiteStateStore(path), lambda: testing.arm("kill", point))
+    assert code == -signal.SIGKILL
+    in_child(lambda: SQLiteStateStore(path), lambda: testing.arm("kill", "migrate.commit"))
+    assert SQLiteStateStore(path).run().reason == "kept"
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_four_processes_open_a_fresh_store_at_once(tmp_path: Path) -> None:
+    program = "import sys; from matterstack.storage.state_store import SQLiteStateStore as S; sys.stdin.readline(); "
+    program += "print(S(sys.argv[1]).version)"
+    for name in ("a", "b", "c"):
+        path = tmp_path / name / "state.sqlite"
+        path.parent.mkdir()
+        waiting = [
+            subprocess.Popen(
+                [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            for _ in range(4)
+        ]
+        for process in waiting:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        assert [process.communicate(timeout=60)[0] for process in waiting] == ["1\n"] * 4
+
+
+# -- what the database itself refuses --------------------------------------------------------
+
+
+def test_a_status_that_is_in_no_table_cannot_be_stored(tmp_path: Path) -> None:
+    path = fresh(tmp_path)
+    for table, columns, values in [
+        ("runs", "run_id, workspace, status, created_at, iteration, campaign_state", "'r', 'w', 'DONE', 0, 0, '{}'"),
+        ("attempts", "task, attempt, status, token, submitted_at", "1, 1, 'READY', 't', 0"),
+    ]:
+        with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
+            alter(path, f"INSERT INTO {table} ({columns}) VALUES ({values})")
+
+
+def test_a_second_live_attempt_of_a_task_cannot_be_stored(tmp_path: Path) -> None:
+    run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path)
+    insert = "INSERT INTO attempts (task, attempt, status, token, submitted_at) VALUES (1, ?, ?, ?, 0)"
+    store = run._session.store
+    with store.transaction():
+        store._connection().execute(insert, (1, "RUNNING", "t1"))
+    with pytest.raises(StoreConflictError, match="UNIQUE"), store.transaction():
+        store._connection().execute(insert, (2, "SUBMITTING", "t2"))
+    with store.transaction():
+        store._connection().execute("UPDATE attempts SET status = 'LOST'")
+        store._connection().execute(insert, (2, "SUBMITTING", "t2"))
+
+
+def test_a_run_whose_database_went_away_says_so(tmp_path: Path) -> None:
+    run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path)
+    run.path.rename(tmp_path / "elsewhere")
+    with pytest.raises(RunNotFoundError, match="moved"):
+        _ = run.status
+    with pytest.raises(RunNotFoundError, match="no run at"):
+        ms.open_run(run.path)
+    assert ms.open_run(tmp_path / "elsewhere").wait(timeout_s=30) is ms.RunStatus.COMPLETED
+
+
+def test_a_database_that_cannot_be_written_says_so_and_is_read(tmp_path: Path) -> None:
+    run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path)
+    store = run._session.store
+    store._connection().execute("PRAGMA query_only = 1")
+    with pytest.raises(StoreUnwritableError, match="nothing was changed"), store.transaction():
+        store.set_iteration(5)
+    store.close()
+    assert run.iteration == 0
