@@ -113,6 +113,10 @@ def parse_json(raw: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
     return value
 
 
+#: Encode plain data as compact JSON text; NaN is refused. One encoder serves all: making it costs more than using it.
+to_text = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
+
+
 def _check_keys(value: object, what: str, depth: int = 0) -> None:
     # json.dumps turns the key 1 into "1" without a word, and the next reader gets other data.
     if depth > MAX_DEPTH:
@@ -137,7 +141,7 @@ def dump_json(value: object, what: str) -> str:
     """
     _check_keys(value, what)
     try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        text = to_text(value)
         text.encode()
     except (TypeError, ValueError) as error:
         raise InvalidJsonError(f"{what} is not plain JSON data: {error}") from None

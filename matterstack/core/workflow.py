@@ -394,7 +394,8 @@ class Workflow:
         UnknownDependencyError, CyclicWorkflowError, UnknownOperatorError
             Naming the culprit.
         """
-        sorter: TopologicalSorter[str] = TopologicalSorter()
+        before: set[str] = set()
+        ordered = True
         for task in self:
             if operators is not None and task.operator not in operators:
                 given = ", ".join(sorted(operators)) or "none"
@@ -408,9 +409,15 @@ class Workflow:
                     raise UnknownDependencyError(
                         f"task {task.task_id!r} depends on {other!r}, which is not in the workflow"
                     )
-            sorter.add(task.task_id, *upstream)
+                ordered = ordered and other in before
+            before.add(task.task_id)
+        # Tasks that were added after all they depend on can hold no cycle.
+        if not ordered:
+            self._check_cycles()
+
+    def _check_cycles(self) -> None:
         try:
-            sorter.prepare()
+            TopologicalSorter({task.task_id: task.upstream for task in self}).prepare()
         except CycleError as error:
             path = error.args[1]
             shown = path if len(path) <= 12 else [*path[:6], "...", *path[-5:]]

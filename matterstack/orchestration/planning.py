@@ -11,7 +11,7 @@ from typing import Any
 from matterstack.core.campaign import Campaign
 from matterstack.core.operator import Operator
 from matterstack.core.records import TaskResult
-from matterstack.core.strict_json import dump_json
+from matterstack.core.strict_json import dump_json, to_text
 from matterstack.core.workflow import StoredFile, Task, Workflow
 from matterstack.errors import CampaignError
 from matterstack.storage.run_directory import RunDirectory
@@ -58,8 +58,10 @@ def plan(
         operators[task.operator].check_task(task)
         kept = _take_files(task, directory) if task.files else task
         # The edges are rows of their own.
-        spec = {name: value for name, value in kept.to_json().items() if name not in ("task_id", "dependencies")}
-        planned.append((task, task.upstream, json.dumps(spec, ensure_ascii=False, separators=(",", ":"))))
+        spec = kept.to_json()
+        del spec["task_id"]
+        spec.pop("dependencies", None)
+        planned.append((task, task.upstream, to_text(spec)))
     return planned
 
 

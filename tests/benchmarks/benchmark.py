@@ -1,0 +1,147 @@
+"""What a task costs, beside peers measured in the same run. Prints a Markdown table.
+
+``python tests/benchmarks/benchmark.py`` installs each peer in an environment of its own, below ``--work``;
+``--peers ninja`` measures that one alone, ``--only W1-1000`` that workload alone.
+
+Every figure of W1 and W2 is of a whole fresh process, start-up included. Ours and the peers take turns, and medians
+are compared. CPU is user and system time of all processes that the measured one started and that have ended, which
+for MatterStack includes the detached runner (the program waits for it to leave).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+HERE = Path(__file__).parent
+REQUIREMENTS = {"ninja": ["ninja"], "parsl": ["parsl"], "snakemake": ["snakemake"], "jobflow": ["jobflow"]}
+
+
+def environment(work: Path, peer: str) -> Path:
+    """Return the Python of a peer's environment, made now if it is not there."""
+    place = work / peer
+    python = place / "bin" / "python"
+    if not (place / "complete").exists():
+        subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *REQUIREMENTS[peer]], check=True)
+        (place / "complete").touch()
+    return python
+
+
+def measure(command: list[str], directory: Path) -> tuple[float, float]:
+    """Return wall and CPU seconds of a command and of all it started."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    began = time.perf_counter()
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    wall = time.perf_counter() - began
+    if done.returncode:
+        raise RuntimeError(f"{command[:3]} failed: {done.stderr[-2000:]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    extra = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    if extra:  # ours tells the CPU of its detached runner, and when the run itself was over
+        cpu += extra[-1]["runner_cpu_s"]
+    return wall, cpu
+
+
+def shape_arguments(shape: str) -> tuple[str, int]:
+    """Return ``layers`` or ``chain``, and the number of tasks, of W1-1000 or W2-100."""
+    kind, _, number = shape.partition("-")
+    return {"W1": "layers", "W2": "chain"}[kind], int(number)
+
+
+def programs(work: Path, peers: list[str]) -> dict[str, Callable[[str], list[str]]]:
+    """Return, by name, what makes the command that runs a workload."""
+    made: dict[str, Callable[[str], list[str]]] = {}
+
+    def of(python: str, script: str) -> Callable[[str], list[str]]:
+        return lambda shape: [python, str(HERE / script), *map(str, shape_arguments(shape))]
+
+    made["matterstack"] = of(sys.executable, "ours.py")
+    for peer in peers:
+        try:
+            made[peer] = of(str(environment(work, peer)), f"peer_{peer}.py")
+        except subprocess.CalledProcessError as error:
+            print(f"{peer} cannot be installed here: {error}", file=sys.stderr)
+    return made
+
+
+def compare(shape: str, made: dict[str, Callable[[str], list[str]]], repeats: int) -> dict[str, tuple[float, float]]:
+    """Return the median wall and CPU seconds of each program, measured in turns."""
+    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in made}
+    for _ in range(repeats):
+        for name, command in made.items():
+            with tempfile.TemporaryDirectory() as directory:
+                seen[name].append(measure(command(shape), Path(directory)))
+    return {
+        name: (statistics.median(wall for wall, _ in times), statistics.median(cpu for _, cpu in times))
+        for name, times in seen.items()
+    }
+
+
+def wall_of(command: list[str], repeats: int = 9) -> float:
+    """Return the median wall seconds of a command."""
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def machine() -> str:
+    """Return what the figures were measured on."""
+    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    model = models[0].partition(":")[2].strip() if models else platform.machine()
+    return (
+        f"{date.today()}, {model}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
+    )
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", default=["W1-1000", "W1-10000", "W2-100", "small"])
+    parser.add_argument("--peers", nargs="*", default=list(REQUIREMENTS), choices=[*REQUIREMENTS, []])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--work", type=Path, default=Path.home() / ".cache" / "matterstack-benchmark")
+    given = parser.parse_args()
+    made = programs(given.work, given.peers)
+    print(f"Measured {machine()}; medians of {given.repeats}, in turns.\n")
+    print("| workload | program | tasks/s | ms a task | CPU ms a task | rate, times ninja's |\n|---|---|---|---|---|---|")
+    for shape in given.only:
+        if shape == "small":
+            continue
+        count = shape_arguments(shape)[1]
+        # The slow peers are measured at the smallest size only.
+        some = {name: make for name, make in made.items() if count <= 1000 or name in ("matterstack", "ninja")}
+        times = compare(shape, some, given.repeats)
+        reference = times.get("ninja", (None,))[0]
+        for name, (wall, cpu) in times.items():
+            ratio = f"{reference / wall:.2f}" if reference else "-"
+            print(
+                f"| {shape} | {name} | {count / wall:.0f} | {wall / count * 1e3:.2f} | {cpu / count * 1e3:.2f} | {ratio} |",
+                flush=True,
+            )
+    if "small" in given.only:
+        print("\n| what | figure |\n|---|---|")
+        bare = wall_of([sys.executable, "-c", "pass"])
+        ours = wall_of([sys.executable, "-c", "import matterstack"])
+        print(f"| `import matterstack`, more than Python itself | {(ours - bare) * 1e3:.0f} ms |")
+        done = subprocess.run([sys.executable, str(HERE / "small.py")], check=True, capture_output=True, text=True)
+        print(done.stdout.strip())
+
+
+if __name__ == "__main__":
+    main()
