@@ -413,3 +413,29 @@ def test_interrupt_does_not_reach_the_commands(tmp_path: Path) -> None:
         signal.signal(signal.SIGALRM, before)
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
     check_executions(run, tmp_path / "ledger")
+
+
+def test_daemon_that_left_its_session_and_closed_everything_is_stopped(tmp_path: Path) -> None:
+    daemon = """if True:
+        import os, sys, time
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                open("child.part", "w").write(str(os.getpid()))
+                os.rename("child.part", "child")
+                os.closerange(0, 300)
+                time.sleep(1000)
+            os._exit(0)
+        os.wait()
+        while not os.path.exists("child"):
+            os.sched_yield()
+        os._exit(5)"""
+    run = one(tmp_path, ["python", "-c", daemon])
+    assert run.tasks.loc["0.x", "exit_code"] == 5, "the status is that of the command itself"
+    assert not alive(int((directory_of(run) / "child").read_text()))
+
+
+def test_command_that_outlives_its_shell_ends_with_the_shell(tmp_path: Path) -> None:
+    run = one(tmp_path, "nohup sleep 1000 >/dev/null 2>&1 & echo $! > child; exit 4")
+    assert reason_of(run) == "exit code 4"
+    assert not alive(int((directory_of(run) / "child").read_text()))

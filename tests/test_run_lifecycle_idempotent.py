@@ -203,3 +203,83 @@ def test_killed_runner_with_commands_under_way(tmp_path: Path) -> None:
     assert list(run.attempts["status"]) == ["LOST", "COMPLETED"]
     assert "was killed" in run.attempts["reason"].iloc[0]
     check_executions(run, tmp_path / "ledger")
+
+
+def failed_run(base: Path) -> ms.Run:
+    flow = ms.Workflow(
+        [
+            witnessed("a", '[ "$MATTERSTACK_ATTEMPT" = 2 ]', base / "ledger"),
+            witnessed("b", "true", base / "ledger", dependencies=["a"]),
+        ]
+    )
+    run = ms.initialize_run("w", flow, base_path=base, run_id="r")
+    assert run.wait(timeout_s=60) is ms.RunStatus.FAILED
+    return run
+
+
+def test_killed_at_every_point_of_a_retry(tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    first.mkdir()
+    failed_run(first)
+    points = points_of(lambda: ms.open_run(first / "workspaces/w/runs/r").retry(), tmp_path / "points")
+    assert points == [("store.commit", 1), ("store.committed", 1)]
+    for point, hit in points:
+        base = tmp_path / point
+        base.mkdir()
+        path = failed_run(base).path
+        assert killed_at(point, hit, lambda path=path: ms.open_run(path).retry())  # type: ignore[misc]
+        run = ms.open_run(path)
+        if run.status is ms.RunStatus.FAILED:
+            run.retry()
+        assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+        assert list(run.tasks["attempt"]) == [2, 1]
+        check_executions(run, base / "ledger")
+
+
+def held_run(base: Path) -> Path:
+    """Return a run with a command under way that ends only when it is stopped."""
+    os.mkfifo(base / "gate")
+    command = f"echo $$ > {base}/pid; cat {base}/gate"
+    flow = ms.Workflow([witnessed("a", command, base / "ledger"), ms.Task("b", "true", dependencies=["a"])])
+    run = ms.initialize_run(
+        "w", flow, base_path=base, run_id="r", operators={"local": ms.LocalOperator(kill_grace_s=0.1)}
+    )
+    run.step()
+    return run.path
+
+
+def test_killed_at_every_point_of_a_cancellation(tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    first.mkdir()
+    path = held_run(first)
+    points = points_of(lambda: ms.open_run(path).cancel(), tmp_path / "points")
+    assert len(points) >= 6
+    for point, hit in points:
+        base = tmp_path / f"{point}.{hit}"
+        base.mkdir()
+        path = held_run(base)
+        with open(base / "gate", "w"):  # the command is under way
+            killed_at(point, hit, lambda path=path: ms.open_run(path).cancel())  # type: ignore[misc]
+            run = ms.open_run(path).cancel()
+        assert run.status is ms.RunStatus.CANCELLED
+        assert list(run.tasks["status"]) == ["CANCELLED", "CANCELLED"]
+        assert list(run.attempts["status"]) == ["CANCELLED"]
+        assert not Path(f"/proc/{(base / 'pid').read_text().strip()}/environ").exists()
+
+
+@pytest.mark.parametrize("first", ["store.committed", "attempt.filled", "submit.submitted"])
+def test_recovery_killed_at_every_point_of_its_own(tmp_path: Path, first: str) -> None:
+    base = tmp_path / "count"
+    base.mkdir()
+    make(base)
+    assert killed_at(first, 1, lambda: reopen(base).step())
+    points = points_of(lambda: reopen(base).step(), tmp_path / "points")
+    assert len(points) >= 5
+    for point, hit in points:
+        base = tmp_path / f"{point}.{hit}"
+        base.mkdir()
+        make(base)
+        assert killed_at(first, 1, lambda base=base: reopen(base).step())  # type: ignore[misc]
+        killed_at(point, hit, lambda base=base: reopen(base).step())  # type: ignore[misc]
+        go_on(base)
+        check_undisturbed(base)

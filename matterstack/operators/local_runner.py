@@ -22,6 +22,7 @@ connect.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import gc
@@ -107,6 +108,7 @@ class Runner:
         self.blocked_until = 0.0
         self.flushed_at = 0.0
         self.oom_kills = 0
+        self.children_file = f"/proc/self/task/{os.getpid()}/children"
         self.journal = os.open("journal.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
         self._mend_journal()
         self.selector = selectors.DefaultSelector()
@@ -308,11 +310,27 @@ class Runner:
                 if code == -signal.SIGKILL and (kills := oom_kills()) != job.oom_kills:
                     self.oom_kills = kills
                     reason += ", most likely because memory ran out (the kernel's out-of-memory killer was at work)"
-            # What it left running in its session has no one to answer to: stop it too.
-            if kill_group(pid, signal.SIGKILL) and reason is None:
-                self.finish(job, code, None, "processes it had left in the background were stopped")
-            else:
-                self.finish(job, code, reason)
+            # What it left running has no one to answer to: stop it too.
+            left = kill_group(pid, signal.SIGKILL) | self.kill_strays(job.token)
+            note = "processes it had left in the background were stopped" if left else None
+            self.finish(job, code, reason, note if reason is None else None)
+
+    def kill_strays(self, token: str) -> bool:
+        """Stop processes of an attempt that left its group; they became our children when their parent ended."""
+        try:
+            with open(self.children_file, "rb") as file:
+                children = [int(pid) for pid in file.read().split()]
+        except OSError:
+            return False
+        needle = f"MATTERSTACK_TOKEN={token}".encode()
+        found = False
+        for pid in children:
+            if pid not in self.running:
+                with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+                    if needle in file.read().split(b"\0"):
+                        os.kill(pid, signal.SIGKILL)
+                        found = True
+        return found
 
     def finish(self, job: Job, code: int | None, reason: str | None, note: str | None = None) -> None:
         """Journal how an attempt ended, and tell."""
@@ -637,6 +655,12 @@ def processes() -> Iterator[int]:
             yield int(name)
 
 
+def adopt_orphans() -> None:
+    """Become the parent of processes whose own parent ends (prctl(2), PR_SET_CHILD_SUBREAPER)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+
+
 def kill_group(pid: int, number: int) -> bool:
     """Send a signal to a process group; return whether anybody was there."""
     try:
@@ -687,6 +711,7 @@ def main(ready: int, directory: str) -> None:
     content = json.dumps(holder).encode() + b"\n"
     os.pwrite(lock, content, 0)
     os.ftruncate(lock, len(content))
+    adopt_orphans()
     gc.set_threshold(100_000)  # it makes next to no cycles
     runner = Runner(lock, listener)
     os.write(ready, b"1")

@@ -206,10 +206,12 @@ class Tick:
                     again += self._find(operator, interrupted, changes)
                 self.heed(name, border)
             if unwanted:
+                reach("cancel.begin")
                 with Border() as border:
                     gone = set(operator.cancel([self.attempt(live) for live in unwanted]))
                     changes += [self._cancelled(live) for live in unwanted if live.token in gone]
                 self.heed(name, border)
+                reach("cancel.asked")
             if watched:
                 with Border() as border:
                     self._look(operator, watched, changes, collecting)

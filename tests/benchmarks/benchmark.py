@@ -104,9 +104,7 @@ def machine() -> str:
     """Return what the figures were measured on."""
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     model = models[0].partition(":")[2].strip() if models else platform.machine()
-    return (
-        f"{date.today()}, {model}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
-    )
+    return f"{date.today()}, {model}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
 
 
 def main() -> None:
@@ -119,7 +117,9 @@ def main() -> None:
     given = parser.parse_args()
     made = programs(given.work, given.peers)
     print(f"Measured {machine()}; medians of {given.repeats}, in turns.\n")
-    print("| workload | program | tasks/s | ms a task | CPU ms a task | rate, times ninja's |\n|---|---|---|---|---|---|")
+    print(
+        "| workload | program | tasks/s | ms a task | CPU ms a task | rate, times ninja's |\n|---|---|---|---|---|---|"
+    )
     for shape in given.only:
         if shape == "small":
             continue
