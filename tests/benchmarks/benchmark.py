@@ -25,7 +25,13 @@ from datetime import date
 from pathlib import Path
 
 HERE = Path(__file__).parent
-REQUIREMENTS = {"ninja": ["ninja"], "parsl": ["parsl"], "snakemake": ["snakemake"], "jobflow": ["jobflow"]}
+REQUIREMENTS = {
+    "ninja": ["ninja"],
+    "parsl": ["parsl"],
+    "executorlib": ["executorlib[cache]"],
+    "jobflow": ["jobflow"],
+    "snakemake": ["snakemake"],
+}
 
 
 def environment(work: Path, peer: str) -> Path:
@@ -104,7 +110,8 @@ def machine() -> str:
     """Return what the figures were measured on."""
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     model = models[0].partition(":")[2].strip() if models else platform.machine()
-    return f"{date.today()}, {model}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
+    kernel, python = platform.release(), platform.python_version()
+    return f"{date.today()}, {model}, {os.cpu_count()} cores, Linux {kernel}, Python {python}"
 
 
 def main() -> None:
@@ -130,10 +137,8 @@ def main() -> None:
         reference = times.get("ninja", (None,))[0]
         for name, (wall, cpu) in times.items():
             ratio = f"{reference / wall:.2f}" if reference else "-"
-            print(
-                f"| {shape} | {name} | {count / wall:.0f} | {wall / count * 1e3:.2f} | {cpu / count * 1e3:.2f} | {ratio} |",
-                flush=True,
-            )
+            figures = f"{count / wall:.0f} | {wall / count * 1e3:.2f} | {cpu / count * 1e3:.2f} | {ratio}"
+            print(f"| {shape} | {name} | {figures} |", flush=True)
     if "small" in given.only:
         print("\n| what | figure |\n|---|---|")
         bare = wall_of([sys.executable, "-c", "pass"])

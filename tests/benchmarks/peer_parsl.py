@@ -6,14 +6,14 @@ import sys
 
 import parsl
 from parsl.config import Config
+from parsl.dataflow.memoization import BasicMemoizer
 from parsl.executors import ThreadPoolExecutor
 
 kind, count = sys.argv[1], int(sys.argv[2])
 parsl.load(
     Config(
         executors=[ThreadPoolExecutor(max_threads=2)],
-        app_cache=True,
-        checkpoint_mode="task_exit",
+        memoizer=BasicMemoizer(checkpoint_mode="task_exit"),
         usage_tracking=0,
         initialize_logging=False,
     )
