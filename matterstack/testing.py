@@ -5,6 +5,7 @@ armed a point, `reach` returns at once.
 
 A process is armed by ``MATTERSTACK_CRASH="<action>:<point>:<hit>"`` in its environment, or
 by `arm`; ``record:<file>`` appends the names of the points it reaches to a file instead.
+``MATTERSTACK_CRASH_RUNNER`` does the same for the runner of local commands that the process starts.
 """
 
 from __future__ import annotations

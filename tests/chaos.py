@@ -56,7 +56,7 @@ def random_workflow(generator: random.Random, ledger: Path) -> ms.Workflow:
     names: list[str] = []
     for number in range(generator.randint(6, 16)):
         command = generator.choice(
-            ["true", "true", "sleep 0.0$MATTERSTACK_ATTEMPT", '[ "$MATTERSTACK_ATTEMPT" -ge 2 ]', "sleep 0.05"]
+            ["true", "true", "sleep 0.0$MATTERSTACK_ATTEMPT", '[ "$MATTERSTACK_ATTEMPT" -ge 2 ]', "sleep 0.3"]
         )
         above = generator.sample(names, min(len(names), generator.randint(0, 3)))
         name = f"t{number}"
@@ -131,6 +131,9 @@ def episode(base: Path, generator: random.Random, most: int) -> int:
         kills += stop(drivers)
     run = ms.open_run(path)
     until = time.monotonic() + _HEAL_S
+    if generator.random() < 0.2 and run.status is not ms.RunStatus.COMPLETED:
+        check_cancelled(run, ledger, until)
+        return kills
     while run.wait(timeout_s=20) is not ms.RunStatus.COMPLETED:
         assert time.monotonic() < until, f"stuck: {run.explain()}"
         if run.status is ms.RunStatus.FAILED:
@@ -142,6 +145,21 @@ def episode(base: Path, generator: random.Random, most: int) -> int:
     check_overlaps(run, ledger)
     assert not list(base.rglob("pwned"))
     return kills
+
+
+def check_cancelled(run: ms.Run, ledger: Path, until: float) -> None:
+    """Cancel what is left of a tormented run, and check that nothing of it is alive."""
+    if run.status is ms.RunStatus.FAILED:
+        run.retry()
+    run.cancel()
+    while run.step().live:
+        assert time.monotonic() < until, f"stuck: {run.explain()}"
+    assert run.counts.unfinished == 0
+    check_executions(run, ledger)
+    for token in run.attempts["token"]:
+        for place in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                assert f"MATTERSTACK_TOKEN={token}".encode() not in place.read_bytes(), f"{token} is alive"
 
 
 def check_overlaps(run: ms.Run, ledger: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
+import pty
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -291,3 +294,32 @@ def test_tick_summary_is_logged_as_a_structured_record(tmp_path: Path, caplog: p
     assert record.getMessage() == str(report) == "Tick: 1 tasks ready, 1 submitted, 0 completed"
     fields = vars(record)
     assert (fields["ready"], fields["submitted"], fields["completed"], fields["run_id"]) == (1, 1, 0, run.run_id)
+
+
+def test_waiting_shows_its_progress_in_a_terminal(tmp_path: Path) -> None:
+    run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "sleep 0.4")]), base_path=tmp_path)
+    ours, theirs = pty.openpty()
+    done = subprocess.Popen([sys.executable, "-m", "matterstack.cli", "wait", str(run.path)], stderr=theirs, stdout=-1)
+    os.close(theirs)
+    output, _ = done.communicate(timeout=60)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert done.returncode == 0
+    assert f"{run.run_id} RUNNING: iteration 0, 0 of 1 tasks over" in shown
+    assert f"{run.run_id} COMPLETED: iteration 0, 1 of 1 tasks over (1 completed)\r\n" in shown
+    assert "\x1b" not in output.decode(), "what is piped on is plain"
+
+
+def test_interrupted_command_line_says_what_it_means(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    run = ms.initialize_run("w", ms.Workflow([ms.Task("a", f"cat {gate}")]), base_path=tmp_path)
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "matterstack.cli", "wait", str(run.path)], stderr=subprocess.PIPE, text=True
+    )
+    with open(gate, "w"):  # the command is under way
+        waiting.send_signal(signal.SIGINT)
+        _, error = waiting.communicate(timeout=30)
+    assert waiting.returncode == 130
+    assert error.strip() == "matterstack: stopped waiting; the run's tasks go on"
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED

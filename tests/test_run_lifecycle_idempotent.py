@@ -283,3 +283,32 @@ def test_recovery_killed_at_every_point_of_its_own(tmp_path: Path, first: str) -
         killed_at(point, hit, lambda base=base: reopen(base).step())  # type: ignore[misc]
         go_on(base)
         check_undisturbed(base)
+
+
+RUNNER_POINTS = ["runner.claiming", "runner.claimed", "runner.started", "runner.ended", "runner.journalled"]
+
+
+@pytest.mark.parametrize("point", RUNNER_POINTS)
+def test_runner_killed_at_every_point_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
+    """No attempt is started twice; one whose end nobody saw is LOST, and the retry policy decides."""
+    for hit in (1, 2, 3, 4):
+        base = tmp_path / str(hit)
+        base.mkdir()
+        ledger = base / "ledger"
+        tasks = [
+            witnessed(f"t{n}", "true", ledger, dependencies=[f"t{n - 2}"] if n > 1 else [], retries=3) for n in range(6)
+        ]
+        run = ms.initialize_run(
+            "w", ms.Workflow(tasks), base_path=base, operators={"local": ms.LocalOperator(max_active=2)}
+        )
+        monkeypatch.setenv("MATTERSTACK_CRASH_RUNNER", f"kill:{point}:{hit}")
+        run.step()
+        monkeypatch.delenv("MATTERSTACK_CRASH_RUNNER")
+        assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+        check_executions(run, ledger)
+        lost = (run.attempts["status"] == "LOST").sum()
+        assert lost <= 2, "at most those that were running"
+        if point in ("runner.claimed", "runner.started"):
+            assert lost >= 1
+        if point == "runner.journalled":
+            assert "LOST" not in set(run.attempts[run.attempts["exit_code"].notna()]["status"])

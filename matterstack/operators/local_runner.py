@@ -22,7 +22,6 @@ connect.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import gc
@@ -36,10 +35,15 @@ import socket
 import struct
 import sys
 import time
-import traceback
 from collections import deque
-from collections.abc import Iterator
-from typing import Any
+
+# It is started once a run and often for a moment only, so it imports little.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    Message = dict[str, Any]
 
 CLAIM_FD = 198  # high, so that it collides with no redirection of a shell
 _SYNC_AFTER_S = 0.02
@@ -49,7 +53,6 @@ _FIRST_CLIENT_S = 30.0
 _RETRY_START_S = 1.0
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _MAX_CLIENT_BACKLOG = 8_000_000
-Message = dict[str, Any]
 
 
 class Job:
@@ -222,7 +225,9 @@ class Runner:
                 os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC,
                 0o666,
             )
+            reach("runner.claiming")
             self.write("claim", job.token)
+            reach("runner.claimed")
         except OSError:
             os.unlink(f"{job.directory}/stdout.txt")
             os.close(out)
@@ -272,6 +277,7 @@ class Runner:
         job.start = (before, boot_ticks())
         self.running[job.pid] = job
         self.by_token[job.token] = job
+        reach("runner.started")
         self.write_later("start", job.token, f"{job.pid},{before},{job.start[1]},{job.started_at!r}")
         if job.limit_s is not None:
             reason = f"time limit: it was stopped after {job.limit_s:g} s"
@@ -347,7 +353,9 @@ class Runner:
         }
         self.unannounced.pop(job.token, None)
         text = json.dumps(message, separators=(",", ":"))
+        reach("runner.ended")
         self.write_later("end", job.token, text)
+        reach("runner.journalled")
         self.tell_text(text)
         self.ended[job.token] = message
         if len(self.ended) > 1000:  # older ones are in the journal
@@ -657,6 +665,8 @@ def processes() -> Iterator[int]:
 
 def adopt_orphans() -> None:
     """Become the parent of processes whose own parent ends (prctl(2), PR_SET_CHILD_SUBREAPER)."""
+    import ctypes
+
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
 
@@ -676,6 +686,17 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def crash_points() -> Callable[[str], None]:
+    """Return what to call at a crash point: nothing to speak of, unless a test armed one."""
+    if "MATTERSTACK_CRASH" not in os.environ:
+        return lambda point: None
+    # The runner is a plain script: it knows its package by its place only.
+    sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+    from matterstack.testing import reach
+
+    return reach
 
 
 def boot_id() -> str:
@@ -711,13 +732,15 @@ def main(ready: int, directory: str) -> None:
     content = json.dumps(holder).encode() + b"\n"
     os.pwrite(lock, content, 0)
     os.ftruncate(lock, len(content))
-    adopt_orphans()
     gc.set_threshold(100_000)  # it makes next to no cycles
     runner = Runner(lock, listener)
     os.write(ready, b"1")
     os.close(ready)
+    adopt_orphans()
     runner.serve()
 
+
+reach = crash_points()
 
 if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
@@ -725,5 +748,7 @@ if __name__ == "__main__":
     try:
         main(int(sys.argv[1]), sys.argv[2])
     except BaseException:
+        import traceback
+
         traceback.print_exc()
         raise
