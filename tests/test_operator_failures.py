@@ -439,3 +439,23 @@ def test_command_that_outlives_its_shell_ends_with_the_shell(tmp_path: Path) -> 
     run = one(tmp_path, "nohup sleep 1000 >/dev/null 2>&1 & echo $! > child; exit 4")
     assert reason_of(run) == "exit code 4"
     assert not alive(int((directory_of(run) / "child").read_text()))
+
+
+def test_a_kill_by_a_person_is_not_taken_for_want_of_memory(tmp_path: Path) -> None:
+    assert reason_of(one(tmp_path, "kill -KILL $$")) == "killed by SIGKILL"
+
+
+def test_an_attempt_that_waits_without_a_transition_says_why(tmp_path: Path) -> None:
+    class Busy(ms.LocalOperator):
+        def check_status(self, attempts: Any) -> Any:
+            return {attempt.token: Observation(Seen.QUEUED, reason="the beam is down") for attempt in attempts}
+
+    run = start(tmp_path, Busy())
+    run.step()
+    run.step()
+    assert run.tasks.loc["0.shaky", "reason"] == "the beam is down"
+    assert "the beam is down" in str(run.explain())
+    events = len(run.events)
+    run.wait(timeout_s=0.5)
+    assert (run.events["reason"] == "the beam is down").sum() == 0
+    assert len(run.events) - events <= 5, "no row for every look"

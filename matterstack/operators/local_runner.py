@@ -50,6 +50,7 @@ _SYNC_AFTER_S = 0.02
 _SYNC_AT_MOST_S = 1.0
 _FLUSH_EVERY_S = 0.02
 _FIRST_CLIENT_S = 30.0
+_NO_ROOM = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 _RETRY_START_S = 1.0
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _MAX_CLIENT_BACKLOG = 8_000_000
@@ -110,7 +111,7 @@ class Runner:
         self.unwritten: deque[tuple[str, str, str]] = deque()
         self.blocked_until = 0.0
         self.flushed_at = 0.0
-        self.oom_kills = 0
+        self.oom_kills, self.oom_read_at = 0, float("-inf")
         self.children_file = f"/proc/self/task/{os.getpid()}/children"
         self.journal = os.open("journal.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
         self._mend_journal()
@@ -168,17 +169,18 @@ class Runner:
             os.fdatasync(self.journal)
             self.dirty_since = 0.0
 
-    def recorded(self, token: str) -> dict[str, list[Any]]:
-        """Return the journal's records of one token, by kind."""
-        found: dict[str, list[Any]] = {}
-        needle = f'"{token}"'.encode()
+    def recorded(self, tokens: list[str]) -> dict[str, dict[str, list[Any]]]:
+        """Return the journal's records of some attempts, by token and kind, in one pass."""
+        found: dict[str, dict[str, list[Any]]] = {token: {} for token in tokens}
         with open("journal.jsonl", "rb") as journal:
             for line in journal:
-                if needle in line:
-                    with contextlib.suppress(ValueError, IndexError):
-                        kind, name, *rest = json.loads(line)
-                        if name == token:
-                            found[kind] = rest
+                parts = line.split(b'"', 4)
+                if len(parts) == 5 and (token := parts[3].decode(errors="replace")) in found:
+                    with contextlib.suppress(ValueError):
+                        kind, _, *rest = json.loads(line)
+                        found[token][kind] = rest
+                        if kind == "free":  # claimed, and then not started
+                            found[token].pop("claim", None)
         return found
 
     # -- starting -----------------------------------------------------------------------
@@ -212,7 +214,8 @@ class Runner:
                 0o666,
             )
         except FileExistsError:
-            self.tell(self.look(job.token, job.directory))  # claimed before: never again
+            # Claimed before: never again.
+            self.tell(self.look(job.token, job.directory, self.strange([job.token])))
             return
         except (FileNotFoundError, NotADirectoryError):
             self.finish(job, None, "its directory is not there")
@@ -236,12 +239,22 @@ class Runner:
             raise
         try:
             self.spawn(job, out, error)
+        except OSError:
+            self.write_later("free", job.token, "")
+            os.unlink(f"{job.directory}/stdout.txt")
+            raise
         finally:
             os.close(out)
             os.close(error)
 
     def spawn(self, job: Job, out: int, error: int) -> None:
-        """Start the command of a claimed attempt."""
+        """Start the command of a claimed attempt.
+
+        Raises
+        ------
+        OSError
+            The machine has no room for another process; nothing was started.
+        """
         try:
             environment = job.environment | resolve(job.env, job.environment)
             program = find_program(job.argv[0], environment.get("PATH", os.defpath), job.directory)
@@ -250,6 +263,8 @@ class Runner:
             return
         job.started_at = time.time()
         job.began = time.monotonic()
+        if job.began - self.oom_read_at > 1.0:
+            self.oom_kills, self.oom_read_at = oom_kills(), job.began
         job.oom_kills = self.oom_kills
         os.chdir(job.directory)
         before = boot_ticks()
@@ -269,6 +284,8 @@ class Runner:
                 setsigdef=(signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD),
             )
         except (OSError, ValueError) as failure:
+            if isinstance(failure, OSError) and failure.errno in _NO_ROOM:
+                raise
             reason = failure.strerror if isinstance(failure, OSError) else str(failure)
             self.finish(job, 126, f"{job.argv[0]} cannot be started: {reason}")
             return
@@ -291,7 +308,7 @@ class Runner:
             job = next(iter(self.unannounced.values()))
             if now - job.began < _FLUSH_EVERY_S:
                 return
-            self.tell(self.look(job.token, job.directory))
+            self.tell(self.look(job.token, job.directory, {}))
             del self.unannounced[job.token]
 
     # -- ending -------------------------------------------------------------------------
@@ -382,7 +399,12 @@ class Runner:
 
     # -- answering ----------------------------------------------------------------------
 
-    def look(self, token: str, directory: str) -> Message:
+    def strange(self, tokens: list[str]) -> dict[str, dict[str, list[Any]]]:
+        """Return what the journal says of attempts this runner does not have in mind."""
+        unknown = [t for t in tokens if not (t in self.ended or t in self.queued or t in self.by_token)]
+        return self.recorded(unknown) if unknown else {}
+
+    def look(self, token: str, directory: str, journal: dict[str, dict[str, list[Any]]]) -> Message:
         """Return what is known of an attempt, also of one that an earlier runner started."""
         if token in self.ended:
             return self.ended[token]
@@ -395,7 +417,7 @@ class Runner:
                 "external_id": job.external_id,
                 "started_at": job.started_at,
             }
-        records = self.recorded(token)
+        records = journal[token]
         if "end" in records:
             message: Message = records["end"][0]
             return message
@@ -412,7 +434,7 @@ class Runner:
             }
         return {"event": "vanished", "token": token}
 
-    def cancel(self, token: str, directory: str) -> Message:
+    def cancel(self, token: str, directory: str, journal: dict[str, dict[str, list[Any]]]) -> Message:
         """Stop an attempt, wherever it is on its way."""
         job = self.queued.pop(token, None)
         if job is not None:
@@ -422,14 +444,14 @@ class Runner:
             if job.stopping is None:
                 self.stop(job, "cancelled", signal.SIGTERM)
         else:
-            records = self.recorded(token)
+            records = journal.get(token, {})
             pid, *start, _ = records.get("start", (0, 0, 0, None))
             if "end" not in records:
                 for orphan in orphans(token, pid, start, f"{directory}/stdout.txt"):
                     if orphan:
                         with contextlib.suppress(ProcessLookupError, PermissionError):
                             os.kill(orphan, signal.SIGKILL)
-        return self.look(token, directory)
+        return self.look(token, directory, journal)
 
     def obey(self, client: Client, request: Message) -> None:
         """Carry out one request."""
@@ -441,18 +463,16 @@ class Runner:
                 for item in request["jobs"]:
                     token = item["token"]
                     if token in self.queued or token in self.by_token or token in self.ended:
-                        self.send(client, self.look(token, item["directory"]))
+                        self.send(client, self.look(token, item["directory"], {}))
                         continue
                     job = Job(item, client.environment)
                     self.queue.append(job)
                     self.queued[token] = job
-            case "ask":
+            case "ask" | "cancel" as what:
+                journal = self.strange([token for token, _ in request["attempts"]])
                 for token, directory in request["attempts"]:
-                    self.send(client, self.look(token, directory))
-                self.send(client, {"event": "answered", "number": request["number"]})
-            case "cancel":
-                for token, directory in request["attempts"]:
-                    self.send(client, self.cancel(token, directory))
+                    reply = self.look if what == "ask" else self.cancel
+                    self.send(client, reply(token, directory, journal))
                 self.send(client, {"event": "answered", "number": request["number"]})
 
     def tell(self, message: Message) -> None:

@@ -122,6 +122,7 @@ class Tick:
         self.asked: set[str] = set()
         self.failing: dict[str, str] = {}
         self.interrupted: set[int] = set()
+        self.reasons: list[tuple[str, int]] = []
         self.ready = self.submitted = self.completed = self.failed = self.skipped = 0
 
     def make(self) -> TickReport:
@@ -245,6 +246,8 @@ class Tick:
                 continue
             implied = scheduling.judge(live, observation, self.at)
             changes += implied
+            if not implied and observation.reason and observation.reason != live.reason:
+                self.reasons.append((observation.reason, live.id))
             if implied and observation.seen is Seen.ENDED and observation.ok:
                 collecting.append(live)
 
@@ -299,10 +302,11 @@ class Tick:
             self.status = RunStatus.RUNNING
         rooms = self.rooms() if self.status is RunStatus.RUNNING else {}
         self.ready = self.counts.ready
-        if not changes and not (rooms and self.counts.ready):
+        if not changes and not self.reasons and not (rooms and self.counts.ready):
             return []
         with self.store.transaction(self.lock.check):
             self.write(changes)
+            self.store.note_reasons(self.reasons)
             self.counts = self.store.counts(self.run.iteration)
             self.ready = self.counts.ready
             ready: Mapping[str, Sequence[ReadyTask]] = {

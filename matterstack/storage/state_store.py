@@ -499,6 +499,10 @@ class SQLiteStateStore:
             )
         connection.executemany(_EVENT_SQL, journal)
 
+    def note_reasons(self, reasons: Sequence[tuple[str, int]]) -> None:
+        """Write why attempts stand where they stand, where that became known without a transition."""
+        self._connection().executemany("UPDATE attempts SET reason = ? WHERE id = ?", reasons)
+
     def _expect(self, found: int, wanted: int, what: str) -> None:
         if found != wanted:
             raise StoreConflictError(

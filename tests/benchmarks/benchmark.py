@@ -83,13 +83,17 @@ def programs(work: Path, peers: list[str]) -> dict[str, Callable[[str], list[str
     return made
 
 
-def compare(shape: str, made: dict[str, Callable[[str], list[str]]], repeats: int) -> dict[str, tuple[float, float]]:
-    """Return the median wall and CPU seconds of each program, measured in turns."""
+def compare(
+    shape: str, made: dict[str, Callable[[str], list[str]]], repeats: int, base: Path
+) -> dict[str, tuple[float, float]]:
+    """Return the median wall and CPU seconds of each program, measured in turns.
+
+    What they leave is removed at the very end: removing it in between slows what is measured next.
+    """
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in made}
     for _ in range(repeats):
         for name, command in made.items():
-            with tempfile.TemporaryDirectory() as directory:
-                seen[name].append(measure(command(shape), Path(directory)))
+            seen[name].append(measure(command(shape), Path(tempfile.mkdtemp(dir=base))))
     return {
         name: (statistics.median(wall for wall, _ in times), statistics.median(cpu for _, cpu in times))
         for name, times in seen.items()
@@ -123,6 +127,12 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path.home() / ".cache" / "matterstack-benchmark")
     given = parser.parse_args()
     made = programs(given.work, given.peers)
+    with tempfile.TemporaryDirectory() as base:
+        report(given, made, Path(base))
+
+
+def report(given: argparse.Namespace, made: dict[str, Callable[[str], list[str]]], base: Path) -> None:
+    """Measure what was asked for, and print the table."""
     print(f"Measured {machine()}; medians of {given.repeats}, in turns.\n")
     print(
         "| workload | program | tasks/s | ms a task | CPU ms a task | rate, times ninja's |\n|---|---|---|---|---|---|"
@@ -133,7 +143,7 @@ def main() -> None:
         count = shape_arguments(shape)[1]
         # The slow peers are measured at the smallest size only.
         some = {name: make for name, make in made.items() if count <= 1000 or name in ("matterstack", "ninja")}
-        times = compare(shape, some, given.repeats)
+        times = compare(shape, some, given.repeats, base)
         reference = times.get("ninja", (None,))[0]
         for name, (wall, cpu) in times.items():
             ratio = f"{reference / wall:.2f}" if reference else "-"
