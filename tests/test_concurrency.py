@@ -100,7 +100,7 @@ def test_two_processes_stepping_all_the_time_execute_once(tmp_path: Path) -> Non
     assert sum(starts(ledger).values()) == 20
 
 
-def _blocked_step(run: ms.Run) -> tuple[threading.Event, threading.Event, type]:
+def _blocked_step() -> tuple[threading.Event, threading.Event, type]:
     entered, leave = threading.Event(), threading.Event()
 
     class Gate(ms.LocalOperator):
@@ -113,7 +113,7 @@ def _blocked_step(run: ms.Run) -> tuple[threading.Event, threading.Event, type]:
 
 
 def test_second_thread_of_one_kernel_fails_fast(tmp_path: Path) -> None:
-    entered, leave, gate = _blocked_step(None)  # type: ignore[arg-type]
+    entered, leave, gate = _blocked_step()
     run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path, operators={"local": gate()})
     thread = threading.Thread(target=run.step)
     thread.start()
@@ -130,7 +130,7 @@ def test_second_thread_of_one_kernel_fails_fast(tmp_path: Path) -> None:
 
 
 def test_second_asyncio_cell_fails_fast(tmp_path: Path) -> None:
-    entered, leave, gate = _blocked_step(None)  # type: ignore[arg-type]
+    entered, leave, gate = _blocked_step()
     run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path, operators={"local": gate()})
 
     async def cells() -> None:

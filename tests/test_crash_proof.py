@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,7 +22,7 @@ import pytest
 from chaos import chaos
 from crashes import ENDED, in_child
 from ledger import check_executions, starts, witnessed
-from test_run_lifecycle_idempotent import check_undisturbed, go_on, make, reopen
+from test_run_lifecycle_idempotent import check_undisturbed, go_on, make, reopen, step
 
 import matterstack as ms
 from matterstack.errors import MatterstackError
@@ -123,7 +124,7 @@ def test_killed_at_lines_of_a_step(tmp_path: Path, stage: Callable[[Path], None]
         base = tmp_path / str(number)
         base.mkdir()
         stage(base)
-        killed += in_child(lambda base=base: reopen(base).step(), at_line(number, die)) == -signal.SIGKILL  # type: ignore[misc]
+        killed += in_child(partial(step, base), at_line(number, die)) == -signal.SIGKILL
         heal(base)
         shutil.rmtree(base)
     assert killed > 0.7 * len(chosen(total, seed=1))
@@ -134,7 +135,7 @@ def test_killed_at_lines_of_an_initialization(tmp_path: Path) -> None:
     for number in chosen(total, seed=2):
         base = tmp_path / str(number)
         base.mkdir()
-        in_child(lambda base=base: make(base), at_line(number, die))  # type: ignore[misc]
+        in_child(partial(make, base), at_line(number, die))
         if not (base / "workspaces/w/runs/r").exists():
             assert ms.runs("w", base_path=base).empty, "a half-made run does not show"
             make(base)
@@ -150,7 +151,7 @@ def test_killed_again_while_it_recovers(tmp_path: Path, stage: Callable[[Path], 
         base.mkdir()
         stage(base)
         for _ in range(4):  # the step, and three recoveries in a row, each killed somewhere
-            in_child(lambda base=base: reopen(base).step(), at_line(generator.randint(1, 900), die))  # type: ignore[misc]
+            in_child(partial(step, base), at_line(generator.randint(1, 900), die))
         heal(base)
         shutil.rmtree(base)
 
@@ -180,7 +181,7 @@ def test_sqlite_call_that_fails(tmp_path: Path, for_good: bool, error: str) -> N
             setattr(state_store._Connection, name, failing(name))
 
     for number in range(1, 400, 3):
-        in_child(lambda: reopen(tmp_path).step(), lambda number=number: fail_from(number))  # type: ignore[misc]
+        in_child(lambda: reopen(tmp_path).step(), partial(fail_from, number))
         reopen(tmp_path)._sleep(0)
         if reopen(tmp_path).status is ms.RunStatus.COMPLETED:
             break

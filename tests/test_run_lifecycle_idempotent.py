@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,10 @@ def make(base: Path, run_id: str = "r") -> ms.Run:
 
 def reopen(base: Path) -> ms.Run:
     return ms.open_run(base / "workspaces/w/runs/r", campaign=TwoRounds(base / "ledger"))
+
+
+def step(base: Path) -> None:
+    reopen(base).step()
 
 
 def go_on(base: Path) -> None:
@@ -125,7 +130,7 @@ def _each_point(tmp_path: Path, work: Callable[[Path], object], prepare: Callabl
         base.mkdir()
         prepare(base)
         # Timing may merge two ticks into one, so a late arrival need not come again.
-        killed += killed_at(point, hit, lambda base=base: work(base))  # type: ignore[misc]
+        killed += killed_at(point, hit, partial(work, base))
         if not (base / "workspaces/w/runs/r").exists():
             make(base)
         go_on(base)
@@ -148,7 +153,7 @@ def test_a_call_that_fails_once_at_any_point_leaves_a_run_that_goes_on(tmp_path:
     for hit in range(1, 200):
         code = in_child(
             lambda: reopen(tmp_path).wait(timeout_s=60),
-            lambda hit=hit: testing.arm(action, "*", hit),  # type: ignore[misc]
+            partial(testing.arm, action, "*", hit),
         )
         assert code >= 0
         survived += 1
@@ -227,7 +232,7 @@ def test_killed_at_every_point_of_a_retry(tmp_path: Path) -> None:
         base = tmp_path / point
         base.mkdir()
         path = failed_run(base).path
-        assert killed_at(point, hit, lambda path=path: ms.open_run(path).retry())  # type: ignore[misc]
+        assert killed_at(point, hit, ms.open_run(path).retry)
         run = ms.open_run(path)
         if run.status is ms.RunStatus.FAILED:
             run.retry()
@@ -259,7 +264,7 @@ def test_killed_at_every_point_of_a_cancellation(tmp_path: Path) -> None:
         base.mkdir()
         path = held_run(base)
         with open(base / "gate", "w"):  # the command is under way
-            killed_at(point, hit, lambda path=path: ms.open_run(path).cancel())  # type: ignore[misc]
+            killed_at(point, hit, ms.open_run(path).cancel)
             run = ms.open_run(path).cancel()
         assert run.status is ms.RunStatus.CANCELLED
         assert list(run.tasks["status"]) == ["CANCELLED", "CANCELLED"]
@@ -279,8 +284,8 @@ def test_recovery_killed_at_every_point_of_its_own(tmp_path: Path, first: str) -
         base = tmp_path / f"{point}.{hit}"
         base.mkdir()
         make(base)
-        assert killed_at(first, 1, lambda base=base: reopen(base).step())  # type: ignore[misc]
-        killed_at(point, hit, lambda base=base: reopen(base).step())  # type: ignore[misc]
+        assert killed_at(first, 1, partial(step, base))
+        killed_at(point, hit, partial(step, base))
         go_on(base)
         check_undisturbed(base)
 

@@ -90,7 +90,6 @@ class AttemptEvent(StrEnum):
     CANCEL = "cancel"
 
 
-Status = RunStatus | TaskStatus | AttemptStatus
 Event = RunEvent | TaskEvent | AttemptEvent
 S = TypeVar("S", RunStatus, TaskStatus, AttemptStatus)
 

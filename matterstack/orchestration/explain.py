@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import overload
 
 from matterstack.core.records import LiveAttempt
 from matterstack.core.states import LIVE_ATTEMPT, TERMINAL_TASK, AttemptStatus, RunStatus
@@ -46,7 +47,11 @@ class Explanation(Sequence[Hindrance]):
     def __len__(self) -> int:
         return len(self._hindrances)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # the overloads of Sequence say it all
+    @overload
+    def __getitem__(self, index: int) -> Hindrance: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Hindrance]: ...
+    def __getitem__(self, index: int | slice) -> Hindrance | Sequence[Hindrance]:
         return self._hindrances[index]
 
     def __repr__(self) -> str:

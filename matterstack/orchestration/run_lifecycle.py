@@ -21,6 +21,7 @@ from matterstack.core.workflow import Workflow
 from matterstack.errors import CampaignError, InvalidConfigError, MatterstackError
 from matterstack.operators import BUILT_IN, LocalOperator
 from matterstack.orchestration import planning
+from matterstack.orchestration.border import Border
 from matterstack.orchestration.overview import overview
 from matterstack.orchestration.run import Run
 from matterstack.orchestration.session import Session, Settings, reference_to
@@ -101,16 +102,16 @@ def initialize_run(
         "settings": asdict(settings),
     }
     with new_run_directory(base_path, workspace, run_id, content) as directory:
-        try:
+        with Border() as border:
             state = dump_json(campaign.initial_state(), "the campaign's initial state")
             planned = planning.plan(campaign, state, given, directory)
-        except MatterstackError:
-            raise
-        except Exception as error:  # the campaign's border: user code may raise anything
+        if isinstance(border.error, MatterstackError):
+            raise border.error
+        if border.error is not None:
             raise CampaignError(
                 f"{type(campaign).__name__} could not plan its first iteration "
-                f"({type(error).__name__}: {error}); no run was made"
-            ) from error
+                f"({type(border.error).__name__}: {border.error}); no run was made"
+            ) from border.error
         if planned is None:
             raise CampaignError(f"{type(campaign).__name__}.plan returned None at once: there is nothing to run")
         store = SQLiteStateStore(directory.state)

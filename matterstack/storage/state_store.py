@@ -253,7 +253,7 @@ class SQLiteStateStore:
     def live_attempts(self) -> list[LiveAttempt]:
         """Return every attempt that is not over, oldest first."""
         return [
-            LiveAttempt(*row[:5], AttemptStatus(row[5]), *row[6:12], TaskStatus(row[12]), *row[13:])  # type: ignore[call-arg]
+            LiveAttempt._make((*row[:5], AttemptStatus(row[5]), *row[6:12], TaskStatus(row[12]), *row[13:]))
             for row in self.query(_LIVE_SQL)
         ]
 
@@ -321,7 +321,7 @@ class SQLiteStateStore:
         rows = self.query(
             "SELECT operator, failures, since, ask_again_at, reason, suspended FROM operator_troubles ORDER BY operator"
         )
-        return {row[0]: OperatorTrouble(*row[:5], bool(row[5])) for row in rows}  # type: ignore[call-arg]
+        return {row[0]: OperatorTrouble._make((*row[:5], bool(row[5]))) for row in rows}
 
     # -- writing: only inside `transaction` ---------------------------------------------
 
