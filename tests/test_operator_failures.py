@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -459,3 +460,48 @@ def test_an_attempt_that_waits_without_a_transition_says_why(tmp_path: Path) -> 
     run.wait(timeout_s=0.5)
     assert (run.events["reason"] == "the beam is down").sum() == 0
     assert len(run.events) - events <= 5, "no row for every look"
+
+
+def test_an_attempt_that_a_reply_leaves_out_keeps_its_status(tmp_path: Path) -> None:
+    class Forgetful(ms.LocalOperator):
+        silent = True
+
+        def check_status(self, attempts: Any) -> Any:
+            seen = super().check_status(attempts)
+            return {} if self.silent else seen
+
+    operator = Forgetful()
+    run = start(tmp_path, operator)
+    for _ in range(5):
+        run.step()
+    assert run.tasks.loc["0.shaky", "status"] == "SUBMITTED"
+    assert run.attempts.loc["0.shaky.1", "status"] == "SUBMITTED"
+    operator.silent = False
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    check_executions(run, tmp_path / "ledger")
+
+
+@pytest.mark.parametrize("journal", ["kept", "lost"])
+def test_an_attempt_handed_over_again_is_not_started_again(tmp_path: Path, journal: str) -> None:
+    handed: list[Attempt] = []
+
+    class Twice(ms.LocalOperator):
+        def submit(self, attempts: Sequence[Attempt]) -> Any:
+            handed.extend(attempts)
+            return super().submit(attempts)
+
+    run = start(tmp_path, Twice())
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    parent = handed[0].directory.parent
+    os.kill(json.loads((parent / "runner.lock").read_text())["pid"], signal.SIGKILL)
+    if journal == "lost":  # as a power failure may do; the claim in the attempt's own directory is left
+        (parent / "journal.jsonl").unlink()
+    again = ms.LocalOperator()
+    again.submit(handed)
+    again.submit(handed)
+    news = select.poll()
+    news.register(again.wakeup(parent) or -1, select.POLLIN)
+    while not (seen := again.check_status(handed)) or seen[handed[0].token].seen is Seen.QUEUED:
+        assert news.poll(1000) or seen == {}, "no word of an attempt that is over"
+    assert seen[handed[0].token].seen is (Seen.ENDED if journal == "kept" else Seen.VANISHED)
+    check_executions(run, tmp_path / "ledger")

@@ -17,7 +17,8 @@ from crashes import in_child
 
 import matterstack as ms
 from matterstack import testing
-from matterstack.core.records import RunRecord
+from matterstack.core.records import RunRecord, TaskChange
+from matterstack.core.states import TaskEvent
 from matterstack.errors import (
     DamagedStoreError,
     ForeignStoreError,
@@ -259,6 +260,17 @@ def test_a_second_live_attempt_of_a_task_cannot_be_stored(tmp_path: Path) -> Non
     with store.transaction():
         store._connection().execute("UPDATE attempts SET status = 'LOST'")
         store._connection().execute(insert, (2, "SUBMITTING", "t2"))
+
+
+def test_a_change_that_leaves_another_status_than_the_stored_one_changes_nothing(tmp_path: Path) -> None:
+    run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path)
+    store = run._session.store
+    stale = [TaskChange(1, ms.TaskStatus.SUBMITTED, TaskEvent.COMPLETE, 0.0)]
+    with pytest.raises(StoreConflictError), store.transaction():
+        store.apply(stale, 0)
+    assert (run.tasks["status"] == "PENDING").all()
+    assert run.events.empty
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
 
 
 def test_a_run_whose_database_went_away_says_so(tmp_path: Path) -> None:
