@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matterstack.core.campaign import Campaign
     from matterstack.core.records import TaskResult, TickReport
+    from matterstack.core.schemas import Approve
     from matterstack.core.states import AttemptStatus, RunStatus, TaskStatus
     from matterstack.core.workflow import FromTask, Resources, Task, Workflow
+    from matterstack.operators.experiment import ExperimentOperator
+    from matterstack.operators.human import HumanOperator
     from matterstack.operators.local import LocalOperator
+    from matterstack.operators.manual_hpc import ManualHPCOperator
+    from matterstack.orchestration.inbox import inbox
     from matterstack.orchestration.run import Run
     from matterstack.orchestration.run_lifecycle import initialize_run, open_run, runs, step_run
 
@@ -19,6 +24,7 @@ __version__ = "0.2.1"
 #: Where each public name is; it is imported when it is first used.
 _HOMES = {
     "Campaign": "core.campaign",
+    "Approve": "core.schemas",
     "TaskResult": "core.records",
     "TickReport": "core.records",
     "AttemptStatus": "core.states",
@@ -29,7 +35,11 @@ _HOMES = {
     "Task": "core.workflow",
     "Workflow": "core.workflow",
     "LocalOperator": "operators.local",
+    "ExperimentOperator": "operators.experiment",
+    "HumanOperator": "operators.human",
+    "ManualHPCOperator": "operators.manual_hpc",
     "Run": "orchestration.run",
+    "inbox": "orchestration.inbox",
     "initialize_run": "orchestration.run_lifecycle",
     "open_run": "orchestration.run_lifecycle",
     "runs": "orchestration.run_lifecycle",
@@ -37,10 +47,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "Approve",
     "AttemptStatus",
     "Campaign",
+    "ExperimentOperator",
     "FromTask",
+    "HumanOperator",
     "LocalOperator",
+    "ManualHPCOperator",
     "Resources",
     "Run",
     "RunStatus",
@@ -50,6 +64,7 @@ __all__ = [
     "TickReport",
     "Workflow",
     "__version__",
+    "inbox",
     "initialize_run",
     "open_run",
     "runs",

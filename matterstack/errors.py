@@ -21,7 +21,10 @@
     │   ├── RunExistsError            the run id is taken
     │   ├── InvalidConfigError        a setting or config.json that cannot be used
     │   ├── RunStatusError            the run or task does not allow this now
-    │   └── UnknownTaskError          no such task in this run
+    │   ├── UnknownTaskError          no such task in this run
+    │   ├── AnswerRefusedError        an answer violates its schema; nothing was changed
+    │   ├── AnswerConflictError       another answer was first, or the request is over
+    │   └── KitError                  a kit archive that cannot be taken; nothing was changed
     ├── LockError
     │   ├── RunLockedError            another process, thread or cell is stepping the run
     │   ├── RunLockLostError          run.lock was replaced while it was held
@@ -35,6 +38,7 @@
     └── OperatorError
         ├── OperatorUnreachableError  the outside cannot be asked now; no status changes
         └── AttemptFailedError        this attempt is over, and why
+            └── AttemptRejectedError  a person rejected it at an approval gate
 """
 
 from __future__ import annotations
@@ -123,6 +127,18 @@ class UnknownTaskError(RunError, KeyError):
         return str(self.args[0])  # KeyError would show the repr
 
 
+class AnswerRefusedError(RunError, ValueError):
+    """An answer violates the schema of its request; the message lists how, and nothing was changed."""
+
+
+class AnswerConflictError(RunError):
+    """The request was answered by somebody else, or is over; the message says by whom."""
+
+
+class KitError(RunError, ValueError):
+    """An archive of kits is damaged, altered, unsafe or of another run; nothing was changed."""
+
+
 class LockError(MatterstackError):
     """The run's lock cannot be had or trusted."""
 
@@ -184,3 +200,20 @@ class OperatorUnreachableError(OperatorError):
 
 class AttemptFailedError(OperatorError):
     """The attempt is over: raised by ``prepare`` or ``collect_results`` with the reason."""
+
+
+class AttemptRejectedError(AttemptFailedError):
+    """A person rejected what an approval gate asks about.
+
+    Attributes
+    ----------
+    then : str
+        ``fail``, ``skip`` or ``replan``: see `matterstack.core.schemas.Approve`.
+    data : dict
+        The answer, for ``analyze``.
+    """
+
+    def __init__(self, message: str, *, then: str, data: dict[str, object]) -> None:
+        super().__init__(message)
+        self.then = then
+        self.data = data

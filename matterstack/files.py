@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -147,6 +148,59 @@ def write_whole(path: Path, content: bytes) -> None:
     finally:
         partial.unlink(missing_ok=True)
     sync_directory(path.parent)
+
+
+def write_inside(root: Path | str, relative: str, content: bytes, *, new: bool = False) -> None:
+    """Write a file below `root` whole, durably, following no link on the way.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        A directory that others may write into.
+    relative : str
+        A path below it; missing directories are made.
+    content : bytes
+        Of the file; a reader sees the old or the new content.
+    new : bool
+        Whether the file must not be there yet: of several writers at once one succeeds.
+
+    Raises
+    ------
+    FileExistsError
+        `new`, and it is there.
+    UnsafeFileError
+        A link on the way.
+    """
+    *folders, name = relative.split("/")
+    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for folder in folders:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, dir_fd=directory)
+            inner = os.open(folder, _READ | os.O_DIRECTORY, dir_fd=directory)
+            os.close(directory)
+            directory = inner
+        partial = f".{name[:100]}.{os.urandom(6).hex()}.partial"
+        file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=directory)
+        try:
+            with open(file, "wb") as whole:
+                whole.write(content)
+                whole.flush()
+                os.fsync(whole.fileno())
+            if new:
+                os.link(partial, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+            else:
+                os.rename(partial, name, src_dir_fd=directory, dst_dir_fd=directory)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(partial, dir_fd=directory)
+        os.fsync(directory)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise _named(relative, error) from None
+    finally:
+        os.close(directory)
 
 
 def remove_tree(path: Path | str) -> None:

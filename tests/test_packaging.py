@@ -36,6 +36,8 @@ def test_conda_gives_what_pip_gives() -> None:
     pip.pop("matterstack[notebook]", None)
     assert conda.pop("python") == PROJECT["requires-python"]
     assert {"pip": ["-e ."]} in environment
+    # conda-forge has an extra of a package as a package of its own.
+    conda["jsonschema"] = "[format-nongpl]" + conda.pop("jsonschema-with-format-nongpl")
     assert conda == {name.removesuffix("[notebook]"): bounds for name, bounds in pip.items()}
 
 

@@ -26,13 +26,28 @@ from typing import Any
 
 from matterstack.core.records import Absent, Attempt, Observation, Refused, Submitted
 from matterstack.core.workflow import Task
+from matterstack.errors import RunStatusError
 
 
 class Operator(ABC):
-    """A way to carry out attempts. Subclass it; `docs/operators.md` walks through one."""
+    """A way to carry out attempts. Subclass it; `docs/operators.md` walks through one.
 
-    def settings(self) -> Mapping[str, Any]:
-        """Return the constructor's arguments as plain JSON data, for config.json."""
+    Attributes
+    ----------
+    by_people : bool
+        Whether an attempt that is WAITING waits for a person, so that `Run.wait` need not.
+    results_folder : str
+        Where in an attempt's directory its results are; empty for the directory itself.
+    """
+
+    by_people: bool = False
+    results_folder: str = ""
+
+    def settings(self) -> Mapping[str, Any] | None:
+        """Return the constructor's arguments as plain JSON data, for config.json.
+
+        None where they are not plain data: the operator is then passed again to `open_run`.
+        """
         return {}
 
     def check_task(self, task: Task) -> None:
@@ -78,6 +93,16 @@ class Operator(ABC):
     def collect_results(self, attempt: Attempt) -> Any:
         """Return the data of an attempt that ended well: a JSON value, ``{}`` for none."""
         return {}
+
+    def answer(self, attempt: Attempt, answer: Any) -> None:
+        """Take an answer to an attempt that is WAITING from a cell.
+
+        Raises
+        ------
+        RunStatusError
+            This operator takes none.
+        """
+        raise RunStatusError(f"{attempt.task_id} waits at {attempt.task.operator}, which takes no answers from a cell")
 
     def wakeup(self, directory: Path) -> int | None:
         """Return a file descriptor that turns readable when a poll would see something new.

@@ -53,6 +53,8 @@ class Observation(NamedTuple):
         Seconds since the Unix epoch.
     exit_code : int, optional
         Of the command; minus the signal's number where one killed it.
+    settling : bool
+        Another look soon may say more, without anybody's doing.
     """
 
     seen: Seen
@@ -62,12 +64,23 @@ class Observation(NamedTuple):
     started_at: float | None = None
     ended_at: float | None = None
     exit_code: int | None = None
+    settling: bool = False
 
 
 class Submitted(NamedTuple):
-    """The outside has taken the attempt."""
+    """The outside has taken the attempt.
+
+    Parameters
+    ----------
+    external_id : str, optional
+        What the outside calls it.
+    waits_for : str, optional
+        What it waits for from now on, in plain words, where that is an answer: a person's or
+        an instrument's. The attempt is WAITING at once.
+    """
 
     external_id: str | None = None
+    waits_for: str | None = None
 
 
 class Refused(NamedTuple):
@@ -346,6 +359,8 @@ class TickReport(NamedTuple):
         Why it stands there, where that needs saying.
     again : bool
         Another tick would find work at once.
+    settling : bool
+        Another tick may find more soon, although all that is live waits for a person.
     """
 
     ready: int
@@ -358,6 +373,7 @@ class TickReport(NamedTuple):
     status: RunStatus
     reason: str | None = None
     again: bool = False
+    settling: bool = False
 
     @property
     def progressed(self) -> bool:

@@ -56,11 +56,11 @@ def judge(attempt: LiveAttempt, observation: Observation, at: float) -> list[Cha
     match observation.seen:
         case Seen.QUEUED if status is AttemptStatus.RUNNING:
             return [move(AttemptEvent.REQUEUED)]
-        case Seen.RUNNING if status is AttemptStatus.SUBMITTED:
+        case Seen.RUNNING if status in (AttemptStatus.SUBMITTED, AttemptStatus.WAITING):
             return [move(AttemptEvent.STARTED)]
         case Seen.WAITING if status is AttemptStatus.SUBMITTED:
             return [move(AttemptEvent.WAITING)]
-        case Seen.REJECTED if status is AttemptStatus.WAITING:
+        case Seen.REJECTED if status is AttemptStatus.WAITING and observation.reason != attempt.reason:
             return [move(AttemptEvent.REJECTED)]
         case Seen.EXPIRED if status is AttemptStatus.WAITING:
             change = move(AttemptEvent.EXPIRED)
@@ -108,6 +108,29 @@ def collected(attempt: LiveAttempt, at: float, data: str) -> list[Change]:
     if attempt.task_status not in TERMINAL_TASK:
         changes.append(TaskChange(attempt.task, TaskStatus.SUBMITTED, TaskEvent.COMPLETE, at))
     return changes
+
+
+def rejected(attempt: LiveAttempt, at: float, reason: str, data: str, then: str) -> list[Change]:
+    """Return the changes of an attempt whose collected answer is a person's rejection.
+
+    Parameters
+    ----------
+    attempt : LiveAttempt
+    at : float
+        Seconds since the Unix epoch.
+    reason : str
+        Who rejected, and why.
+    data : str
+        The answer as JSON text, for ``analyze``.
+    then : {'fail', 'skip', 'replan'}
+        What the task asked for.
+    """
+    ended, *rest = failed(attempt, at, reason)
+    assert isinstance(ended, AttemptChange)
+    changes: list[Change] = [ended._replace(data=data)]
+    if then == "fail" or attempt.task_status in TERMINAL_TASK:
+        return changes + rest
+    return [*changes, TaskChange(attempt.task, TaskStatus.SUBMITTED, TaskEvent.SKIP, at, reason)]
 
 
 def settle(dependants: Iterable[tuple[int, bool]], at: float, culprit: str) -> list[TaskChange]:

@@ -122,6 +122,7 @@ TASK_TRANSITIONS: Mapping[TaskStatus, Mapping[TaskEvent, TaskStatus]] = MappingP
             TaskEvent.COMPLETE: _T.COMPLETED,
             TaskEvent.RETRY: _T.PENDING,
             TaskEvent.FAIL: _T.FAILED,
+            TaskEvent.SKIP: _T.SKIPPED,
             TaskEvent.CANCEL: _T.CANCELLED,
         },
         _T.COMPLETED: _TASK_AGAIN,
@@ -151,6 +152,7 @@ ATTEMPT_TRANSITIONS: Mapping[AttemptStatus, Mapping[AttemptEvent, AttemptStatus]
             AttemptEvent.CANCEL: _A.CANCELLED,
         },
         _A.WAITING: {
+            AttemptEvent.STARTED: _A.RUNNING,
             AttemptEvent.REJECTED: _A.WAITING,
             AttemptEvent.ENDED: _A.COLLECTING,
             AttemptEvent.EXPIRED: _A.FAILED,

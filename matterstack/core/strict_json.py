@@ -45,8 +45,11 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _depth(text: str) -> int:
-    """Return how deep brackets nest, outside strings; cheap, and never recursive."""
+def _brackets(text: str) -> tuple[int, bool]:
+    """Return how deep brackets nest outside strings, and whether one, or a string, is still open at the end.
+
+    Cheap, and never recursive.
+    """
     deepest = depth = 0
     in_string = escaped = False
     for character in text:
@@ -64,7 +67,19 @@ def _depth(text: str) -> int:
             deepest = max(deepest, depth)
         elif character in "]}":
             depth -= 1
-    return deepest
+    return deepest, depth > 0 or in_string
+
+
+def is_cut_off(raw: bytes) -> bool:
+    """Return whether bytes may be the beginning of a JSON text that somebody still writes.
+
+    Examples
+    --------
+    >>> is_cut_off(b'{"energy_eV": -3.'), is_cut_off(b'no JSON at all')
+    (True, False)
+    """
+    text = raw.decode("utf-8-sig", errors="ignore")
+    return not text.strip() or _brackets(text)[1]
 
 
 def parse_json(raw: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
@@ -93,7 +108,7 @@ def parse_json(raw: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidJsonError(f"not UTF-8 text: byte {error.start} is {raw[error.start]:#04x}") from None
-    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+    if text.count("[") + text.count("{") > MAX_DEPTH and _brackets(text)[0] > MAX_DEPTH:
         raise InvalidJsonError(f"nested deeper than {MAX_DEPTH} levels")
     try:
         value = json.loads(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from graphlib import CycleError, TopologicalSorter
@@ -12,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from matterstack.core.identifiers import check_identifier, check_relative_path
+from matterstack.core.strict_json import dump_json
 from matterstack.errors import (
     CollidingTaskError,
     CyclicWorkflowError,
@@ -147,6 +149,16 @@ class Task:
         Start when the dependencies have ended, however they ended.
     group : str, optional
         A name under which views collapse tasks.
+    instructions : str, optional
+        What a person or an instrument is asked to do; markdown.
+    schema : mapping, optional
+        JSON Schema (2020-12 unless ``$schema`` says otherwise) of the answer.
+    assignee : str, optional
+        Whom the request is for.
+    timeout_s : float, optional
+        How long, in seconds, an answer may take from when it was asked for.
+    parameters : mapping, optional
+        Plain JSON data that goes with the request: what an instrument shall set.
 
     Raises
     ------
@@ -171,6 +183,11 @@ class Task:
     allow_failure: bool = False
     allow_dependency_failure: bool = False
     group: str | None = None
+    instructions: str | None = None
+    schema: Mapping[str, Any] | None = None
+    assignee: str | None = None
+    timeout_s: float | None = None
+    parameters: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__  # the documented way into a frozen dataclass
@@ -209,6 +226,18 @@ class Task:
         if self.group is not None and not (isinstance(self.group, str) and 0 < len(self.group) <= 128):
             raise self._invalid("group", "must be a text of at most 128 characters", self.group)
 
+        for name in ("instructions", "assignee"):
+            text = getattr(self, name)
+            if text is not None and not (isinstance(text, str) and text.strip() and "\0" not in text):
+                raise self._invalid(name, "must be a text", text)
+        if self.timeout_s is not None and not (
+            _is_number(self.timeout_s) and isfinite(self.timeout_s) and self.timeout_s > 0
+        ):
+            raise self._invalid("timeout_s", "must be a positive number", self.timeout_s)
+        for name in ("schema", "parameters"):
+            if getattr(self, name) is not None:
+                put(self, name, self._plain(name, getattr(self, name)))
+
     @property
     def upstream(self) -> tuple[str, ...]:
         """Ids this task waits for: its dependencies, and the sources of its files."""
@@ -226,6 +255,13 @@ class Task:
             if all(isinstance(item, str) and "\0" not in item for item in items):
                 return items
         raise self._invalid(name, "must be a list of texts without NUL", value)
+
+    def _plain(self, name: str, value: object) -> Mapping[str, Any]:
+        """Return a copy of what must be plain JSON data, as it will be read back."""
+        if not isinstance(value, Mapping):
+            raise self._invalid(name, "must be a mapping", value)
+        copy: dict[str, Any] = json.loads(dump_json(dict(value), f"task {self.task_id!r}: {name}"))
+        return copy
 
     def _check_files(self) -> None:
         if not isinstance(self.files, Mapping):
@@ -288,6 +324,11 @@ _TASK_DEFAULTS: dict[str, Any] = {
     "allow_failure": False,
     "allow_dependency_failure": False,
     "group": None,
+    "instructions": None,
+    "schema": None,
+    "assignee": None,
+    "timeout_s": None,
+    "parameters": None,
 }
 
 

@@ -157,7 +157,7 @@ def _attempt(live: LiveAttempt) -> Hindrance:
         AttemptStatus.SUBMITTING: ("its submission was interrupted or is under way", "run.step() finds out"),
         AttemptStatus.SUBMITTED: (f"it waits its turn at {live.operator}{said}", "wait"),
         AttemptStatus.RUNNING: (f"it runs at {live.operator}, {age_s:.0f} s since its submission{said}", "wait"),
-        AttemptStatus.WAITING: (f"it waits at {live.operator}{said}", "answer it"),
+        AttemptStatus.WAITING: (f"it waits at {live.operator}{said}", f"see run.inbox(); the files are in {name}"),
         AttemptStatus.COLLECTING: (f"its results are not home yet{said}", "run.step() asks again"),
     }
     assert live.status in LIVE_ATTEMPT

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matterstack.core.records import IterationCounts, TickReport
-from matterstack.core.states import TERMINAL_RUN, RunStatus
+from matterstack.core.states import TERMINAL_RUN, AttemptStatus, RunStatus
 from matterstack.errors import RunLockedError
-from matterstack.orchestration import controls, frames, tick
+from matterstack.orchestration import controls, frames, kits, tick
 from matterstack.orchestration.explain import Explanation, explain
+from matterstack.orchestration.inbox import Inbox, respond, waiting
 from matterstack.orchestration.overview import Overview, look
 from matterstack.orchestration.session import Session
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from matterstack.operators.kits import Imported
 
 _POLL_FIRST_S, _POLL_S = 0.05, 2.0
 _LOCKED_TOLERANCE_S = 60.0
@@ -212,7 +216,7 @@ class Run:
         if report.again:
             return False
         if report.live:
-            return self._nobody_asks()
+            return self._nobody_asks() or (not report.settling and self._only_people())
         missing = set(self._session.store.ready_operators()) - self._session.operators.keys()
         return bool(report.reason or missing)
 
@@ -223,6 +227,16 @@ class Run:
             return False
         return all(live.operator not in given for live in self._session.store.live_attempts())
 
+    def _only_people(self) -> bool:
+        """Return whether all that is live waits for a person."""
+        given = self._session.operators
+        if not any(operator.by_people for operator in given.values()):
+            return False
+        return all(
+            live.status is AttemptStatus.WAITING and live.operator in given and given[live.operator].by_people
+            for live in self._session.store.live_attempts()
+        )
+
     def watch(self) -> Any:
         """Show the run live without blocking the notebook; it is followed, not stepped."""
         from matterstack.notebook.progress import watch
@@ -232,6 +246,10 @@ class Run:
     def explain(self) -> Explanation:
         """Return what holds the run up, since when, and what to do about each."""
         return explain(self._session)
+
+    def inbox(self) -> Inbox:
+        """Return what waits for an answer: of whom, since when, where, and why the last one was refused."""
+        return Inbox(waiting(self._session.store, self._session.directory))
 
     # -- acting ---------------------------------------------------------------------------
 
@@ -277,6 +295,71 @@ class Run:
         """
         controls.retry(self._session, task_id)
         return self
+
+    def respond(self, task_id: str, answer: Any) -> Run:
+        """Answer a request; the next step takes the answer up.
+
+        Parameters
+        ----------
+        task_id : str
+            Of the current iteration.
+        answer : JSON data
+            Validated against the task's schema before anything is changed.
+
+        Raises
+        ------
+        AnswerRefusedError
+            It violates the schema.
+        AnswerConflictError
+            Somebody else answered first.
+        UnknownTaskError, RunStatusError
+            The task does not wait for an answer.
+        """
+        respond(self._session, task_id, answer)
+        return self
+
+    def export_kits(self, archive: str | os.PathLike[str]) -> list[str]:
+        """Pack every kit that waits to be carried away into a zip archive.
+
+        Parameters
+        ----------
+        archive : path-like
+            Where; an archive that is there is replaced.
+
+        Returns
+        -------
+        list of str
+            Names of the attempts in it.
+
+        Raises
+        ------
+        RunStatusError
+            No kit waits; nothing was written.
+        """
+        return kits.export_kits(self._session, Path(archive))
+
+    def import_kits(self, archive: str | os.PathLike[str], *, max_gib: float = 20.0) -> Imported:
+        """Take results home from a zip archive: in any order, partly, twice.
+
+        Parameters
+        ----------
+        archive : path-like
+        max_gib : float
+            Most GiB to unpack.
+
+        Returns
+        -------
+        Imported
+            Names of attempts: ``taken``, ``known`` already, and ``without_results`` yet.
+
+        Raises
+        ------
+        KitError
+            It is damaged, altered, unsafe, too large or of another run; nothing was changed.
+        RunLockedError
+            Another process is stepping the run.
+        """
+        return kits.import_kits(self._session, Path(archive), max_gib)
 
     def declare_lost(self, task_id: str) -> Run:
         """Note on your word that a task's live attempt is dead, where nobody can be asked any more."""

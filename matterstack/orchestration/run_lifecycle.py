@@ -19,7 +19,7 @@ from matterstack.core.states import RunStatus
 from matterstack.core.strict_json import dump_json
 from matterstack.core.workflow import Workflow
 from matterstack.errors import CampaignError, InvalidConfigError, MatterstackError
-from matterstack.operators import BUILT_IN, LocalOperator
+from matterstack.operators import kind_of, rebuild
 from matterstack.orchestration import planning
 from matterstack.orchestration.border import Border
 from matterstack.orchestration.overview import overview
@@ -87,7 +87,7 @@ def initialize_run(
         campaign = plan
     else:
         raise CampaignError(f"plan must be a Campaign or a Workflow, not {plan!r}")
-    given = _check_operators({"local": LocalOperator()} if operators is None else operators)
+    given = _check_operators({"local": rebuild("local", {})} if operators is None else operators)
     settings = Settings.from_config(config)
     at = time.time()
     if run_id is None:
@@ -143,10 +143,9 @@ def _check_operators(operators: Mapping[str, Operator]) -> dict[str, Operator]:
 
 
 def _describe(operator: Operator) -> dict[str, Any] | None:
-    for kind, built_in in BUILT_IN.items():
-        if type(operator) is built_in:
-            return {"kind": kind, "settings": dict(operator.settings())}
-    return None
+    kind = kind_of(operator)
+    settings = operator.settings()
+    return None if kind is None or settings is None else {"kind": kind, "settings": dict(settings)}
 
 
 def open_run(
@@ -184,7 +183,7 @@ def open_run(
     config = directory.read_config()
     try:
         rebuilt = {
-            name: BUILT_IN[described["kind"]](**described["settings"])
+            name: rebuild(described["kind"], described["settings"])
             for name, described in config["operators"].items()
             if described is not None
         }

@@ -44,9 +44,9 @@ from matterstack.core.states import (
     TaskEvent,
     TaskStatus,
 )
-from matterstack.core.strict_json import dump_json
+from matterstack.core.strict_json import dump_json, to_text
 from matterstack.core.workflow import FromTask, StoredFile
-from matterstack.errors import AttemptFailedError, OperatorUnreachableError, UnsafeFileError
+from matterstack.errors import AttemptFailedError, AttemptRejectedError, OperatorUnreachableError, UnsafeFileError
 from matterstack.files import copy_inside, write_new
 from matterstack.orchestration import planning
 from matterstack.orchestration.border import Border, describe
@@ -123,6 +123,7 @@ class Tick:
         self.failing: dict[str, str] = {}
         self.interrupted: set[int] = set()
         self.reasons: list[tuple[str, int]] = []
+        self.settling = self.replanning = False
         self.ready = self.submitted = self.completed = self.failed = self.skipped = 0
 
     def make(self) -> TickReport:
@@ -150,6 +151,7 @@ class Tick:
             self.status,
             self.reason,
             again=planned or (self.status is RunStatus.RUNNING and counts.ready > 0 and bool(self.rooms())),
+            settling=self.settling,
         )
 
     # -- the border to the operators ------------------------------------------------------
@@ -226,8 +228,8 @@ class Tick:
         again = []
         for live in interrupted:
             match found.get(live.token):
-                case Submitted(external_id):
-                    changes.append(self._submitted(live, external_id))
+                case Submitted() as reply:
+                    changes += self._submitted(live, reply)
                 case Absent():
                     again.append(live)
         return again
@@ -244,6 +246,7 @@ class Tick:
             observation = seen.get(live.token)
             if observation is None:
                 continue
+            self.settling |= observation.settling
             implied = scheduling.judge(live, observation, self.at)
             changes += implied
             if not implied and observation.reason and observation.reason != live.reason:
@@ -261,6 +264,9 @@ class Tick:
                 changes += scheduling.collected(live, self.at, text)
             case OperatorUnreachableError():
                 self.heed(name, border)
+            case AttemptRejectedError(then=then, data=answer) as error:
+                changes += scheduling.rejected(live, self.at, str(error), to_text(answer), then)
+                self.replanning |= then == "replan"
             case error:
                 changes += scheduling.failed(live, self.at, f"its results cannot be collected: {describe(error)}")
 
@@ -306,6 +312,10 @@ class Tick:
             return []
         with self.store.transaction(self.lock.check):
             self.write(changes)
+            if self.replanning:
+                why = "the campaign plans again"
+                pending = self.store.pending_tasks(self.run.iteration)
+                self.write([TaskChange(row, TaskStatus.PENDING, TaskEvent.SKIP, self.at, why) for row in pending])
             self.store.note_reasons(self.reasons)
             self.counts = self.store.counts(self.run.iteration)
             self.ready = self.counts.ready
@@ -355,8 +365,15 @@ class Tick:
                         skips.setdefault(skip.task, skip)
             changes = list(skips.values())
 
-    def _submitted(self, live: LiveAttempt, external_id: str | None) -> AttemptChange:
-        return AttemptChange(live.id, live.task, live.status, AttemptEvent.SUBMITTED, self.at, external_id=external_id)
+    def _submitted(self, live: LiveAttempt, reply: Submitted) -> list[AttemptChange]:
+        taken = AttemptChange(
+            live.id, live.task, live.status, AttemptEvent.SUBMITTED, self.at, external_id=reply.external_id
+        )
+        if reply.waits_for is None:
+            return [taken]
+        leaves = AttemptStatus.SUBMITTED
+        waits = AttemptChange(live.id, live.task, leaves, AttemptEvent.WAITING, self.at, reason=reply.waits_for)
+        return [taken, waits]
 
     def execute(self, submissions: Sequence[LiveAttempt]) -> None:
         """Make the directories, submit, and write what became of it."""
@@ -379,8 +396,8 @@ class Tick:
                 replies = operator.submit([self.attempt(live) for live in prepared])
                 for live in prepared:
                     match replies.get(live.token):
-                        case Submitted(external_id):
-                            changes.append(self._submitted(live, external_id))
+                        case Submitted() as reply:
+                            changes += self._submitted(live, reply)
                             self.submitted += 1
                         case Refused(reason):
                             changes += scheduling.refused(live, self.at, reason)
@@ -430,6 +447,8 @@ class Tick:
         for task_id, status, attempts, data, operator in inputs:
             name = f"{live.iteration}.{task_id}.{attempts}"
             way = f"../{name}" if operator == live.operator else f"../../{operator}/{name}"
+            if folder := self.results_folder(operator):
+                way += f"/{folder}"
             where = f'"{way}"' if attempts else "null"
             # The data is JSON text already, and ids need no escaping.
             entries.append(f'"{task_id}":{{"status":"{status}","directory":{where},"data":{data or "{}"}}}')
@@ -440,6 +459,7 @@ class Tick:
             return
         places = {
             task_id: self.session.directory.attempt(operator, live.iteration, task_id, attempts)
+            / self.results_folder(operator)
             for task_id, _, attempts, _, operator in inputs
         }
         for relative, content in attempt.task.files.items():
@@ -457,6 +477,11 @@ class Tick:
                         raise AttemptFailedError(f"{task_id} did not leave the file {path}") from None
                 case StoredFile(sha256):
                     self.session.directory.place_stored(sha256, target)
+
+    def results_folder(self, operator: str) -> str:
+        """Return where in its attempts' directories an operator leaves results."""
+        known = self.session.operators.get(operator)
+        return known.results_folder if known is not None else ""
 
     # -- troubles -------------------------------------------------------------------------
 
@@ -562,7 +587,9 @@ class Tick:
                 task_id,
                 TaskStatus(status),
                 json.loads(data) if data else {},
-                self.session.directory.attempt(operator, iteration, task_id, attempts) if attempts else None,
+                self.session.directory.attempt(operator, iteration, task_id, attempts) / self.results_folder(operator)
+                if attempts
+                else None,
                 reason,
             )
             for task_id, status, operator, attempts, reason, data in self.store.results(iteration)

@@ -295,6 +295,19 @@ class SQLiteStateStore:
         )
         return [(task, bool(allows)) for task, allows in rows]
 
+    def attempts_of(self, operators: Sequence[str]) -> list[tuple[str, str, int, str, int]]:
+        """Return token, operator, iteration, task_id and number of every attempt of some operators."""
+        return self.query(
+            "SELECT a.token, t.operator, t.iteration, t.task_id, a.attempt "
+            f"FROM attempts a JOIN tasks t ON t.id = a.task WHERE t.operator IN ({_marks(operators)})",
+            operators,
+        )
+
+    def pending_tasks(self, iteration: int) -> list[int]:
+        """Return the rows of the tasks of an iteration that were not submitted."""
+        rows = self.query("SELECT id FROM tasks WHERE iteration = ? AND status = 'PENDING' ORDER BY id", (iteration,))
+        return [row for (row,) in rows]
+
     def task_name(self, task: int) -> str:
         """Return the task_id of a row."""
         name: str = self.query("SELECT task_id FROM tasks WHERE id = ?", (task,))[0][0]

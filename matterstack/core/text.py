@@ -1,0 +1,18 @@
+"""Text from outside, made harmless to look at."""
+
+from __future__ import annotations
+
+_KEPT = frozenset("\n\t")
+
+
+def neutral(text: str) -> str:
+    r"""Return text with escapes instead of what would not be seen: ANSI sequences, bidirectional controls, NUL.
+
+    Examples
+    --------
+    >>> print(neutral("gap \x1b[31m1.1 eV\x1b[0m"))
+    gap \x1b[31m1.1 eV\x1b[0m
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in _KEPT or c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,236 @@
+"""What waits for an answer: whose, since when, where, and why the last one was refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from matterstack.core.records import Attempt, LiveAttempt
+from matterstack.core.states import TERMINAL_TASK, AttemptStatus
+from matterstack.core.text import neutral
+from matterstack.errors import MatterstackError, RunStatusError, UnknownTaskError
+from matterstack.orchestration.explain import format_time
+from matterstack.orchestration.session import Session
+from matterstack.storage.run_directory import RunDirectory, list_runs
+from matterstack.storage.state_store import SQLiteStateStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_COLUMNS = (
+    "workspace",
+    "run_id",
+    "iteration",
+    "task_id",
+    "attempt",
+    "operator",
+    "assignee",
+    "since",
+    "instructions",
+    "reason",
+    "directory",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One thing that waits for an answer.
+
+    Attributes
+    ----------
+    workspace, run_id : str
+        The run it belongs to.
+    iteration : int
+    task_id : str
+    attempt : int
+    operator : str
+        Name of the operator that asks.
+    assignee : str or None
+        Whom it is for.
+    since : float
+        Seconds since the Unix epoch.
+    instructions : str
+        What to do.
+    reason : str
+        What it waits for, or why the last answer was refused.
+    directory : pathlib.Path
+        Where the request is.
+    schema : mapping or None
+        JSON Schema of the answer.
+    """
+
+    workspace: str
+    run_id: str
+    iteration: int
+    task_id: str
+    attempt: int
+    operator: str
+    assignee: str | None
+    since: float
+    instructions: str
+    reason: str
+    directory: Path
+    schema: Any = None
+
+
+class Inbox(Sequence[Request]):
+    """A sequence of `Request`, shown as text or as a table."""
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self._requests = tuple(requests)
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    @overload
+    def __getitem__(self, index: int) -> Request: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Request]: ...
+    def __getitem__(self, index: int | slice) -> Request | Sequence[Request]:
+        return self._requests[index]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The requests as a DataFrame, a row each; ``directory`` is a text, ``since`` a UTC timestamp."""
+        import pandas as pd
+
+        rows = [[getattr(request, name) for name in _COLUMNS] for request in self]
+        frame = pd.DataFrame(rows, columns=list(_COLUMNS))
+        frame["directory"] = frame["directory"].astype("str")
+        microseconds = (frame["since"].astype("float64") * 1e6).round().astype("int64")
+        frame["since"] = pd.to_datetime(microseconds, unit="us", utc=True)
+        return frame
+
+    def __repr__(self) -> str:
+        if not self:
+            return "Nothing waits for an answer."
+        lines = [f"{len(self)} waiting:"]
+        for request in self:
+            who = f" for {request.assignee}" if request.assignee else ""
+            lines.append(
+                f"- {request.task_id} of {request.run_id}{who}, since {format_time(request.since)}: {request.reason}"
+            )
+            lines += [f"    {line}" for line in request.instructions.splitlines()]
+            lines.append(f"    in {request.directory}")
+        return neutral("\n".join(lines))
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return "<p>Nothing waits for an answer.</p>"
+        names = ("task", "run", "for", "since", "what to do", "waits for", "where")
+        head = "".join(f"<th style='text-align:left'>{name}</th>" for name in names)
+        rows = []
+        for request in self:
+            cells = (
+                request.task_id,
+                request.run_id,
+                request.assignee or "",
+                format_time(request.since),
+                request.instructions,
+                request.reason,
+                str(request.directory),
+            )
+            style = "text-align:left;vertical-align:top;white-space:pre-wrap"
+            rows.append("".join(f"<td style='{style}'>{escape(neutral(cell))}</td>" for cell in cells))
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def waiting(store: SQLiteStateStore, directory: RunDirectory) -> list[Request]:
+    """Return what waits for an answer in a run."""
+    with store.reading():
+        run = store.run()
+        live = store.live_attempts()
+    found = []
+    for attempt in live:
+        if attempt.status is not AttemptStatus.WAITING or attempt.task_status in TERMINAL_TASK:
+            continue
+        spec = Attempt(attempt, "").spec
+        found.append(
+            Request(
+                run.workspace,
+                run.run_id,
+                attempt.iteration,
+                attempt.task_id,
+                attempt.attempt,
+                attempt.operator,
+                spec.get("assignee"),
+                attempt.submitted_at,
+                spec.get("instructions", ""),
+                attempt.reason or "an answer",
+                directory.attempt(attempt.operator, attempt.iteration, attempt.task_id, attempt.attempt),
+                spec.get("schema"),
+            )
+        )
+    return found
+
+
+def inbox(workspace: str, base_path: str | os.PathLike[str] = ".") -> Inbox:
+    """Return what waits for an answer in any run of a workspace.
+
+    Parameters
+    ----------
+    workspace : str
+    base_path : path-like
+        Where ``workspaces/`` is.
+
+    Returns
+    -------
+    Inbox
+        A sequence of `Request`. A run whose database cannot be read is left out;
+        `matterstack.runs` shows it.
+    """
+    found: list[Request] = []
+    for directory in list_runs(base_path, workspace):
+        try:
+            found += waiting(SQLiteStateStore(directory.state), directory)
+        except MatterstackError:
+            continue
+    return Inbox(found)
+
+
+def find_waiting(session: Session, task_id: str) -> LiveAttempt:
+    """Return the attempt of a task that waits for an answer.
+
+    Raises
+    ------
+    UnknownTaskError
+        No such task in the current iteration.
+    RunStatusError
+        It waits for nothing.
+    """
+    store = session.store
+    iteration = store.run().iteration
+    found = store.find_task(iteration, task_id)
+    if found is None:
+        raise UnknownTaskError(f"there is no task {task_id!r} in iteration {iteration}; run.tasks lists them")
+    for live in store.live_attempts():
+        if live.task == found[0] and live.status is AttemptStatus.WAITING and live.task_status not in TERMINAL_TASK:
+            return live
+    raise RunStatusError(f"{task_id} is {found[1]} and waits for no answer now; run.inbox() lists what does")
+
+
+def respond(session: Session, task_id: str, answer: object) -> None:
+    """Answer a request of the run; the next tick takes the answer up.
+
+    Raises
+    ------
+    UnknownTaskError, RunStatusError
+        The task does not wait for an answer.
+    AnswerRefusedError
+        It violates the schema; nothing was changed.
+    AnswerConflictError
+        Somebody else was first.
+    """
+    live = find_waiting(session, task_id)
+    operator = session.operators.get(live.operator)
+    if operator is None:
+        raise RunStatusError(
+            f"the operator {live.operator!r} was not given to this process: open_run(path, "
+            f"operators={{{live.operator!r}: ...}})"
+        )
+    operator.answer(Attempt(live, str(session.directory.operator(live.operator))), answer)

@@ -1,0 +1,54 @@
+"""Kits of a run, out to a cluster that nothing can reach, and home again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matterstack.core.states import TERMINAL_TASK, AttemptStatus
+from matterstack.errors import KitError, RunStatusError
+from matterstack.orchestration.session import Session
+from matterstack.storage.run_lock import RunLock
+
+if TYPE_CHECKING:
+    from matterstack.operators.kits import Imported
+
+
+def _kits(session: Session) -> tuple[dict[str, tuple[str, Path]], dict[str, Path]]:
+    """Return, by token, name and directory of each kit that waits, and the directories of those that wait no more."""
+    from matterstack.operators.manual_hpc import ManualHPCOperator
+
+    ours = {name for name, operator in session.operators.items() if isinstance(operator, ManualHPCOperator)}
+    waiting = {
+        live.token: (live.name, session.directory.operator(live.operator) / live.name)
+        for live in session.store.live_attempts()
+        if live.operator in ours and live.status is AttemptStatus.WAITING and live.task_status not in TERMINAL_TASK
+    }
+    over = {
+        token: session.directory.attempt(operator, iteration, task_id, attempt)
+        for token, operator, iteration, task_id, attempt in session.store.attempts_of(sorted(ours))
+        if token not in waiting
+    }
+    return waiting, over
+
+
+def export_kits(session: Session, archive: Path) -> list[str]:
+    """Pack every kit that waits; see `matterstack.orchestration.run.Run.export_kits`."""
+    from matterstack.operators.kits import pack
+
+    waiting, _ = _kits(session)
+    if not waiting:
+        raise RunStatusError("no kit waits to be carried away; run.inbox() lists what waits")
+    pack(archive, dict(waiting.values()))
+    return [name for name, _ in waiting.values()]
+
+
+def import_kits(session: Session, archive: Path, max_gib: float) -> Imported:
+    """Take results home; see `matterstack.orchestration.run.Run.import_kits`."""
+    from matterstack.operators.kits import unpack
+
+    if not archive.is_file():
+        raise KitError(f"there is no file {archive}")
+    with RunLock(session.directory.lock):
+        waiting, over = _kits(session)
+        return unpack(archive, {token: directory for token, (_, directory) in waiting.items()}, over, max_gib)
