@@ -505,3 +505,179 @@ def test_an_attempt_handed_over_again_is_not_started_again(tmp_path: Path, journ
         assert news.poll(1000) or seen == {}, "no word of an attempt that is over"
     assert seen[handed[0].token].seen is (Seen.ENDED if journal == "kept" else Seen.VANISHED)
     check_executions(run, tmp_path / "ledger")
+
+
+# -- kits that come home in every state ------------------------------------------------------
+
+
+class Carried:
+    """A run with a kit that somebody carried away, and what comes home by hand."""
+
+    def __init__(self, base: Path, *, grace_s: float = 3600.0, **task: Any) -> None:
+        kit = ms.Task("dft", "echo done > OUTCAR", operator="manual", **{"outputs": ["OUTCAR"], **task})
+        self.run = ms.initialize_run(
+            "w",
+            ms.Workflow([kit]),
+            base_path=base,
+            operators={"manual": ms.ManualHPCOperator(empty_output_grace_s=grace_s)},
+        )
+        self.run.step()
+        self.kit = self.run.path / "operators/manual/0.dft.1"
+
+    def bring(self, name: str, content: str = "something") -> None:
+        path = self.kit / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+    def say(self, status: str, **more: Any) -> None:
+        self.bring("status.json", json.dumps({"status": status, **more}))
+
+    def look(self) -> tuple[str, str]:
+        """Make three ticks, and return the task's status and reason."""
+        for _ in range(3):
+            self.run.step()
+        task = self.run.tasks.loc["0.dft"]
+        return str(task["status"]), str(task["reason"])
+
+
+def test_nothing_brought_home_waits_visibly_until_the_tasks_limit(tmp_path: Path) -> None:
+    carried = Carried(tmp_path)
+    status, reason = carried.look()
+    assert (status, "output/" in reason) == ("SUBMITTED", True)
+    assert carried.run.inbox()[0].task_id == "dft"
+    (tmp_path / "b").mkdir()
+    status, reason = Carried(tmp_path / "b", timeout_s=0.001).look()
+    assert (status, reason) == ("FAILED", "nothing was brought home within 0.001 s")
+
+
+@pytest.mark.parametrize("files", [(), (".OUTCAR.x7Kd",), ("OUTCAR.part", "vasprun.xml.filepart"), (".~tmp~/OUTCAR",)])
+def test_an_output_without_anything_whole_waits_out_its_grace(tmp_path: Path, files: tuple[str, ...]) -> None:
+    carried = Carried(tmp_path)
+    (carried.kit / "output").mkdir()
+    for name in files:
+        carried.bring(f"output/{name}")
+    status, reason = carried.look()
+    assert status == "SUBMITTED"
+    assert "a transfer may be under way" in reason
+    carried.bring("output/OUTCAR")
+    carried.say("COMPLETED")
+    assert carried.look()[0] == "COMPLETED"
+    (tmp_path / "b").mkdir()
+    hasty = Carried(tmp_path / "b", grace_s=0, retries=1)
+    (hasty.kit / "output").mkdir()
+    for name in files:
+        hasty.bring(f"output/{name}")
+    hasty.look()
+    assert list(hasty.run.attempts["status"]) == ["FAILED", "WAITING"], "the retry policy decides"
+
+
+@pytest.mark.parametrize("marker", ["done", "status.json"])
+@pytest.mark.parametrize("files", [(), (".OUTCAR.x7Kd",)])
+def test_completed_beside_an_empty_output_fails_at_once(tmp_path: Path, marker: str, files: tuple[str, ...]) -> None:
+    carried = Carried(tmp_path)
+    (carried.kit / "output").mkdir()
+    for name in files:
+        carried.bring(f"output/{name}")
+    carried.bring(marker, '{"status": "COMPLETED"}')
+    status, reason = carried.look()
+    assert status == "FAILED"
+    assert "it says COMPLETED, but output/ " in reason
+
+
+@pytest.mark.parametrize(("content", "says"), [(None, "missing"), ("", "empty")])
+def test_an_expected_output_that_is_missing_or_empty(tmp_path: Path, content: str | None, says: str) -> None:
+    carried = Carried(tmp_path)
+    carried.bring("output/OTHER")
+    if content is not None:
+        carried.bring("output/OUTCAR", content)
+    status, reason = carried.look()
+    assert status == "SUBMITTED"
+    assert f"the expected output OUTCAR is {says}" in reason
+    carried.say("COMPLETED", exit_code=0)
+    status, reason = carried.look()
+    assert status == "FAILED"
+    assert f"it says COMPLETED, but the expected output OUTCAR is {says}" in reason
+
+
+def test_a_status_that_says_failed_is_believed(tmp_path: Path) -> None:
+    carried = Carried(tmp_path)
+    carried.bring("output/OUTCAR")
+    carried.bring("output/stderr.txt", "ZBRENT: fatal error\n")
+    carried.say("FAILED", exit_code=7)
+    assert carried.look() == ("FAILED", "exit code 7; stderr ends with: ZBRENT: fatal error")
+    assert carried.run.tasks.loc["0.dft", "exit_code"] == 7
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('{"status": "COMPLETED", "token": "ms-another"}', "of another kit"),
+        ('{"status": "RUNNING"}', "must say COMPLETED or FAILED"),
+        ('{"status": "COMPL', "cannot be read"),
+        ("[]", "must say"),
+    ],
+)
+def test_a_status_that_is_not_of_this_kit_or_is_none(tmp_path: Path, content: str, says: str) -> None:
+    carried = Carried(tmp_path)
+    carried.bring("output/OUTCAR")
+    carried.bring("status.json", content)
+    status, reason = carried.look()
+    assert status == "SUBMITTED"
+    assert says in reason
+    carried.say("COMPLETED")
+    assert carried.look()[0] == "COMPLETED"
+
+
+def test_outputs_without_a_status_are_taken_once_they_lie_still(tmp_path: Path) -> None:
+    carried = Carried(tmp_path)
+    carried.bring("output/OUTCAR", "half")
+    carried.run.step()
+    carried.bring("output/OUTCAR", "half and half")
+    carried.run.step()
+    assert carried.run.tasks.loc["0.dft", "status"] == "SUBMITTED"
+    assert carried.run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+
+
+def test_an_output_that_differs_from_its_sums(tmp_path: Path) -> None:
+    carried = Carried(tmp_path)
+    carried.bring("output/OUTCAR", "truncat")
+    carried.bring("output.sha256", "0" * 64 + "  ./OUTCAR\n" + "1" * 64 + "  ./gone\n")
+    assert "its SHA-256 differs" in carried.look()[1]
+    carried.say("COMPLETED")
+    assert carried.look()[0] == "FAILED"
+
+
+@pytest.mark.parametrize("name", ["output", "output/OUTCAR", "status.json", "done"])
+def test_links_in_what_came_home_are_not_followed(tmp_path: Path, name: str) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "OUTCAR").write_text("secret")
+    carried = Carried(tmp_path)
+    link = carried.kit / name
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(secret if name == "output" else secret / "OUTCAR")
+    for _ in range(3):
+        carried.run.step()
+    assert carried.run.tasks.loc["0.dft", "status"] == "SUBMITTED"
+
+
+def test_another_task_uses_what_a_kit_brought_home(tmp_path: Path) -> None:
+    flow = ms.Workflow(
+        [
+            ms.Task("dft", "true", operator="manual", outputs=["OUTCAR"]),
+            ms.Task("read", "cat OUTCAR; cat inputs.json", files={"OUTCAR": ms.FromTask("dft", "OUTCAR")}),
+        ]
+    )
+    operators = {"manual": ms.ManualHPCOperator(), "local": ms.LocalOperator()}
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators=operators)
+    assert run.wait(timeout_s=30) is ms.RunStatus.RUNNING, "it needs a person"
+    kit = run.path / "operators/manual/0.dft.1"
+    (kit / "output").mkdir()
+    (kit / "output/OUTCAR").write_text("E0\n")
+    (kit / "output/result.json").write_text('{"energy_eV": -1.5}')
+    (kit / "done").write_text("")
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert float(run.results.loc["0.dft", "energy_eV"]) == -1.5
+    said = (run.path / "operators/local/0.read.1/stdout.txt").read_text()
+    assert said.startswith("E0\n")
+    assert '"directory":"../../manual/0.dft.1/output"' in said

@@ -65,6 +65,8 @@ def pack(archive: Path, kits: Mapping[str, Path]) -> None:
                 for path in _sent(directory):
                     out.write(path, f"{name}/{path.relative_to(directory)}")
         partial.replace(archive)
+    except OSError as error:
+        raise KitError(f"{archive} cannot be written: {error}; one that was there is unchanged") from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -1,0 +1,323 @@
+"""Kits go out, run with nothing but a shell, and come home in an archive that nobody has to trust."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from crashes import killed_at
+
+import matterstack as ms
+from matterstack.errors import InvalidConfigError, InvalidTaskError, KitError, RunLockedError, RunStatusError
+from matterstack.storage.run_lock import RunLock
+
+COMMAND = (
+    'cat start.xyz inputs.json 2>/dev/null; echo "$GREETING"; echo energy > OUTCAR; echo \'{"e_eV": -2}\' > result.json'
+)
+GREETING = 'it\'s "odd" $(touch /tmp/never) `x` \\'
+
+
+def start(base: Path, names: tuple[str, ...] = ("a", "b"), command: Any = COMMAND, **task: Any) -> ms.Run:
+    settings = {"outputs": ["OUTCAR"], "files": {"start.xyz": "1\n", "deep/er.txt": "x"}, "env": {"GREETING": GREETING}}
+    flow = ms.Workflow([ms.Task(name, command, operator="manual", **{**settings, **task}) for name in names])
+    operators = {"manual": ms.ManualHPCOperator(preamble="export FROM_PREAMBLE=1", sbatch=["--partition=long"])}
+    run = ms.initialize_run("w", flow, base_path=base, operators=operators)
+    run.step()
+    return run
+
+
+def kit(run: ms.Run, name: str = "a") -> Path:
+    return run.path / f"operators/manual/0.{name}.1"
+
+
+def execute(directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a kit with nothing but a POSIX shell."""
+    return subprocess.run(
+        ["env", "-i", *(f"{k}={v}" for k, v in environment.items()), "/bin/sh", "submit.sh"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def carry(run: ms.Run, base: Path) -> Path:
+    """Export the kits, unpack them elsewhere, run each, and return the directory they lie in."""
+    run.export_kits(base / "kits.zip")
+    away = base / "away from home"
+    with zipfile.ZipFile(base / "kits.zip") as archive:
+        archive.extractall(away)
+    for directory in sorted(away.iterdir()):
+        assert execute(directory).returncode == 0
+    return away
+
+
+def pack(away: Path, archive: Path, choose: Callable[[str], bool] = lambda name: True) -> Path:
+    with zipfile.ZipFile(archive, "w") as out:
+        for path in sorted(away.rglob("*")):
+            name = str(path.relative_to(away))
+            if path.is_file() and choose(name):
+                out.write(path, name)
+    return archive
+
+
+def test_a_kit_holds_what_it_needs(tmp_path: Path) -> None:
+    run = start(tmp_path, resources=ms.Resources(nodes=2, tasks=8, memory_gib=3, gpus=1, walltime_s=3725))
+    directory = kit(run)
+    assert sorted(path.name for path in directory.iterdir()) == ["HOWTO.txt", "MANIFEST.json", "inputs", "submit.sh"]
+    manifest = json.loads((directory / "MANIFEST.json").read_text())
+    assert manifest["token"] == run.attempts.loc["0.a.1", "token"]
+    for name, sha256 in manifest["sha256"].items():
+        assert hashlib.sha256((directory / name).read_bytes()).hexdigest() == sha256
+    assert set(manifest["sha256"]) == {"HOWTO.txt", "submit.sh", "inputs/start.xyz", "inputs/deep/er.txt"}
+    script = (directory / "submit.sh").read_text()
+    for line in ("--nodes=2", "--ntasks=8", "--mem=1536M", "--gpus=1", "--time=62:05", "--partition=long"):
+        assert f"#SBATCH {line}\n" in script
+
+
+def test_a_kit_runs_with_nothing_but_a_shell_and_comes_home(tmp_path: Path) -> None:
+    run = start(tmp_path)
+    away = carry(run, tmp_path)
+    assert (away / "0.a.1/output/stdout.txt").read_text() == f"1\n{GREETING}\n"
+    assert not Path("/tmp/never").exists()
+    imported = run.import_kits(pack(away, tmp_path / "back.zip"))
+    assert imported == (["0.a.1", "0.b.1"], [], [])
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert list(run.results["e_eV"]) == [-2, -2]
+    assert run.import_kits(tmp_path / "back.zip").known == ["0.a.1", "0.b.1"], "twice does no harm"
+    assert run.status is ms.RunStatus.COMPLETED
+
+
+def test_a_command_in_a_kit_that_fails(tmp_path: Path) -> None:
+    run = start(tmp_path, ("a",), "echo lost >&2; exit 3")
+    directory = kit(run)
+    assert execute(directory).returncode == 3
+    run.step()
+    assert run.tasks.loc["0.a", "reason"] == "exit code 3; stderr ends with: lost"
+
+
+def test_a_kit_runs_once(tmp_path: Path) -> None:
+    run = start(tmp_path, ("a",), "echo x >> ../count; touch OUTCAR; echo y > OUTCAR")
+    assert execute(kit(run)).returncode == 0
+    again = execute(kit(run))
+    assert again.returncode == 1
+    assert "ran before" in again.stderr
+    assert (kit(run) / "count").read_text() == "x\n"
+
+
+def test_a_list_of_arguments_is_no_shell_text(tmp_path: Path) -> None:
+    run = start(tmp_path, ("a",), ["printf", "%s|", "a b", "$HOME", "it's"], outputs=[])
+    assert execute(kit(run)).returncode == 0
+    assert (kit(run) / "output/stdout.txt").read_text() == "a b|$HOME|it's|"
+
+
+def test_a_secret_is_taken_from_where_the_kit_runs(tmp_path: Path) -> None:
+    run = start(tmp_path, ("a",), "echo $KEY > OUTCAR", env={"KEY": "env:MY_KEY"})
+    assert "MY_KEY" in (kit(run) / "HOWTO.txt").read_text()
+    refused = execute(kit(run))
+    assert refused.returncode != 0
+    assert "MY_KEY" in refused.stderr
+    shutil.rmtree(kit(run) / "output")
+    assert execute(kit(run), MY_KEY="s3cret").returncode == 0
+    assert (kit(run) / "output/OUTCAR").read_text() == "s3cret\n"
+
+
+def test_home_in_parts_and_in_any_order(tmp_path: Path) -> None:
+    run = start(tmp_path, ("a", "b", "c"))
+    away = carry(run, tmp_path)
+    first = run.import_kits(pack(away, tmp_path / "1.zip", lambda name: name.startswith("0.c")))
+    assert first.taken == ["0.c.1"]
+    run.step()
+    # Of one kit everything, of one nothing that came of it, and of one what is home already.
+    second = run.import_kits(
+        pack(away, tmp_path / "2.zip", lambda name: "0.a.1/output" not in name and "0.a.1/status" not in name)
+    )
+    assert second == (["0.b.1"], ["0.c.1"], ["0.a.1"])
+    run.step()
+    assert dict(run.tasks["status"]) == {"0.a": "SUBMITTED", "0.b": "COMPLETED", "0.c": "COMPLETED"}
+    run.import_kits(pack(away, tmp_path / "3.zip"))
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+
+
+def test_results_that_came_incomplete_are_replaced_by_whole_ones(tmp_path: Path) -> None:
+    run = start(tmp_path, ("a",))
+    away = carry(run, tmp_path)
+    run.import_kits(
+        pack(
+            away,
+            tmp_path / "1.zip",
+            lambda name: "status" not in name and "OUTCAR" not in name and "sha256" not in name,
+        )
+    )
+    run.step()
+    assert "OUTCAR is missing" in str(run.tasks.loc["0.a", "reason"])
+    run.import_kits(pack(away, tmp_path / "2.zip"))
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+
+
+def snapshot(run: ms.Run) -> list[tuple[str, bytes]]:
+    root = run.path / "operators"
+    return [(str(p.relative_to(root)), p.read_bytes()) for p in sorted(root.rglob("*")) if p.is_file()]
+
+
+def _evil(member: str, content: bytes = b"evil", mode: int = 0o100644) -> Callable[[zipfile.ZipFile], None]:
+    def add(archive: zipfile.ZipFile) -> None:
+        info = zipfile.ZipInfo("placeholder")
+        info.filename = member
+        info.external_attr = mode << 16
+        archive.writestr(info, content)
+
+    return add
+
+
+@pytest.mark.parametrize(
+    ("add", "says"),
+    [
+        (_evil("../../evil"), "plain relative path"),
+        (_evil("0.a.1/output/../../../evil"), "plain relative path"),
+        (_evil("/etc/evil"), "plain relative path"),
+        (_evil("0.a.1\\output\\evil"), "plain relative path"),
+        (_evil("0.a.1/output/evil\nname"), "plain relative path"),
+        (_evil("0.a.1/output/link", b"/etc/passwd", stat.S_IFLNK | 0o777), "link or a device"),
+        (_evil("0.a.1/output/pipe", b"", stat.S_IFIFO | 0o666), "link or a device"),
+        (_evil("0.a.1/output/OUTCAR"), "twice"),
+        (_evil("0.a.1/output/outcar"), "twice"),
+        (_evil("0.a.1/verdict.json"), "no part of the kit"),
+        (_evil("stray.txt"), "belongs to no kit"),
+        (_evil("0.z.1/MANIFEST.json", b'{"token": "ms-of-another-run"}'), "not of this run"),
+        (_evil("0.z.1/MANIFEST.json", b"[]"), "cannot be used"),
+        (_evil("0.z.1/MANIFEST.json", b'{"token": '), "cannot be used"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_archive_with_something_evil_changes_nothing(
+    tmp_path: Path, add: Callable[[zipfile.ZipFile], None], says: str
+) -> None:
+    run = start(tmp_path)
+    archive = pack(carry(run, tmp_path), tmp_path / "back.zip")
+    with zipfile.ZipFile(archive, "a") as out:
+        add(out)
+    before = snapshot(run)
+    with pytest.raises(KitError, match=says) as caught:
+        run.import_kits(archive)
+    assert "nothing was changed" in str(caught.value)
+    assert snapshot(run) == before
+    assert not list(tmp_path.rglob("evil*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("submit.sh", "was altered"),
+        ("inputs/start.xyz", "was altered"),
+        ("MANIFEST.json", "was altered|cannot be used"),
+        ("output/OUTCAR", "its SHA-256 differs"),
+    ],
+)
+def test_a_kit_that_was_altered_changes_nothing(tmp_path: Path, change: str, says: str) -> None:
+    run = start(tmp_path)
+    away = carry(run, tmp_path)
+    path = away / "0.b.1" / change
+    path.write_bytes(path.read_bytes() + b" ")
+    before = snapshot(run)
+    with pytest.raises(KitError, match=says):
+        run.import_kits(pack(away, tmp_path / "back.zip"))
+    assert snapshot(run) == before
+
+
+def test_kits_whose_results_were_swapped(tmp_path: Path) -> None:
+    run = start(tmp_path)
+    away = carry(run, tmp_path)
+    for name in ("output", "output.sha256", "status.json"):
+        (away / "0.a.1" / name).rename(away / "x")
+        (away / "0.b.1" / name).rename(away / "0.a.1" / name)
+        (away / "x").rename(away / "0.b.1" / name)
+    with pytest.raises(KitError, match="of another kit"):
+        run.import_kits(pack(away, tmp_path / "back.zip"))
+
+
+def test_a_bomb_and_a_damaged_archive(tmp_path: Path) -> None:
+    run = start(tmp_path)
+    away = carry(run, tmp_path)
+    with open(away / "0.a.1/output/bomb", "wb") as file:
+        file.truncate(50_000_000)
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as out:
+        for path in away.rglob("*"):
+            out.write(path, path.relative_to(away))
+    assert (tmp_path / "bomb.zip").stat().st_size < 100_000
+    before = snapshot(run)
+    with pytest.raises(KitError, match="allowed"):
+        run.import_kits(tmp_path / "bomb.zip", max_gib=0.01)
+    whole = (tmp_path / "bomb.zip").read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", b"no zip", whole[:2000] + bytes(64) + whole[2064:]):
+        (tmp_path / "damaged.zip").write_bytes(damaged)
+        with pytest.raises(KitError):
+            run.import_kits(tmp_path / "damaged.zip")
+    with pytest.raises(KitError, match="no file"):
+        run.import_kits(tmp_path / "nowhere.zip")
+    assert snapshot(run) == before
+
+
+@pytest.mark.parametrize("point", ["kits.checked", "kits.placed"])
+@pytest.mark.parametrize("hit", [1, 2, 5])
+def test_killed_while_results_come_home(tmp_path: Path, point: str, hit: int) -> None:
+    run = start(tmp_path)
+    archive = pack(carry(run, tmp_path), tmp_path / "back.zip")
+    killed_at(point, hit, lambda: ms.open_run(run.path).import_kits(archive))
+    run.step()
+    assert "FAILED" not in set(run.tasks["status"])
+    run.import_kits(archive)
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+
+
+def test_taking_home_is_locked_and_packing_needs_a_kit(tmp_path: Path) -> None:
+    run = start(tmp_path)
+    archive = pack(carry(run, tmp_path), tmp_path / "back.zip")
+    with RunLock(run.path / "run.lock"), pytest.raises(RunLockedError):
+        ms.open_run(run.path).import_kits(archive)
+    run.cancel()
+    assert (kit(run) / "CANCELLED.txt").exists()
+    with pytest.raises(RunStatusError, match="no kit waits"):
+        run.export_kits(tmp_path / "none.zip")
+    assert not (tmp_path / "none.zip").exists()
+    assert run.import_kits(archive).known == ["0.a.1", "0.b.1"]
+
+
+def test_a_macintosh_adds_files_of_its_own(tmp_path: Path) -> None:
+    run = start(tmp_path)
+    archive = pack(carry(run, tmp_path), tmp_path / "back.zip")
+    with zipfile.ZipFile(archive, "a") as out:
+        out.writestr("__MACOSX/0.a.1/._output", b"x")
+        out.writestr("0.a.1/.DS_Store", b"x")
+    assert run.import_kits(archive).taken == ["0.a.1", "0.b.1"]
+
+
+@pytest.mark.parametrize("settings", [{"empty_output_grace_s": -1}, {"sbatch": ["x\n#SBATCH -N 9"]}, {"preamble": 3}])
+def test_settings_that_make_no_sense(settings: Any) -> None:
+    with pytest.raises(InvalidConfigError):
+        ms.ManualHPCOperator(**settings)
+
+
+@pytest.mark.parametrize("task", [{"env": {"A-B": "x"}}, {"env": {"A": "env:$(x)"}}, {"command": None}])
+def test_tasks_that_no_kit_can_run(tmp_path: Path, task: Any) -> None:
+    with pytest.raises(InvalidTaskError):
+        start(tmp_path, **task)
+
+
+def test_an_export_that_fails_leaves_no_half_archive(tmp_path: Path) -> None:
+    run = start(tmp_path)
+    (tmp_path / "kits.zip").write_bytes(b"the one before")
+    (kit(run) / "inputs/start.xyz").unlink()
+    with pytest.raises(KitError, match="start"):
+        run.export_kits(tmp_path / "kits.zip")
+    assert (tmp_path / "kits.zip").read_bytes() == b"the one before"
+    assert sorted(os.listdir(tmp_path)) == ["kits.zip", "workspaces"]
