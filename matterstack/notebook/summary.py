@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from html import escape
-from pathlib import Path
 
 from matterstack.core.records import IterationCounts
-from matterstack.orchestration.overview import Overview
+from matterstack.orchestration.overview import Overview, shown_path
 
 #: Order, colour and name of what a bar shows.
 _PARTS = (
@@ -51,12 +50,6 @@ def describe_counts(counts: IterationCounts) -> str:
     over = counts.total - counts.unfinished
     parts = ", ".join(f"{number} {name}" for name, number in count_parts(counts).items() if number)
     return f"{over} of {counts.total} tasks over ({parts})" if parts else "no tasks"
-
-
-def shown_path(path: Path) -> str:
-    """Return a path as a reader of this notebook would type it."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def summary_html(overview: Overview) -> str:

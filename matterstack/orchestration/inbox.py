@@ -14,6 +14,7 @@ from matterstack.core.states import TERMINAL_TASK, AttemptStatus
 from matterstack.core.text import neutral
 from matterstack.errors import MatterstackError, RunStatusError, UnknownTaskError
 from matterstack.orchestration.explain import format_time
+from matterstack.orchestration.overview import shown_path
 from matterstack.orchestration.session import Session
 from matterstack.storage.run_directory import RunDirectory, list_runs
 from matterstack.storage.state_store import SQLiteStateStore
@@ -115,7 +116,7 @@ class Inbox(Sequence[Request]):
                 f"- {request.task_id} of {request.run_id}{who}, since {format_time(request.since)}: {request.reason}"
             )
             lines += [f"    {line}" for line in request.instructions.splitlines()]
-            lines.append(f"    in {request.directory}")
+            lines.append(f"    in {shown_path(request.directory)}")
         return neutral("\n".join(lines))
 
     def _repr_html_(self) -> str:
@@ -132,7 +133,7 @@ class Inbox(Sequence[Request]):
                 format_time(request.since),
                 request.instructions,
                 request.reason,
-                str(request.directory),
+                shown_path(request.directory),
             )
             style = "text-align:left;vertical-align:top;white-space:pre-wrap"
             rows.append("".join(f"<td style='{style}'>{escape(neutral(cell))}</td>" for cell in cells))

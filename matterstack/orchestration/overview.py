@@ -29,6 +29,12 @@ class Overview(NamedTuple):
     path: Path
 
 
+def shown_path(path: Path) -> str:
+    """Return a path as a reader of this notebook would type it."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
 def look(store: SQLiteStateStore, path: Path) -> Overview:
     """Return where the run of an open store stands."""
     with store.reading():
