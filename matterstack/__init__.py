@@ -82,3 +82,10 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Add ``%ms`` to a notebook: ``%load_ext matterstack``."""
+    from matterstack.notebook.magics import register
+
+    register(shell)

@@ -25,6 +25,7 @@
     │   ├── AnswerRefusedError        an answer violates its schema; nothing was changed
     │   ├── AnswerConflictError       another answer was first, or the request is over
     │   └── KitError                  a kit archive that cannot be taken; nothing was changed
+    ├── MissingLibraryError           an optional library that a view needs is not installed
     ├── LockError
     │   ├── RunLockedError            another process, thread or cell is stepping the run
     │   ├── RunLockLostError          run.lock was replaced while it was held
@@ -137,6 +138,10 @@ class AnswerConflictError(RunError):
 
 class KitError(RunError, ValueError):
     """An archive of kits is damaged, altered, unsafe or of another run; nothing was changed."""
+
+
+class MissingLibraryError(MatterstackError, ImportError):
+    """An optional library is not installed; the message says which, and how to get it."""
 
 
 class LockError(MatterstackError):

@@ -161,19 +161,50 @@ def violations(schema: Mapping[str, Any], instance: object) -> list[str]:
     >>> violations({"type": "object", "required": ["gap_eV"], "properties": {"gap_eV": {"minimum": 0}}}, {"gap_eV": -1})
     ['$.gap_eV: must be at least 0, not -1']
     """
-    found: list[str] = []
+    return [f"{_shown_path(path)}: {text}" for path, text in violations_by_path(schema, instance)]
+
+
+def violations_by_path(schema: Mapping[str, Any], instance: object) -> list[tuple[tuple[str | int, ...], str]]:
+    """Return path and words of each violation; what is missing has the path it should have.
+
+    Examples
+    --------
+    >>> violations_by_path({"required": ["gap_eV"]}, {})
+    [(('gap_eV',), 'is missing')]
+    """
+    found: list[tuple[tuple[str | int, ...], str]] = []
     try:
         for error in _validator(schema).iter_errors(instance):
-            found.append(neutral(f"{error.json_path}: {_say(error)}"))
+            path = tuple(error.absolute_path)
+            if error.validator == "required":
+                path += (_missing(error),)
+            found.append((path, neutral(_say(error))))
             if len(found) >= _MOST_VIOLATIONS:
-                found.append(f"... (only the first {_MOST_VIOLATIONS} are listed)")
+                found.append(((), f"only the first {_MOST_VIOLATIONS} violations are listed"))
                 break
     except RecursionError:
-        found.append("$: cannot be checked: it is nested too deep for its schema")
+        found.append(((), "cannot be checked: it is nested too deep for its schema"))
     except (ArithmeticError, ValueError, TypeError) as error:
         # jsonschema computes with numbers as Python does: 1e400 by multipleOf overflows.
-        found.append(f"$: cannot be checked against its schema: {type(error).__name__}: {error}")
+        found.append(((), f"cannot be checked against its schema: {type(error).__name__}: {error}"))
     return found
+
+
+def _missing(error: Any) -> str:
+    """Return the name that a ``required`` misses: jsonschema reports each by itself, in its message."""
+    names = [name for name in error.validator_value if name not in error.instance]
+    return next((name for name in names if error.message.startswith(repr(name))), str(names[0]))
+
+
+def _shown_path(path: tuple[str | int, ...]) -> str:
+    """Return a path as ``$.candidates[0].name``."""
+    text = "$"
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += f".{part}" if part.isidentifier() else f"[{neutral(part)!r}]"
+    return text
 
 
 _NAMES = {
@@ -201,9 +232,7 @@ def _say(error: Any) -> str:
             kinds = [rule] if isinstance(rule, str) else rule
             return f"must be {' or '.join(_NAMES.get(kind, kind) for kind in kinds)}, not {shown}"
         case "required":
-            names = [name for name in rule if isinstance(value, Mapping) and name not in value]
-            # jsonschema reports each missing name by itself.
-            return next((f"{name!r} is missing" for name in names if repr(name) in error.message), error.message)
+            return "is missing"
         case "enum":
             return f"must be {' or '.join(_shown(item) for item in rule)}, not {shown}"
         case "const":

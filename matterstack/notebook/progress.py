@@ -10,15 +10,12 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from matterstack.core.records import TickReport
-from matterstack.core.states import TERMINAL_RUN
-from matterstack.errors import MatterstackError
 from matterstack.notebook.summary import bar_html, describe_counts
 
 if TYPE_CHECKING:
     from matterstack.orchestration.run import Run
 
 _EVERY_S = 0.25
-_WATCH_S = 1.0
 
 
 def _line(run: Run) -> str:
@@ -30,7 +27,8 @@ def _html(run: Run) -> str:
     return f"{bar_html(run.overview.counts)}<div>{escape(_line(run))}</div>"
 
 
-def _in_notebook() -> bool:
+def in_notebook() -> bool:
+    """Return whether this is the kernel of a notebook."""
     if "IPython" not in sys.modules:
         return False
     from IPython import get_ipython
@@ -56,16 +54,27 @@ def progress(run: Run) -> Iterator[Callable[[TickReport], None]]:
         if now - last >= _EVERY_S:
             last = now
             draw()
+            _refresh_views(run)
 
     try:
         yield show
     finally:
         finish()
+        _refresh_views(run)
+
+
+def _refresh_views(run: Run) -> None:
+    """Let open views follow while a cell blocks the loop on which they otherwise do."""
+    if "matterstack.notebook.follower" in sys.modules:
+        from matterstack.notebook.follower import live_followers
+
+        for follower in live_followers(run.path):
+            follower.look()
 
 
 def _drawer(run: Run) -> tuple[Callable[[], None], Callable[[], None]]:
     """Return what draws the progress, and what draws it for the last time."""
-    if _in_notebook():
+    if in_notebook():
         from IPython.display import display
 
         handle: Any = None
@@ -91,29 +100,3 @@ def _drawer(run: Run) -> tuple[Callable[[], None], Callable[[], None]]:
 
         return write, end
     return lambda: None, lambda: None
-
-
-def watch(run: Run) -> Any:
-    """Show the run and follow it in the background until it ends; return the widget.
-
-    Outside a notebook the run itself is returned: its text says the same once.
-    """
-    if not _in_notebook():
-        return run
-    import asyncio
-
-    import ipywidgets
-
-    view = ipywidgets.HTML(_html(run))
-
-    async def follow() -> None:
-        try:
-            while run.status not in TERMINAL_RUN:
-                await asyncio.sleep(_WATCH_S)
-                view.value = _html(run)
-        except MatterstackError as error:
-            view.value = f"<div>{escape(str(error))}</div>"
-
-    # The view keeps the task: asyncio itself holds tasks weakly.
-    view.follower = asyncio.get_running_loop().create_task(follow())
-    return view

@@ -22,6 +22,8 @@ from matterstack.storage.state_store import SQLiteStateStore
 if TYPE_CHECKING:
     import pandas as pd
 
+    from matterstack.orchestration.run import Run
+
 _COLUMNS = (
     "workspace",
     "run_id",
@@ -62,6 +64,8 @@ class Request:
         Where the request is.
     schema : mapping or None
         JSON Schema of the answer.
+    operator_kind : str or None
+        What config.json calls the operator: ``human`` takes answers from a cell.
     """
 
     workspace: str
@@ -76,13 +80,22 @@ class Request:
     reason: str
     directory: Path
     schema: Any = None
+    operator_kind: str | None = None
 
 
 class Inbox(Sequence[Request]):
-    """A sequence of `Request`, shown as text or as a table."""
+    """A sequence of `Request`, shown as forms in a notebook, and as a table or text elsewhere.
 
-    def __init__(self, requests: Sequence[Request]) -> None:
+    Parameters
+    ----------
+    requests : sequence of Request
+    run : Run, optional
+        The run they are of, where it is one.
+    """
+
+    def __init__(self, requests: Sequence[Request], run: Run | None = None) -> None:
         self._requests = tuple(requests)
+        self.run = run
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -119,6 +132,16 @@ class Inbox(Sequence[Request]):
             lines.append(f"    in {shown_path(request.directory)}")
         return neutral("\n".join(lines))
 
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        from matterstack.notebook.progress import in_notebook
+
+        if not in_notebook():
+            return {"text/plain": repr(self), "text/html": self._repr_html_()}
+        from matterstack.notebook.forms import InboxView
+
+        self.view = InboxView(self)
+        return self.view._repr_mimebundle_(**options)
+
     def _repr_html_(self) -> str:
         if not self:
             return "<p>Nothing waits for an answer.</p>"
@@ -147,6 +170,10 @@ def waiting(store: SQLiteStateStore, directory: RunDirectory) -> list[Request]:
         run = store.run()
         live = store.live_attempts()
     found = []
+    kinds: dict[str, str | None] = {}
+    if any(attempt.status is AttemptStatus.WAITING for attempt in live):
+        described = directory.read_config().get("operators", {})
+        kinds = {name: operator and operator.get("kind") for name, operator in described.items()}
     for attempt in live:
         if attempt.status is not AttemptStatus.WAITING or attempt.task_status in TERMINAL_TASK:
             continue
@@ -165,6 +192,7 @@ def waiting(store: SQLiteStateStore, directory: RunDirectory) -> list[Request]:
                 attempt.reason or "an answer",
                 directory.attempt(attempt.operator, attempt.iteration, attempt.task_id, attempt.attempt),
                 spec.get("schema"),
+                kinds.get(attempt.operator),
             )
         )
     return found

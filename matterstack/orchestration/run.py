@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from matterstack.operators.kits import Imported
 
 _POLL_FIRST_S, _POLL_S = 0.05, 2.0
+_STOP_S = 0.5
 _LOCKED_TOLERANCE_S = 60.0
 _LOCKED_RETRY_S = 0.2
 
@@ -172,20 +174,41 @@ class Run:
         """
         from matterstack.notebook.progress import progress
 
-        give_up = None if timeout_s is None else time.monotonic() + timeout_s
         with progress(self) as show:
-            report = self.step()
-            patience_s = _POLL_FIRST_S
-            while True:
+            for report in self.ticks(timeout_s=timeout_s):
                 show(report)
-                if self._is_over(report) or (give_up is not None and time.monotonic() >= give_up):
-                    return self.status
-                if not report.again:
-                    left = patience_s if give_up is None else min(patience_s, give_up - time.monotonic())
-                    # What has no way to wake us is looked at often first, then less and less.
-                    news = self._sleep(max(0.0, left)) or report.progressed
-                    patience_s = _POLL_FIRST_S if news else min(_POLL_S, 2 * patience_s)
-                report = self._step_patiently()
+        return self.status
+
+    def ticks(self, stop: Callable[[], bool] = lambda: False, timeout_s: float | None = None) -> Iterator[TickReport]:
+        """Make ticks, each as soon as there is something to do, until the run ends or needs a person.
+
+        Parameters
+        ----------
+        stop : callable
+            Asked after each tick, and while nothing happens twice a second: whether to stop.
+        timeout_s : float, optional
+            Stop after so many seconds.
+
+        Yields
+        ------
+        TickReport
+        """
+        give_up = None if timeout_s is None else time.monotonic() + timeout_s
+        report = self.step()
+        patience_s = _POLL_FIRST_S
+        while True:
+            yield report
+            if self._is_over(report) or stop() or (give_up is not None and time.monotonic() >= give_up):
+                return
+            if not report.again:
+                until = time.monotonic() + patience_s
+                until = until if give_up is None else min(until, give_up)
+                news = report.progressed
+                while not stop() and not news and (left := until - time.monotonic()) > 0:
+                    news = self._sleep(min(left, _STOP_S))
+                # What has no way to wake us is looked at often first, then less and less.
+                patience_s = _POLL_FIRST_S if news else min(_POLL_S, 2 * patience_s)
+            report = self._step_patiently()
 
     def _step_patiently(self) -> TickReport:
         """Step; let a colleague's single tick pass."""
@@ -237,11 +260,35 @@ class Run:
             for live in self._session.store.live_attempts()
         )
 
-    def watch(self) -> Any:
-        """Show the run live without blocking the notebook; it is followed, not stepped."""
-        from matterstack.notebook.progress import watch
+    def dag(self, collapse: str = "auto") -> Any:
+        """Show the graph of tasks, live: colours and glyphs say where each stands, a click tells all about it.
 
-        return watch(self)
+        Parameters
+        ----------
+        collapse : {'auto', 'tasks', 'group', 'iteration'}
+            What is drawn as one node; ``auto`` collapses what is too large to be read.
+        """
+        from matterstack.notebook.views import DagView
+
+        return DagView(self, collapse)
+
+    def table(self) -> Any:
+        """Show the table of tasks, live, to filter and sort; `tasks` is the plain DataFrame."""
+        from matterstack.notebook.views import TableView
+
+        return TableView(self)
+
+    def watch(self) -> Any:
+        """Show all of the run live without blocking the notebook, with buttons to step and steer it."""
+        from matterstack.notebook.cockpit import Cockpit
+
+        return Cockpit(self)
+
+    def plot_timeline(self, axes: Any = None) -> Any:
+        """Draw when each attempt ran, by operator; see `matterstack.notebook.timeline.plot_timeline`."""
+        from matterstack.notebook.timeline import plot_timeline
+
+        return plot_timeline(self, axes)
 
     def explain(self) -> Explanation:
         """Return what holds the run up, since when, and what to do about each."""
@@ -249,7 +296,7 @@ class Run:
 
     def inbox(self) -> Inbox:
         """Return what waits for an answer: of whom, since when, where, and why the last one was refused."""
-        return Inbox(waiting(self._session.store, self._session.directory))
+        return Inbox(waiting(self._session.store, self._session.directory), self)
 
     # -- acting ---------------------------------------------------------------------------
 

@@ -145,7 +145,7 @@ def _check_operators(operators: Mapping[str, Operator]) -> dict[str, Operator]:
 def _describe(operator: Operator) -> dict[str, Any] | None:
     kind = kind_of(operator)
     settings = operator.settings()
-    return None if kind is None or settings is None else {"kind": kind, "settings": dict(settings)}
+    return None if kind is None else {"kind": kind, "settings": None if settings is None else dict(settings)}
 
 
 def open_run(
@@ -185,7 +185,7 @@ def open_run(
         rebuilt = {
             name: rebuild(described["kind"], described["settings"])
             for name, described in config["operators"].items()
-            if described is not None
+            if described is not None and described["settings"] is not None
         }
         settings = Settings.from_config(config["settings"])
         reference = config["campaign"]

@@ -65,6 +65,12 @@ _EVENT_SQL = "INSERT INTO events (at, task, attempt, event, status, reason) VALU
 _LIVE_SQL = f"""SELECT a.id, a.task, t.iteration, t.task_id, a.attempt, a.status, a.token, t.operator, a.external_id,
   a.reason, a.submitted_at, a.started_at, t.status, t.failures, t.retries, t.spec
   FROM attempts a JOIN tasks t ON t.id = a.task WHERE a.status IN ({_LIVE})"""
+_CARD_SQL = """SELECT t.id, t.iteration, t.task_id, t.status, t.unmet, a.status, t.operator, t.attempts,
+  json_extract(t.spec, '$.group'),
+  CASE WHEN t.status = 'PENDING' AND t.unmet > 0 THEN 'waits for ' || t.unmet || ' of its dependencies'
+    WHEN t.status = 'SUBMITTED' THEN a.reason ELSE coalesce(t.reason, a.reason) END,
+  a.submitted_at, a.started_at, a.ended_at, a.exit_code
+  FROM tasks t LEFT JOIN attempts a ON a.task = t.id AND a.attempt = t.attempts"""
 
 
 class SQLiteStateStore:
@@ -335,6 +341,67 @@ class SQLiteStateStore:
             "SELECT operator, failures, since, ask_again_at, reason, suspended FROM operator_troubles ORDER BY operator"
         )
         return {row[0]: OperatorTrouble._make((*row[:5], bool(row[5]))) for row in rows}
+
+    # -- for views: what changed, and no more -----------------------------------------------
+
+    def stamp(self) -> tuple[int, ...]:
+        """Return numbers that are others when anything in the database may have changed."""
+        with self._errors():
+            connection = self._connection()
+            (version,) = connection.execute("PRAGMA data_version").fetchone()
+            return (id(connection), version, connection.total_changes)
+
+    def last_event(self) -> int:
+        """Return the number of the last event."""
+        number: int = self.query("SELECT coalesce(max(seq), 0) FROM events")[0][0]
+        return number
+
+    def cards_after(self, task: int) -> list[tuple[Any, ...]]:
+        """Return what views show of the tasks after a row."""
+        return self.query(f"{_CARD_SQL} WHERE t.id > ? ORDER BY t.id", (task,))
+
+    def edges_after(self, task: int) -> list[tuple[int, int]]:
+        """Return the dependencies of the tasks after a row, as pairs of rows."""
+        rows = self.query("SELECT dependency, task FROM dependencies WHERE task > ? ORDER BY task, dependency", (task,))
+        return [(dependency, dependant) for dependency, dependant in rows]
+
+    def cards_changed(self, seq: int) -> tuple[int, list[tuple[Any, ...]]]:
+        """Return the number of the last event, and the tasks that may look otherwise since event `seq`.
+
+        Those are the tasks of the events, those that depend on them, and all that are live: what
+        an attempt waits for may change without an event.
+        """
+        rows = self.query(
+            f"""WITH touched(id) AS (SELECT task FROM events WHERE seq > ? AND task IS NOT NULL),
+              near(id) AS (SELECT id FROM touched UNION SELECT d.task FROM dependencies d JOIN touched
+              ON d.dependency = touched.id UNION SELECT task FROM attempts WHERE status IN ({_LIVE}))
+            {_CARD_SQL} JOIN near ON near.id = t.id""",
+            (seq,),
+        )
+        return self.last_event(), rows
+
+    def journal_after(self, seq: int, limit: int) -> list[tuple[Any, ...]]:
+        """Return the last `limit` events after `seq`: seq, at, iteration, task_id, attempt, event, status, reason."""
+        rows = self.query(
+            """SELECT e.seq, e.at, t.iteration, t.task_id, a.attempt, e.event, e.status, e.reason FROM events e
+              LEFT JOIN tasks t ON t.id = e.task LEFT JOIN attempts a ON a.id = e.attempt
+              WHERE e.seq > ? ORDER BY e.seq DESC LIMIT ?""",
+            (seq, limit),
+        )
+        return rows[::-1]
+
+    def attempts_of_task(self, task: int) -> list[tuple[Any, ...]]:
+        """Return number, status, reason, submission, start, end, exit code and data of each attempt of a task."""
+        return self.query(
+            "SELECT attempt, status, reason, submitted_at, started_at, ended_at, exit_code, data FROM attempts "
+            "WHERE task = ? ORDER BY attempt",
+            (task,),
+        )
+
+    def spec_of(self, task: int) -> str:
+        """Return the specification of a task as JSON text."""
+        text: str = self.query("SELECT spec FROM tasks WHERE id = ?", (task,))[0][0]
+        return text
 
     # -- writing: only inside `transaction` ---------------------------------------------
 

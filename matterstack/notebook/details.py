@@ -1,0 +1,202 @@
+"""All there is to say of one task: why it waits, what it did, and what it left. Everything is escaped."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Sequence
+from html import escape
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matterstack.core.text import neutral
+from matterstack.files import read_tail
+from matterstack.notebook.board import Board, Card
+from matterstack.notebook.statuses import BY_CODE
+from matterstack.orchestration.explain import format_time
+from matterstack.orchestration.overview import shown_path
+
+if TYPE_CHECKING:
+    from matterstack.orchestration.run import Run
+
+_TAIL_BYTES = 2000
+_MOST_FILES = 40
+_MOST_DATA = 4000
+
+
+def details_html(run: Run, board: Board, name: str) -> str:
+    """Return the panel of a task as HTML.
+
+    Parameters
+    ----------
+    run : Run
+    board : Board
+    name : str
+        ``<iteration>.<task_id>``.
+    """
+    card = board.find(name)
+    if card is None:
+        return ""
+    store = run._session.store
+    spec = json.loads(store.spec_of(card.id))
+    attempts = store.attempts_of_task(card.id)
+    look = BY_CODE[card.code]
+    parts = [f"<h4 style='margin:4px 0'>{_text(name)} <small style='color:{look.colour}'>{look.name}</small></h4>"]
+    if card.reason:
+        parts.append(f"<p style='margin:4px 0;white-space:pre-wrap'>{_text(card.reason[-2000:])}</p>")
+    facts = [("operator", card.operator), ("group", card.group or "")]
+    command = spec.get("command")
+    if command is not None:
+        facts.append(("command", command if isinstance(command, str) else json.dumps(command, ensure_ascii=False)))
+    facts.append(("asks", spec.get("instructions", "")))
+    facts.append(("for", spec.get("assignee", "")))
+    up = [board.cards[a].task_id for a, b in board.edges if b == card.id]
+    down = [board.cards[b].task_id for a, b in board.edges if a == card.id]
+    facts += [("after", _some(up)), ("before", _some(down))]
+    parts.append(_table([(what, value) for what, value in facts if value]))
+    if attempts:
+        rows = []
+        for attempt, status, reason, submitted_at, started_at, ended_at, code, _ in attempts:
+            took = f"{ended_at - started_at:.1f} s" if started_at and ended_at else ""
+            begun = format_time(started_at or submitted_at)
+            rows.append((str(attempt), status, begun, took, "" if code is None else str(code), (reason or "")[-300:]))
+        parts.append(_grid(("attempt", "status", "since", "took", "exit code", "reason"), rows))
+        parts += _of_attempt(run, card, attempts[-1])
+    return f"<div class='ms-details'>{''.join(parts)}</div>"
+
+
+def _of_attempt(run: Run, card: Card, last: tuple[Any, ...]) -> list[str]:
+    operator = run._session.operators.get(card.operator)
+    home = run._session.directory.attempt(card.operator, card.iteration, card.task_id, card.attempt)
+    directory = home / (operator.results_folder if operator is not None else "")
+    parts = []
+    for stream in ("stdout.txt", "stderr.txt"):
+        if text := read_tail(directory, stream, _TAIL_BYTES).strip():
+            lines = "\n".join(text.splitlines()[-12:])
+            style = "margin:2px 0;max-height:12em;overflow:auto"
+            parts.append(f"<div><small>{stream}</small><pre style='{style}'>{_text(lines)}</pre></div>")
+    data = json.loads(last[7]) if last[7] else {}
+    if data not in ({}, None):
+        picture = structure_svg(data)
+        if picture:
+            parts.append(picture)
+        text = json.dumps(data, indent=1, ensure_ascii=False)
+        more = " ..." if len(text) > _MOST_DATA else ""
+        parts.append(
+            "<details open><summary>data</summary>"
+            f"<pre style='margin:2px 0;max-height:16em;overflow:auto'>{_text(text[:_MOST_DATA])}{more}</pre></details>"
+        )
+    names = _files(home)
+    if names:
+        listed = "<br>".join(_text(entry) for entry in names)
+        parts.append(f"<details><summary>files in {_text(shown_path(home))}</summary>{listed}</details>")
+    return parts
+
+
+def _files(home: Path) -> list[str]:
+    try:
+        entries = sorted(os.scandir(home), key=lambda entry: entry.name)
+    except OSError:
+        return []
+    names = []
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_file(follow_symlinks=False):
+            names.append(f"{entry.name} ({entry.stat(follow_symlinks=False).st_size} bytes)")
+        else:
+            names.append(f"{entry.name}/")
+    return names if len(names) <= _MOST_FILES else [*names[:_MOST_FILES], f"and {len(names) - _MOST_FILES} more"]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def _text(text: str) -> str:
+    return escape(neutral(text))
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
+    cells = "".join(
+        f"<tr><th style='text-align:left;vertical-align:top'>{_text(what)}</th>"
+        f"<td style='text-align:left;white-space:pre-wrap;overflow-wrap:anywhere'>{_text(value)}</td></tr>"
+        for what, value in rows
+    )
+    return f"<table>{cells}</table>"
+
+
+def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    top = "".join(f"<th style='text-align:left'>{name}</th>" for name in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td style='text-align:left;vertical-align:top'>{_text(cell)}</td>" for cell in row) + "</tr>"
+        for row in rows
+    )
+    return f"<table><tr>{top}</tr>{body}</table>"
+
+
+def structure_svg(data: Any) -> str:
+    """Return a small picture of the first structure in a result, where ASE and matplotlib are there; else nothing.
+
+    A structure is an ASE ``Atoms`` in the JSON form of ``ase.io.jsonio``, or a pymatgen
+    ``Structure`` in that of ``as_dict``. Nothing is decoded but numbers and symbols.
+    """
+    found = _find_structure(data)
+    if found is None:
+        return ""
+    try:
+        import matplotlib.figure
+        from ase import Atoms
+        from ase.visualize.plot import plot_atoms
+    except ImportError:
+        return ""
+    try:
+        numbers, positions, cell = found
+        atoms = Atoms(numbers, positions=positions, cell=cell)
+        figure = matplotlib.figure.Figure(figsize=(2.2, 2.2))
+        axes = figure.add_axes((0, 0, 1, 1))
+        plot_atoms(atoms, axes, rotation="10x,-15y")
+        axes.set_axis_off()
+        out = BytesIO()
+        figure.savefig(out, format="png", dpi=90)
+    except (ValueError, TypeError, KeyError, IndexError):
+        return ""
+    formula = str(atoms.symbols)
+    encoded = base64.b64encode(out.getvalue()).decode()
+    return f"<img alt='{_text(formula)}' title='{_text(formula)}' src='data:image/png;base64,{encoded}'>"
+
+
+def _find_structure(data: Any, depth: int = 0) -> tuple[Any, Any, Any] | None:
+    if isinstance(data, str) and '"__ase_objtype__"' in data and len(data) < 1_000_000:
+        try:
+            data = json.loads(data)
+        except ValueError:
+            return None
+    if not isinstance(data, dict) or depth > 3:
+        return None
+    if data.get("__ase_objtype__") == "atoms" or {"numbers", "positions", "cell"} <= data.keys():
+        cell = data.get("cell")
+        cell = cell.get("array", cell) if isinstance(cell, dict) else cell
+        return _plain(data.get("numbers")), _plain(data.get("positions")), _plain(cell)
+    if data.get("@class") == "Structure" and {"lattice", "sites"} <= data.keys():
+        try:
+            from ase.data import atomic_numbers
+
+            sites = data["sites"]
+            numbers = [atomic_numbers[site["species"][0]["element"]] for site in sites]
+            return numbers, [site["xyz"] for site in sites], data["lattice"]["matrix"]
+        except (ImportError, KeyError, IndexError, TypeError):
+            return None
+    return next((found for value in data.values() if (found := _find_structure(value, depth + 1)) is not None), None)
+
+
+def _plain(value: Any) -> Any:
+    """Return an array of ASE's JSON form, ``{"__ndarray__": [shape, dtype, numbers]}``, as nested lists."""
+    if isinstance(value, dict) and "__ndarray__" in value:
+        import numpy
+
+        shape, _, numbers = value["__ndarray__"]
+        return numpy.reshape(numbers, shape).tolist()
+    return value

@@ -1,0 +1,153 @@
+"""Requests as forms: instructions, what there is to look at, and fields made from the JSON Schema."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import ipywidgets
+import traitlets
+
+from matterstack.core.schemas import violations_by_path
+from matterstack.core.text import neutral
+from matterstack.errors import MatterstackError, UnsafeFileError
+from matterstack.files import read_inside
+from matterstack.notebook.views import with_twin
+from matterstack.orchestration.explain import format_time
+from matterstack.orchestration.inbox import Inbox, Request
+from matterstack.orchestration.overview import shown_path
+
+if TYPE_CHECKING:
+    from matterstack.orchestration.run import Run
+
+_STATIC = Path(__file__).with_name("static")
+_PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
+_MOST_PICTURES, _PICTURE_BYTES = 12, 1_000_000
+_TABLE_BYTES, _MOST_ROWS = 200_000, 50
+
+
+class RequestForm(anywidget.AnyWidget):
+    """The form of one request; its Submit is `Run.respond`.
+
+    Parameters
+    ----------
+    request : Request
+    run : Run or None
+        None where the run cannot be answered from here; it is opened when somebody submits.
+    """
+
+    _esm = _STATIC / "form.js"
+    _css = _STATIC / "views.css"
+    request = traitlets.Dict().tag(sync=True)
+    context = traitlets.Unicode("").tag(sync=True)
+    reason = traitlets.Unicode("").tag(sync=True)
+    over = traitlets.Unicode("").tag(sync=True)
+
+    def __init__(self, request: Request, run: Run | None) -> None:
+        self.asked = request
+        self.run = run
+        schema = request.schema
+        super().__init__(
+            request={
+                "task": f"{request.iteration}.{request.task_id}",
+                "run": request.run_id,
+                "assignee": neutral(request.assignee or ""),
+                "since": format_time(request.since),
+                "instructions": neutral(request.instructions),
+                "directory": shown_path(request.directory),
+                "schema": schema if schema is not None else {"type": "object"},
+                "answerable": request.operator_kind == "human",
+            },
+            context=context_html(request.directory),
+            reason=neutral(request.reason),
+        )
+        self.on_msg(self._heard)
+
+    def _heard(self, _: object, message: Any, __: object) -> None:
+        if not isinstance(message, dict) or "number" not in message:
+            return
+        value = message.get("value")
+        found = violations_by_path(self.request["schema"], value)
+        errors = [[list(path), text] for path, text in found]
+        if not message.get("submit"):
+            # While one types, what is missing is no news.
+            if message.get("empty"):
+                errors = []
+            self.send({"errors": errors, "number": message["number"]})
+            return
+        outcome = f"not sent: {len(errors)} to mend" if errors else self._submit(value)
+        self.send({"errors": errors, "outcome": outcome, "number": message["number"]})
+
+    def _submit(self, value: Any) -> str:
+        """Answer, and return what became of it."""
+        try:
+            self._run().respond(self.asked.task_id, value)
+        except MatterstackError as error:
+            return neutral(str(error))
+        self.over = "answered; the next step of the run takes it up"
+        return self.over
+
+    def _run(self) -> Run:
+        if self.run is None:
+            from matterstack.orchestration.run_lifecycle import open_run
+
+            self.run = open_run(self.asked.directory.parents[2])
+        return self.run
+
+
+class InboxView(ipywidgets.VBox):  # type: ignore[misc]
+    """The forms of an inbox, below each other.
+
+    Parameters
+    ----------
+    inbox : Inbox
+    """
+
+    def __init__(self, inbox: Inbox) -> None:
+        self.inbox = inbox
+        self.forms = [RequestForm(request, inbox.run) for request in inbox]
+        nothing = ipywidgets.HTML("<p>Nothing waits for an answer.</p>")
+        super().__init__(self.forms or [nothing])
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return with_twin(super()._repr_mimebundle_(**options), self.inbox._repr_html_(), repr(self.inbox))
+
+
+def context_html(directory: Path) -> str:
+    """Return pictures and the table of results in a request's directory as HTML; everything is escaped."""
+    parts = []
+    try:
+        names = sorted(path.name for path in directory.iterdir())
+    except OSError:
+        return ""
+    pictures = [name for name in names if Path(name).suffix.lower() in _PICTURES][:_MOST_PICTURES]
+    for name in pictures:
+        try:
+            content = base64.b64encode(read_inside(directory, name, _PICTURE_BYTES)).decode()
+        except (OSError, UnsafeFileError):
+            continue
+        kind = _PICTURES[Path(name).suffix.lower()]
+        shown = escape(neutral(name), quote=True)
+        image = f"<img alt='{shown}' src='data:{kind};base64,{content}'>"
+        parts.append(f"<figure style='margin:0'>{image}<figcaption>{shown}</figcaption></figure>")
+    try:
+        text = read_inside(directory, "results.csv", _TABLE_BYTES).decode(errors="replace")
+        rows = list(csv.reader(io.StringIO(text)))
+        parts.append(_table(rows[: _MOST_ROWS + 1]))
+    except (OSError, UnsafeFileError, csv.Error):
+        pass
+    return "".join(parts)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    lines = []
+    for number, row in enumerate(rows):
+        tag = "td" if number else "th"
+        lines.append("<tr>" + "".join(f"<{tag}>{escape(neutral(cell))}</{tag}>" for cell in row) + "</tr>")
+    return f"<table>{''.join(lines)}</table>"

@@ -1,0 +1,157 @@
+"""A layered drawing of a directed acyclic graph: few crossings, left to right.
+
+The steps are those of Sugiyama, Tagawa and Toda (IEEE Trans. Syst. Man Cybern. 11 (1981) 109,
+doi:10.1109/TSMC.1981.4308636): layers by longest path, places for long edges, barycentre
+sweeps for the order, and then positions that follow the neighbours.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+_SWEEPS = 8
+_MOST_BENDS = 6000
+
+
+class Layout(NamedTuple):
+    """Positions in units of one layer and one row.
+
+    Attributes
+    ----------
+    points : list of (float, float)
+        Of each node.
+    bends : list of list of (float, float)
+        Of each edge, between its ends.
+    width, height : float
+    """
+
+    points: list[tuple[float, float]]
+    bends: list[list[tuple[float, float]]]
+    width: float
+    height: float
+
+
+def layers_of(size: int, edges: Sequence[tuple[int, int]]) -> list[int]:
+    """Return for each node the longest way to it.
+
+    Parameters
+    ----------
+    size : int
+        Nodes are ``0..size-1``.
+    edges : sequence of (int, int)
+        Without a cycle.
+
+    Examples
+    --------
+    >>> layers_of(4, [(0, 1), (1, 2), (0, 2)])
+    [0, 1, 2, 0]
+    """
+    below: list[list[int]] = [[] for _ in range(size)]
+    waiting = [0] * size
+    for source, target in edges:
+        below[source].append(target)
+        waiting[target] += 1
+    layer = [0] * size
+    free = [node for node in range(size) if not waiting[node]]
+    for node in free:
+        for target in below[node]:
+            layer[target] = max(layer[target], layer[node] + 1)
+            waiting[target] -= 1
+            if not waiting[target]:
+                free.append(target)
+    return layer
+
+
+def lay_out(layer: Sequence[int], edges: Sequence[tuple[int, int]]) -> Layout:
+    """Return where to draw each node.
+
+    Parameters
+    ----------
+    layer : sequence of int
+        Of each node.
+    edges : sequence of (int, int)
+        From a lower to a higher layer; others get no bends.
+    """
+    size = len(layer)
+    layers = list(layer)
+    chains: list[list[int]] = []
+    long = sum(max(0, layers[target] - layers[source] - 1) for source, target in edges)
+    for source, target in edges:
+        chain = []
+        if long <= _MOST_BENDS:
+            for between in range(layers[source] + 1, layers[target]):
+                chain.append(len(layers))
+                layers.append(between)
+        chains.append(chain)
+    before: list[list[int]] = [[] for _ in layers]
+    after: list[list[int]] = [[] for _ in layers]
+    for (source, target), chain in zip(edges, chains, strict=True):
+        way = [source, *chain, target]
+        for a, b in itertools.pairwise(way):
+            if layers[a] < layers[b]:
+                after[a].append(b)
+                before[b].append(a)
+    columns: dict[int, list[int]] = {}
+    for node, at in enumerate(layers):
+        columns.setdefault(at, []).append(node)
+    order = [columns[at] for at in sorted(columns)]
+    place = [0.0] * len(layers)
+    for column in order:
+        for row, node in enumerate(column):
+            place[node] = row
+    for sweep in range(_SWEEPS):
+        near = before if sweep % 2 == 0 else after
+        for column in order if sweep % 2 == 0 else reversed(order):
+            wish = {node: _mean(place, near[node], place[node]) for node in column}
+            column.sort(key=wish.__getitem__)
+            for row, node in enumerate(column):
+                place[node] = row
+    _follow_neighbours(order, before, after, place)
+    height = max(place, default=0.0) + 1
+    points = [(float(layers[node]), place[node]) for node in range(size)]
+    bends = [[(float(layers[node]), place[node]) for node in chain] for chain in chains]
+    return Layout(points, bends, float(max(layers, default=0) + 1), height)
+
+
+def _follow_neighbours(
+    order: Sequence[Sequence[int]], before: Sequence[list[int]], after: Sequence[list[int]], place: list[float]
+) -> None:
+    """Move nodes towards the middle of their neighbours; keep their order, and a row between them."""
+    tallest = max((len(column) for column in order), default=0)
+    for column in order:
+        shift = (tallest - len(column)) / 2
+        for row, node in enumerate(column):
+            place[node] = row + shift
+    for sweep in range(4):
+        for column in order if sweep % 2 == 0 else list(reversed(order)):
+            wish = {node: _mean(place, before[node] + after[node], place[node]) for node in column}
+            low = float("-inf")
+            for node in column:
+                place[node] = low = max(wish[node], low + 1)
+            over = _mean(place, list(column), 0.0) - sum(wish.values()) / max(1, len(wish))
+            for node in column:
+                place[node] -= over
+    least = min(place, default=0.0)
+    for node in range(len(place)):
+        place[node] -= least
+
+
+def _mean(place: Sequence[float], nodes: Sequence[int], otherwise: float) -> float:
+    return sum(place[node] for node in nodes) / len(nodes) if nodes else otherwise
+
+
+def crossings(layout: Layout, edges: Sequence[tuple[int, int]]) -> int:
+    """Return how many pairs of edges cross between neighbouring layers: what the order is judged by."""
+    found: dict[tuple[float, float], list[tuple[float, float]]] = {}
+    for (source, target), bends in zip(edges, layout.bends, strict=True):
+        way = [layout.points[source], *bends, layout.points[target]]
+        for (x1, y1), (x2, y2) in itertools.pairwise(way):
+            found.setdefault((x1, x2), []).append((y1, y2))
+    return sum(
+        (a1 - b1) * (a2 - b2) < 0
+        for pairs in found.values()
+        for number, (a1, a2) in enumerate(pairs)
+        for b1, b2 in pairs[:number]
+    )

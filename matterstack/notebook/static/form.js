@@ -1,0 +1,222 @@
+// A form made from a JSON Schema. It keeps the schema's order, preselects nothing, and decides nothing: every change
+// goes to Python, which validates and says what is wrong with which field.
+function make(tag, attributes = {}, parent = null, text = null) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  if (text !== null) element.textContent = text;
+  if (parent) parent.appendChild(element);
+  return element;
+}
+
+const NOTHING = Symbol("nothing");
+
+function resolve(schema, root) {
+  for (let turn = 0; turn < 10 && schema && typeof schema === "object" && typeof schema.$ref === "string" && schema.$ref.startsWith("#/"); turn++)
+    schema = schema.$ref.slice(2).split("/").reduce((at, part) => (at || {})[part.replaceAll("~1", "/").replaceAll("~0", "~")], root);
+  return schema && typeof schema === "object" ? schema : {};
+}
+
+let counter = 0;
+
+// Returns a field: its element, read() gives its value or NOTHING, and errors(list) shows what is wrong.
+function field(schema, root, path, required, name, changed) {
+  schema = resolve(schema, root);
+  const id = `ms-field-${counter++}`;
+  const element = make("div", { class: "ms-field", "data-path": JSON.stringify(path) });
+  const kind = Array.isArray(schema.type) ? schema.type.find((type) => type !== "null") : schema.type;
+  const title = schema.title || name;
+  const wrong = make("div", { class: "ms-error", role: "alert" });
+  const own = (list) => {
+    wrong.textContent = list.filter(([at]) => JSON.stringify(at) === JSON.stringify(path)).map(([, text]) => text).join("\n");
+  };
+  const label = (parent, target) => {
+    if (!title) return;
+    const made = make("label", { for: target }, parent, title);
+    if (required) made.classList.add("ms-required");
+    if (schema.unit) make("span", { class: "ms-unit" }, made, ` (${schema.unit})`);
+  };
+  const bounds = [["minimum", "≥"], ["exclusiveMinimum", ">"], ["maximum", "≤"], ["exclusiveMaximum", "<"]]
+    .filter(([rule]) => rule in schema).map(([rule, sign]) => `${sign} ${schema[rule]}`);
+  const help = [schema.description, bounds.join(", ")].filter(Boolean).join("; ");
+  const hint = (parent) => { if (help) make("div", { class: "ms-help" }, parent, help); };
+
+  if (schema.properties || kind === "object") {
+    const set = make("fieldset", {}, element);
+    if (title) make("legend", { class: required ? "ms-required" : "" }, set, title);
+    hint(set);
+    const inner = Object.entries(schema.properties || {}).map(([key, child]) => {
+      const made = field(child, root, [...path, key], (schema.required || []).includes(key), key, changed);
+      set.appendChild(made.element);
+      return [key, made];
+    });
+    if (!inner.length) return raw();
+    set.appendChild(wrong);
+    return {
+      element,
+      read() {
+        const value = {};
+        for (const [key, made] of inner) { const got = made.read(); if (got !== NOTHING) value[key] = got; }
+        return Object.keys(value).length || required || !path.length ? value : NOTHING;
+      },
+      errors(list) { own(list); inner.forEach(([, made]) => made.errors(list)); },
+    };
+  }
+  if (Array.isArray(schema.enum)) {
+    label(element, id);
+    hint(element);
+    const select = make("select", { id }, element);
+    make("option", { value: "" }, select, "choose …");
+    schema.enum.forEach((value, number) => make("option", { value: String(number) }, select, typeof value === "string" ? value : JSON.stringify(value)));
+    select.addEventListener("input", changed);
+    element.appendChild(wrong);
+    return { element, read: () => (select.value === "" ? NOTHING : schema.enum[Number(select.value)]), errors: own };
+  }
+  if (kind === "boolean") {
+    label(element, id);
+    hint(element);
+    const select = make("select", { id }, element);
+    for (const [value, text] of [["", "choose …"], ["true", "yes"], ["false", "no"]]) make("option", { value }, select, text);
+    select.addEventListener("input", changed);
+    element.appendChild(wrong);
+    return { element, read: () => (select.value === "" ? NOTHING : select.value === "true"), errors: own };
+  }
+  if (kind === "number" || kind === "integer") {
+    label(element, id);
+    hint(element);
+    const input = make("input", { id, inputmode: "decimal", autocomplete: "off" }, element);
+    input.addEventListener("input", changed);
+    element.appendChild(wrong);
+    const read = () => {
+      const text = input.value.trim();
+      if (text === "") return NOTHING;
+      return /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/.test(text) && Number.isFinite(Number(text)) ? Number(text) : text;
+    };
+    return { element, read, errors: own };
+  }
+  if (kind === "array" && schema.items) {
+    const set = make("fieldset", {}, element);
+    if (title) make("legend", { class: required ? "ms-required" : "" }, set, title);
+    hint(set);
+    const rows = make("div", {}, set);
+    let inner = [];
+    const add = () => {
+      const row = make("div", { style: "display:flex;gap:6px;align-items:flex-end" }, rows);
+      const made = field(schema.items, root, [...path, inner.length], false, "", changed);
+      row.appendChild(made.element);
+      const entry = { made, row };
+      make("button", { type: "button", title: "remove this entry", "aria-label": "remove this entry" }, row, "×").onclick = () => {
+        const values = inner.filter((other) => other !== entry);
+        rows.removeChild(row);
+        inner = values;
+        changed();
+      };
+      inner.push(entry);
+    };
+    const more = make("button", { type: "button" }, set, "add");
+    more.onclick = () => { add(); changed(); };
+    for (let number = 0; number < Math.max(1, schema.minItems || 0); number++) add();
+    set.appendChild(wrong);
+    return {
+      element,
+      read() {
+        const values = inner.map(({ made }) => made.read()).filter((value) => value !== NOTHING);
+        return values.length || required || !path.length ? values : NOTHING;
+      },
+      errors(list) {
+        own(list);
+        // Errors name an entry by its place among those that are filled in.
+        let place = 0;
+        for (const { made } of inner) {
+          const filled = made.read() !== NOTHING;
+          const mine = JSON.parse(made.element.dataset.path);
+          const wanted = [...path, place];
+          made.errors(filled ? list.filter(([at]) => wanted.every((part, number) => at[number] === part))
+            .map(([at, text]) => [[...mine, ...at.slice(wanted.length)], text]) : []);
+          if (filled) place += 1;
+        }
+      },
+    };
+  }
+  if (kind === "string") {
+    label(element, id);
+    hint(element);
+    const long = !schema.format && !(schema.maxLength <= 80);
+    const input = make(long ? "textarea" : "input", long ? { id, rows: 2, style: "width:min(100%,40em)" } : { id }, element);
+    input.addEventListener("input", changed);
+    element.appendChild(wrong);
+    return { element, read: () => (input.value === "" ? NOTHING : input.value), errors: own };
+  }
+  return raw();
+
+  // What has no better form: JSON.
+  function raw() {
+    element.replaceChildren();
+    label(element, id);
+    hint(element);
+    const input = make("textarea", { id, rows: 3, placeholder: "JSON", style: "width:min(100%,40em);font-family:monospace" }, element);
+    input.addEventListener("input", changed);
+    element.appendChild(wrong);
+    let broken = "";
+    return {
+      element,
+      read() {
+        broken = "";
+        if (input.value.trim() === "") return NOTHING;
+        try { return JSON.parse(input.value); } catch (error) { broken = String(error.message); return input.value; }
+      },
+      errors(list) { own(list); if (broken) wrong.textContent = `not JSON, so it is taken as text (${broken})`; },
+    };
+  }
+}
+
+function render({ model, el }) {
+  const request = model.get("request");
+  const root = make("div", { class: "ms-form", "data-task": request.task }, el);
+  const line = make("div", {}, root);
+  make("b", {}, line, request.task);
+  make("span", {}, line, ` of ${request.run}${request.assignee ? `, for ${request.assignee}` : ""}, since ${request.since}`);
+  if (request.instructions) make("div", { class: "ms-instructions" }, root, request.instructions);
+  const context = make("div", { class: "ms-context" }, root);
+  context.innerHTML = model.get("context"); // escaped in Python
+  make("div", { class: "ms-help" }, root, `in ${request.directory}`);
+  const reason = make("div", { class: "ms-note" }, root);
+  const form = make("form", { novalidate: "" }, root);
+  let timer = null, asked = 0;
+  const ask = (submit) => {
+    clearTimeout(timer);
+    const value = made.read();
+    asked += 1;
+    model.send({ value: value === NOTHING ? null : value, empty: value === NOTHING, submit, number: asked });
+  };
+  const changed = () => { outcome.textContent = ""; clearTimeout(timer); timer = setTimeout(() => ask(false), 150); };
+  const made = field(request.schema, request.schema, [], true, "", changed);
+  form.appendChild(made.element);
+  const submit = make("button", { type: "submit" }, form, "Submit");
+  const outcome = make("div", { class: "ms-outcome", role: "status" }, root);
+  form.addEventListener("submit", (event) => { event.preventDefault(); ask(true); });
+  form.addEventListener("keydown", (event) => event.stopPropagation());
+  form.addEventListener("click", (event) => { if (event.target.tagName === "BUTTON" && event.target.type === "button") changed(); });
+  const onMessage = (message) => {
+    if (message.number !== undefined && message.number < asked) return;
+    if (message.errors) made.errors(message.errors);
+    if (message.outcome !== undefined) outcome.textContent = message.outcome;
+  };
+  const onState = () => {
+    const over = model.get("over");
+    submit.disabled = Boolean(over);
+    reason.textContent = over || model.get("reason");
+    form.hidden = Boolean(over) || !request.answerable;
+  };
+  model.on("msg:custom", onMessage);
+  model.on("change:over", onState);
+  model.on("change:reason", onState);
+  onState();
+  return () => {
+    clearTimeout(timer);
+    model.off("msg:custom", onMessage);
+    model.off("change:over", onState);
+    model.off("change:reason", onState);
+  };
+}
+
+export default { render };

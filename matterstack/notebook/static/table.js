@@ -1,0 +1,160 @@
+// The table of tasks: filtered and sorted here, so that ten thousand rows answer at once. Only rows in sight exist.
+const ROW = 22, SVG = "http://www.w3.org/2000/svg";
+
+function make(tag, attributes = {}, parent = null, text = null) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  if (text !== null) element.textContent = text;
+  if (parent) parent.appendChild(element);
+  return element;
+}
+
+// Once a model: rows that changed are put into it, so that a view opened later is up to date.
+function initialize({ model }) {
+  model.on("msg:custom", (message) => {
+    if (!message.rows) return;
+    const rows = model.get("rows");
+    for (const [number, row] of message.rows) rows[number] = row;
+    model.trigger("patched");
+  });
+}
+
+function render({ model, el }) {
+  const columns = model.get("columns"), widths = model.get("widths");
+  const looks = Object.fromEntries(model.get("looks").map((look) => [look[1], look]));
+  const root = make("div", { class: "ms-table" }, el);
+  const bar = make("div", { class: "ms-bar" }, root);
+  const text = make("input", { type: "search", placeholder: "filter by text", "aria-label": "filter by text" }, bar);
+  const status = make("select", { "aria-label": "status" }, bar);
+  const iteration = make("select", { "aria-label": "iteration" }, bar);
+  const shown = make("span", { role: "status" }, bar);
+  const box = make("div", { class: "ms-rows", tabindex: "0", role: "grid", "aria-label": "tasks" }, root);
+  const head = make("div", { class: "ms-head", role: "row" }, box);
+  const canvas = make("div", { style: "position:relative" }, box);
+  let order = { column: -1, down: false }, hits = [];
+
+  columns.forEach((name, column) => {
+    const cell = make("div", { class: "ms-cell", role: "columnheader", style: `width:${widths[column]}px` }, head);
+    const button = make("button", { type: "button", title: `sort by ${name}` }, cell, name);
+    button.onclick = () => { order = { column, down: order.column === column && !order.down }; find(); };
+  });
+
+  function choices() {
+    const rows = model.get("rows"), at = columns.indexOf("status"), it = columns.indexOf("iteration");
+    const fill = (select, values, every) => {
+      const kept = select.value;
+      select.replaceChildren();
+      make("option", { value: "" }, select, every);
+      for (const value of values) make("option", { value }, select, value);
+      select.value = kept;
+    };
+    const there = new Set(rows.map((row) => row[at]));
+    fill(status, model.get("looks").map((look) => look[1]).filter((name) => there.has(name)), "every status");
+    fill(iteration, [...new Set(rows.map((row) => String(row[it])))], "every iteration");
+  }
+
+  function find() {
+    const begin = performance.now();
+    const rows = model.get("rows"), wanted = text.value.trim().toLowerCase();
+    const at = columns.indexOf("status"), it = columns.indexOf("iteration");
+    hits = [];
+    for (let number = 0; number < rows.length; number++) {
+      const row = rows[number];
+      if (status.value && row[at] !== status.value) continue;
+      if (iteration.value && String(row[it]) !== iteration.value) continue;
+      if (wanted && !row.some((cell) => cell !== null && String(cell).toLowerCase().includes(wanted))) continue;
+      hits.push(number);
+    }
+    if (order.column >= 0) {
+      const sign = order.down ? -1 : 1, column = order.column;
+      hits.sort((a, b) => {
+        const [x, y] = [rows[a][column], rows[b][column]];
+        if (x === y) return a - b;
+        if (x === null || x === "") return 1;
+        if (y === null || y === "") return -1;
+        return (typeof x === "number" && typeof y === "number" ? x - y : String(x) < String(y) ? -1 : 1) * sign;
+      });
+    }
+    head.querySelectorAll('[role="columnheader"]').forEach((cell, column) =>
+      cell.setAttribute("aria-sort", column === order.column ? (order.down ? "descending" : "ascending") : "none"));
+    shown.textContent = `${hits.length} of ${rows.length}`;
+    canvas.style.height = `${hits.length * ROW}px`;
+    paint();
+    root.dataset.foundMs = (performance.now() - begin).toFixed(1);
+  }
+
+  function paint() {
+    const rows = model.get("rows"), selected = model.get("selected"), name = columns.indexOf("task");
+    const first = Math.max(0, Math.floor(box.scrollTop / ROW) - 5);
+    const last = Math.min(hits.length, first + Math.ceil((box.clientHeight || 360) / ROW) + 10);
+    const drawn = [];
+    for (let place = first; place < last; place++) {
+      const row = rows[hits[place]];
+      const line = make("div", { class: "ms-row", role: "row", style: `top:${place * ROW}px`, "data-key": row[name] });
+      if (row[name] === selected) line.classList.add("ms-selected");
+      row.forEach((value, column) => {
+        const cell = make("div", { class: "ms-cell", role: "gridcell", style: `width:${widths[column]}px` }, line);
+        const look = columns[column] === "status" && looks[value];
+        if (look) {
+          const icon = document.createElementNS(SVG, "svg");
+          for (const [key, set] of [["width", 13], ["height", 13], ["viewBox", "0 0 16 16"]]) icon.setAttribute(key, set);
+          const path = document.createElementNS(SVG, "path");
+          for (const [key, set] of [["d", look[3]], ["stroke", look[2]], ["fill", "none"], ["stroke-width", 2.2]]) path.setAttribute(key, set);
+          icon.appendChild(path);
+          cell.appendChild(icon);
+        }
+        cell.append(value === null ? "" : String(value));
+        cell.title = value === null ? "" : String(value);
+      });
+      drawn.push(line);
+    }
+    canvas.replaceChildren(...drawn);
+  }
+
+  function select(key) {
+    model.set("selected", key);
+    model.save_changes();
+  }
+  canvas.addEventListener("click", (event) => {
+    const line = event.target.closest(".ms-row");
+    if (line) select(line.dataset.key);
+  });
+  box.addEventListener("keydown", (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!step || event.target !== box) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const rows = model.get("rows"), name = columns.indexOf("task");
+    const at = hits.findIndex((number) => rows[number][name] === model.get("selected"));
+    const next = Math.min(hits.length - 1, Math.max(0, at + step));
+    if (hits.length) select(rows[hits[next]][name]);
+  });
+  function follow() {
+    const rows = model.get("rows"), name = columns.indexOf("task");
+    const at = hits.findIndex((number) => rows[number][name] === model.get("selected"));
+    if (at >= 0 && (at * ROW < box.scrollTop || (at + 2) * ROW > box.scrollTop + box.clientHeight))
+      box.scrollTop = Math.max(0, at * ROW - 100);
+    paint();
+  }
+  const renew = () => { choices(); find(); };
+  for (const field of [text, status, iteration]) {
+    field.addEventListener("input", find);
+    field.addEventListener("keydown", (event) => event.stopPropagation());
+  }
+  box.addEventListener("scroll", paint);
+  const alive = () => model.send({ here: true });
+  model.on("change:rows", renew);
+  model.on("patched", renew);
+  model.on("change:selected", follow);
+  renew();
+  alive();
+  const pulse = setInterval(alive, 20000);
+  return () => {
+    clearInterval(pulse);
+    model.off("change:rows", renew);
+    model.off("patched", renew);
+    model.off("change:selected", follow);
+  };
+}
+
+export default { initialize, render };

@@ -1,0 +1,68 @@
+"""How a status looks: one letter, colour, glyph and name each, alike in every view.
+
+The colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which people who
+are colour-blind tell apart; the glyphs are paths, so that they need no font and can be told
+apart in grey.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from matterstack.core.states import AttemptStatus, TaskStatus
+
+
+class Look(NamedTuple):
+    """How a status is shown.
+
+    Attributes
+    ----------
+    code : str
+        One letter.
+    name : str
+        As in tables and legends.
+    colour : str
+        Of the node's edge and glyph.
+    glyph : str
+        Path in a box of 16 by 16.
+    """
+
+    code: str
+    name: str
+    colour: str
+    glyph: str
+
+
+LOOKS: tuple[Look, ...] = (
+    Look("C", "COMPLETED", "#009e73", "M3 8.5 L6.5 12 L13 4.5"),
+    Look("X", "RUNNING", "#0072b2", "M5 3 L13 8 L5 13 Z"),
+    Look("W", "WAITING", "#b87a00", "M8 2.5 V9.5 M8 12 V13.5"),
+    Look("Q", "SUBMITTED", "#3d8fc4", "M4 3 H12 L4 13 H12 Z"),
+    Look("R", "READY", "#7d6bb0", "M8 3.5 A4.5 4.5 0 1 1 7.99 3.5"),
+    Look("B", "BLOCKED", "#7a7a7a", "M3.5 8 H4.5 M7.5 8 H8.5 M11.5 8 H12.5"),
+    Look("F", "FAILED", "#d55e00", "M4 4 L12 12 M12 4 L4 12"),
+    Look("S", "SKIPPED", "#a0527d", "M3.5 4 L8 8 L3.5 12 M8.5 4 L13 8 L8.5 12"),
+    Look("N", "CANCELLED", "#555555", "M4 4 H12 V12 H4 Z"),
+)
+BY_CODE = {look.code: look for look in LOOKS}
+_OF_TASK = {str(status): code for status, code in zip(TaskStatus, "BQCFSN", strict=True)}
+_OF_ATTEMPT = {
+    str(AttemptStatus.RUNNING): "X",
+    str(AttemptStatus.COLLECTING): "X",
+    str(AttemptStatus.WAITING): "W",
+}
+
+
+def code_of(status: str, unmet: int, attempt_status: str | None) -> str:
+    """Return the letter of a task that stands so.
+
+    Examples
+    --------
+    >>> code_of("PENDING", 0, None), code_of("PENDING", 2, None), code_of("SUBMITTED", 0, "WAITING")
+    ('R', 'B', 'W')
+    """
+    if status == TaskStatus.PENDING:
+        return "B" if unmet else "R"
+    if status == TaskStatus.SUBMITTED and attempt_status in _OF_ATTEMPT:
+        return _OF_ATTEMPT[attempt_status]
+    return _OF_TASK[status]

@@ -1,0 +1,227 @@
+"""The graph and the table of a run as widgets, each with a static twin for pages without a kernel."""
+
+from __future__ import annotations
+
+import time
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import traitlets
+
+from matterstack.core.text import neutral
+from matterstack.notebook.board import Board, Card, News
+from matterstack.notebook.details import details_html
+from matterstack.notebook.drawing import COLLAPSE, Drawing, describe
+from matterstack.notebook.follower import Follows, follower_of
+from matterstack.notebook.statuses import BY_CODE, LOOKS
+from matterstack.orchestration.explain import format_time
+
+if TYPE_CHECKING:
+    from matterstack.orchestration.run import Run
+
+_STATIC = Path(__file__).with_name("static")
+_MOST_ROWS = 200
+_LOOKS = [list(look) for look in LOOKS]
+
+
+class _Meta(type(anywidget.AnyWidget), type(Follows)):  # type: ignore[misc]
+    """A widget's metaclass and an abstract class's in one."""
+
+
+class View(anywidget.AnyWidget, Follows, metaclass=_Meta):
+    """A widget of a run that follows it.
+
+    Parameters
+    ----------
+    run : Run
+    """
+
+    _css = _STATIC / "views.css"
+    looks: Any = traitlets.List().tag(sync=True)
+    selected = traitlets.Unicode("").tag(sync=True)
+
+    def __init__(self, run: Run, **traits: Any) -> None:
+        self.run = run
+        self._attach()
+        super().__init__(looks=_LOOKS, **traits)
+        self.on_msg(self._heard)
+
+    def _attach(self) -> None:
+        follower_of(self.run).attach(self)
+
+    @property
+    def board(self) -> Board:
+        """What is shown."""
+        return self.follower.board
+
+    def _heard(self, _: object, message: Any, __: object) -> None:
+        if isinstance(message, dict) and message.get("here"):
+            self.here()
+
+    def twin_html(self) -> str:
+        """Return the same as static HTML."""
+        raise NotImplementedError
+
+    def twin_text(self) -> str:
+        """Return the same as text."""
+        return describe(dict(self.board.counts))
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return with_twin(super()._repr_mimebundle_(**options), self.twin_html(), self.twin_text())
+
+
+def with_twin(bundle: Any, html: str, text: str) -> Any:
+    """Return a widget's bundle with what shows where no widget can be."""
+    twin = {"text/html": html, "text/plain": text}
+    if isinstance(bundle, tuple):
+        return ({**bundle[0], **twin}, bundle[1])
+    return {**(bundle or {}), **twin}
+
+
+class DagView(View):
+    """The graph of a run's tasks.
+
+    Parameters
+    ----------
+    run : Run
+    collapse : {'auto', 'tasks', 'group', 'iteration'}
+        What is drawn as one node.
+    """
+
+    _esm = _STATIC / "dag.js"
+    graph = traitlets.Dict().tag(sync=True)
+    state = traitlets.Dict().tag(sync=True)
+    panel = traitlets.Unicode("").tag(sync=True)
+    collapse = traitlets.Enum(COLLAPSE, "auto").tag(sync=True)
+    expanded = traitlets.List(traitlets.Unicode()).tag(sync=True)
+
+    def __init__(self, run: Run, collapse: str = "auto") -> None:
+        self.run = run
+        self._attach()
+        self.drawing = Drawing(self.board, collapse, ())
+        super().__init__(run, collapse=collapse, graph=self.drawing.graph(), state=self.drawing.state())
+
+    def take(self, news: News) -> None:
+        """Show what changed: statuses in place, and a new drawing only when there are new tasks."""
+        if news.grown:
+            self._redraw()
+            return
+        self.state = self.drawing.state()
+        if any(card.name == self.selected for card in news.changed):
+            self._tell()
+
+    @traitlets.observe("collapse", "expanded")
+    def _redraw(self, change: object = None) -> None:
+        if not self.graph:
+            return  # it is being made
+        self.drawing = Drawing(self.board, self.collapse, self.expanded)
+        with self.hold_sync():
+            self.graph = self.drawing.graph()
+            self.state = self.drawing.state()
+
+    @traitlets.observe("selected")
+    def _tell(self, change: object = None) -> None:
+        self.panel = details_html(self.run, self.board, self.selected)
+
+    def twin_html(self) -> str:
+        """Return the drawing as SVG."""
+        return f"<div>{self.drawing.svg()}</div>"
+
+    def twin_text(self) -> str:
+        """Return the graph as lines, ``task <- what it waits for``."""
+        cards = self.board.cards
+        before: dict[int, list[str]] = {}
+        for a, b in self.board.edges:
+            before.setdefault(b, []).append(cards[a].task_id)
+        lines = [describe(dict(self.board.counts))]
+        for card in list(cards.values())[:_MOST_ROWS]:
+            after = f" <- {', '.join(before[card.id])}" if card.id in before else ""
+            lines.append(f"{card.name}: {BY_CODE[card.code].name}{after}")
+        if len(cards) > _MOST_ROWS:
+            lines.append(f"... and {len(cards) - _MOST_ROWS} more")
+        return "\n".join(lines)
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        bundle = super()._repr_mimebundle_(**options)
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        data["image/svg+xml"] = self.drawing.svg()
+        return bundle
+
+
+_COLUMNS = (
+    ("task", 170),
+    ("status", 110),
+    ("iteration", 80),
+    ("operator", 90),
+    ("attempt", 70),
+    ("since", 160),
+    ("took_s", 70),
+    ("exit code", 80),
+    ("group", 90),
+    ("reason", 420),
+)
+
+
+def _row(card: Card) -> list[Any]:
+    since = card.started_at or card.submitted_at
+    took_s = round(card.ended_at - card.started_at, 1) if card.started_at and card.ended_at else None
+    return [
+        card.name,
+        BY_CODE[card.code].name,
+        card.iteration,
+        card.operator,
+        card.attempt,
+        format_time(since).removesuffix(" UTC") if since else None,
+        took_s,
+        card.exit_code,
+        card.group,
+        neutral(card.reason[-300:]) if card.reason else None,
+    ]
+
+
+class TableView(View):
+    """The tasks of a run as a table that is filtered and sorted as one types.
+
+    Parameters
+    ----------
+    run : Run
+    """
+
+    _esm = _STATIC / "table.js"
+    columns: Any = traitlets.List().tag(sync=True)
+    widths: Any = traitlets.List().tag(sync=True)
+    rows: Any = traitlets.List().tag(sync=True)
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._attach()
+        super().__init__(
+            run,
+            columns=[name for name, _ in _COLUMNS],
+            widths=[width for _, width in _COLUMNS],
+            rows=[_row(card) for card in self.board.cards.values()],
+        )
+
+    def take(self, news: News) -> None:
+        """Show what changed: only those rows are sent."""
+        place = {card: number for number, card in enumerate(self.board.cards)}
+        if news.grown:
+            self.rows = [_row(card) for card in self.board.cards.values()]
+            return
+        patch = [[place[card.id], _row(card)] for card in news.changed]
+        for number, row in patch:
+            self.rows[number] = row  # for pages that are opened later; those open now get the patch
+        self.send({"rows": patch, "at": time.time()})
+
+    def twin_html(self) -> str:
+        """Return the first rows as an HTML table."""
+        head = "".join(f"<th style='text-align:left'>{name}</th>" for name, _ in _COLUMNS)
+        lines = []
+        for row in self.rows[:_MOST_ROWS]:
+            cells = "".join(f"<td style='text-align:left'>{'' if v is None else escape(str(v))}</td>" for v in row)
+            lines.append(f"<tr>{cells}</tr>")
+        more = len(self.rows) - _MOST_ROWS
+        rest = f"<p>... and {more} more; run.tasks has all of them</p>" if more > 0 else ""
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>{rest}"
