@@ -47,8 +47,9 @@ def test_version_and_licence() -> None:
     assert (ROOT / "LICENSE").read_text().startswith("MIT License")
 
 
-def test_core_dependencies_are_the_five() -> None:
-    assert set(parsed(PROJECT["dependencies"])) == {"filelock", "ipywidgets", "jsonschema", "networkx", "pandas"}
+def test_core_dependencies_are_these_six() -> None:
+    core = {"anywidget", "filelock", "ipywidgets", "jsonschema", "networkx", "pandas"}
+    assert set(parsed(PROJECT["dependencies"])) == core
 
 
 def test_top_level_folders() -> None:

@@ -380,6 +380,9 @@ class TickReport(NamedTuple):
         """Whether the tick moved any task."""
         return bool(self.submitted or self.completed or self.failed or self.skipped)
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def __str__(self) -> str:
         text = f"Tick: {self.ready} tasks ready, {self.submitted} submitted, {self.completed} completed"
         for count, word in ((self.failed, "failed"), (self.skipped, "skipped")):

@@ -9,13 +9,13 @@ from matterstack.orchestration.overview import Overview, shown_path
 
 #: Order, colour and name of what a bar shows.
 _PARTS = (
-    ("completed", "#2e7d32"),
-    ("submitted", "#1565c0"),
-    ("ready", "#90a4ae"),
-    ("blocked", "#cfd8dc"),
-    ("failed", "#c62828"),
-    ("skipped", "#8d6e63"),
-    ("cancelled", "#5d4037"),
+    ("completed", "#009e73"),
+    ("submitted", "#0072b2"),
+    ("ready", "#7d6bb0"),
+    ("blocked", "#c8c8c8"),
+    ("failed", "#d55e00"),
+    ("skipped", "#a0527d"),
+    ("cancelled", "#555555"),
 )
 
 

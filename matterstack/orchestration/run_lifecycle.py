@@ -239,7 +239,10 @@ def runs(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFram
     """
     import pandas as pd
 
+    from matterstack.notebook.runs_table import RunsTable
+
     rows = []
+    known = {}
     for directory in list_runs(base_path, workspace):
         row: dict[str, Any] = {"run_id": directory.path.name, "path": str(directory.path)}
         try:
@@ -247,6 +250,7 @@ def runs(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFram
         except MatterstackError as error:
             row["reason"] = str(error)
         else:
+            known[directory.path.name] = counts
             row |= {
                 "status": str(record.status),
                 "iteration": record.iteration,
@@ -262,4 +266,6 @@ def runs(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFram
     for name in ("iteration", "tasks", "completed", "failed"):
         frame[name] = frame[name].astype("Int64")
     frame["created_at"] = pd.to_datetime(frame["created_at"], utc=True)
-    return frame
+    table = RunsTable(frame)
+    table.counts = known
+    return table

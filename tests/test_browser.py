@@ -1,0 +1,352 @@
+"""The views in a real browser: headless Chromium before a real JupyterLab."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import SECOND, Lab, Notebook, lab
+
+import matterstack as ms
+
+EVIL = "</script><img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with lab(tmp_path_factory.mktemp("lab")) as running:
+        yield running
+
+
+def setup(gates: Path) -> str:
+    """Return a cell that makes a run: three tasks that wait at gates, one that fails, and a question."""
+    return f"""
+import matterstack as ms
+schema = {{
+    "type": "object",
+    "properties": {{
+        "count": {{"type": "integer", "minimum": 1, "maximum": 9, "description": "how many", "unit": "eV"}},
+        "colour": {{"enum": ["red", "green"]}},
+        "sure": {{"type": "boolean"}},
+        "notes": {{"type": "array", "items": {{"type": "string", "minLength": 2}}, "maxItems": 3}},
+        "inner": {{"type": "object", "properties": {{"depth_A": {{"type": "number"}}}}, "required": ["depth_A"]}},
+    }},
+    "required": ["count", "colour", "sure", "inner"],
+    "additionalProperties": False,
+}}
+flow = ms.Workflow()
+for i in range(3):
+    flow.add_task(ms.Task(f"relax{{i}}", f"echo hello from $MATTERSTACK_TASK_ID; cat {gates}/gate{{i}}; echo '{{{{\\"energy_eV\\": -1.5}}}}' > result.json"))
+    flow.add_task(ms.Task(f"bands{{i}}", "true", dependencies=[f"relax{{i}}"]))
+flow.add_task(ms.Task("bad", "echo '{EVIL}' >&2; exit 3", allow_failure=True))
+flow.add_task(ms.Task("ask", operator="human", instructions="# Which? {EVIL}", schema=schema, assignee="Ada"))
+run = ms.initialize_run("browser", flow, operators={{"local": ms.LocalOperator(max_active=4), "human": ms.HumanOperator()}})
+"""
+
+
+@pytest.fixture
+def gates(tmp_path: Path) -> Path:
+    for number in range(3):
+        os.mkfifo(tmp_path / f"gate{number}")
+    return tmp_path
+
+
+def release(gates: Path, number: int) -> None:
+    """Let a task go on; it has to be waiting."""
+    with open(gates / f"gate{number}", "w") as gate:
+        gate.write("on\n")
+
+
+def latest_run(jupyter: Lab) -> ms.Run:
+    return ms.open_run(
+        sorted((jupyter.directory / "workspaces/browser/runs").iterdir(), key=lambda p: p.stat().st_mtime)[-1]
+    )
+
+
+def node(notebook: Notebook, name: str, status: str | None = None) -> Any:
+    wanted = f'.ms-node[data-key="{name}"]' + (f'[data-status="{status}"]' if status else "")
+    return notebook.page.wait_for_selector(wanted, state="attached")
+
+
+def go_to_view(notebook: Notebook, selector: str = ".ms-canvas") -> None:
+    notebook.page.wait_for_selector(selector, state="attached")
+    notebook.page.locator(selector).first.scroll_into_view_if_needed()
+
+
+def test_nodes_change_while_no_cell_runs_and_a_click_tells_all(jupyter: Lab, gates: Path) -> None:
+    notebook = jupyter.open(jupyter.write("free.ipynb", setup(gates), "run.step()", "run.dag()"))
+    notebook.run_all()
+    node(notebook, "0.relax0")
+    go_to_view(notebook)
+    run = latest_run(jupyter)  # another process steps, and the view follows
+    run.step()
+    node(notebook, "0.relax0", "RUNNING")
+    release(gates, 0)
+    while run.tasks.loc["0.relax0", "status"] != "COMPLETED":
+        run.step()
+    node(notebook, "0.relax0", "COMPLETED")
+    node(notebook, "0.bad", "FAILED")
+    node(notebook, "0.ask", "WAITING")
+    notebook.page.locator('.ms-node[data-key="0.relax0"]').click()
+    notebook.page.wait_for_selector(".ms-panel:has-text('hello from relax0')")
+    panel = notebook.page.inner_text(".ms-panel")
+    for text in ("COMPLETED", "echo hello", "stdout.txt", "energy_eV", "bands0", "exit code"):
+        assert text in panel
+    notebook.page.locator(".ms-canvas").focus()
+    notebook.page.keyboard.press("ArrowRight")
+    notebook.page.wait_for_selector(".ms-panel:has-text('0.bands0')")
+    notebook.page.fill(".ms-bar input", "relax")
+    assert notebook.page.locator(".ms-node.ms-dim").count() == 5
+    notebook.page.fill(".ms-bar input", "")
+    before = notebook.page.get_attribute(".ms-canvas", "viewBox")
+    notebook.page.click("button[title='zoom in']")
+    assert notebook.page.get_attribute(".ms-canvas", "viewBox") != before
+    notebook.page.click("button[title='show all']")
+    legend = notebook.page.inner_text(".ms-legend")
+    assert "1 failed" in legend
+    assert "1 waiting" in legend
+    notebook.page.locator('.ms-node[data-key="0.bad"]').click()
+    notebook.page.wait_for_selector(".ms-panel:has-text('onerror=alert(1)')")
+    notebook.shot("dag")
+    assert notebook.errors == [], "text of a task did something"
+    assert notebook.page.locator(".ms-panel img").count() == 0
+    # The page is loaded again, while the kernel lives: the view is there, and up to date.
+    notebook.page.keyboard.press("Control+s")
+    release(gates, 1)
+    while run.tasks.loc["0.relax1", "status"] != "COMPLETED":
+        run.step()
+    notebook.page.reload()
+    node(notebook, "0.relax1", "COMPLETED")
+    notebook.close()
+    release(gates, 2)
+    run.cancel()
+
+
+def test_nodes_change_while_a_cell_blocks(jupyter: Lab, gates: Path) -> None:
+    notebook = jupyter.open(jupyter.write("blocked.ipynb", setup(gates), "run.dag()", "run.wait()"))
+    notebook.run_all()
+    node(notebook, "0.relax0", "RUNNING")
+    go_to_view(notebook)
+    release(gates, 0)
+    node(notebook, "0.relax0", "COMPLETED")
+    node(notebook, "0.bands0", "COMPLETED")
+    node(notebook, "0.relax1", "RUNNING")
+    notebook.shot("while-a-cell-blocks")
+    release(gates, 1)
+    release(gates, 2)
+    node(notebook, "0.bands2", "COMPLETED")
+    assert notebook.errors == []
+    notebook.close()
+
+
+def test_the_table_is_filtered_and_sorted_and_selects_with_the_graph(jupyter: Lab, gates: Path) -> None:
+    cells = (setup(gates), "import traitlets\nfor _ in range(3): run.step()", "view = run.watch()\nview")
+    notebook = jupyter.open(jupyter.write("table.ipynb", *cells))
+    notebook.run_all()
+    node(notebook, "0.relax0")
+    page = notebook.page
+    go_to_view(notebook)
+    page.click(".lm-TabBar-tabLabel:text-is('Table')")
+    page.wait_for_selector(".ms-row")
+    assert page.inner_text(".ms-table [role=status]") == "8 of 8"
+    page.fill("input[aria-label='filter by text']", "relax")
+    page.wait_for_function("() => document.querySelector('.ms-table [role=status]').textContent === '3 of 8'")
+    page.fill("input[aria-label='filter by text']", "")
+    page.select_option("select[aria-label='status']", "BLOCKED")
+    page.wait_for_function("() => document.querySelector('.ms-table [role=status]').textContent === '3 of 8'")
+    page.select_option("select[aria-label='status']", "")
+    page.click(".ms-head button:text-is('task')")
+    assert page.locator(".ms-row").first.get_attribute("data-key") == "0.ask"
+    page.click(".ms-head button:text-is('task')")
+    assert page.locator(".ms-row").first.get_attribute("data-key") == "0.relax2"
+    page.click('.ms-row[data-key="0.ask"]')
+    notebook.shot("table")
+    page.click(".lm-TabBar-tabLabel:text-is('Graph')")
+    page.wait_for_selector('.ms-node.ms-selected[data-key="0.ask"]', state="attached")
+    page.wait_for_selector(".ms-panel:has-text('Ada')")
+    assert notebook.errors == []
+    notebook.close()
+    latest_run(jupyter).cancel()
+
+
+def test_a_form_is_answered_wrongly_then_rightly(jupyter: Lab, gates: Path) -> None:
+    notebook = jupyter.open(jupyter.write("form.ipynb", setup(gates), "run.step()", "run.inbox()"))
+    notebook.run_all()
+    page = notebook.page
+    go_to_view(notebook, ".ms-form")
+    assert EVIL in page.inner_text(".ms-instructions")
+
+    def field(name: str) -> Any:
+        return page.locator(f"[data-path='[{name}]']")
+
+    # Nothing is preselected, and what is missing is said at its field.
+    page.click("button:text-is('Submit')")
+    page.wait_for_selector(".ms-outcome:has-text('not sent')")
+    assert "is missing" in field('"colour"').inner_text()
+    field('"count"').locator("input").fill("99")
+    page.wait_for_selector("[data-path='[\"count\"]'] .ms-error:has-text('must be at most 9')")
+    field('"count"').locator("input").fill("two")
+    page.wait_for_selector("[data-path='[\"count\"]'] .ms-error:has-text('must be a whole number')")
+    notebook.shot("form-wrong")
+    field('"count"').locator("input").fill("2")
+    field('"colour"').locator("select").select_option(label="green")
+    field('"sure"').locator("select").select_option(label="no")
+    field('"inner","depth_A"').locator("input").fill("1.5e-1")
+    field('"notes",0').locator("textarea").fill("x")
+    page.wait_for_selector("[data-path='[\"notes\",0]'] .ms-error:has-text('at least 2 characters')")
+    field('"notes",0').locator("textarea").fill(EVIL)
+    page.click("button:text-is('Submit')")
+    page.wait_for_selector(".ms-note:has-text('answered')")
+    notebook.shot("form-right")
+    run = latest_run(jupyter)
+    run.step()
+    assert run.tasks.loc["0.ask", "status"] == "COMPLETED"
+    answer = run.results.loc["0.ask"]
+    assert (int(answer["count"]), answer["colour"], bool(answer["sure"])) == (2, "green", False)
+    assert answer["inner"] == {"depth_A": 0.15}
+    assert answer["notes"] == [EVIL]
+    assert notebook.errors == []
+    notebook.close()
+    run.cancel()
+
+
+def test_every_button_of_the_cockpit(jupyter: Lab, gates: Path) -> None:
+    notebook = jupyter.open(jupyter.write("cockpit.ipynb", setup(gates), "run.watch()"))
+    notebook.run_all()
+    page = notebook.page
+    node(notebook, "0.relax0", "READY")
+    go_to_view(notebook)
+    run = latest_run(jupyter)
+
+    def press(name: str) -> None:
+        page.click(f".jupyter-button:text-is('{name}')")
+
+    def told(text: str) -> None:
+        page.wait_for_selector(f".ms-message:has-text('{text}')")
+
+    press("Step")
+    told("submitted")
+    node(notebook, "0.ask", "WAITING")
+    page.wait_for_selector(".lm-TabBar-tabLabel:text-is('Inbox (1)')")
+    press("Pause")
+    told("The run is PAUSED")
+    press("Pause")
+    told("only one that is RUNNING can pause")
+    press("Resume")
+    told("The run is RUNNING")
+    # A tick in another process shows as such, with who.
+    program = "import sys, matterstack.storage.run_lock as lock, pathlib\nwith lock.RunLock(pathlib.Path(sys.argv[1])):\n print('held', flush=True)\n sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(run.path / "run.lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        press("Step")
+        told("Another process is running")
+        told(f"pid {holder.pid}")
+        notebook.shot("cockpit-locked")
+        holder.communicate()
+    press("Run")
+    node(notebook, "0.relax0", "RUNNING")
+    node(notebook, "0.bad", "FAILED")
+    for number in range(3):
+        release(gates, number)
+    node(notebook, "0.bands2", "COMPLETED")
+    told("needs a person")
+    page.locator('.ms-node[data-key="0.bad"]').click()
+    page.wait_for_selector(".ms-panel:has-text('0.bad')")
+    press("Retry")
+    told("The run is RUNNING")
+    node(notebook, "0.bad", "READY")
+    page.click(".lm-TabBar-tabLabel:text-is('Journal')")
+    page.wait_for_selector("td:text-is('0.bad')")
+    notebook.shot("cockpit-journal")
+    press("Cancel")
+    told("Press Cancel again")
+    press("Cancel")
+    told("The run is CANCELLED")
+    assert notebook.errors == []
+    notebook.close()
+
+
+def test_a_restarted_kernel_takes_the_run_up_again_in_the_dark(jupyter: Lab, gates: Path) -> None:
+    jupyter.dark(True)
+    try:
+        run = ms.initialize_run(
+            "browser",
+            ms.Workflow([ms.Task("a", "true"), ms.Task("b", "true", dependencies=["a"])]),
+            base_path=jupyter.directory,
+        )
+        run.step()
+        cells = (f"import matterstack as ms\nrun = ms.open_run({str(run.path)!r})", "run.dag()", "run.wait()")
+        notebook = jupyter.open(jupyter.write("restart.ipynb", *cells))
+        page = notebook.page
+        notebook.run_all()
+        node(notebook, "0.b", "COMPLETED")
+        page.click("text=Kernel >> nth=0")
+        page.click(".lm-Menu-itemLabel:text-is('Restart Kernel and Run All Cells…')")
+        page.click(".jp-Dialog button:has-text('Restart')")
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.jp-InputPrompt')].every((p) => /\\[[1-3]\\]/.test(p.textContent) || !p.textContent.trim())"
+        )
+        node(notebook, "0.b", "COMPLETED")
+        go_to_view(notebook)
+        colours = page.evaluate(
+            "() => [getComputedStyle(document.querySelector('.ms-canvas')).backgroundColor,"
+            " getComputedStyle(document.querySelector('.ms-node text')).fill]"
+        )
+        background, text = (
+            sum(int(part) for part in colour[colour.index("(") + 1 :].rstrip(")").split(",")[:3]) for colour in colours
+        )
+        assert background < 200 < 500 < text, f"dark text on a dark page: {colours}"
+        notebook.shot("dark")
+        assert notebook.errors == []
+        notebook.close()
+    finally:
+        jupyter.dark(False)
+
+
+def test_a_saved_page_shows_the_static_twins_offline(jupyter: Lab, gates: Path) -> None:
+    """The page that nbconvert makes, opened without a network."""
+    import nbformat
+    from nbclient import NotebookClient
+    from nbconvert import HTMLExporter
+
+    path = jupyter.write(
+        "saved.ipynb",
+        setup(gates),
+        "for _ in range(2): run.step()",
+        "run.dag()",
+        "run.table()",
+        "run.watch()",
+        "run.inbox()",
+        "run.cancel()",
+    )
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(
+        notebook, timeout=120, store_widget_state=False, resources={"metadata": {"path": str(jupyter.directory)}}
+    ).execute()
+    html, _ = HTMLExporter().from_notebook_node(notebook)
+    (jupyter.directory / "saved.html").write_text(html, encoding="utf-8")
+    context = jupyter.browser.new_context(offline=True)
+    page = context.new_page()
+    dialogs: list[str] = []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    page.goto(f"file://{jupyter.directory}/saved.html", timeout=60 * SECOND, wait_until="domcontentloaded")
+    page.wait_for_selector("svg text:text-is('relax0')", state="attached")
+    text = page.inner_text("body")
+    for wanted in ("relax1", "BLOCKED", "Which?", EVIL, "1 waiting"):
+        assert wanted in text or page.locator(f"text={wanted}").count()
+    assert dialogs == []
+    page.screenshot(
+        path=str(
+            Path(os.environ.get("MATTERSTACK_SCREENSHOTS", str(Path(__file__).parent / "screenshots"))) / "saved.png"
+        ),
+        full_page=True,
+    )
+    context.close()

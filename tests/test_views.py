@@ -1,0 +1,241 @@
+"""What the views show, without a browser: the drawing, the twins, the panel, the table, the magics."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from IPython.testing.globalipapp import get_ipython
+
+import matterstack as ms
+from matterstack.errors import RunStatusError
+from matterstack.notebook import follower
+from matterstack.notebook.board import Board
+from matterstack.notebook.details import structure_svg
+from matterstack.notebook.drawing import MOST_NODES, Drawing
+from matterstack.notebook.layout import crossings, lay_out, layers_of
+from matterstack.notebook.statuses import LOOKS
+
+EVIL = "</script><img src=x onerror=alert(1)>\x1b[31m\u202e"
+
+
+def make(base: Path, *tasks: ms.Task, **settings: Any) -> ms.Run:
+    operators = {"local": ms.LocalOperator(), "human": ms.HumanOperator()}
+    return ms.initialize_run("w", ms.Workflow(tasks), base_path=base, operators=operators, **settings)
+
+
+def some(base: Path) -> ms.Run:
+    run = make(
+        base,
+        ms.Task("good", f"echo '{{\"note\": {json.dumps(EVIL)}}}' > result.json; echo '{EVIL}'", group="first"),
+        ms.Task("bad", "exit 3", allow_failure=True, group="first"),
+        ms.Task("after", "true", dependencies=["bad"]),
+        ms.Task("ask", operator="human", instructions=EVIL, dependencies=["good"], assignee=EVIL),
+    )
+    run.wait(timeout_s=30)
+    return run
+
+
+# -- the drawing -----------------------------------------------------------------------------
+
+
+@st.composite
+def graphs(draw: Any) -> tuple[int, list[tuple[int, int]]]:
+    size = draw(st.integers(1, 25))
+    pairs = st.tuples(st.integers(0, size - 1), st.integers(0, size - 1)).filter(lambda pair: pair[0] < pair[1])
+    return size, sorted(draw(st.sets(pairs, max_size=40))) if size > 1 else []
+
+
+@settings(max_examples=150, deadline=None)
+@given(graphs())
+def test_edges_go_to_the_right_and_nodes_do_not_overlap(graph: tuple[int, list[tuple[int, int]]]) -> None:
+    size, edges = graph
+    layer = layers_of(size, edges)
+    assert all(layer[a] < layer[b] for a, b in edges)
+    layout = lay_out(layer, edges)
+    assert [x for x, _ in layout.points] == layer
+    for at in set(layer):
+        rows = sorted(layout.points[node][1] for node in range(size) if layer[node] == at)
+        assert all(b - a >= 0.999 for a, b in itertools.pairwise(rows))
+    assert all(-1e-6 <= y <= layout.height - 1 + 1e-6 for _, y in layout.points)
+    for (a, b), bends in zip(edges, layout.bends, strict=True):
+        assert len(bends) == layer[b] - layer[a] - 1
+
+
+def test_a_graph_that_can_be_drawn_without_crossings_is() -> None:
+    # Twelve chains whose tasks were added in another order.
+    size = 36
+    edges = [(i, 12 + (5 * i) % 12) for i in range(12)] + [(12 + (5 * i) % 12, 24 + (7 * i) % 12) for i in range(12)]
+    assert crossings(lay_out(layers_of(size, edges), edges), edges) == 0
+
+
+def test_large_graphs_are_collapsed_unless_one_asks(tmp_path: Path) -> None:
+    tasks = [ms.Task(f"t{i}", "true", group=f"g{i % 7}") for i in range(MOST_NODES + 1)]
+    run = make(tmp_path, *tasks)
+    board = Board(run._session.store)
+    board.refresh()
+    assert len(Drawing(board, "auto", ()).nodes) == 7
+    assert len(Drawing(board, "iteration", ()).nodes) == 1
+    every = Drawing(board, "tasks", ())
+    assert len(every.nodes) == 7
+    assert "cannot be drawn" in every.note
+    opened = Drawing(board, "group", ("0:g3",))
+    assert len(opened.nodes) == 6 + len([t for t in tasks if t.group == "g3"])
+    state = Drawing(board, "group", ()).state()
+    assert sum(sum(parts.values()) for parts in state["parts"].values()) == len(tasks)
+
+
+def test_every_status_has_a_colour_and_a_glyph_of_its_own() -> None:
+    for what in ("code", "name", "colour", "glyph"):
+        assert len({getattr(look, what) for look in LOOKS}) == len(LOOKS)
+    white = 1.0
+    for look in LOOKS:  # readable on white: a contrast of at least 3 (WCAG 2.2, 1.4.11)
+        parts = [int(look.colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+        assert (white + 0.05) / (luminance + 0.05) >= 3, look
+
+
+# -- twins and panels ------------------------------------------------------------------------
+
+
+def test_every_view_has_a_static_twin_that_escapes(tmp_path: Path) -> None:
+    run = some(tmp_path)
+    view = run.dag()
+    ElementTree.fromstring(view.drawing.svg())  # well-formed
+    for shown in (view, run.table(), run.watch(), run.inbox()):
+        bundle = shown._repr_mimebundle_()
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        assert "<img src=x" not in data["text/html"]
+        assert "\x1b" not in data["text/html"] + data["text/plain"]
+        assert "\u202e" not in data["text/html"] + data["text/plain"]
+        assert any(word in data["text/plain"] for word in ("waiting", "RUNNING"))
+    data = view._repr_mimebundle_()
+    assert (data[0] if isinstance(data, tuple) else data)["image/svg+xml"].startswith("<svg")
+
+
+def test_the_panel_says_all_about_a_task(tmp_path: Path) -> None:
+    run = some(tmp_path)
+    view = run.dag()
+    view.selected = "0.good"
+    for text in ("COMPLETED", "stdout.txt", "result.json", "before", "ask", "&lt;img", "note"):
+        assert text in view.panel
+    assert "<img" not in view.panel
+    view.selected = "0.after"
+    assert "bad failed" in view.panel
+    view.selected = "0.bad"
+    assert "exit code 3" in view.panel
+    view.selected = "nothing like it"
+    assert view.panel == ""
+
+
+def test_a_structure_in_a_result_is_drawn() -> None:
+    from ase.build import bulk
+    from ase.io.jsonio import encode
+
+    copper = bulk("Cu", cubic=True)
+    picture = structure_svg({"relaxed": json.loads(encode(copper))})
+    assert "alt='Cu4'" in picture
+    assert structure_svg({"text": encode(copper)}).startswith("<img")
+    site = {"species": [{"element": "Si", "occu": 1}], "xyz": [0, 0, 0]}
+    lattice = {"matrix": [[3, 0, 0], [0, 3, 0], [0, 0, 3]]}
+    assert "alt='Si'" in structure_svg({"s": {"@class": "Structure", "lattice": lattice, "sites": [site]}})
+    for wrong in ({"numbers": "x", "positions": [], "cell": 3}, {"@class": "Structure", "lattice": 1, "sites": [EVIL]}):
+        assert structure_svg({"s": wrong}) == ""
+
+
+# -- following -------------------------------------------------------------------------------
+
+
+def test_a_view_is_patched_with_what_changed_and_reads_nothing_when_nothing_did(tmp_path: Path) -> None:
+    run = make(tmp_path, *(ms.Task(f"t{i}", "true") for i in range(50)))
+    dag, table = run.dag(), run.table()
+    assert dag.state["counts"] == {"R": 50}
+    drawn = dag.graph
+    sent: list[Any] = []
+    table.send = sent.append
+    other = ms.open_run(run.path)
+    while other.step().status is not ms.RunStatus.COMPLETED:
+        other._sleep(1.0)
+    statements: list[str] = []
+    run._session.store._connection().set_trace_callback(statements.append)
+    dag.follower.look()
+    assert dag.state["codes"] == "C" * 50
+    assert dag.graph is drawn, "a change of status draws nothing anew"
+    assert len(sent) == 1
+    assert {row[1] for row in table.rows} == {"COMPLETED"}
+    statements.clear()
+    for _ in range(20):
+        dag.follower.look()
+    assert statements == ["PRAGMA data_version"] * 20
+    assert len(sent) == 1
+
+
+def test_a_view_follows_on_the_loop_and_stops_when_nobody_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "_EVERY_S", 0.01)
+    run = make(tmp_path, ms.Task("a", "true"))
+
+    async def scene() -> None:
+        view = run.dag()
+        task = view.follower.task
+        assert task is not None
+        await asyncio.to_thread(ms.open_run(run.path).wait)
+        async with asyncio.timeout(30):
+            while view.state["codes"] != "C":
+                await asyncio.sleep(0.01)
+            monkeypatch.setattr(follower, "_ABANDONED_S", 0.0)
+            await task
+        monkeypatch.setattr(follower, "_ABANDONED_S", 60.0)
+        view._heard(None, {"here": True}, None)
+        assert not view.follower.task.done(), "a page that shows it again starts it again"
+        view.follower.task.cancel()
+
+    asyncio.run(scene())
+
+
+def test_the_runs_of_a_workspace_have_bars(tmp_path: Path) -> None:
+    run = some(tmp_path)
+    runs = ms.runs("w", base_path=tmp_path)
+    html = runs._repr_html_()
+    assert run.run_id in html
+    assert "aria-label='progress'" in html
+    assert "3 of 4" in html
+    assert list(runs.query("status == 'RUNNING'")["run_id"]) == [run.run_id]
+
+
+def test_the_timeline_has_a_bar_an_attempt(tmp_path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    run = some(tmp_path)
+    axes = run.plot_timeline()
+    assert len(axes.patches) == 2 * len(run.attempts)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0.ask.1", "0.good.1", "0.bad.1"]
+    assert make(tmp_path, ms.Task("a", "true")).plot_timeline().patches[:] == []
+    matplotlib.pyplot.close("all")
+
+
+def test_the_magic_words(tmp_path: Path) -> None:
+    shell = get_ipython()
+    ms.load_ipython_extension(shell)
+    shell.user_ns["mine"] = make(tmp_path, ms.Task("a", "true"))
+    assert re.fullmatch(r"Tick: 1 tasks ready, 1 submitted, 0 completed", repr(shell.run_line_magic("ms", "step")))
+    assert "RUNNING" in repr(shell.run_line_magic("ms", "status mine"))
+    assert "is RUNNING" in repr(shell.run_line_magic("ms", "explain"))
+    for line, says in (("dance", "takes one of"), ("step nobody", "no run called"), ("step a b", "takes one of")):
+        with pytest.raises(RunStatusError, match=says):
+            shell.run_line_magic("ms", line)
+    shell.user_ns["other"] = make(tmp_path, ms.Task("a", "true"))
+    with pytest.raises(RunStatusError, match="which run"):
+        shell.run_line_magic("ms", "step")
+    shell.user_ns["mine"].wait(timeout_s=30)
