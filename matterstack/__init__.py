@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matterstack.operators.human import HumanOperator
     from matterstack.operators.local import LocalOperator
     from matterstack.operators.manual_hpc import ManualHPCOperator
+    from matterstack.operators.slurm import SlurmOperator
     from matterstack.orchestration.inbox import inbox
     from matterstack.orchestration.run import Run
     from matterstack.orchestration.run_lifecycle import initialize_run, open_run, runs, step_run
@@ -38,6 +39,7 @@ _HOMES = {
     "ExperimentOperator": "operators.experiment",
     "HumanOperator": "operators.human",
     "ManualHPCOperator": "operators.manual_hpc",
+    "SlurmOperator": "operators.slurm",
     "Run": "orchestration.run",
     "inbox": "orchestration.inbox",
     "initialize_run": "orchestration.run_lifecycle",
@@ -58,6 +60,7 @@ __all__ = [
     "Resources",
     "Run",
     "RunStatus",
+    "SlurmOperator",
     "Task",
     "TaskResult",
     "TaskStatus",

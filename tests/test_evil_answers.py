@@ -71,7 +71,7 @@ CONTENTS: dict[str, tuple[bytes, str]] = {
     "999,000 bytes of text": (b'{"n": "' + b"x" * 999_000 + b'"}', "must be a number"),
     "half a million brackets": (b"[" + b"[]," * 300_000 + b"[]]", "must be an object"),
     "one byte too many": (b'{"n": 2, "x": "' + b"x" * 999_990 + b'"}', "at most are read"),
-    "prototype": (b'{"__proto__": {"n": 2}, "constructor": 1}', "'n' is missing"),
+    "prototype": (b'{"__proto__": {"n": 2}, "constructor": 1}', "$.n: is missing"),
     "markup": (b'{"n": "</script><img src=x onerror=alert(1)>"}', "must be a number"),
 }
 

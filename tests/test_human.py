@@ -419,7 +419,7 @@ def test_a_gate_that_is_approved(tmp_path: Path) -> None:
 )
 def test_a_gate_that_is_rejected(tmp_path: Path, on_reject: str, statuses: list[str], ends: ms.RunStatus) -> None:
     run, slow = gated(tmp_path, on_reject)
-    with pytest.raises(AnswerRefusedError, match="'comment' is missing"):
+    with pytest.raises(AnswerRefusedError, match=r"\$\.comment: is missing"):
         run.respond("gate", {"decision": "reject"})
     run.respond("gate", {"decision": "reject", "comment": "too toxic"})
     run.step()

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from IPython.testing.globalipapp import get_ipython
 
 import matterstack as ms
 from matterstack.errors import RunStatusError
@@ -225,8 +224,12 @@ def test_the_timeline_has_a_bar_an_attempt(tmp_path: Path) -> None:
     matplotlib.pyplot.close("all")
 
 
-def test_the_magic_words(tmp_path: Path) -> None:
-    shell = get_ipython()
+def test_the_magic_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)  # of another environment, it would be warned about
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    shell = InteractiveShell()
     ms.load_ipython_extension(shell)
     shell.user_ns["mine"] = make(tmp_path, ms.Task("a", "true"))
     assert re.fullmatch(r"Tick: 1 tasks ready, 1 submitted, 0 completed", repr(shell.run_line_magic("ms", "step")))

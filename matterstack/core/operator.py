@@ -3,7 +3,8 @@
 A tick calls, in this order and for all attempts of the operator at once: `Operator.find`
 for attempts whose submission was interrupted, `Operator.cancel` for those no longer
 wanted, `Operator.check_status` for the rest, `Operator.collect_results` for each that
-ended well; then `Operator.prepare` for each new attempt and `Operator.submit` for all.
+ended well; then `Operator.prepare` for each new attempt and `Operator.submit` for all; and, once what it
+returned is stored, `Operator.release`.
 
 What an operator may raise, and what follows:
 
@@ -74,6 +75,10 @@ class Operator(ABC):
     @abstractmethod
     def submit(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Refused]:
         """Hand the attempts to the outside; return by token what became of each."""
+
+    def release(self, attempts: Sequence[Attempt]) -> None:
+        """Let attempts start that `submit` has taken; their external ids are on disk now."""
+        return  # most start at once
 
     @abstractmethod
     def check_status(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:

@@ -55,6 +55,8 @@ class Observation(NamedTuple):
         Of the command; minus the signal's number where one killed it.
     settling : bool
         Another look soon may say more, without anybody's doing.
+    kind : str, optional
+        Of an attempt that ended badly: a word for it, such as ``TIMEOUT``; see `Task.retry_on`.
     """
 
     seen: Seen
@@ -65,6 +67,7 @@ class Observation(NamedTuple):
     ended_at: float | None = None
     exit_code: int | None = None
     settling: bool = False
+    kind: str | None = None
 
 
 class Submitted(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 
@@ -22,12 +23,30 @@ _BACKOFF_FREE = 3
 _BACKOFF_MAX_S = 60.0
 
 
-def end_task(attempt: LiveAttempt, at: float, reason: str | None) -> list[Change]:
-    """Return what a failed or lost attempt means for its task: another try, or the end."""
+def end_task(attempt: LiveAttempt, at: float, reason: str | None, kind: str = "FAILED") -> list[Change]:
+    """Return what a failed or lost attempt means for its task: another try, or the end.
+
+    Parameters
+    ----------
+    attempt : LiveAttempt
+    at : float
+        Seconds since the Unix epoch.
+    reason : str or None
+    kind : str
+        A word for how it ended: a task may be tried again after some of them only.
+    """
     if attempt.task_status in TERMINAL_TASK:
         return []
-    event = TaskEvent.RETRY if attempt.failures < attempt.retries else TaskEvent.FAIL
+    again = attempt.failures < attempt.retries and _wanted_again(attempt, kind)
+    event = TaskEvent.RETRY if again else TaskEvent.FAIL
     return [TaskChange(attempt.task, TaskStatus.SUBMITTED, event, at, reason)]
+
+
+def _wanted_again(attempt: LiveAttempt, kind: str) -> bool:
+    if '"retry_on"' not in attempt.spec:
+        return True
+    wanted: list[str] = json.loads(attempt.spec).get("retry_on", [kind])
+    return kind in wanted
 
 
 def judge(attempt: LiveAttempt, observation: Observation, at: float) -> list[Change]:
@@ -69,19 +88,21 @@ def judge(attempt: LiveAttempt, observation: Observation, at: float) -> list[Cha
         case Seen.ENDED if status in (AttemptStatus.SUBMITTED, AttemptStatus.RUNNING, AttemptStatus.WAITING):
             change = move(AttemptEvent.ENDED)
             if not observation.ok:
-                return [change, *failed(attempt, at, observation.reason or "it ended badly")]
+                kind = observation.kind or "FAILED"
+                return [change, *failed(attempt, at, observation.reason or "it ended badly", kind)]
             return [change]
     if change is None:
         return []
-    return [change, *end_task(attempt, at, observation.reason)]
+    kind = "LOST" if observation.seen is Seen.VANISHED else observation.kind or "FAILED"
+    return [change, *end_task(attempt, at, observation.reason, kind)]
 
 
-def failed(attempt: LiveAttempt, at: float, reason: str) -> list[Change]:
+def failed(attempt: LiveAttempt, at: float, reason: str, kind: str = "FAILED") -> list[Change]:
     """Return the changes of an attempt that failed while it was being collected."""
     change = AttemptChange(
         attempt.id, attempt.task, AttemptStatus.COLLECTING, AttemptEvent.FAILED, at, reason=reason, ended_at=at
     )
-    return [change, *end_task(attempt, at, reason)]
+    return [change, *end_task(attempt, at, reason, kind)]
 
 
 def refused(attempt: LiveAttempt, at: float, reason: str) -> list[Change]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from graphlib import CycleError, TopologicalSorter
@@ -26,6 +27,8 @@ from matterstack.errors import (
 if TYPE_CHECKING:
     import networkx
 
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,&|*()\[\]:@+-]*\Z")
+
 #: Names in an attempt's directory that the run writes itself.
 RESERVED_NAMES = frozenset({"inputs.json", "result.json", "stdout.txt", "stderr.txt"})
 
@@ -44,6 +47,12 @@ class Resources:
         Graphics processors of the whole job.
     walltime_s : float, optional
         Longest time the attempt may run, in seconds. The local operator stops it then.
+    partition, account, qos, constraint : str, optional
+        Of a batch scheduler.
+    extra : sequence of str
+        More options of a batch scheduler, as in ``"--exclusive"``.
+    memory_factor, walltime_factor : float
+        How much more each further attempt gets: its number minus one is the exponent.
 
     Raises
     ------
@@ -62,8 +71,26 @@ class Resources:
     memory_gib: float | None = None
     gpus: int = 0
     walltime_s: float | None = None
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    extra: Sequence[str] = ()
+    memory_factor: float = 1.0
+    walltime_factor: float = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("partition", "account", "qos", "constraint"):
+            word = getattr(self, name)
+            if word is not None and not (isinstance(word, str) and _WORD.match(word)):
+                raise InvalidTaskError(f"resources: {name} must be a word without spaces, not {word!r}")
+        if isinstance(self.extra, str) or not all(isinstance(option, str) for option in self.extra):
+            raise InvalidTaskError(f"resources: extra must be a list of options, not {self.extra!r}")
+        object.__setattr__(self, "extra", tuple(self.extra))
+        for name in ("memory_factor", "walltime_factor"):
+            factor = getattr(self, name)
+            if not (_is_number(factor) and isfinite(factor) and factor >= 1):
+                raise InvalidTaskError(f"resources: {name} must be a number of at least 1, not {factor!r}")
         for name in ("nodes", "tasks", "cpus_per_task", "gpus"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < (0 if name == "gpus" else 1):
@@ -72,6 +99,20 @@ class Resources:
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and isfinite(value) and value > 0):
                 raise InvalidTaskError(f"resources: {name} must be a positive number, not {value!r}")
+
+    def scaled(self, attempt: int) -> dict[str, Any]:
+        """Return what one attempt may use, leaving out what is not set.
+
+        Examples
+        --------
+        >>> Resources(walltime_s=60, walltime_factor=2).scaled(3)
+        {'nodes': 1, 'tasks': 1, 'cpus_per_task': 1, 'walltime_s': 240.0}
+        """
+        values = {f.name: getattr(self, f.name) for f in fields(self) if not f.name.endswith("_factor")}
+        for name, factor in (("memory_gib", self.memory_factor), ("walltime_s", self.walltime_factor)):
+            if values[name] is not None and factor != 1:
+                values[name] *= factor ** (attempt - 1)
+        return {name: value for name, value in values.items() if value}
 
 
 def _is_number(value: object) -> bool:
@@ -143,6 +184,9 @@ class Task:
         Files the command must leave behind; a missing one fails the attempt.
     retries : int
         How many more attempts a failed one gets.
+    retry_on : sequence of str, optional
+        Only after these: ``FAILED``, ``LOST``, and what Slurm calls an end: ``TIMEOUT``,
+        ``OUT_OF_MEMORY``, ``NODE_FAIL``, ``PREEMPTED``, ...
     allow_failure : bool
         The run goes on to ``analyze`` although this task failed.
     allow_dependency_failure : bool
@@ -188,6 +232,7 @@ class Task:
     assignee: str | None = None
     timeout_s: float | None = None
     parameters: Mapping[str, Any] | None = None
+    retry_on: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__  # the documented way into a frozen dataclass
@@ -220,6 +265,9 @@ class Task:
             raise self._invalid("resources", "must be a Resources", self.resources)
         if not isinstance(self.retries, int) or isinstance(self.retries, bool) or self.retries < 0:
             raise self._invalid("retries", "must be a whole number, 0 or more", self.retries)
+        if self.retry_on is not None:
+            given = sorted(self.retry_on) if isinstance(self.retry_on, set | frozenset) else self.retry_on
+            put(self, "retry_on", self._strings("retry_on", given))
         for name in ("allow_failure", "allow_dependency_failure"):
             if not isinstance(getattr(self, name), bool):
                 raise self._invalid(name, "must be True or False", getattr(self, name))
@@ -298,9 +346,9 @@ class Task:
             data["files"] = {path: _file_to_json(source) for path, source in self.files.items()}
         if self.resources is not _DEFAULT_RESOURCES:
             data["resources"] = {
-                f.name: getattr(self.resources, f.name)
+                f.name: list(value) if isinstance(value, tuple) else value
                 for f in fields(Resources)
-                if getattr(self.resources, f.name) != f.default
+                if (value := getattr(self.resources, f.name)) != f.default
             }
         return data
 
@@ -329,6 +377,7 @@ _TASK_DEFAULTS: dict[str, Any] = {
     "assignee": None,
     "timeout_s": None,
     "parameters": None,
+    "retry_on": None,
 }
 
 

@@ -13,8 +13,17 @@ if TYPE_CHECKING:
     from matterstack.operators.human import HumanOperator
     from matterstack.operators.local import LocalOperator
     from matterstack.operators.manual_hpc import ManualHPCOperator
+    from matterstack.operators.slurm import SlurmOperator
 
-__all__ = ["BUILT_IN", "ExperimentOperator", "HumanOperator", "LocalOperator", "ManualHPCOperator", "Operator"]
+__all__ = [
+    "BUILT_IN",
+    "ExperimentOperator",
+    "HumanOperator",
+    "LocalOperator",
+    "ManualHPCOperator",
+    "Operator",
+    "SlurmOperator",
+]
 
 #: The operators that `open_run` can rebuild: by the name config.json gives them, their class.
 BUILT_IN: Mapping[str, str] = {
@@ -22,6 +31,7 @@ BUILT_IN: Mapping[str, str] = {
     "human": "HumanOperator",
     "manual_hpc": "ManualHPCOperator",
     "experiment": "ExperimentOperator",
+    "slurm": "SlurmOperator",
 }
 
 

@@ -127,7 +127,7 @@ class LocalOperator(Operator):
                 "MATTERSTACK_ITERATION": str(attempt.iteration),
                 "MATTERSTACK_ATTEMPT": str(attempt.attempt),
             },
-            "limit_s": spec.get("resources", {}).get("walltime_s"),
+            "limit_s": _limit_s(spec.get("resources", {}), attempt.attempt),
             "grace_s": self.kill_grace_s,
         }
 
@@ -341,6 +341,12 @@ class _Link:
                 self.known[said["token"]] = said
                 if said["event"] == "ended":
                     self._ends.append(time.monotonic())
+
+
+def _limit_s(resources: Mapping[str, Any], attempt: int) -> float | None:
+    """Return the time limit of one attempt, as `Resources.scaled` does, without making the object."""
+    walltime_s = resources.get("walltime_s")
+    return walltime_s and walltime_s * resources.get("walltime_factor", 1) ** (attempt - 1)
 
 
 def _environment() -> dict[str, str]:

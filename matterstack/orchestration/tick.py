@@ -406,8 +406,27 @@ class Tick:
         if changes:
             with self.store.transaction(self.lock.check):
                 self.write(changes)
+            self._release(submissions, changes)
             over = {c.attempt for c in changes if isinstance(c, AttemptChange) and _ends(c)}
             self.live = [live for live in self.live if live.id not in over]
+
+    def _release(self, submissions: Sequence[LiveAttempt], changes: Sequence[Change]) -> None:
+        """Let start what was taken, now that its external id is stored."""
+        ids = {
+            change.attempt: change.external_id
+            for change in changes
+            if isinstance(change, AttemptChange) and change.event is AttemptEvent.SUBMITTED
+        }
+        groups: dict[str, list[Attempt]] = {}
+        for live in submissions:
+            operator = self.session.operators.get(live.operator)
+            if live.id in ids and operator is not None and type(operator).release is not Operator.release:
+                groups.setdefault(live.operator, []).append(self.attempt(live._replace(external_id=ids[live.id])))
+        for name, attempts in groups.items():
+            reach("submit.stored")
+            with Border() as border:
+                self.session.operators[name].release(attempts)
+            self.heed(name, border)
 
     def _build(
         self,

@@ -1,0 +1,31 @@
+"""The notebook about Slurm runs where a Slurm can be started, and skips with a reason elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+_stack = ExitStack()
+_started = False
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Start a cluster before the notebook's kernel, which inherits its address."""
+    global _started
+    if item.path.name != "04_slurm.ipynb" or _started:
+        return
+    from slurm_lab import cluster
+
+    _stack.enter_context(cluster(26877, SLURM_LAB_CPUS="4"))
+    _started = True
+
+
+def pytest_sessionfinish() -> None:
+    """Stop the cluster, however the session ended."""
+    _stack.close()

@@ -1,0 +1,101 @@
+"""A real Slurm on loopback, started by `tests/slurm/start-slurm`."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).with_name("slurm")
+_NEEDED = ("slurmctld", "slurmd", "sbatch", "munged")
+
+
+class Cluster:
+    """A running Slurm.
+
+    Parameters
+    ----------
+    state : pathlib.Path
+        Its directory.
+    settings : dict
+        Of ``start-slurm``.
+    """
+
+    def __init__(self, state: Path, settings: dict[str, str]) -> None:
+        self.state = state
+        self.settings = settings
+
+    def start(self) -> None:
+        """Start it, or whichever of its daemons died."""
+        environment = {**os.environ, "SLURM_LAB_INSTALL": "0", **self.settings}
+        subprocess.run(
+            [SCRIPTS / "start-slurm", self.state], env=environment, check=True, capture_output=True, timeout=180
+        )
+
+    def pid(self, daemon: str) -> int:
+        return int((self.state / f"run/{daemon}.pid").read_text())
+
+    @contextmanager
+    def stopped(self, daemon: str) -> Iterator[None]:
+        """Have a daemon hang for a while."""
+        pid = self.pid(daemon)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    def kill(self, daemon: str) -> None:
+        """Kill a daemon, and wait until it is gone."""
+        pid = self.pid(daemon)
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not Path(f"/proc/{pid}").exists() or "State:\tZ" in Path(f"/proc/{pid}/status").read_text())
+
+    def command(self, *words: str) -> str:
+        return subprocess.run(words, check=True, capture_output=True, text=True, timeout=60).stdout
+
+    def jobs(self) -> list[tuple[str, str, str]]:
+        """Return id, name and state of every job the queue knows."""
+        lines = self.command("squeue", "-h", "-t", "all", "-o", "%A|%j|%T").splitlines()
+        return [(number, name, state) for number, name, state in (line.split("|") for line in lines)]
+
+
+@contextmanager
+def cluster(port: int, **settings: str) -> Iterator[Cluster]:
+    """Start a cluster, and point this process at it; skip where Slurm is not installed."""
+    path = os.environ["PATH"] + ":/usr/sbin"
+    missing = [program for program in _NEEDED if shutil.which(program, path=path) is None]
+    if missing:
+        pytest.skip(f"there is no {', '.join(missing)}: install Debian's slurmctld, slurmd, slurm-client and munge")
+    state = Path(tempfile.mkdtemp(prefix="ms-slurm-", dir="/tmp"))
+    state.chmod(0o755)  # munge insists that others may enter
+    running = Cluster(state, {"SLURM_LAB_PORT": str(port), **settings})
+    before = os.environ.get("SLURM_CONF")
+    try:
+        running.start()
+        os.environ["SLURM_CONF"] = str(state / "slurm.conf")
+        yield running
+    finally:
+        subprocess.run([SCRIPTS / "stop-slurm", "--purge", state], capture_output=True, timeout=120)
+        shutil.rmtree(state, ignore_errors=True)
+        if before is None:
+            os.environ.pop("SLURM_CONF", None)
+        else:
+            os.environ["SLURM_CONF"] = before
+
+
+def wait_for(true: Callable[[], object], seconds: float = 90.0) -> None:
+    """Wait until something is true."""
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, "waited in vain"
+        select.poll().poll(100)

@@ -1,0 +1,413 @@
+"""Jobs on a real Slurm that fails, hangs, forgets and lies: one execution an attempt, and never a guess."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from crashes import in_child, killed_at
+from hypothesis import given
+from hypothesis import strategies as st
+from ledger import check_executions, starts, witnessed
+from slurm_lab import Cluster, cluster, wait_for
+
+import matterstack as ms
+from matterstack.errors import InvalidConfigError, InvalidTaskError, RunLockedError
+from matterstack.operators import slurm
+from matterstack.operators.slurm_scheduler import parse_sacct, parse_sbatch, parse_squeue, sbatch_options
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Cluster]:
+    with cluster(26817, SLURM_LAB_CPUS="16", SLURM_LAB_MINJOBAGE="300") as running:
+        yield running
+
+
+@pytest.fixture
+def healthy(lab: Cluster) -> Iterator[Cluster]:
+    """The cluster, mended afterwards, with no job of a test left."""
+    yield lab
+    lab.start()
+    subprocess.run(["scancel", "--me"], capture_output=True, timeout=60)
+
+
+def start(base: Path, *tasks: ms.Task, step: bool = True, **settings: Any) -> ms.Run:
+    operator = ms.SlurmOperator(**{"timeout_s": 15.0, **settings})
+    run = ms.initialize_run("w", ms.Workflow(tasks), base_path=base, operators={"slurm": operator})
+    if step:
+        run.step()
+    return run
+
+
+def task(base: Path, name: str = "a", command: str = "true", **settings: Any) -> ms.Task:
+    return witnessed(name, command, base / "ledger", operator="slurm", **settings)
+
+
+def gate(base: Path) -> str:
+    """Return a command that waits until `base / "go"` is there."""
+    return f"while ! [ -e {base}/go ]; do sleep 0.1; done"
+
+
+def status(run: ms.Run, name: str = "a", attempt: int = 1) -> str:
+    return str(run.attempts.loc[f"0.{name}.{attempt}", "status"])
+
+
+def until(run: ms.Run, wanted: str, name: str = "a", attempt: int = 1) -> None:
+    def look() -> bool:
+        run.step()
+        return status(run, name, attempt) == wanted
+
+    wait_for(look)
+
+
+def reason(run: ms.Run, name: str = "a") -> str:
+    return str(run.tasks.loc[f"0.{name}", "reason"])
+
+
+# -- the ordinary ----------------------------------------------------------------------------
+
+
+def test_jobs_run_and_their_results_come_home(healthy: Cluster, tmp_path: Path) -> None:
+    run = start(
+        tmp_path,
+        task(tmp_path, "a", "echo '{\"energy_eV\": -1}' > result.json; echo x > final.xyz", outputs=["final.xyz"]),
+        task(tmp_path, "b", "echo lost >&2; exit 3", allow_failure=True),
+        task(tmp_path, "c", "kill -SEGV $$", allow_failure=True),
+        task(tmp_path, "d", "cat final.xyz", files={"final.xyz": ms.FromTask("a", "final.xyz")}),
+        ms.Task(
+            "e",
+            'echo "$ODD" > stdout2; cat note',
+            operator="slurm",
+            files={"note": "it's $HOME `x`"},
+            env={"ODD": "a'b\"c$d"},
+        ),
+    )
+    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    assert list(run.tasks["status"]) == ["COMPLETED", "FAILED", "FAILED", "COMPLETED", "COMPLETED"]
+    assert reason(run, "b") == "exit code 3; stderr ends with: lost"
+    assert run.tasks.loc["0.c", "exit_code"] == -signal.SIGSEGV
+    assert (run.path / "operators/slurm/0.e.1/stdout2").read_text() == "a'b\"c$d\n"
+    assert run.results.loc["0.a", "energy_eV"] == -1
+    assert run.attempts["external_id"].str.isdigit().all()
+    assert (run.path / "operators/slurm/0.e.1/stdout.txt").read_text() == "it's $HOME `x`"
+    assert sorted(starts(tmp_path / "ledger").values()) == [1] * 4
+
+
+def test_one_question_and_one_release_a_tick_whatever_the_number(
+    healthy: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    true_run = subprocess.run
+
+    def counted(command: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(command[0])
+        return true_run(command, *args, **kwargs)
+
+    run = start(tmp_path, *(task(tmp_path, f"t{i}") for i in range(12)), step=False)
+    monkeypatch.setattr(subprocess, "run", counted)
+    run.step()
+    assert calls == ["sbatch"] * 12 + ["scontrol"]
+    calls.clear()
+    run.step()
+    assert calls == ["squeue"]
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    check_executions(run, tmp_path / "ledger")
+
+
+def test_only_so_many_run_and_wait_in_the_queue(healthy: Cluster, tmp_path: Path) -> None:
+    run = start(tmp_path, *(task(tmp_path, f"t{i}", gate(tmp_path)) for i in range(6)), max_queued=4, max_active=2)
+    wait_for(lambda: (run.step(), sum(state == "RUNNING" for _, _, state in healthy.jobs()) == 2)[1])
+    for _ in range(3):
+        run.step()
+    states = [state for _, _, state in healthy.jobs() if state in ("RUNNING", "PENDING")]
+    assert sorted(states) == ["PENDING", "PENDING", "RUNNING", "RUNNING"]
+    assert "held until there is room" in repr(run.explain())
+    (tmp_path / "go").write_text("")
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    check_executions(run, tmp_path / "ledger")
+
+
+def test_what_slurm_would_never_take_is_refused_with_its_words(healthy: Cluster, tmp_path: Path) -> None:
+    run = start(
+        tmp_path,
+        task(tmp_path, "a", resources=ms.Resources(partition="nowhere")),
+        task(tmp_path, "b", resources=ms.Resources(memory_gib=1e6)),
+        task(tmp_path, "c", resources=ms.Resources(extra=["--no-such-option"])),
+        task(tmp_path, "d"),
+    )
+    assert run.wait(timeout_s=90) is ms.RunStatus.FAILED
+    assert list(run.tasks["status"]) == ["FAILED", "FAILED", "FAILED", "COMPLETED"]
+    for name in ("a", "c"):
+        assert "Slurm refused it" in reason(run, name)
+    assert reason(run, "b") == "BadConstraints: Slurm says that it can never start"
+    assert sum(starts(tmp_path / "ledger").values()) == 1
+
+
+# -- a scheduler that lies -------------------------------------------------------------------
+
+
+def test_a_submission_that_failed_and_yet_arrived_is_adopted(healthy: Cluster, tmp_path: Path) -> None:
+    run = start(tmp_path, task(tmp_path), step=False, timeout_s=2.0)
+    with healthy.stopped("slurmctld"):
+        run.step()
+        assert status(run) == "SUBMITTING"
+        run.step()
+        assert status(run) == "SUBMITTING", "being unable to ask is no answer"
+        assert "could not be asked" in repr(run.explain())
+    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    check_executions(run, tmp_path / "ledger")
+    assert not [job for job in healthy.jobs() if job[1].startswith("ms-") and job[2] == "PENDING"]
+
+
+def test_an_id_that_slurm_gives_again_is_no_identity(healthy: Cluster, tmp_path: Path) -> None:
+    held = start(tmp_path, task(tmp_path, "a", gate(tmp_path)), max_active=1)
+    number = held.attempts.loc["0.a.1", "external_id"]
+    # The controller forgets the job, as one that is killed before it saves its state does, and another gets its id.
+    token = held.attempts.loc["0.a.1", "token"]
+    healthy.command("scancel", f"--name={token}")
+    other = healthy.command("sbatch", "--parsable", "--job-name=somebody-else", "--wrap=sleep 60").strip()
+    store = held._session.store
+    with store.transaction():
+        store._connection().execute("UPDATE attempts SET external_id = ?", (other,))
+    run = ms.open_run(held.path, operators={"slurm": ms.SlurmOperator(grace_s=0.5)})
+    until(run, "LOST")
+    assert "never began, and cannot any more" in reason(run)
+    assert ("somebody-else", "CANCELLED") not in {(name, state) for _, name, state in healthy.jobs()}
+    assert number != other
+    assert starts(tmp_path / "ledger") == {}
+
+
+def test_a_controller_killed_after_it_gave_an_id_loses_the_job(healthy: Cluster, tmp_path: Path) -> None:
+    run = start(tmp_path, task(tmp_path, retries=1), step=False, grace_s=1.0)
+    run._session.operators["slurm"].release = lambda attempts: healthy.kill("slurmctld")  # type: ignore[method-assign]
+    run.step()
+    again = ms.open_run(run.path)
+    again.step()
+    assert status(again) == "SUBMITTED", "a dead controller says nothing about the job"
+    healthy.start()
+    assert again.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    check_executions(again, tmp_path / "ledger")
+    assert sum(starts(tmp_path / "ledger").values()) == 1
+
+
+def test_a_queue_that_hangs_or_fails_holds_nobody_up(
+    healthy: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = ms.Workflow([task(tmp_path, "a", gate(tmp_path)), witnessed("here", "true", tmp_path / "ledger")])
+    operators = {"slurm": ms.SlurmOperator(timeout_s=1.0), "local": ms.LocalOperator()}
+    both = ms.initialize_run("w", flow, base_path=tmp_path, operators=operators)
+    both.step()
+    until(both, "RUNNING")
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    for text in (
+        "#!/bin/sh\nexec sleep 60\n",
+        "#!/bin/sh\necho 'slurm_load_jobs error: Unable to contact slurm controller' >&2\nexit 1\n",
+        "#!/bin/sh\nexit 1\n",
+    ):
+        (bin_ / "squeue").write_text(text)
+        (bin_ / "squeue").chmod(0o755)
+        with monkeypatch.context() as broken:
+            broken.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
+            both.step()
+            assert status(both) == "RUNNING"
+    assert "could not be asked" in repr(both.explain())
+    assert both.tasks.loc["0.here", "status"] == "COMPLETED"
+    (tmp_path / "go").write_text("")
+    wait_for(lambda: (both.step(), both.status is ms.RunStatus.COMPLETED)[1])
+    check_executions(both, tmp_path / "ledger")
+
+
+def test_a_finished_job_that_the_queue_has_forgotten(tmp_path: Path) -> None:
+    with cluster(26847, SLURM_LAB_CPUS="4", SLURM_LAB_MINJOBAGE="5") as forgetful:
+        run = start(tmp_path, task(tmp_path, "good"), task(tmp_path, "bad", "exit 4", allow_failure=True), grace_s=1.0)
+        wait_for(lambda: sum(starts(tmp_path / "ledger").values()) == 2)
+        wait_for(lambda: not [job for job in forgetful.jobs() if job[1].startswith("ms-")])
+        assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+        assert list(run.tasks["exit_code"]) == [0, 4]
+        check_executions(run, tmp_path / "ledger")
+
+
+# -- how jobs end ----------------------------------------------------------------------------
+
+
+def test_cancelled_by_somebody(healthy: Cluster, tmp_path: Path) -> None:
+    run = start(tmp_path, task(tmp_path, "a", gate(tmp_path)))
+    until(run, "RUNNING")
+    healthy.command("scancel", str(run.attempts.loc["0.a.1", "external_id"]))
+    until(run, "FAILED")
+    assert re.match(r"CANCELLED: ran \S+ of \S+", reason(run))
+
+
+def test_requeued_by_an_administrator_runs_once(healthy: Cluster, tmp_path: Path) -> None:
+    run = start(tmp_path, task(tmp_path, "a", gate(tmp_path)), grace_s=1.0)
+    until(run, "RUNNING")
+    number = str(run.attempts.loc["0.a.1", "external_id"])
+    healthy.command("scontrol", "update", f"jobid={number}", "requeue=1")
+    healthy.command("scontrol", "requeue", number)
+    (tmp_path / "go").write_text("")
+    wait_for(lambda: (run.step(), status(run) in ("LOST", "FAILED", "COMPLETED"))[1])
+    assert sum(starts(tmp_path / "ledger").values()) == 1
+    assert status(run) == "LOST"
+
+
+def test_held_by_an_administrator_is_left_held_and_said(healthy: Cluster, tmp_path: Path) -> None:
+    run = start(tmp_path, task(tmp_path, "a"), max_active=1)
+    number = str(run.attempts.loc["0.a.1", "external_id"])
+    healthy.command("scontrol", "hold", number)
+    healthy.command("scontrol", "update", f"jobid={number}", "priority=0")
+    for _ in range(3):
+        run.step()
+    assert "JobHeldAdmin" in repr(run.explain())
+    assert starts(tmp_path / "ledger") == {}
+    healthy.command("scontrol", "release", number)
+    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+
+
+def test_a_daemon_of_the_node_that_dies_and_comes_back(healthy: Cluster, tmp_path: Path) -> None:
+    run = start(tmp_path, task(tmp_path, "a", gate(tmp_path)))
+    until(run, "RUNNING")
+    healthy.kill("slurmd")
+    run.step()
+    healthy.start()
+    (tmp_path / "go").write_text("")
+    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    check_executions(run, tmp_path / "ledger")
+
+
+def test_over_its_time_and_again_with_more(healthy: Cluster, tmp_path: Path) -> None:
+    # Slurm counts in minutes, so this takes one.
+    command = f'[ "$MATTERSTACK_ATTEMPT" = 2 ] || {{ {gate(tmp_path)}; }}'
+    resources = ms.Resources(walltime_s=1, walltime_factor=120)
+    run = start(
+        tmp_path,
+        task(tmp_path, "a", command, resources=resources, retries=2, retry_on={"TIMEOUT"}),
+        task(tmp_path, "b", "exit 1", retries=5, retry_on=["TIMEOUT"]),
+    )
+    assert run.wait(timeout_s=180) is ms.RunStatus.FAILED
+    assert status(run) == "FAILED"
+    assert re.match(r"TIMEOUT: ran 1:\d\d of 1:00", str(run.attempts.loc["0.a.1", "reason"]))
+    assert status(run, attempt=2) == "COMPLETED"
+    assert len(run.attempts) == 3, "what is not listed is not tried again"
+    check_executions(run, tmp_path / "ledger")
+
+
+@pytest.mark.parametrize("when", ["held", "running"])
+def test_cancelling_the_run_cancels_the_job(healthy: Cluster, tmp_path: Path, when: str) -> None:
+    run = start(tmp_path, task(tmp_path, "a", gate(tmp_path)), **({"max_active": 1} if when == "held" else {}))
+    if when == "running":
+        until(run, "RUNNING")
+    run.cancel(timeout_s=30)
+    assert status(run) == "CANCELLED"
+    token = run.attempts.loc["0.a.1", "token"]
+    assert [state for _, name, state in healthy.jobs() if name == token] == ["CANCELLED"]
+
+
+# -- drivers that die or race ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "store.committed",
+        "submit.prepared",
+        "submit.submitted",
+        "store.commit",
+        "submit.stored",
+        "tick.polled",
+        "tick.made",
+    ],
+)
+@pytest.mark.parametrize("hit", [1, 2])
+def test_the_submitter_is_killed_at_each_step(healthy: Cluster, tmp_path: Path, point: str, hit: int) -> None:
+    run = start(tmp_path, task(tmp_path, "a"), task(tmp_path, "b"), step=False, grace_s=5.0)
+    killed_at(point, hit, lambda: ms.open_run(run.path).step())
+    killed_at(point, hit, lambda: ms.open_run(run.path).step())
+    assert ms.open_run(run.path).wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    check_executions(run, tmp_path / "ledger")
+    assert sum(starts(tmp_path / "ledger").values()) == 2
+    tokens = set(run.attempts["token"])
+    assert not [job for job in healthy.jobs() if job[1] in tokens and job[2] in slurm.QUEUED], "a job is left over"
+
+
+def test_six_submitters_race(healthy: Cluster, tmp_path: Path) -> None:
+    run = start(tmp_path, *(task(tmp_path, f"t{i}") for i in range(8)), step=False)
+
+    def drive() -> None:
+        mine = ms.open_run(run.path)
+        while mine.status not in (ms.RunStatus.COMPLETED, ms.RunStatus.FAILED):
+            try:
+                mine.step()
+            except RunLockedError:
+                continue
+
+    threads = [threading.Thread(target=lambda: in_child(drive)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=180)
+    assert run.status is ms.RunStatus.COMPLETED
+    check_executions(run, tmp_path / "ledger")
+    assert sum(starts(tmp_path / "ledger").values()) == 8
+
+
+def test_two_jobs_of_one_attempt_run_its_command_once(healthy: Cluster, tmp_path: Path) -> None:
+    run = start(tmp_path, task(tmp_path, "a"), max_active=1)
+    directory = run.path / "operators/slurm/0.a.1"
+    token = run.attempts.loc["0.a.1", "token"]
+    healthy.command("sbatch", "--parsable", f"--job-name={token}", f"--chdir={directory}", str(directory / "job.sh"))
+    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    assert sum(starts(tmp_path / "ledger").values()) == 1
+
+
+# -- parsers and checks ----------------------------------------------------------------------
+
+
+@given(st.text())
+def test_parsers_take_any_text(text: str) -> None:
+    assert parse_sbatch(text) is None or parse_sbatch(text).isdigit()  # type: ignore[union-attr]
+    for job in [*parse_squeue(text), *parse_sacct(text)]:
+        assert job.id.isdigit()
+
+
+def test_resources_become_options() -> None:
+    resources = ms.Resources(nodes=2, tasks=8, cpus_per_task=4, memory_gib=3, gpus=1, walltime_s=90_061, partition="long",
+                             account="mat", qos="high", constraint="a&b", extra=["--exclusive"])  # fmt: skip
+    assert sbatch_options(resources.scaled(1)) == [
+        "--nodes=2", "--ntasks=8", "--cpus-per-task=4", "--gpus=1", "--partition=long", "--account=mat", "--qos=high",
+        "--constraint=a&b", "--mem=1536M", "--time=1-01:01:01", "--exclusive",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"partition": "a\n#SBATCH --uid=0"},
+        {"account": "--uid=0"},
+        {"qos": "a b"},
+        {"constraint": ""},
+        {"extra": "--x"},
+        {"walltime_factor": 0.5},
+    ],
+)
+def test_values_that_are_options_in_disguise_are_refused(wrong: Any) -> None:
+    with pytest.raises(InvalidTaskError):
+        ms.Resources(**wrong)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["-p long", "long", "--job-name=x", "--job-na=x", "--wrap=evil", "--exclusive\n--uid=0", "--array=1-9", "--", ""],
+)
+def test_options_that_would_take_the_job_out_of_our_hands(tmp_path: Path, option: str) -> None:
+    with pytest.raises(InvalidTaskError):
+        start(tmp_path, task(tmp_path, resources=ms.Resources(extra=[option])), step=False)
+    with pytest.raises(InvalidConfigError):
+        ms.SlurmOperator(options=[option])
