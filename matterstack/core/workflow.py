@@ -106,7 +106,7 @@ class Resources:
         Examples
         --------
         >>> Resources(walltime_s=60, walltime_factor=2).scaled(3)
-        {'nodes': 1, 'tasks': 1, 'cpus_per_task': 1, 'walltime_s': 240.0}
+        {'nodes': 1, 'tasks': 1, 'cpus_per_task': 1, 'walltime_s': 240}
         """
         values = {f.name: getattr(self, f.name) for f in fields(self) if not f.name.endswith("_factor")}
         for name, factor in (("memory_gib", self.memory_factor), ("walltime_s", self.walltime_factor)):

@@ -187,7 +187,7 @@ def parse_sbatch(text: str) -> str | None:
 
     Examples
     --------
-    >>> parse_sbatch("1234;lab\\n"), parse_sbatch("sbatch: something else")
+    >>> parse_sbatch("1234;lab\n"), parse_sbatch("sbatch: something else")
     ('1234', None)
     """
     lines = [line for line in text.splitlines() if line.strip()]
@@ -200,7 +200,7 @@ def parse_squeue(text: str) -> list[Job]:
 
     Examples
     --------
-    >>> parse_squeue("7|ms-a|PENDING|JobHeldUser|0:00|1:00\\n")
+    >>> parse_squeue("7|ms-a|PENDING|JobHeldUser|0:00|1:00\n")
     [Job(id='7', token='ms-a', state='PENDING', reason='JobHeldUser', elapsed='0:00', limit='1:00')]
     """
     found = []
@@ -217,7 +217,7 @@ def parse_sacct(text: str) -> list[Job]:
 
     Examples
     --------
-    >>> parse_sacct("7|ms-a|CANCELLED by 1000|0:15|00:00:03|00:01:00\\n")
+    >>> parse_sacct("7|ms-a|CANCELLED by 1000|0:15|00:00:03|00:01:00\n")
     [Job(id='7', token='ms-a', state='CANCELLED', reason='', elapsed='00:00:03', limit='00:01:00')]
     """
     found = []
