@@ -1,0 +1,116 @@
+"""What a job costs, beside plain sbatch: `python tests/benchmarks/slurm.py [--jobs N]` prints a table.
+
+It starts a Slurm of its own whose node claims 32 CPUs. Each way runs the same N tasks of `/bin/true` in the same cluster, one way
+after the other; the time is that from the first submission until the last job has ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from slurm_lab import Cluster, cluster, wait_for
+
+import matterstack as ms
+
+
+def drained(lab: Cluster, name: str) -> bool:
+    return not lab.command("squeue", "-h", f"--name={name}", "-t", "PD,R,CG,CF", "-o", "%A").strip()
+
+
+def plain(lab: Cluster, jobs: int, directory: Path) -> None:
+    """Submit each with an sbatch of its own, as a loop in a shell does."""
+    for _ in range(jobs):
+        subprocess.run(
+            [
+                "sbatch",
+                "--parsable",
+                "--job-name=plain",
+                "--output=/dev/null",
+                f"--chdir={directory}",
+                "--wrap=/bin/true",
+            ],
+            check=True,
+            capture_output=True,
+        )
+    wait_for(lambda: drained(lab, "plain"), 3600)
+
+
+def array(lab: Cluster, jobs: int, directory: Path) -> None:
+    """Submit all as one array."""
+    subprocess.run(
+        ["sbatch", "--parsable", "--job-name=array", "--output=/dev/null", f"--chdir={directory}", f"--array=1-{jobs}", "--wrap=/bin/true"],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    wait_for(lambda: drained(lab, "array"), 3600)
+
+
+def direct(lab: Cluster, jobs: int, directory: Path) -> None:
+    """Run them as a workflow."""
+    flow = ms.Workflow(ms.Task(f"t{i}", ["/bin/true"], operator="slurm") for i in range(jobs))
+    run = ms.initialize_run("bench", flow, base_path=directory, operators={"slurm": ms.SlurmOperator()})
+    assert run.wait() is ms.RunStatus.COMPLETED
+
+
+def live_tick(lab: Cluster, jobs: int, directory: Path) -> float:
+    """Return the milliseconds of a tick over so many live jobs that wait in the queue."""
+    flow = ms.Workflow(
+        ms.Task(f"t{i}", ["/bin/true"], operator="slurm", resources=ms.Resources(extra=["--nice=9000"]))
+        for i in range(jobs)
+    )
+    lab.command("scontrol", "update", "partitionname=debug", "state=down")
+    run = ms.initialize_run("live", flow, base_path=directory, operators={"slurm": ms.SlurmOperator()})
+    while run.step().submitted:
+        pass
+    took = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        report = run.step()
+        took.append(time.perf_counter() - begin)
+        assert report.live == jobs
+    squeue = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        lab.command("squeue", "-h", "-t", "all", "--me", "-o", "%A|%j|%T|%r|%M|%l")
+        squeue.append(time.perf_counter() - begin)
+    lab.command("scontrol", "update", "partitionname=debug", "state=up")
+    print(
+        f"a tick over {jobs} live jobs: {min(took) * 1000:.0f} ms, of which a bare squeue is {min(squeue) * 1000:.0f} ms (best of 5)"
+    )
+    return min(took)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--jobs", type=int, default=2000)
+    parser.add_argument("--live", type=int, default=1000)
+    given = parser.parse_args()
+    ways: dict[str, Callable[[Cluster, int, Path], None]] = {
+        "sbatch in a loop": plain,
+        "array": array,
+        "direct": direct,
+    }
+    with cluster(26997, SLURM_LAB_CPUS="32") as lab, tempfile.TemporaryDirectory() as directory:
+        first = None
+        print(
+            f"{given.jobs} tasks of /bin/true, one node that claims 32 CPUs\n| way | s | tasks/s | beside sbatch |\n|---|---|---|---|"
+        )
+        for name, way in ways.items():
+            begin = time.perf_counter()
+            way(lab, given.jobs, Path(directory))
+            took = time.perf_counter() - begin
+            first = first or took
+            print(f"| {name} | {took:.1f} | {given.jobs / took:.1f} | {took / first:.2f} |", flush=True)
+        live_tick(lab, given.live, Path(directory))
+
+
+if __name__ == "__main__":
+    main()
