@@ -10,6 +10,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from no_skips import pytest_runtest_makereport  # noqa: E402
+from slurm_lab import cluster  # noqa: E402
+
+__all__ = ["pytest_runtest_makereport", "pytest_runtest_setup", "pytest_sessionfinish"]
+
 _stack = ExitStack()
 _started = False
 
@@ -20,8 +25,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     global _started
     if item.path.name != "04_slurm.ipynb" or _started:
         return
-    from slurm_lab import cluster
-
     _stack.enter_context(cluster(26877, SLURM_LAB_CPUS="4"))
     _started = True
 

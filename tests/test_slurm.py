@@ -172,7 +172,9 @@ def test_an_id_that_slurm_gives_again_is_no_identity(healthy: Cluster, tmp_path:
     # The controller forgets the job, as one that is killed before it saves its state does, and another gets its id.
     token = held.attempts.loc["0.a.1", "token"]
     healthy.command("scancel", f"--name={token}")
-    other = healthy.command("sbatch", "--parsable", "--job-name=somebody-else", "--output=/dev/null", "--wrap=sleep 60").strip()
+    other = healthy.command(
+        "sbatch", "--parsable", "--job-name=somebody-else", "--output=/dev/null", "--wrap=sleep 60"
+    ).strip()
     store = held._session.store
     with store.transaction():
         store._connection().execute("UPDATE attempts SET external_id = ?", (other,))
@@ -362,7 +364,14 @@ def test_two_jobs_of_one_attempt_run_its_command_once(healthy: Cluster, tmp_path
     run = start(tmp_path, task(tmp_path, "a"), max_active=1)
     directory = run.path / "operators/slurm/0.a.1"
     token = run.attempts.loc["0.a.1", "token"]
-    healthy.command("sbatch", "--parsable", f"--job-name={token}", "--output=slurm-2.out", f"--chdir={directory}", str(directory / "job.sh"))
+    healthy.command(
+        "sbatch",
+        "--parsable",
+        f"--job-name={token}",
+        "--output=slurm-2.out",
+        f"--chdir={directory}",
+        str(directory / "job.sh"),
+    )
     assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
     assert sum(starts(tmp_path / "ledger").values()) == 1
 
