@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matterstack.core.schemas import Approve
     from matterstack.core.states import AttemptStatus, RunStatus, TaskStatus
     from matterstack.core.workflow import FromTask, Resources, Task, Workflow
+    from matterstack.operators.dask import DaskOperator
     from matterstack.operators.experiment import ExperimentOperator
     from matterstack.operators.human import HumanOperator
     from matterstack.operators.local import LocalOperator
@@ -40,6 +41,7 @@ _HOMES = {
     "HumanOperator": "operators.human",
     "ManualHPCOperator": "operators.manual_hpc",
     "SlurmOperator": "operators.slurm",
+    "DaskOperator": "operators.dask",
     "Run": "orchestration.run",
     "inbox": "orchestration.inbox",
     "initialize_run": "orchestration.run_lifecycle",
@@ -52,6 +54,7 @@ __all__ = [
     "Approve",
     "AttemptStatus",
     "Campaign",
+    "DaskOperator",
     "ExperimentOperator",
     "FromTask",
     "HumanOperator",

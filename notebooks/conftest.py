@@ -10,8 +10,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from no_skips import pytest_runtest_makereport  # noqa: E402
-from slurm_lab import cluster  # noqa: E402
+from no_skips import pytest_runtest_makereport
+from slurm_lab import cluster
 
 __all__ = ["pytest_runtest_makereport", "pytest_runtest_setup", "pytest_sessionfinish"]
 

@@ -229,7 +229,7 @@ def test_traps_in_the_request_directory(tmp_path: Path, name: str) -> None:
     both = Both(tmp_path, 10)
     trap = both.path.with_name(name)
     trap.symlink_to(outside if name in ("rejected", "accepted") else outside / "precious")
-    both.path.write_text('{"n": 0}')
+    both.path.write_text('{"n": 3}' if name == "accepted" else '{"n": 0}')
     both.look()
     assert [path.name for path in outside.iterdir()] == ["precious"]
     assert (outside / "precious").read_text() == "as it was"

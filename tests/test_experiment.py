@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -186,3 +187,21 @@ def test_a_result_that_names_a_file_outside(tmp_path: Path, path: str) -> None:
         run.step()
     assert run.tasks.loc["0.xrd_Cu", "status"] == "SUBMITTED"
     assert "cannot be used yet" in str(run.tasks.loc["0.xrd_Cu", "reason"])
+
+
+def test_a_measurement_file_that_is_not_the_one_measured_is_waited_for(tmp_path: Path) -> None:
+    run = start(tmp_path)
+    (exchange(run) / "experiment_ack.json").write_text("{}")
+    (exchange(run) / "pattern.csv").write_text("half of i")
+    result = {
+        "token": run.attempts.loc["0.xrd_Cu.1", "token"],
+        "status": "COMPLETED",
+        "data": {"lattice_constant_A": 3.6, "two_theta_deg": []},
+        "files": [{"path": "pattern.csv", "sha256": hashlib.sha256(b"half of it").hexdigest()}],
+    }
+    (exchange(run) / "experiment_result.json").write_text(json.dumps(result))
+    for _ in range(3):
+        run.step()
+    assert "'pattern.csv' is not whole yet" in str(run.tasks.loc["0.xrd_Cu", "reason"])
+    (exchange(run) / "pattern.csv").write_text("half of it")
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED

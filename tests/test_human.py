@@ -164,6 +164,17 @@ def test_a_file_still_being_written_is_no_answer_yet(tmp_path: Path) -> None:
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
 
 
+def test_a_text_that_breaks_off_is_not_judged_before_it_has_lain_still(tmp_path: Path) -> None:
+    run = ask(tmp_path, on_invalid="fail")
+    path = put(run, '{"n": 12')
+    for _ in range(4):  # the writer pauses between two pieces, and a busy run looks many times meanwhile
+        os.utime(path)
+        run.step()
+    assert run.attempts.loc["0.pick.1", "status"] == "WAITING"
+    put(run, '{"n": 123}')
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+
+
 def test_what_stays_half_written_is_refused_in_the_end(tmp_path: Path) -> None:
     run = ask(tmp_path)
     put(run, '{"n": 1')

@@ -31,9 +31,10 @@ def test_conda_gives_what_pip_gives() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     conda = parsed([entry for entry in environment if isinstance(entry, str) and entry != "pip"])
     extras = PROJECT["optional-dependencies"]
-    pip = parsed([*PROJECT["dependencies"], *extras["notebook"], *extras["test"]])
+    pip = parsed([*PROJECT["dependencies"], *extras["notebook"], *extras["dask"], *extras["test"]])
     pip.pop("matterstack")
     pip.pop("matterstack[notebook]", None)
+    pip.pop("matterstack", None)
     assert conda.pop("python") == PROJECT["requires-python"]
     assert {"pip": ["-e ."]} in environment
     # conda-forge has an extra of a package as a package of its own.

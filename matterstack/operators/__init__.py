@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from matterstack.core.operator import Operator
 
 if TYPE_CHECKING:
+    from matterstack.operators.dask import DaskOperator
     from matterstack.operators.experiment import ExperimentOperator
     from matterstack.operators.human import HumanOperator
     from matterstack.operators.local import LocalOperator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUILT_IN",
+    "DaskOperator",
     "ExperimentOperator",
     "HumanOperator",
     "LocalOperator",
@@ -32,6 +34,7 @@ BUILT_IN: Mapping[str, str] = {
     "manual_hpc": "ManualHPCOperator",
     "experiment": "ExperimentOperator",
     "slurm": "SlurmOperator",
+    "dask": "DaskOperator",
 }
 
 

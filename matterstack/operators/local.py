@@ -21,18 +21,10 @@ from typing import Any
 
 from matterstack.core.operator import Operator
 from matterstack.core.records import Absent, Attempt, Observation, Refused, Seen, Submitted
-from matterstack.core.strict_json import MAX_BYTES, parse_json
 from matterstack.core.workflow import Task
-from matterstack.errors import (
-    AttemptFailedError,
-    InvalidConfigError,
-    InvalidJsonError,
-    InvalidTaskError,
-    OperatorUnreachableError,
-    UnsafeFileError,
-)
-from matterstack.files import open_inside, read_inside, read_tail
+from matterstack.errors import InvalidConfigError, InvalidTaskError, OperatorUnreachableError
 from matterstack.operators import local_runner
+from matterstack.operators.results import collect, last_words
 
 _ANSWER_S = 5.0
 _START_S = 20.0
@@ -164,19 +156,7 @@ class LocalOperator(Operator):
 
     def collect_results(self, attempt: Attempt) -> Any:
         """Check the outputs, and return the content of result.json."""
-        for output in attempt.spec.get("outputs", ()):
-            try:
-                os.close(open_inside(attempt.directory, output))
-            except FileNotFoundError:
-                raise AttemptFailedError(f"the command ended well, but its output {output} is not there") from None
-            except (OSError, UnsafeFileError) as error:
-                raise AttemptFailedError(f"the output {output} cannot be used: {error}") from None
-        try:
-            return parse_json(read_inside(f"{attempt.parent}/{attempt.name}", "result.json", MAX_BYTES))
-        except FileNotFoundError:
-            return {}
-        except (OSError, UnsafeFileError, InvalidJsonError) as error:
-            raise AttemptFailedError(f"result.json cannot be used: {error}") from None
+        return collect(f"{attempt.parent}/{attempt.name}", attempt.spec.get("outputs", ()))
 
     def wakeup(self, directory: Path) -> int | None:
         """Return the connection to the runner: it turns readable when a command starts or ends."""
@@ -276,7 +256,7 @@ class _Link:
                 code = said["exit_code"]
                 reason = said["reason"] or (f"exit code {code}" if code else None)
                 if reason and code is not None:
-                    reason += _last_words(attempt.directory)
+                    reason += last_words(attempt.directory)
                 return Observation(
                     Seen.ENDED,
                     ok=reason is None,
@@ -367,11 +347,6 @@ def _crash_point() -> dict[str, str]:
 
 def _has_surrogates(text: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _last_words(directory: Path) -> str:
-    lines = [line.strip() for line in read_tail(directory, "stderr.txt", 2000).splitlines() if line.strip()]
-    return f"; stderr ends with: {lines[-1][:300]}" if lines else ""
 
 
 def _connect(directory: Path) -> socket.socket:

@@ -13,27 +13,17 @@ How an attempt is executed once at most, and never guessed about:
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matterstack.core.operator import Operator
 from matterstack.core.records import Absent, Attempt, Observation, Refused, Seen, Submitted
-from matterstack.core.states import AttemptStatus
-from matterstack.core.strict_json import MAX_BYTES, parse_json
 from matterstack.core.workflow import Task
-from matterstack.errors import (
-    AttemptFailedError,
-    InvalidConfigError,
-    InvalidJsonError,
-    InvalidTaskError,
-    OperatorUnreachableError,
-    UnsafeFileError,
-)
-from matterstack.files import open_inside, read_inside, read_tail, write_inside
+from matterstack.errors import InvalidConfigError, InvalidTaskError, OperatorUnreachableError
+from matterstack.files import read_tail, write_inside
+from matterstack.operators.jobs import JobOperator, bad_end, began_at, exit_of, good_end
+from matterstack.operators.results import last_words
 from matterstack.operators.slurm_scheduler import Job, NotTakenError, Scheduler, Slurm, sbatch_options
 
 #: What each state of a job means (squeue(1), JOB STATE CODES).
@@ -49,7 +39,7 @@ _HELD_BY_US = "JobHeldUser"
 _NEVER = frozenset({"DependencyNeverSatisfied", "InvalidAccount", "InvalidQOS", "BadConstraints", "PartitionTimeLimit"})
 
 
-class SlurmOperator(Operator):
+class SlurmOperator(JobOperator):
     """Run commands as jobs of the Slurm cluster that this machine belongs to.
 
     Parameters
@@ -120,23 +110,13 @@ class SlurmOperator(Operator):
         }
 
     def check_task(self, task: Task) -> None:
-        """Refuse a task without a command, and variables a shell cannot set."""
-        if task.command is None:
-            raise InvalidTaskError(f"task {task.task_id!r} has no command, and a job is made to run one")
-        for name, value in task.env.items():
-            if not name.isidentifier() or not name.isascii():
-                raise InvalidTaskError(f"task {task.task_id!r}: a shell cannot set the variable {name!r}")
-            if value.startswith("env:") and not value.removeprefix("env:").isidentifier():
-                raise InvalidTaskError(f"task {task.task_id!r}: {value!r} names no variable a shell can have")
+        """Refuse a task without a command, variables a shell cannot set, and options that are ours."""
+        super().check_task(task)
         check_options(task.resources.extra, f"task {task.task_id!r}: extra")
 
     def max_live(self, directory: Path) -> int | None:
         """Return how many jobs may be in the queue."""
         return self.max_queued
-
-    def prepare(self, attempt: Attempt) -> None:
-        """Write the job's script."""
-        (attempt.directory / "job.sh").write_text(job_script(attempt, self.preamble), encoding="utf-8")
 
     # -- submission -------------------------------------------------------------------------
 
@@ -201,7 +181,7 @@ class SlurmOperator(Operator):
                 strays.append(job.id)
         if strays:
             self.scheduler.cancel(strays)  # of a submission that arrived although it seemed to fail
-        gone = [a for a in attempts if a.token not in mine and _ended(a) is None]
+        gone = [a for a in attempts if a.token not in mine and exit_of(a) is None]
         accounted = {}
         if gone:
             for job in self.scheduler.find([attempt.token for attempt in gone]):
@@ -228,11 +208,11 @@ class SlurmOperator(Operator):
         self._release(held[:room])
 
     def _judge(self, attempt: Attempt, job: Job | None, at: float) -> Observation:
-        ended = _ended(attempt)
-        began = _began(attempt)
+        ended = exit_of(attempt)
+        began = began_at(attempt)
         if job is not None and job.state not in ENDED:
             if ended is not None and ended["exit_code"] == 0:
-                return _good(attempt, ended, began)
+                return good_end(attempt, ended, began)
             if job.state in RUNNING:
                 note = None if job.state == "RUNNING" else f"Slurm says {job.state}"
                 return Observation(Seen.RUNNING, reason=note, external_id=job.id, started_at=began or at)
@@ -244,37 +224,29 @@ class SlurmOperator(Operator):
                 )
             if job.reason in _NEVER:
                 self.scheduler.cancel([job.id])
-                return _bad(f"{job.reason}: Slurm says that it can never start", "CANCELLED", at)
+                return bad_end(f"{job.reason}: Slurm says that it can never start", "CANCELLED", at)
             why = "held until there is room" if job.reason == _HELD_BY_US else f"Slurm says {job.reason or job.state}"
             return Observation(Seen.QUEUED, reason=why, external_id=job.id)
         if ended is not None and ended["exit_code"] == 0:
-            return _good(attempt, ended, began)
+            return good_end(attempt, ended, began)
         if job is not None and job.state not in ("COMPLETED", "FAILED"):
             code = ended["exit_code"] if ended else None
-            return _bad(f"{job.state}: ran {job.elapsed} of {job.limit}{_words(attempt)}", job.state, at, code, began)
+            return bad_end(
+                f"{job.state}: ran {job.elapsed} of {job.limit}{last_words(attempt.directory)}",
+                job.state,
+                at,
+                code,
+                began,
+            )
         if ended is not None:
             code = ended["exit_code"]
-            text = f"exit code {code}{_words(attempt)}"
-            return _bad(text, "FAILED", float(ended["ended_at"]), code, began)
+            text = f"exit code {code}{last_words(attempt.directory)}"
+            return bad_end(text, "FAILED", float(ended["ended_at"]), code, began)
         if job is not None and job.state == "FAILED" and began is None:
             tail = read_tail(attempt.directory, "slurm.out", 500).strip().splitlines()
-            return _bad(f"FAILED before its command began{': ' + tail[-1] if tail else ''}", "FAILED", at)
-        return self._missing(attempt, job, began, at)
-
-    def _missing(self, attempt: Attempt, job: Job | None, began: float | None, at: float) -> Observation:
-        """Judge an attempt whose job is over or gone, and which left no exit code."""
+            return bad_end(f"FAILED before its command began{': ' + tail[-1] if tail else ''}", "FAILED", at)
         said = f"Slurm says {job.state}" if job else "Slurm does not know its job any more"
-        waited_s = _since(attempt, at)
-        if waited_s < self.grace_s:
-            state = Seen.RUNNING if attempt.status is AttemptStatus.RUNNING else Seen.QUEUED
-            return Observation(state, reason=f"{said}, and it left no exit code yet: waited for {self.grace_s:g} s")
-        if began is None:
-            try:
-                (attempt.directory / "claim").mkdir()
-            except FileExistsError:
-                return Observation(Seen.VANISHED, reason=f"{said}; it began, and left no exit code")
-            return Observation(Seen.VANISHED, reason=f"{said}; it never began, and cannot any more")
-        return Observation(Seen.VANISHED, reason=f"{said}; it began, and left no exit code")
+        return self.missing(attempt, said, began, at)
 
     # -- the end ----------------------------------------------------------------------------
 
@@ -288,68 +260,6 @@ class SlurmOperator(Operator):
             jobs = self.scheduler.poll(tokens)
         busy = {job.token for job in jobs if job.state not in ENDED}
         return [token for token in tokens if token not in busy]
-
-    def collect_results(self, attempt: Attempt) -> Any:
-        """Check the outputs, and return the content of result.json."""
-        for output in attempt.spec.get("outputs", ()):
-            try:
-                open(open_inside(attempt.directory, output), "rb").close()
-            except FileNotFoundError:
-                raise AttemptFailedError(f"the command ended well, but its output {output} is not there") from None
-            except (OSError, UnsafeFileError) as error:
-                raise AttemptFailedError(f"the output {output} cannot be used: {error}") from None
-        try:
-            return parse_json(read_inside(attempt.directory, "result.json", MAX_BYTES))
-        except FileNotFoundError:
-            return {}
-        except (OSError, UnsafeFileError, InvalidJsonError) as error:
-            raise AttemptFailedError(f"result.json cannot be used: {error}") from None
-
-
-def _good(attempt: Attempt, ended: Mapping[str, Any], began: float | None) -> Observation:
-    return Observation(Seen.ENDED, exit_code=0, started_at=began, ended_at=float(ended["ended_at"]))
-
-
-def _bad(reason: str, kind: str, at: float, exit_code: int | None = None, began: float | None = None) -> Observation:
-    return Observation(
-        Seen.ENDED, ok=False, reason=reason, kind=kind, exit_code=exit_code, started_at=began, ended_at=at
-    )
-
-
-def _words(attempt: Attempt) -> str:
-    lines = [line.strip() for line in read_tail(attempt.directory, "stderr.txt", 2000).splitlines() if line.strip()]
-    return f"; stderr ends with: {lines[-1][:300]}" if lines else ""
-
-
-def _ended(attempt: Attempt) -> dict[str, Any] | None:
-    """Return what the job wrote when its command ended; None where it has not, or is being written."""
-    try:
-        said = parse_json(read_inside(attempt.directory, "exit.json", MAX_BYTES))
-        return {"exit_code": int(said["exit_code"]), "ended_at": float(said["ended_at"])}
-    except (FileNotFoundError, InvalidJsonError, KeyError, TypeError, ValueError):
-        return None
-
-
-def _began(attempt: Attempt) -> float | None:
-    """Return when the job claimed the attempt; 0 where it did, and could not say when."""
-    try:
-        return float(parse_json(read_inside(attempt.directory, "claim/started.json", MAX_BYTES))["started_at"])
-    except FileNotFoundError:
-        return 0.0 if (attempt.directory / "claim").is_dir() else None
-    except (InvalidJsonError, KeyError, TypeError, ValueError):
-        return 0.0
-
-
-def _since(attempt: Attempt, at: float) -> float:
-    """Return for how many seconds the attempt has been missing, by our own clock."""
-    try:
-        first = float(read_inside(attempt.directory, ".missing", 100))
-        if first <= at:
-            return at - first
-    except (FileNotFoundError, ValueError):
-        pass
-    write_inside(attempt.directory, ".missing", repr(at).encode())
-    return 0.0
 
 
 #: Options that would take an attempt out of our hands.
@@ -374,40 +284,3 @@ def check_options(options: Sequence[str], what: str) -> None:
             raise InvalidTaskError(f"{what}: {option!r} is not a long option of sbatch, as in '--partition=long'")
         if any(ours == name[2:] or (len(name) > 4 and ours.startswith(name[2:])) for ours in _OURS):
             raise InvalidTaskError(f"{what}: {option!r} is set by MatterStack itself")
-
-
-def job_script(attempt: Attempt, preamble: str) -> str:
-    """Return the script of an attempt's job."""
-    task = attempt.task
-    lines = [
-        f"export MATTERSTACK_TOKEN={attempt.token}",
-        f"export MATTERSTACK_TASK_ID={shlex.quote(attempt.task_id)}",
-        f"export MATTERSTACK_ITERATION={attempt.iteration}",
-        f"export MATTERSTACK_ATTEMPT={attempt.attempt}",
-        f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH",
-    ]
-    for name, value in task.env.items():
-        if value.startswith("env:"):
-            secret = value.removeprefix("env:")
-            lines.append(f': "${{{secret}?has to be set: the task needs it}}"; export {name}="${secret}"')
-        else:
-            lines.append(f"export {name}={shlex.quote(value)}")
-    command = task.command if isinstance(task.command, str) else shlex.join(task.command or ())
-    return f"""#!/bin/sh
-# One attempt of task {attempt.task_id}; whoever claims the directory runs it, and nobody else.
-if ! mkdir claim 2>/dev/null; then
-  echo "this attempt was claimed by another job: nothing is done" >&2
-  exit 0
-fi
-printf '{{"started_at": %s, "job": "%s", "host": "%s"}}\\n' "$(date +%s)" "$SLURM_JOB_ID" "$(hostname)" >claim/new
-mv claim/new claim/started.json
-{chr(10).join(lines)}
-{preamble}
-sh -c {shlex.quote(command)} </dev/null >stdout.txt 2>stderr.txt
-code=$?
-[ "$code" -le 128 ] && said=$code || said=$((128 - code))
-printf '{{"exit_code": %d, "ended_at": %s}}\\n' "$said" "$(date +%s)" >exit.json.new
-sync exit.json.new 2>/dev/null
-mv exit.json.new exit.json
-exit "$code"
-"""

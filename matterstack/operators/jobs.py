@@ -1,0 +1,185 @@
+"""Jobs: scripts that claim the directory of an attempt, run its command, and leave how it ended there.
+
+Whoever starts a job, and however often, its command runs once: the first act is ``mkdir claim``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matterstack.core.operator import Operator
+from matterstack.core.records import Attempt, Observation, Seen
+from matterstack.core.states import AttemptStatus
+from matterstack.core.strict_json import MAX_BYTES, parse_json
+from matterstack.core.workflow import Task
+from matterstack.errors import InvalidJsonError, InvalidTaskError
+from matterstack.files import read_inside, write_inside
+from matterstack.operators.results import collect
+
+_WATCH = """\
+# A sign of life for as long as this shell lives, whoever started it; and an end, when that is asked for.
+trap 'finish -15; exit 143' TERM
+( trap '' TERM
+  asked=0
+  while kill -0 $$ 2>/dev/null; do
+    : >claim/alive
+    if [ -e cancel ]; then
+      asked=$((asked + 1))
+      if [ "$asked" -gt 5 ]; then kill -KILL -$$; else kill -TERM -$$; fi
+    fi
+    sleep 1
+  done ) </dev/null >/dev/null 2>&1 &
+"""
+
+
+class JobOperator(Operator):
+    """What operators have in common that run commands as jobs.
+
+    Attributes
+    ----------
+    preamble : str
+        Lines of shell before each command.
+    grace_s : float
+        How long a job is waited for that is gone and left no exit code.
+    watched : bool
+        Whether nobody else watches a job: it then gives signs of life, and ends itself when asked to.
+    """
+
+    preamble: str = ""
+    grace_s: float = 60.0
+    watched: bool = False
+
+    def check_task(self, task: Task) -> None:
+        """Refuse a task without a command, and variables a shell cannot set."""
+        if task.command is None:
+            raise InvalidTaskError(f"task {task.task_id!r} has no command, and a job is made to run one")
+        for name, value in task.env.items():
+            if not name.isidentifier() or not name.isascii():
+                raise InvalidTaskError(f"task {task.task_id!r}: a shell cannot set the variable {name!r}")
+            if value.startswith("env:") and not value.removeprefix("env:").isidentifier():
+                raise InvalidTaskError(f"task {task.task_id!r}: {value!r} names no variable a shell can have")
+
+    def prepare(self, attempt: Attempt) -> None:
+        """Write the job's script."""
+        script = job_script(attempt, self.preamble, watched=self.watched)
+        (attempt.directory / "job.sh").write_text(script, encoding="utf-8")
+
+    def missing(self, attempt: Attempt, said: str, began: float | None, at: float) -> Observation:
+        """Judge an attempt whose job is over or gone, and which left no exit code."""
+        waited_s = since(attempt, at)
+        if waited_s < self.grace_s:
+            state = Seen.RUNNING if attempt.status is AttemptStatus.RUNNING else Seen.QUEUED
+            return Observation(state, reason=f"{said}, and it left no exit code yet: waited for {self.grace_s:g} s")
+        if began is None:
+            try:
+                (attempt.directory / "claim").mkdir()
+            except FileExistsError:
+                return Observation(Seen.VANISHED, reason=f"{said}; it began, and left no exit code")
+            return Observation(Seen.VANISHED, reason=f"{said}; it never began, and cannot any more")
+        return Observation(Seen.VANISHED, reason=f"{said}; it began, and left no exit code")
+
+    def collect_results(self, attempt: Attempt) -> Any:
+        """Check the outputs, and return the content of result.json."""
+        return collect(str(attempt.directory), attempt.spec.get("outputs", ()))
+
+
+def good_end(attempt: Attempt, ended: Mapping[str, Any], began: float | None) -> Observation:
+    """Return what is seen of an attempt whose command ended well."""
+    return Observation(Seen.ENDED, exit_code=0, started_at=began or None, ended_at=float(ended["ended_at"]))
+
+
+def bad_end(reason: str, kind: str, at: float, exit_code: int | None = None, began: float | None = None) -> Observation:
+    """Return what is seen of an attempt that ended badly; `kind` is a word for how."""
+    return Observation(
+        Seen.ENDED, ok=False, reason=reason, kind=kind, exit_code=exit_code, started_at=began or None, ended_at=at
+    )
+
+
+def exit_of(attempt: Attempt) -> dict[str, Any] | None:
+    """Return what the job wrote when its command ended; None where it has not, or is being written."""
+    try:
+        said = parse_json(read_inside(attempt.directory, "exit.json", MAX_BYTES))
+        return {"exit_code": int(said["exit_code"]), "ended_at": float(said["ended_at"])}
+    except (FileNotFoundError, InvalidJsonError, KeyError, TypeError, ValueError):
+        return None
+
+
+def began_at(attempt: Attempt) -> float | None:
+    """Return when the job claimed the attempt; 0 where it did, and could not say when."""
+    try:
+        return float(parse_json(read_inside(attempt.directory, "claim/started.json", MAX_BYTES))["started_at"])
+    except FileNotFoundError:
+        return 0.0 if (attempt.directory / "claim").is_dir() else None
+    except (InvalidJsonError, KeyError, TypeError, ValueError):
+        return 0.0
+
+
+def since(attempt: Attempt, at: float) -> float:
+    """Return for how many seconds the attempt has been missing without a sign of life, by our own clock."""
+    try:
+        beat = os.stat(attempt.directory / "claim/alive").st_mtime_ns
+    except OSError:
+        beat = 0
+    try:
+        said = parse_json(read_inside(attempt.directory, ".missing", 1000))
+        if said["beat"] == beat and said["at"] <= at:
+            return float(at - said["at"])
+    except (FileNotFoundError, InvalidJsonError, KeyError, TypeError):
+        pass
+    write_inside(attempt.directory, ".missing", json.dumps({"beat": beat, "at": at}).encode())
+    return 0.0
+
+
+def job_script(attempt: Attempt, preamble: str, *, watched: bool) -> str:
+    """Return the script of an attempt's job.
+
+    Parameters
+    ----------
+    attempt : Attempt
+    preamble : str
+        Lines of shell before the command.
+    watched : bool
+        Whether it gives signs of life, and ends itself when a file ``cancel`` appears.
+    """
+    task = attempt.task
+    lines = [
+        f"export MATTERSTACK_TOKEN={attempt.token}",
+        f"export MATTERSTACK_TASK_ID={shlex.quote(attempt.task_id)}",
+        f"export MATTERSTACK_ITERATION={attempt.iteration}",
+        f"export MATTERSTACK_ATTEMPT={attempt.attempt}",
+        f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH",
+    ]
+    for name, value in task.env.items():
+        if value.startswith("env:"):
+            secret = value.removeprefix("env:")
+            lines.append(f': "${{{secret}?has to be set: the task needs it}}"; export {name}="${secret}"')
+        else:
+            lines.append(f"export {name}={shlex.quote(value)}")
+    command = task.command if isinstance(task.command, str) else shlex.join(task.command or ())
+    return f"""#!/bin/sh
+# One attempt of task {attempt.task_id}; whoever claims the directory runs it, and nobody else.
+if ! mkdir claim 2>/dev/null; then
+  echo "this attempt was claimed by another job: nothing is done" >&2
+  exit 0
+fi
+printf '{{"started_at": %s, "job": "%s", "host": "%s"}}\\n' "$(date +%s)" "$SLURM_JOB_ID" "$(hostname)" >claim/new
+mv claim/new claim/started.json
+finish() {{
+  printf '{{"exit_code": %d, "ended_at": %s}}\\n' "$1" "$(date +%s)" >exit.json.new
+  sync exit.json.new 2>/dev/null
+  mv exit.json.new exit.json
+}}
+{_WATCH if watched else ""}{chr(10).join(lines)}
+{preamble}
+sh -c {shlex.quote(command)} </dev/null >stdout.txt 2>stderr.txt
+code=$?
+[ "$code" -le 128 ] && said=$code || said=$((128 - code))
+finish "$said"
+exit "$code"
+"""

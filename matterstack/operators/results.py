@@ -1,0 +1,41 @@
+"""What a command left in its directory: its outputs, its data, its last words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from matterstack.core.strict_json import MAX_BYTES, parse_json
+from matterstack.errors import AttemptFailedError, InvalidJsonError, UnsafeFileError
+from matterstack.files import open_inside, read_inside, read_tail
+
+
+def collect(directory: str, outputs: Iterable[str]) -> Any:
+    """Check the outputs of a command that ended well, and return the content of its ``result.json``.
+
+    Raises
+    ------
+    AttemptFailedError
+        An output is missing or no plain file, or ``result.json`` is not strict JSON.
+    """
+    for output in outputs:
+        try:
+            os.close(open_inside(directory, output))
+        except FileNotFoundError:
+            raise AttemptFailedError(f"the command ended well, but its output {output} is not there") from None
+        except (OSError, UnsafeFileError) as error:
+            raise AttemptFailedError(f"the output {output} cannot be used: {error}") from None
+    try:
+        return parse_json(read_inside(directory, "result.json", MAX_BYTES))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnsafeFileError, InvalidJsonError) as error:
+        raise AttemptFailedError(f"result.json cannot be used: {error}") from None
+
+
+def last_words(directory: Path) -> str:
+    """Return the last line a command wrote to its standard error, as the end of a sentence."""
+    lines = [line.strip() for line in read_tail(directory, "stderr.txt", 2000).splitlines() if line.strip()]
+    return f"; stderr ends with: {lines[-1][:300]}" if lines else ""

@@ -1,0 +1,190 @@
+"""A farm on a real Dask cluster, whose client, workers and scheduler die."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from crashes import killed_at
+from ledger import check_executions, starts, witnessed
+from slurm_lab import wait_for
+
+import matterstack as ms
+from matterstack.errors import InvalidConfigError
+
+
+class Farm:
+    """A scheduler and workers, each a process of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address = f"tcp://127.0.0.1:{self.port}"
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.scheduler = self.start_scheduler()
+        self.workers = [self.start_worker() for _ in range(2)]
+
+    def _start(self, *words: str) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__GIL__ENABLED": "false"}
+        log = open(self.directory / "dask.log", "ab")  # noqa: SIM115 - the process keeps it
+        process = subprocess.Popen(
+            [sys.executable, "-m", *words], stdout=log, stderr=log, cwd=self.directory, env=environment
+        )
+        log.close()
+        self.processes.append(process)
+        return process
+
+    def start_scheduler(self) -> subprocess.Popen[bytes]:
+        process = self._start(
+            "distributed.cli.dask_scheduler", f"--port={self.port}", "--host=127.0.0.1", "--no-dashboard", "--no-show"
+        )
+        wait_for(self._listens)
+        return process
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        return self._start("distributed.cli.dask_worker", self.address, "--nthreads=2", "--no-nanny", "--no-dashboard",
+                           f"--local-directory={self.directory}/scratch")  # fmt: skip
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=30)
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait(timeout=30)
+
+
+@pytest.fixture
+def farm(tmp_path: Path) -> Iterator[Farm]:
+    running = Farm(tmp_path)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture
+def operator(farm: Farm) -> Iterator[ms.DaskOperator]:
+    made = ms.DaskOperator(farm.address, grace_s=5.0)
+    yield made
+    made.close()
+
+
+def start(base: Path, operator: ms.DaskOperator, *tasks: ms.Task) -> ms.Run:
+    return ms.initialize_run("w", ms.Workflow(tasks), base_path=base, operators={"dask": operator})
+
+
+def task(base: Path, name: str, command: str = "true", **settings: Any) -> ms.Task:
+    return witnessed(name, command, base / "ledger", operator="dask", **settings)
+
+
+def gate(base: Path) -> str:
+    return f"while ! [ -e {base}/go ]; do sleep 0.1; done"
+
+
+def until(run: ms.Run, wanted: str, name: str = "a", attempt: int = 1) -> None:
+    def look() -> bool:
+        run.step()
+        select.poll().poll(50)
+        return bool(run.attempts.loc[f"0.{name}.{attempt}", "status"] == wanted)
+
+    wait_for(look)
+
+
+def test_a_farm_of_small_tasks(tmp_path: Path, operator: ms.DaskOperator) -> None:
+    tasks = [task(tmp_path, f"t{i}", f"echo '{{\"i\": {i}}}' > result.json") for i in range(60)]
+    bad = [task(tmp_path, "bad", "echo lost >&2; exit 3", allow_failure=True)]
+    after = [task(tmp_path, "after", "cat inputs.json", dependencies=[t.task_id for t in tasks])]
+    run = start(tmp_path, operator, *tasks, *bad, *after)
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert list(run.results["i"].dropna()) == list(range(60))
+    assert run.tasks.loc["0.bad", "reason"] == "exit code 3; stderr ends with: lost"
+    check_executions(run, tmp_path / "ledger")
+
+
+@pytest.mark.parametrize("point", ["submit.prepared", "submit.submitted", "store.commit", "tick.made"])
+def test_the_client_is_killed(tmp_path: Path, farm: Farm, operator: ms.DaskOperator, point: str) -> None:
+    run = start(tmp_path, operator, *(task(tmp_path, f"t{i}") for i in range(5)))
+    killed_at(point, 1, lambda: ms.open_run(run.path).step())
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    check_executions(run, tmp_path / "ledger")
+    assert sum(starts(tmp_path / "ledger").values()) == 5
+
+
+def test_a_worker_is_killed_and_its_commands_go_on(tmp_path: Path, farm: Farm, operator: ms.DaskOperator) -> None:
+    run = start(tmp_path, operator, *(task(tmp_path, f"t{i}", gate(tmp_path)) for i in range(4)))
+    run.step()
+    wait_for(lambda: sum(starts(tmp_path / "ledger").values()) == 4)
+    for worker in farm.workers:
+        farm.kill(worker)
+    farm.start_worker()
+    for _ in range(5):
+        run.step()
+    (tmp_path / "go").write_text("")
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    check_executions(run, tmp_path / "ledger")
+    assert sum(starts(tmp_path / "ledger").values()) == 4
+
+
+def test_the_scheduler_is_killed_and_another_takes_its_place(
+    tmp_path: Path, farm: Farm, operator: ms.DaskOperator
+) -> None:
+    run = start(tmp_path, operator, *(task(tmp_path, f"t{i}", gate(tmp_path)) for i in range(8)))
+    run.step()
+    wait_for(lambda: sum(starts(tmp_path / "ledger").values()) == 4)  # the others wait their turn
+    farm.kill(farm.scheduler)
+    for worker in farm.workers:
+        farm.kill(worker)
+    run.step()
+    assert set(run.tasks["status"]) == {"SUBMITTED"}, "unreachable is not failed"
+    assert "could not be asked" in repr(run.explain())
+    farm.start_scheduler()
+    farm.start_worker()
+    (tmp_path / "go").write_text("")
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    check_executions(run, tmp_path / "ledger")
+    assert sum(starts(tmp_path / "ledger").values()) == 8
+
+
+def test_cancelling_ends_what_runs_and_takes_back_what_waits(
+    tmp_path: Path, farm: Farm, operator: ms.DaskOperator
+) -> None:
+    run = start(tmp_path, operator, *(task(tmp_path, f"t{i}", "sleep 600") for i in range(6)))
+    run.step()
+    wait_for(lambda: sum(starts(tmp_path / "ledger").values()) == 4)
+    run.cancel(timeout_s=60)
+    assert set(run.attempts["status"]) == {"CANCELLED"}
+    assert sum(starts(tmp_path / "ledger").values()) == 4
+    assert "sleep 600" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, timeout=30).stdout
+
+
+def test_a_command_that_is_killed_with_all_that_belongs_to_it_is_lost(
+    tmp_path: Path, farm: Farm, operator: ms.DaskOperator
+) -> None:
+    run = start(tmp_path, operator, task(tmp_path, "a", "kill -KILL -$(ps -o pgid= -p $$ | tr -d ' ')"))
+    until(run, "LOST")
+    assert "left no exit code" in str(run.attempts.loc["0.a.1", "reason"])
+    assert sum(starts(tmp_path / "ledger").values()) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"address": "here"}, {"address": "tcp://x:1", "max_queued": 0}, {"address": "tcp://x:1", "grace_s": -1}]
+)
+def test_settings_that_make_no_sense(wrong: Any) -> None:
+    with pytest.raises(InvalidConfigError):
+        ms.DaskOperator(**wrong)
