@@ -21,7 +21,7 @@ from slurm_lab import Cluster, cluster, wait_for
 import matterstack as ms
 from matterstack.errors import InvalidConfigError, InvalidTaskError, RunLockedError
 from matterstack.operators import slurm
-from matterstack.operators.slurm_scheduler import parse_sacct, parse_sbatch, parse_squeue, sbatch_options
+from matterstack.operators.slurm_scheduler import Job, parse_sacct, parse_sbatch, parse_squeue, sbatch_options
 
 
 @pytest.fixture(scope="module")
@@ -355,9 +355,38 @@ def test_six_submitters_race(healthy: Cluster, tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join(timeout=180)
-    assert run.status is ms.RunStatus.COMPLETED
+    assert run.status is ms.RunStatus.COMPLETED, list(run.attempts["reason"])
     check_executions(run, tmp_path / "ledger")
     assert sum(starts(tmp_path / "ledger").values()) == 8
+
+
+def test_a_job_that_begins_while_the_queue_is_asked_is_not_taken_for_a_requeued_one(tmp_path: Path) -> None:
+    class Late:
+        """A queue whose answer is older than what the job has done meanwhile."""
+
+        def submit_held(self, script: str, directory: str, token: str, options: Any) -> str:
+            self.directory, self.token = Path(directory), token
+            return "1"
+
+        def release(self, ids: Any) -> bool:
+            return True
+
+        def poll(self, tokens: Any) -> list[Job]:
+            subprocess.run(["/bin/sh", "-c", "mkdir -p claim"], cwd=self.directory, check=True)
+            return [Job("1", self.token, "PENDING", "Priority", "0:00", "1:00")]
+
+        def find(self, tokens: Any) -> list[Job]:
+            return []
+
+        def cancel(self, ids: Any) -> None:
+            raise AssertionError("a job that has just begun was cancelled")
+
+    operator = ms.SlurmOperator()
+    operator.scheduler = Late()
+    run = ms.initialize_run("w", ms.Workflow([task(tmp_path, "a")]), base_path=tmp_path, operators={"slurm": operator})
+    run.step()
+    run.step()
+    assert status(run) == "SUBMITTED"
 
 
 def test_two_jobs_of_one_attempt_run_its_command_once(healthy: Cluster, tmp_path: Path) -> None:

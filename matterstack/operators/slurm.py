@@ -170,6 +170,8 @@ class SlurmOperator(JobOperator):
     def check_status(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
         """Look at the queue once for all, and at what each job left."""
         at = time.time()
+        # Before the queue is asked: a job may begin between its answer and our look at the files.
+        begun = {attempt.token for attempt in attempts if began_at(attempt) is not None}
         jobs = self.scheduler.poll([attempt.token for attempt in attempts])
         mine: dict[str, Job] = {}
         ids = {attempt.token: attempt.external_id for attempt in attempts}
@@ -189,7 +191,9 @@ class SlurmOperator(JobOperator):
                     accounted[job.token] = job
         self._release_more(attempts, mine)
         return {
-            attempt.token: self._judge(attempt, mine.get(attempt.token) or accounted.get(attempt.token), at)
+            attempt.token: self._judge(
+                attempt, mine.get(attempt.token) or accounted.get(attempt.token), attempt.token in begun, at
+            )
             for attempt in attempts
         }
 
@@ -207,7 +211,7 @@ class SlurmOperator(JobOperator):
         room = len(held) if self.max_active is None else max(0, self.max_active - active)
         self._release(held[:room])
 
-    def _judge(self, attempt: Attempt, job: Job | None, at: float) -> Observation:
+    def _judge(self, attempt: Attempt, job: Job | None, begun: bool, at: float) -> Observation:
         ended = exit_of(attempt)
         began = began_at(attempt)
         if job is not None and job.state not in ENDED:
@@ -216,7 +220,7 @@ class SlurmOperator(JobOperator):
             if job.state in RUNNING:
                 note = None if job.state == "RUNNING" else f"Slurm says {job.state}"
                 return Observation(Seen.RUNNING, reason=note, external_id=job.id, started_at=began or at)
-            if began is not None and ended is None:
+            if begun and ended is None:
                 # Its claim lets nothing run any more; the retry policy decides.
                 self.scheduler.cancel([job.id])
                 return Observation(
