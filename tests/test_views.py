@@ -242,3 +242,11 @@ def test_the_magic_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(RunStatusError, match="which run"):
         shell.run_line_magic("ms", "step")
     shell.user_ns["mine"].wait(timeout_s=30)
+
+
+def test_the_name_of_a_group_is_escaped_in_the_drawing(tmp_path: Path) -> None:
+    run = make(tmp_path, ms.Task("a", "true", group="<img src=x>"))
+    svg = run.dag("group").drawing.svg()
+    ElementTree.fromstring(svg)
+    assert "<img" not in svg
+    assert "&lt;img" in svg
