@@ -28,11 +28,7 @@ _MOST_EVENTS = 200
 _RATE_S = 10.0
 
 
-class _Meta(type(ipywidgets.VBox), type(Follows)):  # type: ignore[misc]
-    """A widget's metaclass and an abstract class's in one."""
-
-
-class Cockpit(ipywidgets.VBox, Follows, metaclass=_Meta):  # type: ignore[misc]
+class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
     """A run, followed live without blocking the kernel, and stepped when one says so.
 
     Parameters

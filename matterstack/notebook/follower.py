@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ _EVERY_S = 0.25
 _ABANDONED_S = 60.0
 
 
-class Follows(ABC):
+class Follows:
     """A view that is told what changed. It says `here` for as long as somebody may see it."""
 
     def here(self) -> None:
@@ -30,9 +29,9 @@ class Follows(ABC):
 
     follower: Follower
 
-    @abstractmethod
     def take(self, news: News) -> None:
         """Show what changed."""
+        raise NotImplementedError
 
 
 class Follower:

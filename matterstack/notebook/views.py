@@ -26,11 +26,7 @@ _MOST_ROWS = 200
 _LOOKS = [list(look) for look in LOOKS]
 
 
-class _Meta(type(anywidget.AnyWidget), type(Follows)):  # type: ignore[misc]
-    """A widget's metaclass and an abstract class's in one."""
-
-
-class View(anywidget.AnyWidget, Follows, metaclass=_Meta):
+class View(anywidget.AnyWidget, Follows):
     """A widget of a run that follows it.
 
     Parameters

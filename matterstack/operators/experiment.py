@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from matterstack.core.identifiers import check_relative_path
-from matterstack.core.operator import Operator
-from matterstack.core.records import Absent, Attempt, Observation, Refused, Seen, Submitted
+from matterstack.core.records import Attempt, Observation, Seen
 from matterstack.core.schemas import check_schema, violations
 from matterstack.core.states import AttemptStatus
 from matterstack.core.strict_json import MAX_BYTES, parse_json
@@ -37,14 +36,14 @@ from matterstack.errors import (
     InvalidConfigError,
     InvalidJsonError,
     InvalidTaskError,
-    MatterstackError,
     UnsafeFileError,
     UnsafePathError,
 )
 from matterstack.files import read_inside, write_inside
-from matterstack.operators.answers import Exchange, Patience, Verdict, waits_for
+from matterstack.operators.answers import Exchange, Patience, Verdict
 from matterstack.operators.manual_hpc import digest
-from matterstack.operators.notices import Notify, check_notify, notify_once
+from matterstack.operators.notices import Notify, check_notify
+from matterstack.operators.requests import RequestOperator
 
 _REQUEST, _ACK, _HEARTBEAT, _ABORT = (
     "experiment_request.json",
@@ -113,7 +112,7 @@ def result_schema(data: Mapping[str, Any], token: str) -> dict[str, Any]:
     }
 
 
-class ExperimentOperator(Operator):
+class ExperimentOperator(RequestOperator):
     """Ask an instrument, through files.
 
     Parameters
@@ -130,6 +129,8 @@ class ExperimentOperator(Operator):
     notify : callable or sequence of str, optional
         Told once of each request; see `HumanOperator`.
     """
+
+    wants = f"an instrument that takes up {_REQUEST}"
 
     def __init__(
         self,
@@ -198,35 +199,11 @@ class ExperimentOperator(Operator):
         text = json.dumps(request, indent=2, ensure_ascii=False) + "\n"
         (attempt.directory / _REQUEST).write_text(text, encoding="utf-8")
 
-    def submit(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Refused]:
-        """Leave the requests where they are."""
-        return {attempt.token: self._waiting(attempt) for attempt in attempts}
-
-    def _waiting(self, attempt: Attempt) -> Submitted:
-        return Submitted(waits_for=waits_for(attempt, "an instrument that takes up experiment_request.json"))
-
-    def find(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Absent]:
-        """Look for the directories."""
-        return {a.token: self._waiting(a) if a.directory.is_dir() else Absent() for a in attempts}
-
-    def check_status(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
-        """Look for claims, heartbeats and results."""
-        at = time.time()
-        seen = {}
-        for attempt in attempts:
-            try:
-                notify_once(self.notify, attempt, "request", "an experiment waits for its instrument")
-                seen[attempt.token] = self._judge(attempt, at)
-            except (OSError, MatterstackError) as error:
-                # Of one exchange; the others are looked at all the same.
-                state = Seen.RUNNING if attempt.status is AttemptStatus.RUNNING else Seen.WAITING
-                seen[attempt.token] = Observation(state, reason=f"its directory cannot be used: {error}")
-        return seen
-
     def _exchange(self, attempt: Attempt) -> Exchange:
         return Exchange(attempt.directory, self._schema(attempt), _STEM, lambda result: _lacks(attempt, result))
 
-    def _judge(self, attempt: Attempt, at: float) -> Observation:
+    def judge(self, attempt: Attempt, at: float) -> Observation:
+        """Look for a claim, signs of life and a result."""
         exchange = self._exchange(attempt)
         begun = _begun(attempt)
         limit_s = attempt.spec.get("timeout_s")

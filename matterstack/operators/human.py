@@ -10,15 +10,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from matterstack.core.operator import Operator
-from matterstack.core.records import Absent, Attempt, Observation, Refused, Seen, Submitted
+from matterstack.core.records import Attempt, Observation, Seen
 from matterstack.core.schemas import check_schema, columns, template
 from matterstack.core.strict_json import parse_json
 from matterstack.core.workflow import Task
-from matterstack.errors import AttemptRejectedError, InvalidTaskError, MatterstackError
+from matterstack.errors import AttemptRejectedError, InvalidTaskError
 from matterstack.files import read_inside
-from matterstack.operators.answers import Exchange, Patience, Verdict, current_user, waits_for
+from matterstack.operators.answers import Exchange, Patience, Verdict, current_user
 from matterstack.operators.notices import Notify, check_notify, notify_once
+from matterstack.operators.requests import RequestOperator
 
 #: The schema of a task that gives none.
 ANYTHING: Mapping[str, Any] = {"type": "object"}
@@ -58,7 +58,7 @@ says so; what you change afterwards has no effect.
 """
 
 
-class HumanOperator(Operator):
+class HumanOperator(RequestOperator):
     """Ask a person.
 
     Parameters
@@ -81,6 +81,7 @@ class HumanOperator(Operator):
     """
 
     by_people = True
+    wants = "response.json"
 
     def __init__(
         self,
@@ -143,42 +144,21 @@ class HumanOperator(Operator):
         for name, content in files.items():
             (attempt.directory / name).write_text(content, encoding="utf-8")
 
-    def submit(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Refused]:
-        """Leave the requests where they are, and tell whom they are for."""
-        for attempt in attempts:
-            self._tell(attempt, "request", attempt.spec.get("instructions") or "an answer is wanted")
-        return {attempt.token: self._waiting(attempt) for attempt in attempts}
-
-    def _waiting(self, attempt: Attempt) -> Submitted:
-        return Submitted(waits_for=waits_for(attempt, "response.json"))
-
-    def _tell(self, attempt: Attempt, key: str, text: str) -> None:
-        notify_once(self.notify, attempt, key, text)
-
-    def find(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Absent]:
-        """Look for the directories."""
-        return {a.token: self._waiting(a) if a.directory.is_dir() else Absent() for a in attempts}
-
     def _exchange(self, attempt: Attempt) -> Exchange:
         return Exchange(attempt.directory, attempt.spec.get("schema", ANYTHING))
 
-    def check_status(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
-        """Look for answers, and judge them."""
-        at = time.time()
-        seen = {}
-        for attempt in attempts:
-            try:
-                self._tell(attempt, "request", attempt.spec.get("instructions") or "an answer is wanted")
-                exchange = self._exchange(attempt)
-                observation = exchange.judge(attempt, self.patience, attempt.spec.get("timeout_s"), at)
-                seen[attempt.token] = observation
-                if self.notify is not None and observation.seen in (Seen.REJECTED, Seen.EXPIRED):
-                    for refusal in exchange.refusals():
-                        self._tell(attempt, f"refusal-{refusal.number}", "\n".join(refusal.reasons))
-            except (OSError, MatterstackError) as error:
-                # Of one request; the others are looked at all the same.
-                seen[attempt.token] = Observation(Seen.WAITING, reason=f"its directory cannot be used: {error}")
-        return seen
+    def announcement(self, attempt: Attempt) -> str:
+        """Return what is asked."""
+        return str(attempt.spec.get("instructions") or "an answer is wanted")
+
+    def judge(self, attempt: Attempt, at: float) -> Observation:
+        """Look for an answer, judge it, and tell of one that was refused."""
+        exchange = self._exchange(attempt)
+        observation = exchange.judge(attempt, self.patience, attempt.spec.get("timeout_s"), at)
+        if self.notify is not None and observation.seen in (Seen.REJECTED, Seen.EXPIRED):
+            for refusal in exchange.refusals():
+                notify_once(self.notify, attempt, f"refusal-{refusal.number}", "\n".join(refusal.reasons))
+        return observation
 
     def cancel(self, attempts: Sequence[Attempt]) -> Collection[str]:
         """Withdraw the requests: a later answer is told so."""

@@ -22,13 +22,11 @@ import json
 import os
 import re
 import shlex
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from matterstack.core.operator import Operator
-from matterstack.core.records import Absent, Attempt, Observation, Refused, Seen, Submitted
+from matterstack.core.records import Attempt, Observation, Seen
 from matterstack.core.states import AttemptStatus
 from matterstack.core.strict_json import MAX_BYTES, parse_json
 from matterstack.core.workflow import Task
@@ -37,12 +35,12 @@ from matterstack.errors import (
     InvalidConfigError,
     InvalidJsonError,
     InvalidTaskError,
-    MatterstackError,
     UnsafeFileError,
 )
 from matterstack.files import open_inside, read_inside, read_tail, write_inside
 from matterstack.operators.answers import waits_for
-from matterstack.operators.notices import Notify, check_notify, notify_once
+from matterstack.operators.notices import Notify, check_notify
+from matterstack.operators.requests import RequestOperator
 
 #: Names that file transfer programs give a file they are still writing: rsync's ``.NAME.XXXXXX``
 #: (rsync(1), --inplace), WinSCP's ``.filepart``, browsers' ``.part`` and ``.crdownload``.
@@ -75,7 +73,7 @@ way is waited for.
 """
 
 
-class ManualHPCOperator(Operator):
+class ManualHPCOperator(RequestOperator):
     """Have a person carry kits to a cluster and results home.
 
     Parameters
@@ -92,6 +90,7 @@ class ManualHPCOperator(Operator):
     """
 
     by_people = True
+    wants = "output/"
     results_folder = _OUTPUT
 
     def __init__(
@@ -163,35 +162,6 @@ class ManualHPCOperator(Operator):
         }
         (directory / "MANIFEST.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
 
-    def submit(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Refused]:
-        """Leave the kits where they are, and tell whom they are for."""
-        for attempt in attempts:
-            self._tell(attempt)
-        return {attempt.token: self._waiting(attempt) for attempt in attempts}
-
-    def _tell(self, attempt: Attempt) -> None:
-        notify_once(self.notify, attempt, "request", "a kit waits to be carried to its cluster")
-
-    def _waiting(self, attempt: Attempt) -> Submitted:
-        return Submitted(waits_for=waits_for(attempt, "output/"))
-
-    def find(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Absent]:
-        """Look for the directories."""
-        return {a.token: self._waiting(a) if a.directory.is_dir() else Absent() for a in attempts}
-
-    def check_status(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
-        """Look at what came home."""
-        at = time.time()
-        seen = {}
-        for attempt in attempts:
-            try:
-                self._tell(attempt)
-                seen[attempt.token] = self._judge(attempt, at)
-            except (OSError, MatterstackError) as error:
-                # Of one kit; the others are looked at all the same.
-                seen[attempt.token] = Observation(Seen.WAITING, reason=f"what came home cannot be used: {error}")
-        return seen
-
     def cancel(self, attempts: Sequence[Attempt]) -> Collection[str]:
         """Note in each kit that it is no longer wanted."""
         for attempt in attempts:
@@ -211,7 +181,8 @@ class ManualHPCOperator(Operator):
         except (OSError, UnsafeFileError, InvalidJsonError) as error:
             raise AttemptFailedError(f"result.json cannot be used: {error}") from None
 
-    def _judge(self, attempt: Attempt, at: float) -> Observation:
+    def judge(self, attempt: Attempt, at: float) -> Observation:
+        """Return what came home, and what that means."""
         came = _look(attempt)
         if came.said == "FAILED":
             last = [line for line in read_tail(attempt.directory / _OUTPUT, "stderr.txt", 2000).splitlines() if line]

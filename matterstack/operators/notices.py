@@ -76,7 +76,7 @@ def notify_once(notify: Notify | None, attempt: Attempt, key: str, text: str) ->
     notice = Notice(
         key.partition("-")[0], attempt.task_id, attempt.attempt, spec.get("assignee"), str(attempt.directory), text
     )
-    failure: list[BaseException] = []
+    failure: list[Exception] = []
 
     def tell() -> None:
         try:
@@ -85,7 +85,7 @@ def notify_once(notify: Notify | None, attempt: Attempt, key: str, text: str) ->
             else:
                 message = json.dumps(asdict(notice)).encode()
                 subprocess.run(list(notify), input=message, capture_output=True, timeout=_PATIENCE_S, check=True)
-        except BaseException as error:  # noqa: BLE001 - the border: whatever it is, it is logged
+        except Exception as error:  # noqa: BLE001 - somebody else's function: whatever it raises is logged
             failure.append(error)
 
     # In a thread, because somebody's function may hang, and the tick holds the lock.
