@@ -586,6 +586,32 @@ def test_telling_that_fails_is_logged_and_hurts_nobody(
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
 
 
+def test_telling_that_hangs_does_not_hold_the_tick_for_each_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matterstack.operators import notices
+
+    joined: list[float | None] = []
+    true_join = threading.Thread.join
+
+    def join(thread: threading.Thread, timeout: float | None = None) -> None:
+        if thread.name == "matterstack-notify":
+            joined.append(timeout)
+        true_join(thread, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", join)
+    monkeypatch.setattr(notices, "_PATIENCE_S", 0.2)
+    over = threading.Event()
+    more = [ms.Task(f"ask{i}", operator="human") for i in range(20)]
+    run = ask(tmp_path, *more, notify=lambda notice: over.wait())
+    assert sum(timeout or 0 for timeout in joined) == pytest.approx(0.2)
+    assert len(joined) == 21
+    over.set()
+    run.respond("pick", {"n": 1})
+    run.step()
+    assert run.tasks.loc["0.pick", "status"] == "COMPLETED"
+
+
 def test_an_answer_survives_the_death_of_who_gave_it(tmp_path: Path) -> None:
     run = ask(tmp_path)
     assert in_child(lambda: ms.open_run(run.path).respond("pick", {"n": 5})) == 0

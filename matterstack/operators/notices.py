@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -15,7 +16,8 @@ from matterstack.files import write_inside
 
 log = logging.getLogger("matterstack.notices")
 
-_PATIENCE_S = 10.0
+_PATIENCE_S, _COMMAND_S = 2.0, 10.0
+_under_way: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,6 @@ def notify_once(notify: Notify | None, attempt: Attempt, key: str, text: str) ->
     notice = Notice(
         key.partition("-")[0], attempt.task_id, attempt.attempt, spec.get("assignee"), str(attempt.directory), text
     )
-    failure: list[Exception] = []
 
     def tell() -> None:
         try:
@@ -84,15 +85,17 @@ def notify_once(notify: Notify | None, attempt: Attempt, key: str, text: str) ->
                 notify(notice)
             else:
                 message = json.dumps(asdict(notice)).encode()
-                subprocess.run(list(notify), input=message, capture_output=True, timeout=_PATIENCE_S, check=True)
+                subprocess.run(list(notify), input=message, capture_output=True, timeout=_COMMAND_S, check=True)
         except Exception as error:  # noqa: BLE001 - somebody else's function: whatever it raises is logged
-            failure.append(error)
+            log.warning("notify of %s (%s) failed: %r", attempt.name, key, error, extra={"task_id": attempt.task_id})
 
-    # In a thread, because somebody's function may hang, and the tick holds the lock.
-    thread = threading.Thread(target=tell, daemon=True, name="matterstack-notify")
+    # In a thread, because somebody's function may hang, and the tick holds the lock. A command ends
+    # in any case, so it is let finish although this process may be about to end.
+    thread = threading.Thread(target=tell, daemon=callable(notify), name="matterstack-notify")
+    patient = not any(other.is_alive() for other in _under_way)
     thread.start()
-    thread.join(_PATIENCE_S + 1.0)
-    problem = failure[0] if failure else f"it takes longer than {_PATIENCE_S:g} s" if thread.is_alive() else None
-    if problem is not None:
-        log.warning("notify of %s (%s) failed: %r", attempt.name, key, problem, extra={"task_id": attempt.task_id})
+    _under_way.add(thread)
+    thread.join(_PATIENCE_S if patient else 0.0)
+    if thread.is_alive() and patient:
+        log.warning("notify of %s (%s) takes long, and is not waited for", attempt.name, key)
     write_inside(attempt.directory, f"notified/{key}", b"")
