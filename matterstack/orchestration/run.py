@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matterstack.operators.kits import Imported
 
 _POLL_FIRST_S, _POLL_S = 0.05, 2.0
+_SOON_S = 0.02
 _STOP_S = 0.5
 _LOCKED_TOLERANCE_S = 60.0
 _LOCKED_RETRY_S = 0.2
@@ -194,28 +195,30 @@ class Run:
         TickReport
         """
         give_up = None if timeout_s is None else time.monotonic() + timeout_s
-        report = self.step()
+        report = tick.step(self._session, soon=True)
         patience_s = _POLL_FIRST_S
         while True:
             yield report
             if self._is_over(report) or stop() or (give_up is not None and time.monotonic() >= give_up):
-                return
+                break
             if not report.again:
-                until = time.monotonic() + patience_s
+                until = time.monotonic() + (_SOON_S if self._session.replies else patience_s)
                 until = until if give_up is None else min(until, give_up)
-                news = report.progressed
+                news = report.progressed and not self._session.replies
                 while not stop() and not news and (left := until - time.monotonic()) > 0:
                     news = self._sleep(min(left, _STOP_S))
                 # What has no way to wake us is looked at often first, then less and less.
                 patience_s = _POLL_FIRST_S if news else min(_POLL_S, 2 * patience_s)
-            report = self._step_patiently()
+            report = self._step_patiently(soon=True)
+        if self._session.replies:
+            yield self._step_patiently()
 
-    def _step_patiently(self) -> TickReport:
+    def _step_patiently(self, *, soon: bool = False) -> TickReport:
         """Step; let a colleague's single tick pass."""
         until = time.monotonic() + _LOCKED_TOLERANCE_S
         while True:
             try:
-                return self.step()
+                return tick.step(self._session, soon=soon)
             except RunLockedError:
                 if time.monotonic() >= until:
                     raise

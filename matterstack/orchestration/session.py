@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from matterstack.core.campaign import Campaign
 from matterstack.core.operator import Operator
+from matterstack.core.records import Submitted
 from matterstack.errors import CampaignError, InvalidConfigError
 from matterstack.orchestration.border import Border
 from matterstack.storage.run_directory import RunDirectory
@@ -66,6 +67,9 @@ class Session:
         ``package.module:Class`` of a campaign that can be imported.
     missing : tuple of str
         Operators of the run that have to be passed again.
+    replies : dict of str to Submitted
+        By token, which submissions succeeded, where the store is told at the next tick only.
+        Whoever does not have this asks `Operator.find`.
     """
 
     directory: RunDirectory
@@ -75,6 +79,7 @@ class Session:
     campaign: Campaign | None = None
     reference: str | None = None
     missing: tuple[str, ...] = ()
+    replies: dict[str, Submitted] = field(default_factory=dict)
 
     def load_campaign(self) -> Campaign | None:
         """Return the campaign, imported now if it has to be; None when it has to be passed again.

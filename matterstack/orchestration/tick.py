@@ -57,13 +57,22 @@ from matterstack.testing import reach
 log = logging.getLogger("matterstack.tick")
 
 _MOST_PER_TICK = 1000
+_NOTHING_NEW = Submitted()
 
 #: Of a task that another one waits for: id, status, attempts, data as JSON text, operator.
 Input = tuple[str, str, int, str | None, str]
 
 
-def step(session: Session) -> TickReport:
+def step(session: Session, *, soon: bool = False) -> TickReport:
     """Make one tick.
+
+    Parameters
+    ----------
+    session : Session
+        The run.
+    soon : bool
+        Whether this process makes another tick within a moment. It then writes that
+        submissions succeeded together with what it sees by then, in one commit.
 
     Raises
     ------
@@ -74,7 +83,7 @@ def step(session: Session) -> TickReport:
     """
     with RunLock(session.directory.lock) as lock:
         reach("tick.locked")
-        tick = Tick(session, lock)
+        tick = Tick(session, lock, soon)
         report = tick.make()
         reach("tick.made")
     log.info(
@@ -104,10 +113,13 @@ class Tick:
         The run.
     lock : RunLock
         Held.
+    soon : bool
+        Whether another tick follows within a moment.
     """
 
-    def __init__(self, session: Session, lock: RunLock) -> None:
+    def __init__(self, session: Session, lock: RunLock, soon: bool = False) -> None:
         self.session = session
+        self.soon = soon
         self.store = session.store
         self.lock = lock
         self.at = time.time()
@@ -188,6 +200,8 @@ class Tick:
         changes: list[Change] = []
         again: list[LiveAttempt] = []
         groups: dict[str, list[LiveAttempt]] = {}
+        # Used once: whatever becomes of this tick, the next one can ask the operator.
+        told, self.session.replies = self.session.replies, {}
         for live in self.live:
             groups.setdefault(live.operator, []).append(live)
         for name, group in groups.items():
@@ -200,6 +214,9 @@ class Tick:
                     collecting.append(live)
                 elif live.task_status in TERMINAL_TASK:
                     unwanted.append(live)
+                elif live.status is AttemptStatus.SUBMITTING and live.token in told:
+                    changes += self._submitted(live, told[live.token])
+                    watched.append(live._replace(status=AttemptStatus.SUBMITTED))
                 elif live.status is AttemptStatus.SUBMITTING:
                     interrupted.append(live)
                 else:
@@ -397,8 +414,11 @@ class Tick:
                 for live in prepared:
                     match replies.get(live.token):
                         case Submitted() as reply:
-                            changes += self._submitted(live, reply)
                             self.submitted += 1
+                            if self.soon and reply == _NOTHING_NEW and not _releases(operator):
+                                self.session.replies[live.token] = reply
+                            else:
+                                changes += self._submitted(live, reply)
                         case Refused(reason):
                             changes += scheduling.refused(live, self.at, reason)
             self.heed(name, border)
@@ -420,7 +440,7 @@ class Tick:
         groups: dict[str, list[Attempt]] = {}
         for live in submissions:
             operator = self.session.operators.get(live.operator)
-            if live.id in ids and operator is not None and type(operator).release is not Operator.release:
+            if live.id in ids and operator is not None and _releases(operator):
                 groups.setdefault(live.operator, []).append(self.attempt(live._replace(external_id=ids[live.id])))
         for name, attempts in groups.items():
             reach("submit.stored")
@@ -613,6 +633,10 @@ class Tick:
             )
             for task_id, status, operator, attempts, reason, data in self.store.results(iteration)
         }
+
+
+def _releases(operator: Operator) -> bool:
+    return type(operator).release is not Operator.release
 
 
 def _ends(change: AttemptChange) -> bool:
