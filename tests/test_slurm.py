@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from slurm_lab import Cluster, cluster, wait_for
 import matterstack as ms
 from matterstack.errors import InvalidConfigError, InvalidTaskError, RunLockedError
 from matterstack.operators import slurm
-from matterstack.operators.slurm_scheduler import Job, parse_sacct, parse_sbatch, parse_squeue, sbatch_options
+from matterstack.operators.slurm_scheduler import Job, NewJob, parse_sacct, parse_sbatch, parse_squeue, sbatch_options
 
 
 @pytest.fixture(scope="module")
@@ -364,9 +364,9 @@ def test_a_job_that_begins_while_the_queue_is_asked_is_not_taken_for_a_requeued_
     class Late:
         """A queue whose answer is older than what the job has done meanwhile."""
 
-        def submit_held(self, script: str, directory: str, token: str, options: Any) -> str:
-            self.directory, self.token = Path(directory), token
-            return "1"
+        def submit_held(self, jobs: Sequence[NewJob]) -> dict[str, str]:
+            self.directory, self.token = Path(jobs[0].directory), jobs[0].token
+            return {self.token: "1"}
 
         def release(self, ids: Any) -> bool:
             return True
@@ -387,6 +387,76 @@ def test_a_job_that_begins_while_the_queue_is_asked_is_not_taken_for_a_requeued_
     run.step()
     run.step()
     assert status(run) == "SUBMITTED"
+
+
+def packed(base: Path, *tasks: ms.Task, **settings: Any) -> ms.Run:
+    return start(base, *tasks, **{"pack": 50, "grace_s": 5.0, **settings})
+
+
+def chunk_jobs(cluster: Cluster, run: ms.Run) -> list[tuple[str, str, str]]:
+    names = set(run.attempts["external_id"])
+    return [job for job in cluster.jobs() if job[1] in names]
+
+
+def test_many_attempts_share_a_job_and_each_ends_in_its_own_way(healthy: Cluster, tmp_path: Path) -> None:
+    run = packed(
+        tmp_path,
+        *(
+            task(tmp_path, f"t{i}", f"echo '{{\"i\": {i}}}' > result.json; echo $ODD", env={"ODD": "a'b"})
+            for i in range(20)
+        ),
+        task(tmp_path, "bad", "echo lost >&2; exit 3", allow_failure=True),
+        task(tmp_path, "long", "sleep 300", resources=ms.Resources(walltime_s=2), allow_failure=True),
+        task(tmp_path, "also", "true", resources=ms.Resources(walltime_s=2)),
+    )
+    assert len(chunk_jobs(healthy, run)) == 2
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert sorted(run.results["i"].dropna()) == list(range(20))
+    assert (run.path / "operators/slurm/0.t7.1/stdout.txt").read_text() == "a'b\n"
+    assert "exit code 3; stderr ends with: lost" in reason(run, "bad")
+    assert "TIMEOUT" in reason(run, "long")
+    assert sum(starts(tmp_path / "ledger").values()) == 23
+    check_executions(run, tmp_path / "ledger")
+
+
+@pytest.mark.parametrize("how", ["scancel", "requeue"])
+def test_a_chunk_that_is_killed_goes_on_where_it_stood(healthy: Cluster, tmp_path: Path, how: str) -> None:
+    run = packed(
+        tmp_path,
+        task(tmp_path, "t0"),
+        task(tmp_path, "t1", gate(tmp_path), retries=1),
+        *(task(tmp_path, f"t{i}") for i in range(2, 8)),
+    )
+    until(run, "RUNNING", "t1")
+    ((number, _, _),) = chunk_jobs(healthy, run)
+    healthy.command(*(["scancel", number] if how == "scancel" else ["scontrol", "requeue", number]))
+    (tmp_path / "go").write_text("")
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
+    attempts = run.attempts.groupby("task_id").size()
+    assert attempts.loc["t1"] == 2 and attempts.drop("t1").eq(1).all()  # only the one that was interrupted ran again
+    check_executions(run, tmp_path / "ledger")
+
+
+def test_attempts_of_a_chunk_are_cancelled_alone(healthy: Cluster, tmp_path: Path) -> None:
+    run = packed(tmp_path, *(task(tmp_path, f"t{i}", gate(tmp_path)) for i in range(4)))
+    until(run, "RUNNING", "t0")
+    run.cancel(timeout_s=30)
+    assert set(run.attempts["status"]) == {"CANCELLED"}
+    assert not [job for job in chunk_jobs(healthy, run) if job[2] not in slurm.ENDED]
+    assert sum(starts(tmp_path / "ledger").values()) == 1
+
+
+@pytest.mark.parametrize(
+    "point", ["submit.prepared", "submit.submitted", "store.commit", "submit.stored", "tick.polled"]
+)
+@pytest.mark.parametrize("hit", [1, 2])
+def test_the_submitter_of_a_chunk_is_killed(healthy: Cluster, tmp_path: Path, point: str, hit: int) -> None:
+    run = packed(tmp_path, *(task(tmp_path, f"t{i}") for i in range(5)), step=False)
+    killed_at(point, hit, lambda: ms.open_run(run.path).step())
+    killed_at(point, hit, lambda: ms.open_run(run.path).step())
+    assert ms.open_run(run.path).wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    check_executions(run, tmp_path / "ledger")
+    assert sum(starts(tmp_path / "ledger").values()) == 5
 
 
 def test_two_jobs_of_one_attempt_run_its_command_once(healthy: Cluster, tmp_path: Path) -> None:

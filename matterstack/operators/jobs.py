@@ -55,6 +55,11 @@ class JobOperator(Operator):
     grace_s: float = 60.0
     watched: bool = False
 
+    @property
+    def path(self) -> str | None:
+        """What comes first in the ``PATH`` of commands: the place of this Python, where jobs see it too."""
+        return str(Path(sys.executable).parent)
+
     def check_task(self, task: Task) -> None:
         """Refuse a task without a command, and variables a shell cannot set."""
         if task.command is None:
@@ -67,7 +72,7 @@ class JobOperator(Operator):
 
     def prepare(self, attempt: Attempt) -> None:
         """Write the job's script."""
-        script = job_script(attempt, self.preamble, watched=self.watched)
+        script = job_script(attempt, self.preamble, self.path, watched=self.watched)
         (attempt.directory / "job.sh").write_text(script, encoding="utf-8")
 
     def missing(self, attempt: Attempt, said: str, began: float | None, at: float) -> Observation:
@@ -77,12 +82,18 @@ class JobOperator(Operator):
             state = Seen.RUNNING if attempt.status is AttemptStatus.RUNNING else Seen.QUEUED
             return Observation(state, reason=f"{said}, and it left no exit code yet: waited for {self.grace_s:g} s")
         if began is None:
-            try:
-                (attempt.directory / "claim").mkdir()
-            except FileExistsError:
+            if not self.take_claim(attempt):
                 return Observation(Seen.VANISHED, reason=f"{said}; it began, and left no exit code")
             return Observation(Seen.VANISHED, reason=f"{said}; it never began, and cannot any more")
         return Observation(Seen.VANISHED, reason=f"{said}; it began, and left no exit code")
+
+    def take_claim(self, attempt: Attempt) -> bool:
+        """Claim an attempt in its job's place; return whether it was free."""
+        try:
+            (attempt.directory / "claim").mkdir()
+        except FileExistsError:
+            return False
+        return True
 
     def collect_results(self, attempt: Attempt) -> Any:
         """Check the outputs, and return the content of result.json."""
@@ -105,8 +116,13 @@ def exit_of(attempt: Attempt) -> dict[str, Any] | None:
     """Return what the job wrote when its command ended; None where it has not, or is being written."""
     try:
         said = parse_json(read_inside(attempt.directory, "exit.json", MAX_BYTES))
-        return {"exit_code": int(said["exit_code"]), "ended_at": float(said["ended_at"])}
-    except (FileNotFoundError, InvalidJsonError, KeyError, TypeError, ValueError):
+        state = said.get("state")
+        return {
+            "exit_code": int(said["exit_code"]),
+            "ended_at": float(said["ended_at"]),
+            "state": state if isinstance(state, str) else None,
+        }
+    except (FileNotFoundError, InvalidJsonError, AttributeError, KeyError, TypeError, ValueError):
         return None
 
 
@@ -136,7 +152,7 @@ def since(attempt: Attempt, at: float) -> float:
     return 0.0
 
 
-def job_script(attempt: Attempt, preamble: str, *, watched: bool) -> str:
+def job_script(attempt: Attempt, preamble: str, path: str | None, *, watched: bool) -> str:
     """Return the script of an attempt's job.
 
     Parameters
@@ -144,6 +160,8 @@ def job_script(attempt: Attempt, preamble: str, *, watched: bool) -> str:
     attempt : Attempt
     preamble : str
         Lines of shell before the command.
+    path : str or None
+        What comes first in ``PATH``.
     watched : bool
         Whether it gives signs of life, and ends itself when a file ``cancel`` appears.
     """
@@ -153,8 +171,9 @@ def job_script(attempt: Attempt, preamble: str, *, watched: bool) -> str:
         f"export MATTERSTACK_TASK_ID={shlex.quote(attempt.task_id)}",
         f"export MATTERSTACK_ITERATION={attempt.iteration}",
         f"export MATTERSTACK_ATTEMPT={attempt.attempt}",
-        f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH",
     ]
+    if path is not None:
+        lines.append(f"PATH={shlex.quote(path)}:$PATH")
     for name, value in task.env.items():
         if value.startswith("env:"):
             secret = value.removeprefix("env:")

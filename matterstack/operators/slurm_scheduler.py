@@ -6,21 +6,19 @@ see `Scheduler`.
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from matterstack.errors import OperatorUnreachableError
+from matterstack.operators.sites import Command, Done, Site
 
-_TIMEOUT_S = 30.0
 _MOST_NAMES = 2000
 _MOST_IDS = 500
 _SQUEUE_FORMAT = "%A|%j|%T|%r|%M|%l"
 _SACCT_FORMAT = "JobIDRaw,JobName,State,ExitCode,Elapsed,Timelimit"
 #: What sbatch says when it has surely not taken the job, and would not at another time (Slurm 22.05, slurm_errno.c).
-_REFUSALS = re.compile(
+_REFUSALS = (
     r"Invalid (partition|account|qos|feature|generic resource|wckey|node name|job array|time limit)|invalid partition|"
     r"Invalid (Trackable RESource|account or account/partition)|Requested (node configuration|time limit|partition)|"
     r"Memory (specification|required)|[Mm]ore processors requested|Access/permission denied|unrecognized option|"
@@ -28,7 +26,7 @@ _REFUSALS = re.compile(
     r"CPU count (specification|per node)|Job size specification|Pathname of a file"
 )
 
-_NO_CONTACT = re.compile(r"[Uu]nable to contact|timed out|[Cc]onnection|[Ss]ocket|[Cc]ommunication")
+_NO_CONTACT = r"[Uu]nable to contact|timed out|[Cc]onnection|[Ss]ocket|[Cc]ommunication"
 
 
 class Job(NamedTuple):
@@ -56,8 +54,31 @@ class Job(NamedTuple):
     limit: str = ""
 
 
-class NotTakenError(Exception):
-    """The scheduler has surely not taken the job; the text says why."""
+class NewJob(NamedTuple):
+    """A job to be submitted.
+
+    Attributes
+    ----------
+    token : str
+        Its name.
+    directory : str
+        Where it starts, and its script is.
+    script : str
+        Name of the script.
+    options : sequence of str
+        More options of the scheduler.
+    """
+
+    token: str
+    directory: str
+    script: str
+    options: Sequence[str]
+
+
+class NotTaken(NamedTuple):
+    """The scheduler has surely not taken a job."""
+
+    reason: str
 
 
 class Scheduler(Protocol):
@@ -66,13 +87,10 @@ class Scheduler(Protocol):
     Each raises `OperatorUnreachableError` when nobody can tell what happened, within a bound.
     """
 
-    def submit_held(self, script: str, directory: str, token: str, options: Sequence[str]) -> str:
-        """Submit a job under the name `token` so that it cannot start yet, and return its id.
+    def submit_held(self, jobs: Sequence[NewJob]) -> Mapping[str, str | NotTaken]:
+        """Submit jobs so that they cannot start yet; return their ids by token.
 
-        Raises
-        ------
-        NotTakenError
-            It was surely not taken.
+        A token that is missing may have been submitted or not.
         """
 
     def release(self, ids: Sequence[str]) -> bool:
@@ -95,58 +113,58 @@ class Slurm:
     ----------
     timeout_s : float
         How long a command may take.
+    site : Site
+        Where its commands run.
     """
 
-    def __init__(self, timeout_s: float = _TIMEOUT_S) -> None:
+    def __init__(self, timeout_s: float, site: Site) -> None:
         self.timeout_s = timeout_s
+        self.site = site
         self._accounting = True
 
-    def _run(self, command: Sequence[str], directory: str | None = None) -> subprocess.CompletedProcess[str]:
-        # Options that were set for other jobs by the environment would be taken for ours.
-        clean = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("SBATCH_", "SLURM_JOB", "SQUEUE_"))
-        }
-        try:
-            return subprocess.run(
-                command, capture_output=True, text=True, errors="replace", timeout=self.timeout_s, env=clean,
-                cwd=directory, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            raise OperatorUnreachableError(f"{command[0]} did not answer within {self.timeout_s:g} s") from None
-        except OSError as error:
-            raise OperatorUnreachableError(f"{command[0]} cannot be started: {error}") from error
+    def _run(self, words: Sequence[str]) -> Done:
+        (done,) = self.site.run([Command(words)], self.timeout_s)
+        if done.code is None:
+            raise OperatorUnreachableError(done.error)
+        return done
 
     def _ask(self, command: Sequence[str]) -> str:
         done = self._run(command)
-        if done.returncode:
-            raise OperatorUnreachableError(f"{command[0]} failed: {_last_line(done.stderr)}")
-        return done.stdout
+        if done.code:
+            raise OperatorUnreachableError(f"{command[0]} failed: {_last_line(done.error)}")
+        return done.output
 
-    def submit_held(self, script: str, directory: str, token: str, options: Sequence[str]) -> str:
+    def submit_held(self, jobs: Sequence[NewJob]) -> Mapping[str, str | NotTaken]:
         """See `Scheduler.submit_held`."""
-        command = ["sbatch", "--parsable", "--hold", "--no-requeue", f"--job-name={token}", f"--comment={token}"]
-        done = self._run([*command, "--output=slurm.out", f"--chdir={directory}", *options, script], directory)
-        if done.returncode:
-            said = _last_line(done.stderr)
-            if _REFUSALS.search(done.stderr):
-                raise NotTakenError(said)
-            raise OperatorUnreachableError(f"sbatch failed, and the job may exist all the same: {said}")
-        number = parse_sbatch(done.stdout)
-        if number is None:
-            raise OperatorUnreachableError(f"sbatch printed no job id: {done.stdout[:200]!r}")
-        return number
+        replies: dict[str, str | NotTaken] = {}
+        trouble = ""
+        # When the first is not answered, the others would wait as long.
+        for job, done in zip(
+            jobs, self.site.run([_sbatch(job) for job in jobs], self.timeout_s, _NO_CONTACT), strict=True
+        ):
+            if done.code is None:
+                trouble = trouble or done.error
+            elif done.code and re.search(_REFUSALS, done.error):
+                replies[job.token] = NotTaken(_last_line(done.error))
+            elif done.code:
+                trouble = trouble or f"sbatch failed, and the job may exist all the same: {_last_line(done.error)}"
+            elif (number := parse_sbatch(done.output)) is None:
+                trouble = trouble or f"sbatch printed no job id: {done.output[:200]!r}"
+            else:
+                replies[job.token] = number
+        if jobs and not replies:
+            raise OperatorUnreachableError(trouble)
+        return replies
 
     def release(self, ids: Sequence[str]) -> bool:
         """See `Scheduler.release`."""
         every = True
         for first in range(0, len(ids), _MOST_IDS):
             done = self._run(["scontrol", "release", ",".join(ids[first : first + _MOST_IDS])])
-            if done.returncode and _NO_CONTACT.search(done.stderr):
-                raise OperatorUnreachableError(f"scontrol release failed: {_last_line(done.stderr)}")
+            if done.code and re.search(_NO_CONTACT, done.error):
+                raise OperatorUnreachableError(f"scontrol release failed: {_last_line(done.error)}")
             # It fails as a whole when one of the jobs is gone or ended; the next look shows which are held still.
-            every = every and not done.returncode
+            every = every and not done.code
         return every
 
     def poll(self, tokens: Sequence[str]) -> list[Job]:
@@ -165,12 +183,12 @@ class Slurm:
             names = ",".join(tokens[first : first + _MOST_NAMES])
             command = ["sacct", "--noheader", "--parsable2", "--allocations", "--duplicates", f"--name={names}"]
             done = self._run([*command, "--starttime=now-30days", f"--format={_SACCT_FORMAT}"])
-            if "accounting storage is disabled" in done.stderr:
+            if "accounting storage is disabled" in done.error:
                 self._accounting = False
                 return []
-            if done.returncode:
-                raise OperatorUnreachableError(f"sacct failed: {_last_line(done.stderr)}")
-            found += parse_sacct(done.stdout)
+            if done.code:
+                raise OperatorUnreachableError(f"sacct failed: {_last_line(done.error)}")
+            found += parse_sacct(done.output)
         wanted = set(tokens)
         return [job for job in found if job.token in wanted]
 
@@ -178,8 +196,13 @@ class Slurm:
         """See `Scheduler.cancel`."""
         for first in range(0, len(ids), _MOST_IDS):
             done = self._run(["scancel", *ids[first : first + _MOST_IDS]])
-            if done.returncode and "nvalid job id" not in done.stderr:
-                raise OperatorUnreachableError(f"scancel failed: {_last_line(done.stderr)}")
+            if done.code and "nvalid job id" not in done.error:
+                raise OperatorUnreachableError(f"scancel failed: {_last_line(done.error)}")
+
+
+def _sbatch(job: NewJob) -> Command:
+    words = ["sbatch", "--parsable", "--hold", "--no-requeue", f"--job-name={job.token}", f"--comment={job.token}"]
+    return Command([*words, "--output=slurm.out", *job.options, job.script], job.directory)
 
 
 def parse_sbatch(text: str) -> str | None:

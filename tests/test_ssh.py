@@ -1,0 +1,143 @@
+"""A real Slurm behind a real sshd whose link is cut: nothing doubled, nothing lost, and ticks that end."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from crashes import killed_at
+from ledger import check_executions, starts, witnessed
+from slurm_lab import Cluster, cluster, wait_for
+from ssh_lab import Server, server
+
+import matterstack as ms
+from matterstack.errors import InvalidConfigError
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Cluster]:
+    with cluster(27017, SLURM_LAB_CPUS="16", SLURM_LAB_MINJOBAGE="300") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def link(slurm: Cluster) -> Iterator[Server]:
+    with server() as running:
+        yield running
+
+
+def start(base: Path, root: Path, *tasks: ms.Task, step: bool = True, **settings: Any) -> ms.Run:
+    operator = ms.SlurmOperator(host="cluster", root=str(root), **{"timeout_s": 15.0, "grace_s": 5.0, **settings})
+    run = ms.initialize_run("w", ms.Workflow(tasks), base_path=base, operators={"slurm": operator})
+    if step:
+        run.step()
+    return run
+
+
+def task(base: Path, name: str = "a", command: str = "true", **settings: Any) -> ms.Task:
+    return witnessed(name, command, base / "ledger", operator="slurm", **settings)
+
+
+def test_attempts_go_out_and_their_outputs_come_home(link: Server, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    run = start(
+        tmp_path,
+        there,
+        task(
+            tmp_path,
+            "a",
+            "cat note; echo '{\"energy_eV\": -1}' > result.json; echo x > 'final y.xyz'; echo large > scratch",
+            files={"note": "it's $HOME `x`"},
+            outputs=["final y.xyz"],
+        ),
+        task(tmp_path, "b", "echo lost >&2; exit 3", allow_failure=True),
+        task(tmp_path, "c", "cat 'final y.xyz'", files={"final y.xyz": ms.FromTask("a", "final y.xyz")}),
+    )
+    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    assert run.results.loc["0.a", "energy_eV"] == -1
+    assert "exit code 3; stderr ends with: lost" in str(run.tasks.loc["0.b", "reason"])
+    home = run.path / "operators/slurm"
+    assert (home / "0.a.1/stdout.txt").read_text() == "it's $HOME `x`"
+    assert (home / "0.c.1/stdout.txt").read_text() == "x\n"
+    assert not (home / "0.a.1/scratch").exists()
+    assert len(list(there.glob("*/0.a.1/scratch"))) == 1
+    check_executions(run, tmp_path / "ledger")
+
+
+def test_a_tick_makes_as_many_calls_for_many_jobs_as_for_one(
+    link: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    true_start = subprocess.Popen
+
+    class Counted(true_start):  # type: ignore[type-arg,misc,valid-type]
+        def __init__(self, command: Any, *args: Any, **kwargs: Any) -> None:
+            calls.append(command[0])
+            super().__init__(command, *args, **kwargs)
+
+    run = start(tmp_path, tmp_path / "there", *(task(tmp_path, f"t{i}") for i in range(12)), step=False)
+    monkeypatch.setattr(subprocess, "Popen", Counted)
+    run.step()
+    assert calls == ["ssh", "rsync", "ssh", "ssh"]  # its settings, once; files out; jobs submitted; jobs released
+    wait_for(lambda: len(list((tmp_path / "there").glob("*/*/exit.json"))) == 12)
+    calls.clear()
+    run.step()
+    assert calls == ["ssh", "rsync"]  # the queue and what they left; results home
+    assert run.status is ms.RunStatus.COMPLETED
+
+
+@pytest.mark.parametrize("how", ["killed", "hanging"])
+@pytest.mark.parametrize("when", ["before", "queued", "ended"])
+def test_the_link_is_cut(link: Server, tmp_path: Path, how: str, when: str) -> None:
+    there = tmp_path / "there"
+    run = start(tmp_path, there, task(tmp_path), step=when != "before", timeout_s=2.0)
+    if when == "ended":
+        wait_for(lambda: list(there.glob("*/0.a.1/exit.json")))
+    if how == "killed":
+        link.cut()
+        run.step()
+    else:
+        with link.hanging():
+            began = time.monotonic()
+            run.step()
+            assert time.monotonic() - began < 40  # the bound of a request is 14 s here
+        assert "did not end within" in repr(run.explain())
+        run.resume()
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert sum(starts(tmp_path / "ledger").values()) == 1
+    check_executions(run, tmp_path / "ledger")
+
+
+@pytest.mark.parametrize("point", ["submit.prepared", "submit.submitted", "submit.stored", "collect.begin"])
+def test_the_driver_is_killed(link: Server, tmp_path: Path, point: str) -> None:
+    run = start(tmp_path, tmp_path / "there", task(tmp_path), step=False)
+    killed_at(point, 1, lambda: ms.open_run(run.path).wait(timeout_s=60))
+    assert ms.open_run(run.path).wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    check_executions(run, tmp_path / "ledger")
+
+
+def test_an_unknown_host_key_is_refused(link: Server, tmp_path: Path) -> None:
+    known = link.state / ".ssh/known_hosts"
+    content = known.read_text()
+    link.cut()
+    known.write_text("")
+    try:
+        run = start(tmp_path, tmp_path / "there", task(tmp_path))
+        assert "Host key verification failed" in repr(run.explain())
+        assert "Log in once by hand" in repr(run.explain())
+    finally:
+        known.write_text(content)
+    run.resume()
+    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    check_executions(run, tmp_path / "ledger")
+
+
+@pytest.mark.parametrize("wrong", [{"host": "-oProxyCommand=x"}, {"host": "a b"}, {"host": "h", "root": "$(x)"},
+                                   {"host": "h", "root": "a/../b"}, {"host": "h", "python": ""}])  # fmt: skip
+def test_hosts_that_are_options_in_disguise_are_refused(wrong: dict[str, str]) -> None:
+    with pytest.raises(InvalidConfigError):
+        ms.SlurmOperator(**wrong)  # type: ignore[arg-type]
