@@ -77,8 +77,8 @@ def server() -> Iterator[Server]:
     conf = os.environ.get("SLURM_CONF", "")
     (state / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {state}/host_key\nAuthorizedKeysFile {state}/authorized\n"
-        f"PidFile {state}/pid\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n"
-        f"SetEnv SLURM_CONF={conf}\nSubsystem sftp internal-sftp\n"
+        f"PidFile {state}/pid\nUsePAM no\nStrictModes no\nPasswordAuthentication no\n"
+        f"PermitRootLogin prohibit-password\nSetEnv SLURM_CONF={conf}\nSubsystem sftp internal-sftp\n"
     )
     os.makedirs("/run/sshd", exist_ok=True) if os.geteuid() == 0 else None
     key = " ".join((state / "host_key.pub").read_text().split()[:2])

@@ -106,7 +106,6 @@ def test_the_link_is_cut(link: Server, tmp_path: Path, how: str, when: str) -> N
             run.step()
             assert time.monotonic() - began < 40  # the bound of a request is 14 s here
         assert "did not end within" in repr(run.explain())
-        run.resume()
     assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
     assert sum(starts(tmp_path / "ledger").values()) == 1
     check_executions(run, tmp_path / "ledger")
@@ -131,7 +130,6 @@ def test_an_unknown_host_key_is_refused(link: Server, tmp_path: Path) -> None:
         assert "Log in once by hand" in repr(run.explain())
     finally:
         known.write_text(content)
-    run.resume()
     assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
     check_executions(run, tmp_path / "ledger")
 
