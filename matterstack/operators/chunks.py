@@ -87,6 +87,8 @@ class Chunk:
 
 def chunk_of(attempt: Attempt) -> str | None:
     """Return the name of the chunk an attempt belongs to; None for one with a job of its own."""
+    if not os.path.exists(f"{attempt.parent}/{attempt.name}/{_NAME}"):
+        return None  # of most attempts, and asked at every look
     names = _lines(attempt.directory, _NAME)
     return names[0] if names and names[0].replace("-", "").isalnum() else None
 

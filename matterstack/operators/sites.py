@@ -366,5 +366,7 @@ def _options(settings: Sequence[str]) -> list[str]:
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    lines = [line for line in lines if not line.startswith("rsync error: unexplained")] or lines
+    # What rsync says of a connection that ended, ssh has said better before.
+    hollow = ("rsync error: unexplained", "rsync: connection unexpectedly closed")
+    lines = [line for line in lines if not line.startswith(hollow)] or lines
     return lines[-1][:500] if lines else "it said nothing"

@@ -53,11 +53,16 @@ def array(lab: Cluster, jobs: int, directory: Path) -> None:
     wait_for(lambda: drained(lab, "array"), 3600)
 
 
-def direct(lab: Cluster, jobs: int, directory: Path) -> None:
-    """Run them as a workflow."""
+def direct(lab: Cluster, jobs: int, directory: Path, pack: int = 1) -> None:
+    """Run them as a workflow, in jobs of their own or so many in one."""
     flow = ms.Workflow(ms.Task(f"t{i}", ["/bin/true"], operator="slurm") for i in range(jobs))
-    run = ms.initialize_run("bench", flow, base_path=directory, operators={"slurm": ms.SlurmOperator()})
+    run = ms.initialize_run("bench", flow, base_path=directory, operators={"slurm": ms.SlurmOperator(pack=pack)})
     assert run.wait() is ms.RunStatus.COMPLETED
+
+
+def chunks(lab: Cluster, jobs: int, directory: Path) -> None:
+    """Run them as a workflow, packed."""
+    direct(lab, jobs, directory, pack=200)
 
 
 def live_tick(lab: Cluster, jobs: int, directory: Path) -> float:
@@ -97,6 +102,7 @@ def main() -> None:
         "sbatch in a loop": plain,
         "array": array,
         "direct": direct,
+        "chunks of 200": chunks,
     }
     with cluster(26997, SLURM_LAB_CPUS="32") as lab, tempfile.TemporaryDirectory() as directory:
         first = None
