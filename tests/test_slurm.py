@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -387,6 +388,51 @@ def test_a_job_that_begins_while_the_queue_is_asked_is_not_taken_for_a_requeued_
     run.step()
     run.step()
     assert status(run) == "SUBMITTED"
+
+
+class MoreSteps:
+    """Gives a calculation that did not converge one step more."""
+
+    def check(self, directory: Path) -> bool:
+        return "not converged" in (directory / "stdout.txt").read_text()
+
+    def correct(self, directory: Path) -> dict[str, int]:
+        steps = int((directory / "steps").read_text()) + 1
+        (directory / "steps").write_text(str(steps))
+        return {"steps": steps}
+
+
+class Broken:
+    def check(self, directory: Path) -> bool:
+        return True
+
+    def correct(self, directory: Path) -> None:
+        raise OSError("no such pseudopotential")
+
+
+@pytest.mark.parametrize("pack", [1, 5])
+def test_handlers_mend_the_inputs_of_the_next_attempt(healthy: Cluster, tmp_path: Path, pack: int) -> None:
+    converge = '[ "$(cat steps)" -ge 3 ] || { echo not converged; exit 1; }'
+    tasks = [task(tmp_path, name, converge, retries=3, files={"steps": "1"}) for name in ("a", "b")]
+    run = start(tmp_path, *tasks, handlers=[MoreSteps()], pack=pack, grace_s=5.0)
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    attempts = run.attempts[run.attempts["task_id"] == "a"]
+    assert list(attempts["status"]) == ["FAILED", "FAILED", "COMPLETED"]
+    said = json.loads((run.path / "operators/slurm/0.a.3/corrections.json").read_text())
+    assert [(one["attempt"], one["handler"], one["done"]) for one in said] == [
+        (1, "MoreSteps", {"steps": 2}),
+        (2, "MoreSteps", {"steps": 3}),
+    ]
+    described = json.loads((run.path / "config.json").read_text())["operators"]["slurm"]
+    assert described["settings"] is None  # so it has to be passed to open_run again
+
+
+def test_a_handler_that_raises_fails_the_attempt_with_its_words(healthy: Cluster, tmp_path: Path) -> None:
+    run = start(tmp_path, task(tmp_path, "a", "exit 1", retries=1, allow_failure=True), handlers=[Broken()])
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert "no such pseudopotential" in reason(run)
+    with pytest.raises(InvalidConfigError, match="check"):
+        ms.SlurmOperator(handlers=[object()])  # type: ignore[list-item]
 
 
 def packed(base: Path, *tasks: ms.Task, **settings: Any) -> ms.Run:

@@ -9,14 +9,14 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from matterstack.core.operator import Operator
 from matterstack.core.records import Attempt, Observation, Seen
 from matterstack.core.states import AttemptStatus
-from matterstack.core.strict_json import MAX_BYTES, parse_json
+from matterstack.core.strict_json import MAX_BYTES, dump_json, parse_json
 from matterstack.core.workflow import Task
 from matterstack.errors import InvalidJsonError, InvalidTaskError
 from matterstack.files import read_inside, write_inside
@@ -38,6 +38,19 @@ trap 'finish -15; exit 143' TERM
 """
 
 
+class Handler(Protocol):
+    """What may mend the inputs of a task after an attempt at it failed.
+
+    The shape is that of custodian's error handlers (https://materialsproject.github.io/custodian/).
+    """
+
+    def check(self, directory: Path) -> bool:
+        """Return whether the failed attempt in `directory` ended of what this handler knows how to mend."""
+
+    def correct(self, directory: Path) -> Any:
+        """Edit the inputs of the next attempt in `directory`; return as JSON data what was done."""
+
+
 class JobOperator(Operator):
     """What operators have in common that run commands as jobs.
 
@@ -49,8 +62,11 @@ class JobOperator(Operator):
         How long a job is waited for that is gone and left no exit code.
     watched : bool
         Whether nobody else watches a job: it then gives signs of life, and ends itself when asked to.
+    handlers : sequence of Handler
+        Asked about every earlier attempt, in order, when another one is prepared.
     """
 
+    handlers: Sequence[Handler] = ()
     preamble: str = ""
     grace_s: float = 60.0
     watched: bool = False
@@ -71,7 +87,18 @@ class JobOperator(Operator):
                 raise InvalidTaskError(f"task {task.task_id!r}: {value!r} names no variable a shell can have")
 
     def prepare(self, attempt: Attempt) -> None:
-        """Write the job's script."""
+        """Write the job's script, and have handlers mend the inputs after failed attempts."""
+        done = []
+        for number in range(1, attempt.attempt):
+            earlier = Path(attempt.parent, f"{attempt.iteration}.{attempt.task_id}.{number}")
+            # Inputs are those of the task each time, so what was mended after the first attempt is mended again.
+            for handler in self.handlers:
+                if handler.check(earlier):
+                    said = handler.correct(attempt.directory)
+                    done.append({"attempt": number, "handler": type(handler).__name__, "done": said})
+        if done:
+            text = dump_json(done, f"what handlers did to {attempt.task_id}")
+            (attempt.directory / "corrections.json").write_text(text + "\n", encoding="utf-8")
         script = job_script(attempt, self.preamble, self.path, watched=self.watched)
         (attempt.directory / "job.sh").write_text(script, encoding="utf-8")
 

@@ -28,7 +28,7 @@ from matterstack.core.workflow import Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError
 from matterstack.files import read_tail, write_inside
 from matterstack.operators.chunks import Chunk, chunk_of, groups
-from matterstack.operators.jobs import JobOperator, bad_end, began_at, exit_of, good_end
+from matterstack.operators.jobs import Handler, JobOperator, bad_end, began_at, exit_of, good_end
 from matterstack.operators.results import last_words
 from matterstack.operators.sites import Here, Site, Ssh, has_left
 from matterstack.operators.slurm_scheduler import Job, NewJob, NotTaken, Scheduler, Slurm, sbatch_options
@@ -99,6 +99,10 @@ class SlurmOperator(JobOperator):
     pack : int
         How many ready attempts that want the same resources share a job, one after the
         other; its time limit is the sum of theirs.
+    handlers : sequence of Handler
+        What may mend the inputs of a task after an attempt at it failed; see
+        `matterstack.operators.jobs.Handler`. An operator with handlers has to be passed to
+        `open_run` again.
     host : str, optional
         Where Slurm is, as ``ssh`` takes it: a name of your ssh_config, or ``user@name``.
     root : str
@@ -125,6 +129,7 @@ class SlurmOperator(JobOperator):
         grace_s: float = 60.0,
         timeout_s: float = 30.0,
         pack: int = 1,
+        handlers: Sequence[Handler] = (),
         host: str | None = None,
         root: str = "matterstack",
         python: str = "python3",
@@ -147,6 +152,10 @@ class SlurmOperator(JobOperator):
         self.options = tuple(options)
         self.grace_s = grace_s
         self.timeout_s = timeout_s
+        for handler in handlers:
+            if not (callable(getattr(handler, "check", None)) and callable(getattr(handler, "correct", None))):
+                raise InvalidConfigError(f"a handler needs check(directory) and correct(directory): {handler!r}")
+        self.handlers = tuple(handlers)
         self.pack = pack
         self.host, self.root, self.python = host, root, python
         self.site: Site = Here() if host is None else Ssh(host, root, python)
@@ -156,8 +165,10 @@ class SlurmOperator(JobOperator):
         where = "" if self.host is None else f", host={self.host!r}"
         return f"SlurmOperator(max_queued={self.max_queued}, max_active={self.max_active}, pack={self.pack}{where})"
 
-    def settings(self) -> Mapping[str, Any]:
-        """Return the constructor's arguments."""
+    def settings(self) -> Mapping[str, Any] | None:
+        """Return the constructor's arguments; None with handlers, which are objects of the user's own."""
+        if self.handlers:
+            return None
         return {
             "max_queued": self.max_queued,
             "max_active": self.max_active,
