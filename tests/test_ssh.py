@@ -90,6 +90,30 @@ def test_a_tick_makes_as_many_calls_for_many_jobs_as_for_one(
     assert run.status is ms.RunStatus.COMPLETED
 
 
+def test_chunks_run_there_and_go_on_where_they_stood(slurm: Cluster, link: Server, tmp_path: Path) -> None:
+    wait = f"while ! [ -e {tmp_path}/go ]; do sleep 0.1; done"
+    tasks = [task(tmp_path, f"t{i}", wait if i == 1 else f"echo {i}", retries=int(i == 1)) for i in range(6)]
+    run = start(tmp_path, tmp_path / "there", *tasks, pack=50)
+    wait_for(lambda: list((tmp_path / "there").glob("*/0.t1.1/claim/started.json")))
+    slurm.command("scancel", f"--name={run.attempts['external_id'].iloc[0]}")
+    (tmp_path / "go").write_text("")
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    attempts = run.attempts.groupby("task_id").size()
+    assert attempts.loc["t1"] == 2
+    assert attempts.drop("t1").eq(1).all()
+    assert (run.path / "operators/slurm/0.t5.1/stdout.txt").read_text() == "5\n"
+    check_executions(run, tmp_path / "ledger")
+
+
+def test_a_chunk_there_is_cancelled(slurm: Cluster, link: Server, tmp_path: Path) -> None:
+    tasks = [task(tmp_path, f"t{i}", "sleep 600") for i in range(4)]
+    run = start(tmp_path, tmp_path / "there", *tasks, pack=50)
+    wait_for(lambda: list((tmp_path / "there").glob("*/0.t0.1/claim/started.json")))
+    run.cancel(timeout_s=60)
+    assert set(run.attempts["status"]) == {"CANCELLED"}
+    assert sum(starts(tmp_path / "ledger").values()) == 1
+
+
 @pytest.mark.parametrize("how", ["killed", "hanging"])
 @pytest.mark.parametrize("when", ["before", "queued", "ended"])
 def test_the_link_is_cut(link: Server, tmp_path: Path, how: str, when: str) -> None:

@@ -96,6 +96,7 @@ def live_tick(lab: Cluster, jobs: int, directory: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--jobs", type=int, default=2000)
+    parser.add_argument("--ways", nargs="*", help="some of them only, by their first word")
     parser.add_argument("--live", type=int, default=1000)
     given = parser.parse_args()
     ways: dict[str, Callable[[Cluster, int, Path], None]] = {
@@ -110,6 +111,8 @@ def main() -> None:
             f"{given.jobs} tasks of /bin/true, one node that claims 32 CPUs\n| way | s | tasks/s | beside sbatch |\n|---|---|---|---|"
         )
         for name, way in ways.items():
+            if given.ways and name.split()[0] not in given.ways:
+                continue
             begin = time.perf_counter()
             way(lab, given.jobs, Path(directory))
             took = time.perf_counter() - begin
