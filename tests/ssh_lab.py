@@ -80,7 +80,8 @@ def server() -> Iterator[Server]:
         f"PidFile {state}/pid\nUsePAM no\nStrictModes no\nPasswordAuthentication no\n"
         f"PermitRootLogin prohibit-password\nSetEnv SLURM_CONF={conf}\nSubsystem sftp internal-sftp\n"
     )
-    os.makedirs("/run/sshd", exist_ok=True) if os.geteuid() == 0 else None
+    if os.geteuid() == 0:
+        os.makedirs("/run/sshd", exist_ok=True)
     key = " ".join((state / "host_key.pub").read_text().split()[:2])
     (client / "known_hosts").write_text(f"[127.0.0.1]:{port} {key}\n")
     (client / "config").write_text(
@@ -92,9 +93,8 @@ def server() -> Iterator[Server]:
     programs_here.mkdir()
     (programs_here / "ssh").write_text(f'#!/bin/sh\nexec {programs["ssh"]} -F {client}/config "$@"\n')
     (programs_here / "ssh").chmod(0o755)
-    log = open(state / "sshd.log", "wb")  # noqa: SIM115
-    process = subprocess.Popen([str(programs["sshd"]), "-D", "-e", "-f", state / "sshd_config"], stderr=log)
-    log.close()
+    with open(state / "sshd.log", "wb") as log:
+        process = subprocess.Popen([str(programs["sshd"]), "-D", "-e", "-f", state / "sshd_config"], stderr=log)
     before = {name: os.environ.get(name) for name in ("PATH", "HOME")}
     os.environ["PATH"] = f"{programs_here}:{os.environ['PATH']}"
     os.environ["HOME"] = str(state)

@@ -74,13 +74,12 @@ def test_a_tick_makes_as_many_calls_for_many_jobs_as_for_one(
     calls: list[str] = []
     true_start = subprocess.Popen
 
-    class Counted(true_start):  # type: ignore[type-arg,misc,valid-type]
-        def __init__(self, command: Any, *args: Any, **kwargs: Any) -> None:
-            calls.append(command[0])
-            super().__init__(command, *args, **kwargs)
+    def counted(command: Any, *args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
+        calls.append(command[0])
+        return true_start(command, *args, **kwargs)
 
     run = start(tmp_path, tmp_path / "there", *(task(tmp_path, f"t{i}") for i in range(12)), step=False)
-    monkeypatch.setattr(subprocess, "Popen", Counted)
+    monkeypatch.setattr(subprocess, "Popen", counted)
     run.step()
     assert calls == ["ssh", "rsync", "ssh", "ssh"]  # its settings, once; files out; jobs submitted; jobs released
     wait_for(lambda: len(list((tmp_path / "there").glob("*/*/exit.json"))) == 12)
