@@ -472,6 +472,8 @@ def test_a_chunk_that_is_killed_goes_on_where_it_stood(healthy: Cluster, tmp_pat
     until(run, "RUNNING", "t1")
     ((number, _, _),) = chunk_jobs(healthy, run)
     healthy.command("scancel", number)
+    # The job is told later, and a command that may go on at once would end before that.
+    wait_for(lambda: (number, "CANCELLED") in {(job, state) for job, _, state in healthy.jobs()})
     (tmp_path / "go").write_text("")
     assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     attempts = run.attempts.groupby("task_id").size()

@@ -94,7 +94,10 @@ def test_chunks_run_there_and_go_on_where_they_stood(slurm: Cluster, link: Serve
     tasks = [task(tmp_path, f"t{i}", wait if i == 1 else f"echo {i}", retries=int(i == 1)) for i in range(6)]
     run = start(tmp_path, tmp_path / "there", *tasks, pack=50)
     wait_for(lambda: list((tmp_path / "there").glob("*/0.t1.1/claim/started.json")))
-    slurm.command("scancel", f"--name={run.attempts['external_id'].iloc[0]}")
+    name = run.attempts["external_id"].iloc[0]
+    slurm.command("scancel", f"--name={name}")
+    # The job is told later, and a command that may go on at once would end before that.
+    wait_for(lambda: {state for _, job, state in slurm.jobs() if job == name} == {"CANCELLED"})
     (tmp_path / "go").write_text("")
     assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
     attempts = run.attempts.groupby("task_id").size()

@@ -20,6 +20,7 @@ from typing import Any
 
 _LOOK_S = 1.0
 _GRACE_S = 5.0
+_ENDED_BY_SIGTERM = (-signal.SIGTERM, 128 + signal.SIGTERM)  # also as a shell says it
 
 
 class Chunk:
@@ -34,13 +35,12 @@ class Chunk:
             os.set_blocking(descriptor, False)
         signal.set_wakeup_fd(writer)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, self.stop)
+        signal.signal(signal.SIGTERM, self.note_end)
+        self.over = False
 
-    def stop(self, *_: Any) -> None:
-        """End the command that runs: the job is over. It leaves no exit code, and the others stay as they are."""
-        if self.running is not None:
-            _kill(self.running.pid, signal.SIGKILL)
-        sys.exit(143)
+    def note_end(self, *_: Any) -> None:
+        """Note that the job is being ended: what runs leaves no exit code, and nothing else is begun."""
+        self.over = True
 
     def run(self, member: dict[str, Any]) -> None:
         """Claim an attempt, and run its command."""
@@ -69,14 +69,17 @@ class Chunk:
                 state = self.watch(place, member["limit_s"])
                 code = self.running.wait()
                 _kill(self.running.pid, signal.SIGKILL)  # what it left running has no one to answer to
-                self.running = None
+                if code in _ENDED_BY_SIGTERM and state is None:
+                    self.await_end()
+                if self.over:
+                    return
         ended = {"exit_code": code, "ended_at": time.time()}
         if state is not None:
             ended["state"] = state
         _write(place + "/exit.json", ended)
 
     def watch(self, place: str, limit_s: Any) -> Any:
-        """Wait until the command ends; end it when its time is over, or when that is asked for."""
+        """Wait until the command ends; end it when its time or the job is over, or when that is asked for."""
         began = time.monotonic()
         state: Any = None
         asked = 0.0
@@ -86,15 +89,23 @@ class Chunk:
                 state = "TIMEOUT"
             elif state is None and os.path.lexists(place + "/cancel"):
                 state = "CANCELLED"
-            if state is not None and not asked:
+            unwanted = state is not None or self.over
+            if unwanted and not asked:
                 asked = now
                 _kill(self.running.pid, signal.SIGTERM)
-            elif state is not None and now - asked >= _GRACE_S:
+            elif unwanted and now - asked >= _GRACE_S:
                 _kill(self.running.pid, signal.SIGKILL)
             left = _LOOK_S if limit_s is None or state else min(_LOOK_S, max(0.0, limit_s - (now - began)))
             if self.running.poll() is None and select.select([self.wakeup], [], [], left)[0]:
                 os.read(self.wakeup, 4096)
         return state
+
+    def await_end(self) -> None:
+        """Wait a moment for a signal to end: of a job's processes, a scheduler may reach the command first."""
+        until = time.monotonic() + _LOOK_S
+        while not self.over and time.monotonic() < until:
+            if select.select([self.wakeup], [], [], _LOOK_S)[0]:
+                os.read(self.wakeup, 4096)
 
 
 def _environment(wanted: dict[str, Any]) -> dict[str, Any]:
@@ -124,4 +135,6 @@ def _write(path: str, content: dict[str, Any]) -> None:
 if __name__ == "__main__":
     chunk = Chunk()
     for each in chunk.members:
+        if chunk.over:
+            sys.exit(143)
         chunk.run(each)
