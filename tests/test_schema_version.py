@@ -17,8 +17,8 @@ from crashes import in_child
 
 import matterstack as ms
 from matterstack import testing
-from matterstack.core.records import RunRecord, TaskChange
-from matterstack.core.states import TaskEvent
+from matterstack.core.records import AttemptChange, RunRecord, TaskChange
+from matterstack.core.states import AttemptEvent, TaskEvent
 from matterstack.errors import (
     DamagedStoreError,
     ForeignStoreError,
@@ -271,6 +271,41 @@ def test_a_change_that_leaves_another_status_than_the_stored_one_changes_nothing
     assert (run.tasks["status"] == "PENDING").all()
     assert run.events.empty
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+
+
+def attempt_changes() -> list[AttemptChange]:
+    """Return the life of an attempt that ends in one tick."""
+    status = ms.AttemptStatus
+    return [
+        AttemptChange(1, 1, status.SUBMITTING, AttemptEvent.SUBMITTED, 1.0, external_id="7", reason="taken"),
+        AttemptChange(1, 1, status.SUBMITTED, AttemptEvent.ENDED, 2.0, started_at=1.5, ended_at=1.9, exit_code=0),
+        AttemptChange(1, 1, status.COLLECTING, AttemptEvent.COLLECTED, 3.0, ended_at=3.0, data='{"x":1}'),
+    ]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_changes_of_one_attempt_end_alike_written_together_or_one_by_one(tmp_path: Path, together: bool) -> None:
+    store = SQLiteStateStore(tmp_path / "state.sqlite")
+    changes = attempt_changes()
+    with store.transaction():
+        store._connection().execute("PRAGMA defer_foreign_keys = 1")
+        insert = "INSERT INTO attempts (task, attempt, status, token, submitted_at) VALUES (1, 1, 'SUBMITTING', 't', 0)"
+        store._connection().execute(insert)
+        for some in [changes] if together else [[change] for change in changes]:
+            store.apply(some, 0)
+        columns = "status, external_id, reason, started_at, ended_at, exit_code, data"
+        rows = store.query(f"SELECT {columns} FROM attempts")
+        events = store.query("SELECT event, status FROM events ORDER BY seq")
+        store._connection().execute("DELETE FROM attempts")  # it has no task here
+    assert rows == [("COMPLETED", "7", "taken", 1.5, 1.9, 0, '{"x":1}')]
+    assert events == [("submitted", "SUBMITTED"), ("ended", "COLLECTING"), ("collected", "COMPLETED")]
+
+
+def test_changes_of_one_attempt_that_do_not_follow_each_other_change_nothing(tmp_path: Path) -> None:
+    store = SQLiteStateStore(tmp_path / "state.sqlite")
+    with pytest.raises(StoreConflictError, match="COLLECTING"), store.transaction():
+        store.apply([attempt_changes()[0], attempt_changes()[2]], 0)
+    assert store.query("SELECT * FROM events") == []
 
 
 def test_a_run_whose_database_went_away_says_so(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ from matterstack.operators.results import collect, last_words
 _ANSWER_S = 5.0
 _START_S = 20.0
 _MOST_AHEAD = 64
+#: As a module it is loaded from its bytecode; as a script it would be compiled at every start.
+_START_RUNNER = "import sys; sys.path.append(sys.argv[1]); import local_runner; local_runner.start(*sys.argv[2:])"
 
 
 class LocalOperator(Operator):
@@ -241,8 +243,8 @@ class _Link:
         """Return what the last report of an attempt means."""
         said = self.known.get(attempt.token, {})
         match said:
-            case {"event": "queued"}:
-                return Observation(Seen.QUEUED, reason=said.get("reason"))
+            case {"event": "queued", "reason": reason}:
+                return Observation(Seen.QUEUED, reason=reason)
             case {"event": "started"}:
                 if "reason" in said:
                     self.mine.discard(attempt.token)  # an orphan ends without a report
@@ -405,11 +407,11 @@ def _start_runner(directory: Path, deadline: float) -> None:
         directory / "runner.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
     )
     ready, done = os.pipe2(os.O_CLOEXEC)
-    script = os.path.abspath(local_runner.__file__)
+    place = os.path.dirname(os.path.abspath(local_runner.__file__))
     try:
         pid = os.posix_spawn(
             sys.executable,
-            [sys.executable, "-I", "-S", script, "3", str(directory)],
+            [sys.executable, "-I", "-S", "-c", _START_RUNNER, place, "3", str(directory)],
             {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", **_crash_point()},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),

@@ -1,8 +1,8 @@
 """The process that starts a run's local commands and outlives whoever asked for them.
 
 One runner serves one operator directory, which is its working directory, so the run may
-be moved while it works. It is started by `matterstack.operators.local` as a plain script
-with nothing but the standard library, and it leaves when nothing is left to do and
+be moved while it works. It is started by `matterstack.operators.local`, alone, with
+nothing but the standard library, and it leaves when nothing is left to do and
 nobody is connected.
 
 How an attempt is executed once at most:
@@ -54,6 +54,12 @@ _NO_ROOM = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 _RETRY_START_S = 1.0
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _MAX_CLIENT_BACKLOG = 8_000_000
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def _record(kind: str, token: str, rest: str) -> str:
+    """Return a line of the journal; `rest` is JSON text."""
+    return f'["{kind}","{token}"{"," if rest else ""}{rest}]\n'
 
 
 class Job:
@@ -108,11 +114,11 @@ class Runner:
         self.deadlines: list[tuple[float, int, Job, str, int]] = []
         self.counter = itertools.count()
         self.dirty_since = 0.0
-        self.unwritten: deque[tuple[str, str, str]] = deque()
+        self.unwritten: list[str] = []
         self.blocked_until = 0.0
         self.flushed_at = 0.0
         self.oom_kills, self.oom_read_at = 0, float("-inf")
-        self.children_file = f"/proc/self/task/{os.getpid()}/children"
+        self.children = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
         self.journal = os.open("journal.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
         self._mend_journal()
         self.selector = selectors.DefaultSelector()
@@ -148,20 +154,28 @@ class Runner:
         OSError
             It could not be written, for example because the disk is full; nothing was.
         """
-        line = f'["{kind}","{token}"{"," if rest else ""}{rest}]\n'.encode()
-        written = os.write(self.journal, line)
-        if written != len(line):
+        lines = "".join([*self.unwritten, _record(kind, token, rest)]).encode()
+        self._append(lines)
+        self.unwritten.clear()
+
+    def write_later(self, kind: str, token: str, rest: str) -> None:
+        """Have a record of what has happened already appended with the next one, or by `write_rest`."""
+        self.unwritten.append(_record(kind, token, rest))
+
+    def write_rest(self) -> None:
+        """Append what has happened already: when the disk is full, as soon as it is not."""
+        if self.unwritten:
+            with contextlib.suppress(OSError):
+                self._append("".join(self.unwritten).encode())
+                self.unwritten.clear()
+                reach("runner.journalled")
+
+    def _append(self, lines: bytes) -> None:
+        written = os.write(self.journal, lines)
+        if written != len(lines):
             os.ftruncate(self.journal, os.fstat(self.journal).st_size - written)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.dirty_since = self.dirty_since or time.monotonic()
-
-    def write_later(self, kind: str, token: str, rest: str) -> None:
-        """Append a record of what has happened already: when the disk is full, as soon as it is not."""
-        self.unwritten.append((kind, token, rest))
-        with contextlib.suppress(OSError):
-            while self.unwritten:
-                self.write(*self.unwritten[0])
-                self.unwritten.popleft()
 
     def sync(self) -> None:
         """Bring the journal to disk."""
@@ -171,6 +185,7 @@ class Runner:
 
     def recorded(self, tokens: list[str]) -> dict[str, dict[str, list[Any]]]:
         """Return the journal's records of some attempts, by token and kind, in one pass."""
+        self.write_rest()
         found: dict[str, dict[str, list[Any]]] = {token: {} for token in tokens}
         with open("journal.jsonl", "rb") as journal:
             for line in journal:
@@ -340,14 +355,12 @@ class Runner:
 
     def kill_strays(self, token: str) -> bool:
         """Stop processes of an attempt that left its group; they became our children when their parent ended."""
-        try:
-            with open(self.children_file, "rb") as file:
-                children = [int(pid) for pid in file.read().split()]
-        except OSError:
-            return False
+        listed = b""
+        while part := os.pread(self.children, 1 << 16, len(listed)):
+            listed += part
         needle = f"MATTERSTACK_TOKEN={token}".encode()
         found = False
-        for pid in children:
+        for pid in map(int, listed.split()):
             if pid not in self.running:
                 with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
                     if needle in file.read().split(b"\0"):
@@ -369,10 +382,9 @@ class Runner:
             "ended_at": ended_at,
         }
         self.unannounced.pop(job.token, None)
-        text = json.dumps(message, separators=(",", ":"))
+        text = _encode(message)
         reach("runner.ended")
         self.write_later("end", job.token, text)
-        reach("runner.journalled")
         self.tell_text(text)
         self.ended[job.token] = message
         if len(self.ended) > 1000:  # older ones are in the journal
@@ -477,7 +489,7 @@ class Runner:
 
     def tell(self, message: Message) -> None:
         """Send a message to everybody who is connected."""
-        self.tell_text(json.dumps(message, separators=(",", ":")))
+        self.tell_text(_encode(message))
 
     def tell_text(self, text: str) -> None:
         """Send JSON text to everybody who is connected, without ever waiting for them."""
@@ -486,7 +498,7 @@ class Runner:
 
     def send(self, client: Client, message: Message) -> None:
         """Send a message to one driver."""
-        client.unsent += json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        client.unsent += _encode(message).encode() + b"\n"
 
     def flush(self) -> None:
         """Hand the sockets what they take.
@@ -564,6 +576,7 @@ class Runner:
             self.enforce()
             self.start_queued()
             self.announce()
+            self.write_rest()
             self.flush()
             # A driver that hears of an exit commits it, so the journal's own way to the disk
             # can wait until nothing else is to be done.
@@ -728,7 +741,20 @@ def boot_id() -> str:
         return ""
 
 
-def main(ready: int, directory: str) -> None:
+def start(ready: str, directory: str) -> None:
+    """Be the runner of a directory; say on a descriptor when it listens."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        serve_directory(int(ready), directory)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        raise
+
+
+def serve_directory(ready: int, directory: str) -> None:
     """Detach, take ``runner.lock``, and serve the directory."""
     if os.fork():
         os._exit(0)
@@ -761,14 +787,3 @@ def main(ready: int, directory: str) -> None:
 
 
 reach = crash_points()
-
-if __name__ == "__main__":
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)
-    try:
-        main(int(sys.argv[1]), sys.argv[2])
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-        raise

@@ -27,10 +27,10 @@ def collect(directory: str, outputs: Iterable[str]) -> Any:
             raise AttemptFailedError(f"the command ended well, but its output {output} is not there") from None
         except (OSError, UnsafeFileError) as error:
             raise AttemptFailedError(f"the output {output} cannot be used: {error}") from None
+    if not os.path.lexists(f"{directory}/result.json"):
+        return {}  # of most commands
     try:
         return parse_json(read_inside(directory, "result.json", MAX_BYTES))
-    except FileNotFoundError:
-        return {}
     except (OSError, UnsafeFileError, InvalidJsonError) as error:
         raise AttemptFailedError(f"result.json cannot be used: {error}") from None
 

@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from matterstack.core import scheduling
 from matterstack.core.operator import Operator
@@ -340,7 +341,7 @@ class Tick:
                 name: self.store.ready_tasks(name, room) for name, room in rooms.items() if self.ready
             }
             tasks = scheduling.choose(self.status, ready, rooms)
-            new = [NewAttempt(task.id, task.attempts + 1, f"ms-{os.urandom(12).hex()}", self.at) for task in tasks]
+            new = [NewAttempt(task.id, task.attempts + 1, _token(self.at), self.at) for task in tasks]
             rows = self.store.submit(new, self.run.iteration) if new else []
         return [
             LiveAttempt(
@@ -621,18 +622,32 @@ class Tick:
         return planned is not None
 
     def _results(self, iteration: int) -> dict[str, TaskResult]:
+        rows = self.store.results(iteration)
+        folders = {row[2]: self.results_folder(row[2]) for row in rows}
+
+        def directory(operator: str, name: str) -> Path:
+            # One text, since there is one for each task.
+            return Path(f"{self.root}/operators/{operator}/{name}/{folders[operator]}")
+
         return {
             task_id: TaskResult(
                 task_id,
                 TaskStatus(status),
-                json.loads(data) if data else {},
-                self.session.directory.attempt(operator, iteration, task_id, attempts) / self.results_folder(operator)
-                if attempts
-                else None,
+                json.loads(data) if data and data != "{}" else {},
+                directory(operator, f"{iteration}.{task_id}.{attempts}") if attempts else None,
                 reason,
             )
-            for task_id, status, operator, attempts, reason, data in self.store.results(iteration)
+            for task_id, status, operator, attempts, reason, data in rows
         }
+
+
+def _token(at: float) -> str:
+    """Return a name that no other attempt has: 64 random bits make it so.
+
+    The time before them makes tokens of one tick neighbours in the store's index, so that a tick writes one page of it
+    and not one for each.
+    """
+    return f"ms-{int(at * 1000) & 0xFFFF_FFFF_FFFF:012x}{os.urandom(8).hex()}"
 
 
 def _releases(operator: Operator) -> bool:

@@ -509,7 +509,7 @@ class SQLiteStateStore:
             A change that is in no table.
         """
         connection = self._connection()
-        attempts: list[tuple[object, ...]] = []
+        attempts: dict[int, list[object]] = {}
         tasks: list[tuple[object, ...]] = []
         journal: list[tuple[object, ...]] = []
         delta = dict.fromkeys((*_COUNTED, "ready"), 0)
@@ -518,19 +518,7 @@ class SQLiteStateStore:
             match change:
                 case AttemptChange():
                     status = advance(change.leaves, change.event)
-                    attempts.append(
-                        (
-                            status,
-                            change.reason,
-                            change.external_id,
-                            change.started_at,
-                            change.ended_at,
-                            change.exit_code,
-                            change.data,
-                            change.attempt,
-                            change.leaves,
-                        )
-                    )
+                    _fold(attempts, change, status)
                     journal.append((change.at, change.task, change.attempt, change.event, status, change.reason))
                 case TaskChange():
                     to = advance(change.leaves, change.event)
@@ -564,7 +552,8 @@ class SQLiteStateStore:
                     self._expect(done.rowcount, 1, "run")
                     journal.append((change.at, None, None, change.event, now, change.reason))
         if attempts:
-            self._expect(connection.executemany(_ATTEMPT_SQL, attempts).rowcount, len(attempts), "attempt")
+            found = connection.executemany(_ATTEMPT_SQL, list(attempts.values())).rowcount
+            self._expect(found, len(attempts), "attempt")
         if tasks:
             self._expect(connection.executemany(_TASK_SQL, tasks).rowcount, len(tasks), "task")
         for completed in (True, False):
@@ -680,6 +669,27 @@ class SQLiteStateStore:
 
 
 _TABLES = frozenset({"runs", "iterations", "tasks", "dependencies", "attempts", "events", "operator_troubles"})
+
+
+def _fold(rows: dict[int, list[object]], change: AttemptChange, status: AttemptStatus) -> None:
+    """Add a change to what `_ATTEMPT_SQL` gets: however many changes an attempt makes, its row is written once.
+
+    Raises
+    ------
+    StoreConflictError
+        The change leaves another status than the one before it has led to.
+    """
+    now = [change.reason, change.external_id, change.started_at, change.ended_at, change.exit_code, change.data]
+    row = rows.get(change.attempt)
+    if row is None:
+        rows[change.attempt] = [status, *now, change.attempt, change.leaves]
+        return
+    if row[0] is not change.leaves:
+        raise StoreConflictError(f"attempt {change.attempt} is {row[0]}, and a change leaves {change.leaves}")
+    ended_at = row[4]
+    row[0] = status
+    row[1:7] = [old if new is None else new for old, new in zip(row[1:7], now, strict=True)]
+    row[4] = change.ended_at if ended_at is None else ended_at
 
 
 def _marks(values: Sequence[object]) -> str:
