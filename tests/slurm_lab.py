@@ -9,14 +9,16 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 SCRIPTS = Path(__file__).with_name("slurm")
-_NEEDED = ("slurmctld", "slurmd", "sbatch", "munged")
+NEEDED = ("slurmctld", "slurmd", "sbatch", "munged")
+#: What accounting needs besides.
+ACCOUNTING = ("slurmdbd", "mariadbd")
 
 
 class Cluster:
@@ -34,8 +36,10 @@ class Cluster:
         self.state = state
         self.settings = settings
 
-    def start(self) -> None:
-        """Start it, or whichever of its daemons died."""
+    def start(self, ended: str | None = None) -> None:
+        """Start it, or whichever of its daemons died; end one first, so that it is looked at whole."""
+        if ended is not None:
+            self.kill(ended)
         environment = {**os.environ, "SLURM_LAB_INSTALL": "0", **self.settings}
         subprocess.run(
             [SCRIPTS / "start-slurm", self.state], env=environment, check=True, capture_output=True, timeout=180
@@ -70,12 +74,12 @@ class Cluster:
 
 
 @contextmanager
-def cluster(port: int, **settings: str) -> Iterator[Cluster]:
-    """Start a cluster, and point this process at it; skip where Slurm is not installed."""
+def cluster(port: int, besides: Sequence[str] = (), **settings: str) -> Iterator[Cluster]:
+    """Start a cluster, and point this process at it; skip where Slurm, or what it needs `besides`, is not installed."""
     path = os.environ["PATH"] + ":/usr/sbin"
-    missing = [program for program in _NEEDED if shutil.which(program, path=path) is None]
+    missing = [program for program in (*NEEDED, *besides) if shutil.which(program, path=path) is None]
     if missing:
-        pytest.skip(f"there is no {', '.join(missing)}: install Debian's slurmctld, slurmd, slurm-client and munge")
+        pytest.skip(f"there is no {', '.join(missing)}: see the packages in .ci/run")
     state = Path(tempfile.mkdtemp(prefix="ms-slurm-", dir="/tmp"))
     state.chmod(0o755)  # munge insists that others may enter
     running = Cluster(state, {"SLURM_LAB_PORT": str(port), **settings})

@@ -274,6 +274,40 @@ def test_held_by_an_administrator_is_left_held_and_said(healthy: Cluster, tmp_pa
     assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
 
 
+def test_a_dependency_that_can_never_be_satisfied_ends_the_attempt(healthy: Cluster, tmp_path: Path) -> None:
+    failed = healthy.command("sbatch", "--parsable", "--output=/dev/null", "--chdir=/tmp", "--wrap=exit 1").strip()
+    wait_for(lambda: (failed, "FAILED") in {(number, state) for number, _, state in healthy.jobs()})
+    run = start(tmp_path, task(tmp_path), max_active=1)
+    number = str(run.attempts.loc["0.a.1", "external_id"])
+    healthy.command("scontrol", "update", f"jobid={number}", f"dependency=afterok:{failed}")
+    assert run.wait(timeout_s=60) is ms.RunStatus.FAILED
+    assert reason(run) == "DependencyNeverSatisfied: Slurm says that it can never start"
+    assert starts(tmp_path / "ledger") == {}
+
+
+@pytest.mark.parametrize(
+    ("vandal", "ends"),
+    [
+        ("mkdir exit.json", "LOST"),
+        ("ln -s /etc/passwd exit.json; while ! [ -e ../0.b.1/exit.json ]; do sleep 0.1; done", "COMPLETED"),
+        ("rm -rf claim; ln -s /etc claim", "COMPLETED"),
+        ("mkdir exit.json .missing", "RUNNING"),
+    ],
+)
+@pytest.mark.parametrize("pack", [1, 5])
+def test_a_job_that_spoils_its_own_directory_holds_up_no_other(
+    healthy: Cluster, tmp_path: Path, vandal: str, ends: str, pack: int
+) -> None:
+    wide = ms.Resources(cpus_per_task=2)  # so that it is in no chunk with the other
+    run = start(tmp_path, task(tmp_path, "a", vandal, resources=wide), task(tmp_path, "b"), pack=pack, grace_s=0.5)
+    until(run, "COMPLETED", "b")
+    wait_for(lambda: (run.step(), (run.path / "operators/slurm/0.a.1/exit.json").exists())[1])
+    wait_for(lambda: (run.step(), status(run) == ends)[1])
+    if ends == "RUNNING":
+        wait_for(lambda: (run.step(), "cannot be looked at" in repr(run.explain()))[1])
+    assert "could not be asked" not in repr(run.explain())
+
+
 def test_a_daemon_of_the_node_that_dies_and_comes_back(healthy: Cluster, tmp_path: Path) -> None:
     run = start(tmp_path, task(tmp_path, "a", gate(tmp_path)))
     until(run, "RUNNING")

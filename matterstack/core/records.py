@@ -135,11 +135,12 @@ class Attempt:
         Name of the attempt's directory, where that is not yet ``<iteration>.<task_id>.<attempt>``.
     """
 
-    __slots__ = ("_live", "_spec", "name", "parent")
+    __slots__ = ("_directory", "_live", "_spec", "name", "parent")
 
     def __init__(self, live: LiveAttempt, parent: str, name: str | None = None) -> None:
         self._live = live
         self._spec: Mapping[str, Any] | None = None
+        self._directory: Path | None = None
         self.parent = parent
         self.name = live.name if name is None else name
 
@@ -189,7 +190,9 @@ class Attempt:
     @property
     def directory(self) -> Path:
         """Its own directory."""
-        return Path(self.parent, self.name)
+        if self._directory is None:
+            self._directory = Path(self.parent, self.name)
+        return self._directory
 
     @property
     def spec(self) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from matterstack.core.records import Attempt
+from matterstack.errors import UnsafeFileError
 from matterstack.files import read_inside, write_inside
 from matterstack.operators import chunk_runner
 
@@ -94,7 +95,7 @@ def chunk_of(attempt: Attempt) -> str | None:
 
 
 def _lines(directory: Path, name: str) -> list[str]:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, UnsafeFileError):
         return read_inside(directory, name, _MOST_BYTES).decode(errors="replace").split()
     return []
 

@@ -17,7 +17,7 @@ from typing import Any
 from matterstack.core.records import Absent, Attempt, Observation, Refused, Seen, Submitted
 from matterstack.errors import InvalidConfigError, MissingLibraryError, OperatorUnreachableError
 from matterstack.files import write_inside
-from matterstack.operators.jobs import JobOperator, bad_end, began_at, exit_of, good_end
+from matterstack.operators.jobs import JobOperator, bad_end, began_at, exit_of, good_end, judged
 from matterstack.operators.results import last_words
 
 _MOST = 5000
@@ -186,7 +186,7 @@ class DaskOperator(JobOperator):
             elif state == "processing":
                 seen[attempt.token] = Observation(Seen.RUNNING, started_at=began or at)
             else:
-                seen[attempt.token] = self.missing(attempt, "its worker is gone", began, at)
+                seen[attempt.token] = judged(attempt, self.missing, "its worker is gone", began, at)
         if lost:
             self._hand_over(lost)
         return seen

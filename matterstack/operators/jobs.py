@@ -9,7 +9,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from matterstack.core.records import Attempt, Observation, Seen
 from matterstack.core.states import AttemptStatus
 from matterstack.core.strict_json import MAX_BYTES, dump_json, parse_json
 from matterstack.core.workflow import Task
-from matterstack.errors import InvalidJsonError, InvalidTaskError
+from matterstack.errors import InvalidJsonError, InvalidTaskError, UnsafeFileError
 from matterstack.files import read_inside, write_inside
 from matterstack.operators.results import collect
 
@@ -106,8 +106,7 @@ class JobOperator(Operator):
         """Judge an attempt whose job is over or gone, and which left no exit code."""
         waited_s = since(attempt, at)
         if waited_s < self.grace_s:
-            state = Seen.RUNNING if attempt.status is AttemptStatus.RUNNING else Seen.QUEUED
-            return Observation(state, reason=f"{said}, and it left no exit code yet: waited for {self.grace_s:g} s")
+            return still(attempt, f"{said}, and it left no exit code yet: waited for {self.grace_s:g} s")
         if began is None:
             if not self.take_claim(attempt):
                 return Observation(Seen.VANISHED, reason=f"{said}; it began, and left no exit code")
@@ -139,8 +138,23 @@ def bad_end(reason: str, kind: str, at: float, exit_code: int | None = None, beg
     )
 
 
+def still(attempt: Attempt, reason: str) -> Observation:
+    """Return what is seen of an attempt that stays as it was, and why."""
+    return Observation(Seen.RUNNING if attempt.status is AttemptStatus.RUNNING else Seen.QUEUED, reason=reason)
+
+
+def judged(attempt: Attempt, judge: Callable[..., Observation], *facts: Any) -> Observation:
+    """Judge one attempt; whatever it did to its own directory, the others are judged too."""
+    try:
+        return judge(attempt, *facts)
+    except (OSError, UnsafeFileError) as error:
+        return still(attempt, f"its directory cannot be looked at: {error}")
+
+
 def exit_of(attempt: Attempt) -> dict[str, Any] | None:
     """Return what the job wrote when its command ended; None where it has not, or is being written."""
+    if not os.path.lexists(f"{attempt.parent}/{attempt.name}/exit.json"):
+        return None  # of most attempts, and asked at every look
     try:
         said = parse_json(read_inside(attempt.directory, "exit.json", MAX_BYTES))
         state = said.get("state")
@@ -149,17 +163,17 @@ def exit_of(attempt: Attempt) -> dict[str, Any] | None:
             "ended_at": float(said["ended_at"]),
             "state": state if isinstance(state, str) else None,
         }
-    except (FileNotFoundError, InvalidJsonError, AttributeError, KeyError, TypeError, ValueError):
+    except (OSError, UnsafeFileError, InvalidJsonError, AttributeError, KeyError, TypeError, ValueError):
         return None
 
 
 def began_at(attempt: Attempt) -> float | None:
     """Return when the job claimed the attempt; 0 where it did, and could not say when."""
+    if not os.path.lexists(f"{attempt.parent}/{attempt.name}/claim"):
+        return None
     try:
         return float(parse_json(read_inside(attempt.directory, "claim/started.json", MAX_BYTES))["started_at"])
-    except FileNotFoundError:
-        return 0.0 if (attempt.directory / "claim").is_dir() else None
-    except (InvalidJsonError, KeyError, TypeError, ValueError):
+    except (OSError, UnsafeFileError, InvalidJsonError, KeyError, TypeError, ValueError):
         return 0.0
 
 

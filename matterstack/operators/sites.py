@@ -342,7 +342,7 @@ def _note(attempt: Attempt, began: str | None, ended: str | None) -> None:
 
 def has_left(attempt: Attempt) -> bool:
     """Return whether an attempt is known to have ended there, be what it left here or not."""
-    return (attempt.directory / ".exit.json").exists()
+    return os.path.lexists(f"{attempt.parent}/{attempt.name}/.exit.json")
 
 
 def _request(

@@ -16,6 +16,7 @@ and the files of the jobs are here, or where ssh leads (`matterstack.operators.s
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -23,12 +24,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from matterstack.core.records import Absent, Attempt, Observation, Refused, Seen, Submitted
-from matterstack.core.states import AttemptStatus
 from matterstack.core.workflow import Task
-from matterstack.errors import InvalidConfigError, InvalidTaskError
+from matterstack.errors import InvalidConfigError, InvalidTaskError, UnsafeFileError
 from matterstack.files import read_tail, write_inside
 from matterstack.operators.chunks import Chunk, chunk_of, groups
-from matterstack.operators.jobs import Handler, JobOperator, bad_end, began_at, exit_of, good_end
+from matterstack.operators.jobs import Handler, JobOperator, bad_end, began_at, exit_of, good_end, judged, still
 from matterstack.operators.results import last_words
 from matterstack.operators.sites import Here, Site, Ssh, has_left
 from matterstack.operators.slurm_scheduler import Job, NewJob, NotTaken, Scheduler, Slurm, sbatch_options
@@ -302,7 +302,7 @@ class SlurmOperator(JobOperator):
                     mine[job.token] = job
         self._release_more(batches, mine)
         over = {b.name for b in batches if b.name not in mine or mine[b.name].state in ENDED}
-        left = [a for b in batches for a in b.attempts if exit_of(a) is None and (has_left(a) or b.name in over)]
+        left = [a for b in batches for a in b.attempts if (b.name in over or has_left(a)) and exit_of(a) is None]
         late = self.site.fetch(left, self.timeout_s)
         seen: dict[str, Observation] = {}
         for batch in batches:
@@ -310,15 +310,12 @@ class SlurmOperator(JobOperator):
             for attempt in batch.attempts:
                 its = mine.get(batch.name)
                 if attempt.token in late:
-                    state = Seen.RUNNING if attempt.status is AttemptStatus.RUNNING else Seen.QUEUED
-                    reason = f"what it left is not home yet: {late[attempt.token]}"
-                    seen[attempt.token] = Observation(state, reason=reason)
+                    seen[attempt.token] = still(attempt, f"what it left is not home yet: {late[attempt.token]}")
                 elif batch.chunk is not None and exit_of(attempt) is None and began_at(attempt) is None:
                     waiting.append(attempt)
-                elif batch.chunk is not None:
-                    seen[attempt.token] = self._judge_member(attempt, its, attempt.token in begun, at)
                 else:
-                    seen[attempt.token] = self._judge(attempt, its, attempt.token in begun, at)
+                    judge = self._judge if batch.chunk is None else self._judge_member
+                    seen[attempt.token] = judged(attempt, judge, its, attempt.token in begun, at)
             if batch.chunk is not None and waiting:
                 seen |= self._await_turn(batch._replace(attempts=waiting), mine.get(batch.name), at)
         return seen
@@ -451,7 +448,8 @@ class SlurmOperator(JobOperator):
         if not members:
             return over
         for attempt in members:
-            write_inside(attempt.directory, "cancel", b"")
+            with contextlib.suppress(OSError, UnsafeFileError):  # one that cannot be asked ends with its job
+                write_inside(attempt.directory, "cancel", b"")
         self.site.push(members[0].parent, [f"{attempt.name}/cancel" for attempt in members], self.timeout_s)
         self.site.accompany(members)
         for attempt, free in zip(members, self.site.claim(members, self.timeout_s), strict=True):
