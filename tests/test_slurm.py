@@ -291,7 +291,8 @@ def test_a_dependency_that_can_never_be_satisfied_ends_the_attempt(healthy: Clus
         ("mkdir exit.json", "LOST"),
         ("ln -s /etc/passwd exit.json; while ! [ -e ../0.b.1/exit.json ]; do sleep 0.1; done", "COMPLETED"),
         ("rm -rf claim; ln -s /etc claim", "COMPLETED"),
-        ("mkdir exit.json .missing", "RUNNING"),
+        ("mkdir exit.json .missing", "live"),
+        ("rm -rf ../0.a.1", "LOST"),
     ],
 )
 @pytest.mark.parametrize("pack", [1, 5])
@@ -301,10 +302,10 @@ def test_a_job_that_spoils_its_own_directory_holds_up_no_other(
     wide = ms.Resources(cpus_per_task=2)  # so that it is in no chunk with the other
     run = start(tmp_path, task(tmp_path, "a", vandal, resources=wide), task(tmp_path, "b"), pack=pack, grace_s=0.5)
     until(run, "COMPLETED", "b")
-    wait_for(lambda: (run.step(), (run.path / "operators/slurm/0.a.1/exit.json").exists())[1])
-    wait_for(lambda: (run.step(), status(run) == ends)[1])
-    if ends == "RUNNING":
+    if ends == "live":
         wait_for(lambda: (run.step(), "cannot be looked at" in repr(run.explain()))[1])
+    else:
+        until(run, ends)
     assert "could not be asked" not in repr(run.explain())
 
 
@@ -514,6 +515,46 @@ def test_a_chunk_that_is_killed_goes_on_where_it_stood(healthy: Cluster, tmp_pat
     assert attempts.loc["t1"] == 2  # only the one that was interrupted ran again
     assert attempts.drop("t1").eq(1).all()
     check_executions(run, tmp_path / "ledger")
+
+
+def test_an_attempt_whose_chunk_was_killed_is_lost_while_the_next_job_of_it_works_on(
+    healthy: Cluster, tmp_path: Path
+) -> None:
+    run = packed(
+        tmp_path,
+        task(tmp_path, "t0", "sleep 300", allow_failure=True),
+        task(tmp_path, "t1", gate(tmp_path)),
+        grace_s=1.0,
+    )
+    until(run, "RUNNING", "t0")
+    ((number, _, _),) = chunk_jobs(healthy, run)
+    healthy.command("scancel", number)
+    until(run, "LOST", "t0")
+    assert f"job {number} of its chunk ended while it ran" in reason(run, "t0")
+    until(run, "RUNNING", "t1")
+    (tmp_path / "go").write_text("")
+    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    check_executions(run, tmp_path / "ledger")
+
+
+def test_commands_that_break_their_directory_or_cannot_start_leave_the_chunk_working(
+    healthy: Cluster, tmp_path: Path
+) -> None:
+    run = packed(
+        tmp_path,
+        task(tmp_path, "gone", "rm -rf ../0.gone.1", allow_failure=True),
+        ms.Task("unknown", ["no-such-program"], operator="slurm", allow_failure=True),
+        ms.Task("secret", "true", env={"KEY": "env:NOWHERE_SET"}, operator="slurm", allow_failure=True),
+        task(tmp_path, "ignores", "trap '' TERM; kill -TERM $$; exit 0"),
+        task(tmp_path, "last"),
+        grace_s=1.0,
+    )
+    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    assert list(run.tasks["status"]) == ["FAILED", "FAILED", "FAILED", "COMPLETED", "COMPLETED"]
+    assert "no-such-program: command not found" in reason(run, "unknown")
+    assert "NOWHERE_SET has to be set" in reason(run, "secret")
+    assert "its directory is gone" in reason(run, "gone")
+    assert len(chunk_jobs(healthy, run)) == 1
 
 
 def test_attempts_of_a_chunk_are_cancelled_alone(healthy: Cluster, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What a chunk job runs: the commands of its attempts, one after the other.
 
 It is copied beside the chunk's list and started there as a program, so it needs nothing but the standard library
-of Python 3.7. Each attempt is claimed before its command starts (``mkdir claim``), so a chunk that is started again
+of Python 3.8. Each attempt is claimed before its command starts (``mkdir claim``), so a chunk that is started again
 goes on where it stood; and each leaves how it ended in ``exit.json``, as the script of a single job does.
 """
 
@@ -12,15 +12,17 @@ import json
 import os
 import select
 import signal
-import socket
-import subprocess
 import sys
 import time
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _LOOK_S = 1.0
 _GRACE_S = 5.0
 _ENDED_BY_SIGTERM = (-signal.SIGTERM, 128 + signal.SIGTERM)  # also as a shell says it
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
 class Chunk:
@@ -29,14 +31,14 @@ class Chunk:
     def __init__(self) -> None:
         with open("chunk.json") as file:
             self.members = json.load(file)["members"]
-        self.running: Any = None
-        self.wakeup, writer = os.pipe()
-        for descriptor in (self.wakeup, writer):
-            os.set_blocking(descriptor, False)
+        self.root = os.open(".", os.O_RDONLY)
+        self.environment = dict(os.environ)
+        self.began = {"job": os.environ.get("SLURM_JOB_ID", ""), "host": os.uname().nodename}
+        self.over = False
+        self.wakeup, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(writer)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self.note_end)
-        self.over = False
 
     def note_end(self, *_: Any) -> None:
         """Note that the job is being ended: what runs leaves no exit code, and nothing else is begun."""
@@ -44,79 +46,105 @@ class Chunk:
 
     def run(self, member: dict[str, Any]) -> None:
         """Claim an attempt, and run its command."""
-        place = "../../" + member["directory"]
+        os.fchdir(self.root)
         try:
-            os.mkdir(place + "/claim")
+            os.chdir("../../" + member["directory"])
+            os.mkdir("claim")
         except (FileExistsError, FileNotFoundError):
             return  # it has been run, is being run, or is not wanted any more
-        began = {"started_at": time.time(), "job": os.environ.get("SLURM_JOB_ID", ""), "host": socket.gethostname()}
-        _write(place + "/claim/started.json", began)
-        with open(place + "/stdout.txt", "wb") as out, open(place + "/stderr.txt", "wb") as error:
-            try:
-                self.running = subprocess.Popen(
-                    member["argv"],
-                    cwd=place,
-                    env=_environment(member["env"]),
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=error,
-                    start_new_session=True,
-                )
-            except (OSError, LookupError, ValueError) as problem:
-                error.write(f"it cannot be started: {problem}\n".encode())
-                code, state = 126, None
-            else:
-                state = self.watch(place, member["limit_s"])
-                code = self.running.wait()
-                _kill(self.running.pid, signal.SIGKILL)  # what it left running has no one to answer to
-                if code in _ENDED_BY_SIGTERM and state is None:
-                    self.await_end()
-                if self.over:
-                    return
-        ended = {"exit_code": code, "ended_at": time.time()}
+        _write("claim/started.json", {"started_at": time.time(), **self.began}, durable=False)
+        state = None
+        try:
+            process = self.start(member["argv"], member["env"])
+        except (OSError, LookupError, ValueError) as problem:
+            with open("stderr.txt", "w") as error:
+                error.write(f"it cannot be started: {problem}\n")
+            code = 126
+        else:
+            code, state = self.watch(process, member["limit_s"])
+            if code in _ENDED_BY_SIGTERM and state is None:
+                self.await_end()
+            if self.over:
+                return
+        ended: dict[str, Any] = {"exit_code": code, "ended_at": time.time()}
         if state is not None:
             ended["state"] = state
-        _write(place + "/exit.json", ended)
+        _write("exit.json", ended, durable=True)
 
-    def watch(self, place: str, limit_s: Any) -> Any:
-        """Wait until the command ends; end it when its time or the job is over, or when that is asked for."""
+    def start(self, argv: list[str], wanted: dict[str, str]) -> int:
+        """Start a command in the present directory and in a session of its own; return its process id."""
+        environment = dict(self.environment)
+        for name, value in wanted.items():
+            if value.startswith("env:"):
+                if value[4:] not in self.environment:
+                    raise LookupError(f"{value[4:]} has to be set: the task needs it")
+                value = self.environment[value[4:]]
+            environment[name] = value
+        return os.posix_spawn(
+            _find(argv[0], environment.get("PATH", os.defpath)),
+            argv,
+            environment,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, "stdout.txt", _NEW, 0o666),
+                (os.POSIX_SPAWN_OPEN, 2, "stderr.txt", _NEW, 0o666),
+            ],
+            setsid=True,
+            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+        )
+
+    def watch(self, process: int, limit_s: float | None) -> tuple[int, str | None]:
+        """Wait until the command ends; end it when its time or the job is over, or when that is asked for.
+
+        Returns
+        -------
+        exit_code : int
+            Minus the signal's number where one killed it.
+        state : str or None
+            Why it was ended by us.
+        """
         began = time.monotonic()
-        state: Any = None
+        state = None
         asked = 0.0
-        while self.running.poll() is None:
+        while True:
+            pid, status = os.waitpid(process, os.WNOHANG)
+            if pid:
+                _kill(process, signal.SIGKILL)  # what it left running has no one to answer to
+                return (-os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)), state
             now = time.monotonic()
             if state is None and limit_s is not None and now - began >= limit_s:
                 state = "TIMEOUT"
-            elif state is None and os.path.lexists(place + "/cancel"):
+            elif state is None and os.path.lexists("cancel"):
                 state = "CANCELLED"
             unwanted = state is not None or self.over
             if unwanted and not asked:
                 asked = now
-                _kill(self.running.pid, signal.SIGTERM)
+                _kill(process, signal.SIGTERM)
             elif unwanted and now - asked >= _GRACE_S:
-                _kill(self.running.pid, signal.SIGKILL)
-            left = _LOOK_S if limit_s is None or state else min(_LOOK_S, max(0.0, limit_s - (now - began)))
-            if self.running.poll() is None and select.select([self.wakeup], [], [], left)[0]:
-                os.read(self.wakeup, 4096)
-        return state
+                _kill(process, signal.SIGKILL)
+            self.sleep(_LOOK_S if limit_s is None or state else min(_LOOK_S, max(0.0, limit_s - (now - began))))
+
+    def sleep(self, seconds: float) -> None:
+        """Wait until a signal comes, so many seconds at most."""
+        if select.select([self.wakeup], [], [], seconds)[0]:
+            os.read(self.wakeup, 4096)
 
     def await_end(self) -> None:
         """Wait a moment for a signal to end: of a job's processes, a scheduler may reach the command first."""
         until = time.monotonic() + _LOOK_S
         while not self.over and time.monotonic() < until:
-            if select.select([self.wakeup], [], [], _LOOK_S)[0]:
-                os.read(self.wakeup, 4096)
+            self.sleep(_LOOK_S)
 
 
-def _environment(wanted: dict[str, Any]) -> dict[str, Any]:
-    values = dict(os.environ)
-    for name, value in wanted.items():
-        if value.startswith("env:"):
-            if value[4:] not in os.environ:
-                raise LookupError(f"{value[4:]} has to be set: the task needs it")
-            value = os.environ[value[4:]]
-        values[name] = value
-    return values
+def _find(name: str, path: str) -> str:
+    """Return what a shell would start for `name`."""
+    if "/" in name:
+        return name
+    for place in path.split(os.pathsep):
+        candidate = os.path.join(place or ".", name)
+        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
+            return candidate
+    raise LookupError(f"{name}: command not found")
 
 
 def _kill(group: int, number: int) -> None:
@@ -124,11 +152,13 @@ def _kill(group: int, number: int) -> None:
         os.killpg(group, number)
 
 
-def _write(path: str, content: dict[str, Any]) -> None:
+def _write(path: str, content: dict[str, Any], *, durable: bool) -> None:
+    """Write a file whole."""
     with open(path + ".new", "w") as file:
-        json.dump(content, file)
+        file.write(json.dumps(content))
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
     os.rename(path + ".new", path)
 
 
@@ -137,4 +167,7 @@ if __name__ == "__main__":
     for each in chunk.members:
         if chunk.over:
             sys.exit(143)
-        chunk.run(each)
+        try:
+            chunk.run(each)
+        except OSError as problem:  # of its own directory: the others shall have their turn
+            sys.stderr.write(f"{each['directory']}: {problem}\n")

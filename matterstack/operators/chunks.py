@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from matterstack.files import read_inside, write_inside
 from matterstack.operators import chunk_runner
 
 _NAME = ".chunk"
+_PREFIX = "ms-chunk-"
+_CHUNK = re.compile(rf"{_PREFIX}[0-9a-f]+")
 _MOST_BYTES = 100_000
 _MOST_LIST_BYTES = 1_000_000_000
 
@@ -55,7 +58,7 @@ class Chunk:
         path : str or None
             What comes first in the ``PATH`` of the commands.
         """
-        chunk = cls(attempts[0].parent, f"ms-chunk-{os.urandom(10).hex()}")
+        chunk = cls(attempts[0].parent, f"{_PREFIX}{os.urandom(10).hex()}")
         script = f"#!/bin/sh\n# {len(attempts)} attempts, one after the other.\n{preamble}\n"
         if path is not None:
             script += f"PATH={shlex.quote(path)}:$PATH\nexport PATH\n"
@@ -88,10 +91,12 @@ class Chunk:
 
 def chunk_of(attempt: Attempt) -> str | None:
     """Return the name of the chunk an attempt belongs to; None for one with a job of its own."""
+    if attempt.external_id is not None:
+        return attempt.external_id if attempt.external_id.startswith(_PREFIX) else None
     if not os.path.exists(f"{attempt.parent}/{attempt.name}/{_NAME}"):
-        return None  # of most attempts, and asked at every look
+        return None
     names = _lines(attempt.directory, _NAME)
-    return names[0] if names and names[0].replace("-", "").isalnum() else None
+    return names[0] if names and _CHUNK.fullmatch(names[0]) else None
 
 
 def _lines(directory: Path, name: str) -> list[str]:

@@ -11,7 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from matterstack.core.operator import Operator
 from matterstack.core.records import Attempt, Observation, Seen
@@ -104,6 +104,8 @@ class JobOperator(Operator):
 
     def missing(self, attempt: Attempt, said: str, began: float | None, at: float) -> Observation:
         """Judge an attempt whose job is over or gone, and which left no exit code."""
+        if not attempt.directory.is_dir():
+            return Observation(Seen.VANISHED, reason=f"{said}, and its directory is gone")
         waited_s = since(attempt, at)
         if waited_s < self.grace_s:
             return still(attempt, f"{said}, and it left no exit code yet: waited for {self.grace_s:g} s")
@@ -153,7 +155,7 @@ def judged(attempt: Attempt, judge: Callable[..., Observation], *facts: Any) -> 
 
 def exit_of(attempt: Attempt) -> dict[str, Any] | None:
     """Return what the job wrote when its command ended; None where it has not, or is being written."""
-    if not os.path.lexists(f"{attempt.parent}/{attempt.name}/exit.json"):
+    if not has_ended(attempt):
         return None  # of most attempts, and asked at every look
     try:
         said = parse_json(read_inside(attempt.directory, "exit.json", MAX_BYTES))
@@ -167,14 +169,46 @@ def exit_of(attempt: Attempt) -> dict[str, Any] | None:
         return None
 
 
-def began_at(attempt: Attempt) -> float | None:
-    """Return when the job claimed the attempt; 0 where it did, and could not say when."""
-    if not os.path.lexists(f"{attempt.parent}/{attempt.name}/claim"):
+def has_ended(attempt: Attempt) -> bool:
+    """Return whether something stands where the job writes how its command ended."""
+    return os.path.lexists(f"{attempt.parent}/{attempt.name}/exit.json")
+
+
+class Claim(NamedTuple):
+    """What a job wrote when it claimed an attempt.
+
+    Attributes
+    ----------
+    started_at : float
+        Seconds since the Unix epoch; 0 where it could not say.
+    job : str
+        Its id; empty where it has none, or could not say.
+    """
+
+    started_at: float
+    job: str
+
+
+def has_begun(attempt: Attempt) -> bool:
+    """Return whether a job has claimed the attempt."""
+    return os.path.lexists(f"{attempt.parent}/{attempt.name}/claim")
+
+
+def claim_of(attempt: Attempt) -> Claim | None:
+    """Return what the job wrote that claimed the attempt; None where none has."""
+    if not has_begun(attempt):
         return None
     try:
-        return float(parse_json(read_inside(attempt.directory, "claim/started.json", MAX_BYTES))["started_at"])
-    except (OSError, UnsafeFileError, InvalidJsonError, KeyError, TypeError, ValueError):
-        return 0.0
+        said = parse_json(read_inside(attempt.directory, "claim/started.json", MAX_BYTES))
+        return Claim(float(said["started_at"]), str(said.get("job", "")))
+    except (OSError, UnsafeFileError, InvalidJsonError, AttributeError, KeyError, TypeError, ValueError):
+        return Claim(0.0, "")
+
+
+def began_at(attempt: Attempt) -> float | None:
+    """Return when the job claimed the attempt; 0 where it did, and could not say when."""
+    claim = claim_of(attempt)
+    return None if claim is None else claim.started_at
 
 
 def since(attempt: Attempt, at: float) -> float:

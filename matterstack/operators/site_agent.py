@@ -1,7 +1,7 @@
 """What is done where jobs live: commands in order, claims, and a look at what jobs have left.
 
 Here it is a module like any other. To a cluster that ssh reaches, its source is sent as a program, so it needs
-nothing but the standard library of Python 3.7.
+nothing but the standard library of Python 3.8.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ class Ssh:
     root : str
         Directory there, below the home directory unless it begins with a slash.
     python : str
-        Name or path of a Python 3.7 or newer there.
+        Name or path of a Python 3.8 or newer there.
 
     Notes
     -----

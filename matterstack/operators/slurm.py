@@ -28,7 +28,19 @@ from matterstack.core.workflow import Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, UnsafeFileError
 from matterstack.files import read_tail, write_inside
 from matterstack.operators.chunks import Chunk, chunk_of, groups
-from matterstack.operators.jobs import Handler, JobOperator, bad_end, began_at, exit_of, good_end, judged, still
+from matterstack.operators.jobs import (
+    Handler,
+    JobOperator,
+    bad_end,
+    began_at,
+    claim_of,
+    exit_of,
+    good_end,
+    has_begun,
+    has_ended,
+    judged,
+    still,
+)
 from matterstack.operators.results import last_words
 from matterstack.operators.sites import Here, Site, Ssh, has_left
 from matterstack.operators.slurm_scheduler import Job, NewJob, NotTaken, Scheduler, Slurm, sbatch_options
@@ -108,7 +120,7 @@ class SlurmOperator(JobOperator):
     root : str
         Directory on the host, below your home directory unless it begins with a slash.
     python : str
-        A Python 3.7 or newer on the host.
+        A Python 3.8 or newer on the host.
 
     Notes
     -----
@@ -281,7 +293,7 @@ class SlurmOperator(JobOperator):
         """Look at the queue once for all, and at what each job left."""
         at = time.time()
         # Before the queue is asked: a job may begin between its answer and our look at the files.
-        begun = {attempt.token for attempt in attempts if began_at(attempt) is not None}
+        begun = {attempt.token for attempt in attempts if has_begun(attempt)}
         batches = _batches(attempts)
         self.site.accompany(attempts)
         jobs = self.scheduler.poll([batch.name for batch in batches])
@@ -295,14 +307,14 @@ class SlurmOperator(JobOperator):
                 strays.append(job.id)
         if strays:
             self.scheduler.cancel(strays)  # of a submission that arrived although it seemed to fail
-        gone = [b.name for b in batches if b.name not in mine and any(exit_of(a) is None for a in b.attempts)]
+        gone = [b.name for b in batches if b.name not in mine and not all(map(has_ended, b.attempts))]
         if gone:
             for job in self.scheduler.find(gone):
                 if job.id == (ids[job.token] or [""])[-1]:
                     mine[job.token] = job
         self._release_more(batches, mine)
         over = {b.name for b in batches if b.name not in mine or mine[b.name].state in ENDED}
-        left = [a for b in batches for a in b.attempts if (b.name in over or has_left(a)) and exit_of(a) is None]
+        left = [a for b in batches for a in b.attempts if (b.name in over or has_left(a)) and not has_ended(a)]
         late = self.site.fetch(left, self.timeout_s)
         seen: dict[str, Observation] = {}
         for batch in batches:
@@ -311,7 +323,7 @@ class SlurmOperator(JobOperator):
                 its = mine.get(batch.name)
                 if attempt.token in late:
                     seen[attempt.token] = still(attempt, f"what it left is not home yet: {late[attempt.token]}")
-                elif batch.chunk is not None and exit_of(attempt) is None and began_at(attempt) is None:
+                elif batch.chunk is not None and not has_ended(attempt) and not has_begun(attempt):
                     waiting.append(attempt)
                 else:
                     judge = self._judge if batch.chunk is None else self._judge_member
@@ -337,7 +349,8 @@ class SlurmOperator(JobOperator):
     def _judge_member(self, attempt: Attempt, job: Job | None, begun: bool, at: float) -> Observation:
         """Judge an attempt of a chunk that has begun, or ended."""
         ended = exit_of(attempt)
-        began = began_at(attempt)
+        claim = claim_of(attempt)
+        began = None if claim is None else claim.started_at
         if ended is not None and ended["exit_code"] == 0 and ended["state"] is None:
             return good_end(attempt, ended, began)
         if ended is not None:
@@ -345,6 +358,8 @@ class SlurmOperator(JobOperator):
             text = f"{state}: " if ended["state"] else ""
             text += f"exit code {code}{last_words(attempt.directory)}"
             return bad_end(text, state, float(ended["ended_at"]), code, began)
+        if claim is not None and job is not None and claim.job not in ("", job.id):
+            return self.missing(attempt, f"job {claim.job} of its chunk ended while it ran", began, at)
         if job is not None and job.state in RUNNING:
             return Observation(Seen.RUNNING, started_at=began or at)
         if job is not None and job.state in QUEUED:
@@ -365,6 +380,10 @@ class SlurmOperator(JobOperator):
                 why = f"Slurm says {job.reason}"
             return {a.token: Observation(Seen.QUEUED, reason=why) for a in batch.attempts}
         said = f"{job.reason if job.reason in _NEVER else job.state}" if job else "gone"
+        if lost := [attempt for attempt in batch.attempts if not attempt.directory.is_dir()]:
+            over = {a.token: self.missing(a, f"its chunk's job ended ({said})", None, at) for a in lost}
+            rest = [attempt for attempt in batch.attempts if attempt.token not in over]
+            return over | (self._await_turn(batch._replace(attempts=rest), job, at) if rest else {})
         number = len(batch.ids)
         if number >= _MOST_JOBS:
             text = f"{said}: the job of its chunk ended {number} times before its turn had come"

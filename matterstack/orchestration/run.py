@@ -207,8 +207,9 @@ class Run:
                 news = report.progressed and not self._session.replies
                 while not stop() and not news and (left := until - time.monotonic()) > 0:
                     news = self._sleep(min(left, _STOP_S))
-                # What has no way to wake us is looked at often first, then less and less.
-                patience_s = _POLL_FIRST_S if news else min(_POLL_S, 2 * patience_s)
+                # What has no way to wake us is looked at often first, then less and less: the end of short work is
+                # seen late by a quarter of the time it took.
+                patience_s = _POLL_FIRST_S if news else min(_POLL_S, 1.25 * patience_s)
             report = self._step_patiently(soon=True)
         if self._session.replies:
             yield self._step_patiently()
