@@ -2,71 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import select
-import signal
-import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from crashes import killed_at
+from dask_lab import Farm
 from ledger import check_executions, starts, witnessed
 from slurm_lab import wait_for
 
 import matterstack as ms
 from matterstack.errors import InvalidConfigError
-
-
-class Farm:
-    """A scheduler and workers, each a process of its own."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.address = f"tcp://127.0.0.1:{self.port}"
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self.scheduler = self.start_scheduler()
-        self.workers = [self.start_worker() for _ in range(2)]
-
-    def _start(self, *words: str) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__GIL__ENABLED": "false"}
-        log = open(self.directory / "dask.log", "ab")  # noqa: SIM115 - the process keeps it
-        process = subprocess.Popen(
-            [sys.executable, "-m", *words], stdout=log, stderr=log, cwd=self.directory, env=environment
-        )
-        log.close()
-        self.processes.append(process)
-        return process
-
-    def start_scheduler(self) -> subprocess.Popen[bytes]:
-        process = self._start(
-            "distributed.cli.dask_scheduler", f"--port={self.port}", "--host=127.0.0.1", "--no-dashboard", "--no-show"
-        )
-        wait_for(self._listens)
-        return process
-
-    def _listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        return self._start("distributed.cli.dask_worker", self.address, "--nthreads=2", "--no-nanny", "--no-dashboard",
-                           f"--local-directory={self.directory}/scratch")  # fmt: skip
-
-    def kill(self, process: subprocess.Popen[bytes]) -> None:
-        process.send_signal(signal.SIGKILL)
-        process.wait(timeout=30)
-
-    def close(self) -> None:
-        for process in self.processes:
-            process.kill()
-            process.wait(timeout=30)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -134,6 +135,39 @@ def test_the_link_is_cut(link: Server, tmp_path: Path, how: str, when: str) -> N
         assert "did not end within" in repr(run.explain())
     assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
     assert sum(starts(tmp_path / "ledger").values()) == 1
+    check_executions(run, tmp_path / "ledger")
+
+
+#: Carries a call out, and loses what it said; or does not carry it out.
+TREACHEROUS_SSH = """#!/bin/sh
+number=$(($(cat {base}/calls) + 1))
+echo $number >{base}/calls
+if [ $number = {at} ]; then
+  [ {how} = never ] || {real} "$@" >/dev/null 2>&1
+  echo "Connection reset by peer" >&2
+  exit 255
+fi
+exec {real} "$@"
+"""
+
+
+@pytest.mark.parametrize("how", ["lost", "never"])
+@pytest.mark.parametrize("at", range(2, 7))  # files out, submitted, released, looked at, results home
+@pytest.mark.parametrize("pack", [1, 50])
+def test_the_reply_of_each_call_is_lost(
+    link: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, at: int, pack: int
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "calls").write_text("0")
+    treacherous = TREACHEROUS_SSH.format(base=tmp_path, at=at, how=how, real=link.state / "bin/ssh")
+    (tmp_path / "bin/ssh").write_text(treacherous)
+    (tmp_path / "bin/ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    run = start(tmp_path, tmp_path / "there", task(tmp_path, "a"), task(tmp_path, "b"), pack=pack)
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert int((tmp_path / "calls").read_text()) >= at
+    assert (run.attempts["status"] == "COMPLETED").all()
+    assert len(run.attempts) == 2
     check_executions(run, tmp_path / "ledger")
 
 

@@ -7,15 +7,18 @@ after the other; the time is that from the first submission until the last job h
 from __future__ import annotations
 
 import argparse
+import shlex
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from dask_lab import Farm
 from slurm_lab import Cluster, cluster, wait_for
 
 import matterstack as ms
@@ -65,6 +68,34 @@ def chunks(lab: Cluster, jobs: int, directory: Path) -> None:
     direct(lab, jobs, directory, pack=200)
 
 
+def dask(lab: Cluster, jobs: int, directory: Path) -> None:
+    """Run them as a workflow on Dask, whose two workers are jobs of the cluster."""
+    place = directory / "dask"
+    place.mkdir()
+    farm = Farm(place, workers=0)
+    try:
+        for _ in range(2):
+            command = shlex.join([sys.executable, "-m", *farm.worker(threads=8)])
+            lab.command(
+                "sbatch",
+                "--job-name=dask",
+                "--cpus-per-task=8",
+                f"--output={place}/dask.log",
+                f"--chdir={place}",
+                f"--wrap={command}",
+            )
+        flow = ms.Workflow(ms.Task(f"t{i}", ["/bin/true"], operator="dask") for i in range(jobs))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            operator = ms.DaskOperator(farm.address)
+            run = ms.initialize_run("bench", flow, base_path=directory, operators={"dask": operator})
+            assert run.wait() is ms.RunStatus.COMPLETED
+            operator.close()
+    finally:
+        lab.command("scancel", "--name=dask")
+        farm.close()
+
+
 def live_tick(lab: Cluster, jobs: int, directory: Path) -> float:
     """Return the milliseconds of a tick over so many live jobs that wait in the queue."""
     flow = ms.Workflow(
@@ -104,6 +135,7 @@ def main() -> None:
         "array": array,
         "direct": direct,
         "chunks of 200": chunks,
+        "dask, its workers two jobs": dask,
     }
     with cluster(26997, SLURM_LAB_CPUS="32") as lab, tempfile.TemporaryDirectory() as directory:
         first = None
@@ -111,7 +143,7 @@ def main() -> None:
             f"{given.jobs} tasks of /bin/true, one node that claims 32 CPUs\n| way | s | tasks/s | beside sbatch |\n|---|---|---|---|"
         )
         for name, way in ways.items():
-            if given.ways and name.split()[0] not in given.ways:
+            if given.ways and name.split()[0].strip(",") not in given.ways:
                 continue
             begin = time.perf_counter()
             way(lab, given.jobs, Path(directory))
