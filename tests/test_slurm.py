@@ -402,14 +402,14 @@ def test_a_job_that_begins_while_the_queue_is_asked_is_not_taken_for_a_requeued_
 
         def submit_held(self, jobs: Sequence[NewJob]) -> dict[str, str]:
             self.directory, self.token = Path(jobs[0].directory), jobs[0].token
-            return {self.token: "1"}
+            return {self.token: "1.server"}  # other schedulers do not number their jobs
 
         def release(self, ids: Any) -> bool:
             return True
 
         def poll(self, tokens: Any) -> list[Job]:
             subprocess.run(["/bin/sh", "-c", "mkdir -p claim"], cwd=self.directory, check=True)
-            return [Job("1", self.token, "PENDING", "Priority", "0:00", "1:00")]
+            return [Job("1.server", self.token, "PENDING", "Priority", "0:00", "1:00")]
 
         def find(self, tokens: Any) -> list[Job]:
             return []

@@ -43,7 +43,7 @@ from matterstack.operators.jobs import (
 )
 from matterstack.operators.results import last_words
 from matterstack.operators.sites import Here, Site, Ssh, has_left
-from matterstack.operators.slurm_scheduler import Job, NewJob, NotTaken, Scheduler, Slurm, sbatch_options
+from matterstack.operators.slurm_scheduler import Job, NewJob, NotTaken, Scheduler, Slurm
 
 #: What each state of a job means (squeue(1), JOB STATE CODES).
 QUEUED = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"})
@@ -251,7 +251,7 @@ class SlurmOperator(JobOperator):
             if "walltime_s" in resources:
                 resources["walltime_s"] *= len(batch.attempts)
             place = self.site.place(first.parent, first.name if batch.chunk is None else batch.chunk.place)
-            jobs.append(NewJob(batch.name, place, "job.sh", [*self.options, *sbatch_options(resources)]))
+            jobs.append(NewJob(batch.name, place, "job.sh", resources, self.options))
         return self.scheduler.submit_held(jobs)
 
     def _stored(self, batch: _Batch, number: str) -> dict[str, Submitted]:
@@ -276,12 +276,12 @@ class SlurmOperator(JobOperator):
         """Look for jobs by their names, in the queue and the accounting."""
         batches = _batches(attempts)
         names = [batch.name for batch in batches]
-        jobs = self.scheduler.poll(names) + self.scheduler.find(names)
+        jobs = self.scheduler.find(names) + self.scheduler.poll(names)
         replies: dict[str, Submitted | Absent] = {}
         for batch in batches:
-            mine = sorted((job for job in jobs if job.token == batch.name), key=lambda job: int(job.id))
-            if mine:
-                replies |= self._stored(batch, mine[0].id)
+            oldest = next((job for job in jobs if job.token == batch.name), None)
+            if oldest is not None:
+                replies |= self._stored(batch, oldest.id)
             else:
                 # Should a submission arrive after all, its job is held, and never released.
                 replies |= {attempt.token: Absent() for attempt in batch.attempts}
@@ -300,7 +300,7 @@ class SlurmOperator(JobOperator):
         ids = {batch.name: batch.ids for batch in batches}
         mine: dict[str, Job] = {}
         strays = []
-        for job in sorted(jobs, key=lambda job: int(job.id)):
+        for job in jobs:
             if job.id == (ids[job.token] or [""])[-1]:
                 mine[job.token] = job
             elif job.state in QUEUED:

@@ -7,7 +7,7 @@ see `Scheduler`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from matterstack.errors import OperatorUnreachableError
@@ -35,13 +35,13 @@ class Job(NamedTuple):
     Attributes
     ----------
     id : str
-        The scheduler's; it may be given again to another job.
+        The scheduler's, without white space or a slash; it may be given again to another job.
     token : str
         The job's name: together with the id its identity.
     state : str
         As Slurm writes it: ``PENDING``, ``RUNNING``, ``TIMEOUT``, ...
     reason : str
-        Why it is pending; empty otherwise.
+        Why it is pending; empty otherwise. ``JobHeldUser`` of a job that was submitted held.
     elapsed, limit : str
         How long it ran, and was allowed to.
     """
@@ -65,13 +65,16 @@ class NewJob(NamedTuple):
         Where it starts, and its script is.
     script : str
         Name of the script.
+    resources : mapping
+        What it may use, as `matterstack.core.workflow.Resources` names it.
     options : sequence of str
-        More options of the scheduler.
+        More options of the scheduler, for every job.
     """
 
     token: str
     directory: str
     script: str
+    resources: Mapping[str, object]
     options: Sequence[str]
 
 
@@ -97,10 +100,10 @@ class Scheduler(Protocol):
         """Let held jobs start, and return whether all of them surely may; one that is gone does no harm."""
 
     def poll(self, tokens: Sequence[str]) -> list[Job]:
-        """Return the jobs of these names that the queue knows, ended ones too, in one question."""
+        """Return the jobs of these names that the queue knows, ended ones too, oldest first, in one question."""
 
     def find(self, tokens: Sequence[str]) -> list[Job]:
-        """Return the jobs of these names that the accounting knows; empty where there is none."""
+        """Return the jobs of these names that the accounting knows, oldest first; empty where there is none."""
 
     def cancel(self, ids: Sequence[str]) -> None:
         """Cancel jobs; those that are gone do no harm."""
@@ -171,8 +174,7 @@ class Slurm:
         """See `Scheduler.poll`."""
         which = f"--name={','.join(tokens)}" if len(tokens) <= _MOST_NAMES else "--me"
         jobs = parse_squeue(self._ask(["squeue", "--noheader", "--states=all", which, f"--format={_SQUEUE_FORMAT}"]))
-        wanted = set(tokens)
-        return [job for job in jobs if job.token in wanted]
+        return _oldest_first(jobs, tokens)
 
     def find(self, tokens: Sequence[str]) -> list[Job]:
         """See `Scheduler.find`."""
@@ -189,8 +191,7 @@ class Slurm:
             if done.code:
                 raise OperatorUnreachableError(f"sacct failed: {_last_line(done.error)}")
             found += parse_sacct(done.output)
-        wanted = set(tokens)
-        return [job for job in found if job.token in wanted]
+        return _oldest_first(found, tokens)
 
     def cancel(self, ids: Sequence[str]) -> None:
         """See `Scheduler.cancel`."""
@@ -202,7 +203,13 @@ class Slurm:
 
 def _sbatch(job: NewJob) -> Command:
     words = ["sbatch", "--parsable", "--hold", "--no-requeue", f"--job-name={job.token}", f"--comment={job.token}"]
-    return Command([*words, "--output=slurm.out", *job.options, job.script], job.directory)
+    options = [*job.options, *sbatch_options(job.resources)]
+    return Command([*words, "--output=slurm.out", *options, job.script], job.directory)
+
+
+def _oldest_first(jobs: Iterable[Job], tokens: Iterable[str]) -> list[Job]:
+    wanted = set(tokens)
+    return sorted((job for job in jobs if job.token in wanted), key=lambda job: int(job.id))
 
 
 def parse_sbatch(text: str) -> str | None:
