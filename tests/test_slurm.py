@@ -337,15 +337,28 @@ def test_over_its_time_and_again_with_more(healthy: Cluster, tmp_path: Path) -> 
     check_executions(run, tmp_path / "ledger")
 
 
-@pytest.mark.parametrize("when", ["held", "running"])
-def test_cancelling_the_run_cancels_the_job(healthy: Cluster, tmp_path: Path, when: str) -> None:
-    run = start(tmp_path, task(tmp_path, "a", gate(tmp_path)), **({"max_active": 1} if when == "held" else {}))
+@pytest.mark.parametrize("when", ["submitting", "submitted", "held", "running", "ended"])
+@pytest.mark.parametrize("pack", [1, 5])
+def test_cancelling_the_run_cancels_the_job(healthy: Cluster, tmp_path: Path, when: str, pack: int) -> None:
+    command = "true" if when == "ended" else gate(tmp_path)
+    tasks = [task(tmp_path, name, command) for name in ("a", "b")]
+    run = start(tmp_path, *tasks, step=False, pack=pack, **({"max_active": 1} if when == "held" else {}))
+    if when == "submitting":
+        killed_at("submit.submitted", 1, lambda: ms.open_run(run.path).step())
+    elif when == "submitted":
+        killed_at("submit.stored", 1, lambda: ms.open_run(run.path).step())
+    else:
+        run.step()
+    names = set(run.attempts["external_id"] if pack > 1 and when != "submitting" else run.attempts["token"])
     if when == "running":
         until(run, "RUNNING")
-    run.cancel(timeout_s=30)
-    assert status(run) == "CANCELLED"
-    token = run.attempts.loc["0.a.1", "token"]
-    assert [state for _, name, state in healthy.jobs() if name == token] == ["CANCELLED"]
+    if when == "ended":
+        wait_for(lambda: {state for _, name, state in healthy.jobs() if name in names} == {"COMPLETED"})
+    ms.open_run(run.path).cancel(timeout_s=30)
+    assert (run.attempts["status"] == "CANCELLED").all()
+    left = {state for _, name, state in healthy.jobs() if name in names}
+    assert left <= {"CANCELLED", "COMPLETED"}
+    assert not [job for job in healthy.jobs() if job[1].startswith("ms-") and job[2] not in slurm.ENDED]
 
 
 # -- drivers that die or race ----------------------------------------------------------------
