@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,6 +111,53 @@ def test_a_tick_costs_what_changed_and_not_what_exists(tmp_path: Path, monkeypat
     assert counts[200] == counts[10_000]
     assert counts[10_000]["idle"] <= 12
     assert counts[10_000]["busy"] <= 12 + 10 * 25
+
+
+class Shared(Completer):
+    """A scheduler that many share: asked seldom, and given its work in small portions."""
+
+    poll_s = 0.5
+    most_at_once = 10
+
+    def __init__(self) -> None:
+        super().__init__(1000)
+        self.finish = 0
+        self.looks: list[float] = []
+
+    def check_status(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
+        self.looks.append(time.monotonic())
+        return super().check_status(attempts)
+
+
+def test_a_loop_of_ticks_asks_a_shared_scheduler_seldom_and_a_step_asks_it_at_once(tmp_path: Path) -> None:
+    flow = layered(30, 1)
+    for n in range(60):
+        flow.add_task(ms.Task(f"here{n}", "sleep 0.02"))
+    shared = Shared()
+    operators = {"fake": shared, "local": ms.LocalOperator(max_active=1)}
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators=operators)
+    ticks = run.ticks(timeout_s=60)
+    submitted = 0
+    for number, report in enumerate(ticks):
+        submitted += report.submitted
+        if number == 0:
+            assert report.submitted <= 10 + 1
+        if report.completed and run.counts.completed == 60:
+            break
+    assert number > 2 * len(shared.looks), "the ticks that the local commands woke asked nobody else"
+    assert all(later - earlier >= 0.5 for earlier, later in itertools.pairwise(shared.looks))
+    assert (run.attempts["operator"] == "fake").sum() == 30
+    before = len(shared.looks)
+    run.step()
+    run.step()
+    assert len(shared.looks) == before + 2
+    shared.finish = 1000
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+
+
+def test_a_single_step_submits_all_that_is_ready(tmp_path: Path) -> None:
+    run = ms.initialize_run("w", layered(30, 1), base_path=tmp_path, operators={"fake": Shared()})
+    assert run.step().submitted == 30
 
 
 def test_10_000_tasks_of_a_fake_operator_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

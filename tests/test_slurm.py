@@ -40,7 +40,7 @@ def healthy(lab: Cluster) -> Iterator[Cluster]:
 
 
 def start(base: Path, *tasks: ms.Task, step: bool = True, **settings: Any) -> ms.Run:
-    operator = ms.SlurmOperator(**{"timeout_s": 15.0, **settings})
+    operator = ms.SlurmOperator(**{"timeout_s": 15.0, "poll_s": 0.1, **settings})
     run = ms.initialize_run("w", ms.Workflow(tasks), base_path=base, operators={"slurm": operator})
     if step:
         run.step()

@@ -58,7 +58,7 @@ def healthy(lab: Cluster) -> Iterator[Cluster]:
 
 
 def start(base: Path, *tasks: ms.Task) -> ms.Run:
-    operators = {"slurm": ms.SlurmOperator(timeout_s=15.0, grace_s=3.0)}
+    operators = {"slurm": ms.SlurmOperator(timeout_s=15.0, grace_s=3.0, poll_s=0.1)}
     run = ms.initialize_run("w", ms.Workflow(tasks), base_path=base, operators=operators)
     run.step()
     return run

@@ -32,7 +32,9 @@ def link(slurm: Cluster) -> Iterator[Server]:
 
 
 def start(base: Path, root: Path, *tasks: ms.Task, step: bool = True, **settings: Any) -> ms.Run:
-    operator = ms.SlurmOperator(host="cluster", root=str(root), **{"timeout_s": 15.0, "grace_s": 5.0, **settings})
+    operator = ms.SlurmOperator(
+        host="cluster", root=str(root), **{"timeout_s": 15.0, "grace_s": 5.0, "poll_s": 0.1, **settings}
+    )
     run = ms.initialize_run("w", ms.Workflow(tasks), base_path=base, operators={"slurm": operator})
     if step:
         run.step()

@@ -39,10 +39,18 @@ class Operator(ABC):
         Whether an attempt that is WAITING waits for a person, so that `Run.wait` need not.
     results_folder : str
         Where in an attempt's directory its results are; empty for the directory itself.
+    poll_s : float
+        Of a loop of ticks, the shortest time in seconds between two `check_status`: a scheduler
+        that many share is not asked all the time. A single `Run.step` always asks.
+    most_at_once : int, optional
+        Of a loop of ticks, how many attempts one tick submits at most, where each takes its time:
+        the first can then start while the others are submitted.
     """
 
     by_people: bool = False
     results_folder: str = ""
+    poll_s: float = 0.0
+    most_at_once: int | None = None
 
     def settings(self) -> Mapping[str, Any] | None:
         """Return the constructor's arguments as plain JSON data, for config.json.

@@ -262,8 +262,8 @@ if ! mkdir claim 2>/dev/null; then
   echo "this attempt was claimed by another job: nothing is done" >&2
   exit 0
 fi
-printf '{{"started_at": %s, "job": "%s", "host": "%s"}}\\n' "$(date +%s)" "$SLURM_JOB_ID" "$(hostname)" >claim/new
-mv claim/new claim/started.json
+host=${{SLURMD_NODENAME:-$(hostname)}}
+printf '{{"started_at": %s, "job": "%s", "host": "%s"}}\\n' "$(date +%s)" "$SLURM_JOB_ID" "$host" >claim/started.json
 finish() {{
   printf '{{"exit_code": %d, "ended_at": %s}}\\n' "$1" "$(date +%s)" >exit.json.new
   sync exit.json.new 2>/dev/null

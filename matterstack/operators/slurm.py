@@ -56,6 +56,7 @@ ENDED = frozenset(
 )  # fmt: skip
 _HELD_BY_US = "JobHeldUser"
 _MOST_JOBS = 10
+_MOST_AT_ONCE = 100
 _NEVER = frozenset({"DependencyNeverSatisfied", "InvalidAccount", "InvalidQOS", "BadConstraints", "PartitionTimeLimit"})
 
 
@@ -108,6 +109,8 @@ class SlurmOperator(JobOperator):
         file system may show its files late.
     timeout_s : float
         How long a command of Slurm, of ssh or of rsync may take before it counts as unreachable.
+    poll_s : float
+        How many seconds `Run.wait` leaves at least between two questions to the queue.
     pack : int
         How many ready attempts that want the same resources share a job, one after the
         other; its time limit is the sum of theirs.
@@ -140,6 +143,7 @@ class SlurmOperator(JobOperator):
         options: Sequence[str] = (),
         grace_s: float = 60.0,
         timeout_s: float = 30.0,
+        poll_s: float = 2.0,
         pack: int = 1,
         handlers: Sequence[Handler] = (),
         host: str | None = None,
@@ -149,7 +153,7 @@ class SlurmOperator(JobOperator):
         for name, value in (("max_queued", max_queued), ("max_active", max_active), ("pack", pack)):
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise InvalidConfigError(f"{name} must be a positive whole number, not {value!r}")
-        for name, seconds in (("grace_s", grace_s), ("timeout_s", timeout_s)):
+        for name, seconds in (("grace_s", grace_s), ("timeout_s", timeout_s), ("poll_s", poll_s)):
             if not (isinstance(seconds, int | float) and seconds >= 0):
                 raise InvalidConfigError(f"{name} must be a number of seconds, not {seconds!r}")
         if not isinstance(preamble, str) or "\0" in preamble:
@@ -164,11 +168,13 @@ class SlurmOperator(JobOperator):
         self.options = tuple(options)
         self.grace_s = grace_s
         self.timeout_s = timeout_s
+        self.poll_s = poll_s
         for handler in handlers:
             if not (callable(getattr(handler, "check", None)) and callable(getattr(handler, "correct", None))):
                 raise InvalidConfigError(f"a handler needs check(directory) and correct(directory): {handler!r}")
         self.handlers = tuple(handlers)
         self.pack = pack
+        self.most_at_once = _MOST_AT_ONCE if pack == 1 else None
         self.host, self.root, self.python = host, root, python
         self.site: Site = Here() if host is None else Ssh(host, root, python)
         self.scheduler: Scheduler = Slurm(timeout_s, self.site)
@@ -188,6 +194,7 @@ class SlurmOperator(JobOperator):
             "options": list(self.options),
             "grace_s": self.grace_s,
             "timeout_s": self.timeout_s,
+            "poll_s": self.poll_s,
             "pack": self.pack,
             "host": self.host,
             "root": self.root,

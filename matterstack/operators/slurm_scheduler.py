@@ -13,7 +13,8 @@ from typing import NamedTuple, Protocol
 from matterstack.errors import OperatorUnreachableError
 from matterstack.operators.sites import Command, Done, Site
 
-_MOST_NAMES = 2000
+_MOST_NAMES = 100  # squeue compares every job with every name
+_MOST_ACCOUNTED = 2000
 _MOST_IDS = 500
 _SQUEUE_FORMAT = "%A|%j|%T|%r|%M|%l"
 _SACCT_FORMAT = "JobIDRaw,JobName,State,ExitCode,Elapsed,Timelimit"
@@ -181,8 +182,8 @@ class Slurm:
         if not self._accounting:
             return []
         found: list[Job] = []
-        for first in range(0, len(tokens), _MOST_NAMES):
-            names = ",".join(tokens[first : first + _MOST_NAMES])
+        for first in range(0, len(tokens), _MOST_ACCOUNTED):
+            names = ",".join(tokens[first : first + _MOST_ACCOUNTED])
             command = ["sacct", "--noheader", "--parsable2", "--allocations", "--duplicates", f"--name={names}"]
             done = self._run([*command, "--starttime=now-30days", f"--format={_SACCT_FORMAT}"])
             if "accounting storage is disabled" in done.error:

@@ -196,7 +196,8 @@ class Run:
         """
         give_up = None if timeout_s is None else time.monotonic() + timeout_s
         report = tick.step(self._session, soon=True)
-        patience_s = _POLL_FIRST_S
+        shortest_s = max(_POLL_FIRST_S, min((o.poll_s for o in self._session.operators.values()), default=0.0))
+        patience_s = shortest_s
         while True:
             yield report
             if self._is_over(report) or stop() or (give_up is not None and time.monotonic() >= give_up):
@@ -209,7 +210,7 @@ class Run:
                     news = self._sleep(min(left, _STOP_S))
                 # What has no way to wake us is looked at often first, then less and less: the end of short work is
                 # seen late by a quarter of the time it took.
-                patience_s = _POLL_FIRST_S if news else min(_POLL_S, 1.25 * patience_s)
+                patience_s = shortest_s if news else min(max(_POLL_S, shortest_s), 1.25 * patience_s)
             report = self._step_patiently(soon=True)
         if self._session.replies:
             yield self._step_patiently()

@@ -70,6 +70,8 @@ class Session:
     replies : dict of str to Submitted
         By token, which submissions succeeded, where the store is told at the next tick only.
         Whoever does not have this asks `Operator.find`.
+    look_again : dict of str to float
+        By operator, from when on a loop of ticks may ask it again, as `time.monotonic` counts.
     """
 
     directory: RunDirectory
@@ -80,6 +82,7 @@ class Session:
     reference: str | None = None
     missing: tuple[str, ...] = ()
     replies: dict[str, Submitted] = field(default_factory=dict)
+    look_again: dict[str, float] = field(default_factory=dict)
 
     def load_campaign(self) -> Campaign | None:
         """Return the campaign, imported now if it has to be; None when it has to be passed again.

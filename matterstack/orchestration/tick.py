@@ -233,10 +233,11 @@ class Tick:
                     changes += [self._cancelled(live) for live in unwanted if live.token in gone]
                 self.heed(name, border)
                 reach("cancel.asked")
-            if watched:
+            if watched and not (self.soon and time.monotonic() < self.session.look_again.get(name, 0.0)):
                 with Border() as border:
                     self._look(operator, watched, changes, collecting)
                 self.heed(name, border)
+                self.session.look_again[name] = time.monotonic() + operator.poll_s
             for live in collecting:
                 self._collect(name, operator, live, changes)
         return changes, again
@@ -311,7 +312,9 @@ class Tick:
             if border.error is not None:
                 self.heed(name, border)
                 continue
-            room = _MOST_PER_TICK if most is None else min(_MOST_PER_TICK, most - live.get(name, 0))
+            room = operator.most_at_once if self.soon and operator.most_at_once else _MOST_PER_TICK
+            if most is not None:
+                room = min(room, most - live.get(name, 0))
             if room > 0:
                 rooms[name] = room
         return rooms
