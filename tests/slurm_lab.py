@@ -74,13 +74,13 @@ class Cluster:
 
 
 @contextmanager
-def cluster(port: int, besides: Sequence[str] = (), **settings: str) -> Iterator[Cluster]:
+def cluster(port: int, besides: Sequence[str] = (), place: str = "/tmp", **settings: str) -> Iterator[Cluster]:
     """Start a cluster, and point this process at it; skip where Slurm, or what it needs `besides`, is not installed."""
     path = os.environ["PATH"] + ":/usr/sbin"
     missing = [program for program in (*NEEDED, *besides) if shutil.which(program, path=path) is None]
     if missing:
         pytest.skip(f"there is no {', '.join(missing)}: see the packages in .ci/run")
-    state = Path(tempfile.mkdtemp(prefix="ms-slurm-", dir="/tmp"))
+    state = Path(tempfile.mkdtemp(prefix="ms-slurm-", dir=place))
     state.chmod(0o755)  # munge insists that others may enter
     running = Cluster(state, {"SLURM_LAB_PORT": str(port), **settings})
     before = os.environ.get("SLURM_CONF")

@@ -41,7 +41,8 @@ class Operator(ABC):
         Where in an attempt's directory its results are; empty for the directory itself.
     poll_s : float
         Of a loop of ticks, the shortest time in seconds between two `check_status`: a scheduler
-        that many share is not asked all the time. A single `Run.step` always asks.
+        that many share is not asked all the time. In between there is `glance`. A single
+        `Run.step` always asks.
     most_at_once : int, optional
         Of a loop of ticks, how many attempts one tick submits at most, where each takes its time:
         the first can then start while the others are submitted.
@@ -91,6 +92,10 @@ class Operator(ABC):
     @abstractmethod
     def check_status(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
         """Look at live attempts; return by token what was seen. It must not block."""
+
+    def glance(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
+        """Return what can be seen without asking anybody, as `check_status` returns it; see `poll_s`."""
+        return {}
 
     @abstractmethod
     def find(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Absent]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matterstack.operators.kits import Imported
 
 _POLL_FIRST_S, _POLL_S = 0.05, 2.0
+_GLANCES = 8
 _SOON_S = 0.02
 _STOP_S = 0.5
 _LOCKED_TOLERANCE_S = 60.0
@@ -196,7 +197,9 @@ class Run:
         """
         give_up = None if timeout_s is None else time.monotonic() + timeout_s
         report = tick.step(self._session, soon=True)
-        shortest_s = max(_POLL_FIRST_S, min((o.poll_s for o in self._session.operators.values()), default=0.0))
+        # Between two questions to an operator that is asked seldom, it is glanced at.
+        seldom_s = min((operator.poll_s for operator in self._session.operators.values()), default=0.0)
+        shortest_s = max(_POLL_FIRST_S, seldom_s / _GLANCES)
         patience_s = shortest_s
         while True:
             yield report

@@ -233,11 +233,10 @@ class Tick:
                     changes += [self._cancelled(live) for live in unwanted if live.token in gone]
                 self.heed(name, border)
                 reach("cancel.asked")
-            if watched and not (self.soon and time.monotonic() < self.session.look_again.get(name, 0.0)):
+            if watched:
                 with Border() as border:
-                    self._look(operator, watched, changes, collecting)
+                    self._look(name, operator, watched, changes, collecting)
                 self.heed(name, border)
-                self.session.look_again[name] = time.monotonic() + operator.poll_s
             for live in collecting:
                 self._collect(name, operator, live, changes)
         return changes, again
@@ -255,12 +254,18 @@ class Tick:
 
     def _look(
         self,
+        name: str,
         operator: Operator,
         watched: Sequence[LiveAttempt],
         changes: list[Change],
         collecting: list[LiveAttempt],
     ) -> None:
-        seen = operator.check_status([self.attempt(live) for live in watched])
+        attempts = [self.attempt(live) for live in watched]
+        if self.soon and time.monotonic() < self.session.look_again.get(name, 0.0):
+            seen = operator.glance(attempts)
+        else:
+            seen = operator.check_status(attempts)
+            self.session.look_again[name] = time.monotonic() + operator.poll_s
         for live in watched:
             observation = seen.get(live.token)
             if observation is None:
