@@ -52,7 +52,7 @@ class Chunk:
             os.mkdir("claim")
         except (FileExistsError, FileNotFoundError):
             return  # it has been run, is being run, or is not wanted any more
-        _write("claim/started.json", {"started_at": time.time(), **self.began}, durable=False)
+        _write("claim/started.json", {"started_at": time.time(), **self.began})
         state = None
         try:
             process = self.start(member["argv"], member["env"])
@@ -69,7 +69,7 @@ class Chunk:
         ended: dict[str, Any] = {"exit_code": code, "ended_at": time.time()}
         if state is not None:
             ended["state"] = state
-        _write("exit.json", ended, durable=True)
+        _write("exit.json", ended)
 
     def start(self, argv: list[str], wanted: dict[str, str]) -> int:
         """Start a command in the present directory and in a session of its own; return its process id."""
@@ -152,13 +152,10 @@ def _kill(group: int, number: int) -> None:
         os.killpg(group, number)
 
 
-def _write(path: str, content: dict[str, Any], *, durable: bool) -> None:
+def _write(path: str, content: dict[str, Any]) -> None:
     """Write a file whole."""
     with open(path + ".new", "w") as file:
         file.write(json.dumps(content))
-        file.flush()
-        if durable:
-            os.fsync(file.fileno())
     os.rename(path + ".new", path)
 
 

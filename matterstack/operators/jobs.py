@@ -266,7 +266,6 @@ host=${{SLURMD_NODENAME:-$(hostname)}}
 printf '{{"started_at": %s, "job": "%s", "host": "%s"}}\\n' "$(date +%s)" "$SLURM_JOB_ID" "$host" >claim/started.json
 finish() {{
   printf '{{"exit_code": %d, "ended_at": %s}}\\n' "$1" "$(date +%s)" >exit.json.new
-  sync exit.json.new 2>/dev/null
   mv exit.json.new exit.json
 }}
 {_WATCH if watched else ""}{chr(10).join(lines)}

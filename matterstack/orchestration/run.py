@@ -200,20 +200,21 @@ class Run:
         # Between two questions to an operator that is asked seldom, it is glanced at.
         seldom_s = min((operator.poll_s for operator in self._session.operators.values()), default=0.0)
         shortest_s = max(_POLL_FIRST_S, seldom_s / _GLANCES)
-        patience_s = shortest_s
+        patience_s, woken = shortest_s, False
         while True:
             yield report
             if self._is_over(report) or stop() or (give_up is not None and time.monotonic() >= give_up):
                 break
             if not report.again:
-                until = time.monotonic() + (_SOON_S if self._session.replies else patience_s)
-                until = until if give_up is None else min(until, give_up)
-                news = report.progressed and not self._session.replies
-                while not stop() and not news and (left := until - time.monotonic()) > 0:
-                    news = self._sleep(min(left, _STOP_S))
                 # What has no way to wake us is looked at often first, then less and less: the end of short work is
                 # seen late by a quarter of the time it took.
-                patience_s = shortest_s if news else min(max(_POLL_S, shortest_s), 1.25 * patience_s)
+                longest_s = max(_POLL_S, shortest_s)
+                patience_s = shortest_s if report.progressed or woken else min(longest_s, 1.25 * patience_s)
+                until = time.monotonic() + (_SOON_S if self._session.replies else patience_s)
+                until = until if give_up is None else min(until, give_up)
+                woken = False
+                while not stop() and not woken and (left := until - time.monotonic()) > 0:
+                    woken = self._sleep(min(left, _STOP_S))
             report = self._step_patiently(soon=True)
         if self._session.replies:
             yield self._step_patiently()
