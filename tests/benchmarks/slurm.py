@@ -12,41 +12,18 @@ import argparse
 import shlex
 import subprocess
 import sys
-import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from dask_lab import Farm
+from disk import fresh_disk
 from slurm_lab import Cluster, cluster, wait_for
 
 import matterstack as ms
-
-
-@contextmanager
-def fresh_disk() -> Iterator[Path]:
-    """Return a directory on a file system that nobody has used, or any directory where that cannot be had."""
-    with tempfile.TemporaryDirectory(prefix="ms", dir="/tmp") as place:
-        image, mounted = Path(place, "image"), Path(place, "d")
-        mounted.mkdir()
-        Path(place).chmod(0o755)  # munge insists that others may enter
-        with open(image, "wb") as file:
-            file.truncate(4 << 30)
-        try:
-            subprocess.run(["mkfs.ext4", "-q", str(image)], check=True, capture_output=True)
-            subprocess.run(["mount", "-o", "loop", str(image), str(mounted)], check=True, capture_output=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            print(f"no file system of its own: {error}", file=sys.stderr)
-            yield mounted
-            return
-        try:
-            yield mounted
-        finally:
-            subprocess.run(["umount", "--lazy", str(mounted)], check=True)
 
 
 def drained(lab: Cluster, name: str) -> bool:
