@@ -1,7 +1,7 @@
 """A file system that nobody has used, for each measurement.
 
-On ext4, making files is slow for some minutes after many were removed, so that what is measured later would pay for what
-was removed before.
+On ext4, making files is slow for some minutes after many were removed: what is measured later would pay for what was
+removed before.
 """
 
 from __future__ import annotations
