@@ -15,6 +15,7 @@ from ledger import check_executions, starts, witnessed
 import matterstack as ms
 from matterstack.core.operator import Operator
 from matterstack.core.records import Absent, Attempt, Observation, Seen, Submitted
+from matterstack.errors import OperatorUnreachableError
 from matterstack.storage import state_store
 
 
@@ -153,6 +154,27 @@ def test_a_loop_of_ticks_asks_a_shared_scheduler_seldom_and_a_step_asks_it_at_on
     assert len(shared.looks) == before + 2
     shared.finish = 1000
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+
+
+def test_a_glance_is_no_answer_of_an_operator_that_cannot_be_reached(tmp_path: Path) -> None:
+    class Unreachable(Shared):
+        poll_s = 60.0
+
+        def release(self, attempts: Sequence[Attempt]) -> None:
+            raise OperatorUnreachableError("the scheduler is down")
+
+    unreachable = Unreachable()
+    flow = layered(3, 1)
+    for n in range(20):
+        flow.add_task(ms.Task(f"here{n}", "sleep 0.02"))
+    operators = {"fake": unreachable, "local": ms.LocalOperator(max_active=1)}
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators=operators)
+    run._session.look_again["fake"] = time.monotonic() + 60.0
+    for _ in run.ticks(timeout_s=60):
+        if run.counts.completed == 20:
+            break
+    assert not unreachable.looks
+    assert "the scheduler is down" in repr(run.explain())
 
 
 def test_a_single_step_submits_all_that_is_ready(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from crashes import in_child, killed_at
 from hypothesis import given
 from hypothesis import strategies as st
 from ledger import check_executions, starts, witnessed
-from slurm_lab import Cluster, cluster, wait_for
+from slurm_lab import Cluster, cluster, mended, wait_for
 
 import matterstack as ms
 from matterstack.errors import InvalidConfigError, InvalidTaskError, RunLockedError
@@ -33,10 +33,8 @@ def lab() -> Iterator[Cluster]:
 
 @pytest.fixture
 def healthy(lab: Cluster) -> Iterator[Cluster]:
-    """The cluster, mended afterwards, with no job of a test left."""
-    yield lab
-    lab.start()
-    subprocess.run(["scancel", "--me"], capture_output=True, timeout=60)
+    with mended(lab) as running:
+        yield running
 
 
 def start(base: Path, *tasks: ms.Task, step: bool = True, **settings: Any) -> ms.Run:

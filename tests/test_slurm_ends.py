@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ledger import check_executions, starts, witnessed
-from slurm_lab import ACCOUNTING, Cluster, cluster, wait_for
+from slurm_lab import ACCOUNTING, Cluster, cluster, mended, wait_for
 
 import matterstack as ms
-from matterstack.operators import slurm
 
 GROUPS = Path("/sys/fs/cgroup")
 NODE = socket.gethostname().split(".")[0]
@@ -50,11 +48,8 @@ def lab() -> Iterator[Cluster]:
 
 @pytest.fixture
 def healthy(lab: Cluster) -> Iterator[Cluster]:
-    """The cluster, mended afterwards, with no job of a test left."""
-    yield lab
-    lab.start()
-    subprocess.run(["scancel", "--me"], capture_output=True, timeout=60)
-    wait_for(lambda: not [state for _, _, state in lab.jobs() if state not in slurm.ENDED])
+    with mended(lab) as running:
+        yield running
 
 
 def start(base: Path, *tasks: ms.Task) -> ms.Run:

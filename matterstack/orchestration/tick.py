@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from matterstack.core import scheduling
@@ -24,6 +24,7 @@ from matterstack.core.records import (
     IterationCounts,
     LiveAttempt,
     NewAttempt,
+    Observation,
     OperatorTrouble,
     ReadyTask,
     Refused,
@@ -234,9 +235,14 @@ class Tick:
                 self.heed(name, border)
                 reach("cancel.asked")
             if watched:
+                # Between two questions of a loop; that something is seen then does not mean that the operator answers.
+                glance = self.soon and time.monotonic() < self.session.look_again.get(name, 0.0)
                 with Border() as border:
-                    self._look(name, operator, watched, changes, collecting)
-                self.heed(name, border)
+                    self._look(operator.glance if glance else operator.check_status, watched, changes, collecting)
+                if border.error is not None or not glance:
+                    self.heed(name, border)
+                if border.error is None and not glance:
+                    self.session.look_again[name] = time.monotonic() + operator.poll_s
             for live in collecting:
                 self._collect(name, operator, live, changes)
         return changes, again
@@ -254,18 +260,12 @@ class Tick:
 
     def _look(
         self,
-        name: str,
-        operator: Operator,
+        look: Callable[[Sequence[Attempt]], Mapping[str, Observation]],
         watched: Sequence[LiveAttempt],
         changes: list[Change],
         collecting: list[LiveAttempt],
     ) -> None:
-        attempts = [self.attempt(live) for live in watched]
-        if self.soon and time.monotonic() < self.session.look_again.get(name, 0.0):
-            seen = operator.glance(attempts)
-        else:
-            seen = operator.check_status(attempts)
-            self.session.look_again[name] = time.monotonic() + operator.poll_s
+        seen = look([self.attempt(live) for live in watched])
         for live in watched:
             observation = seen.get(live.token)
             if observation is None:
