@@ -27,11 +27,10 @@ class Farm:
 
     def _start(self, *words: str) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__GIL__ENABLED": "false"}
-        log = open(self.directory / "dask.log", "ab")  # noqa: SIM115 - the process keeps it
-        process = subprocess.Popen(
-            [sys.executable, "-m", *words], stdout=log, stderr=log, cwd=self.directory, env=environment
-        )
-        log.close()
+        with open(self.directory / "dask.log", "ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *words], stdout=log, stderr=log, cwd=self.directory, env=environment
+            )
         self.processes.append(process)
         return process
 

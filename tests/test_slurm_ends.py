@@ -65,7 +65,8 @@ def task(base: Path, command: str, **settings: Any) -> ms.Task:
 
 def first(run: ms.Run) -> tuple[str, str]:
     """Return status and reason of the first attempt."""
-    return tuple(map(str, run.attempts.loc["0.a.1", ["status", "reason"]]))  # type: ignore[return-value]
+    row = run.attempts.loc["0.a.1"]
+    return str(row["status"]), str(row["reason"])
 
 
 def until_running(run: ms.Run) -> None:

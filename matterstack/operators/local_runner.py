@@ -118,7 +118,9 @@ class Runner:
         self.blocked_until = 0.0
         self.flushed_at = 0.0
         self.oom_kills, self.oom_read_at = 0, float("-inf")
-        self.children = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
+        self.children = -1
+        with contextlib.suppress(OSError):  # a kernel may be built without it (proc_pid_task(5))
+            self.children = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
         self.journal = os.open("journal.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
         self._mend_journal()
         self.selector = selectors.DefaultSelector()
@@ -355,6 +357,8 @@ class Runner:
 
     def kill_strays(self, token: str) -> bool:
         """Stop processes of an attempt that left its group; they became our children when their parent ended."""
+        if self.children < 0:
+            return False
         listed = b""
         while part := os.pread(self.children, 1 << 16, len(listed)):
             listed += part
