@@ -88,7 +88,12 @@ class Notebook:
         self.page = page
         self.errors: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", self._console)
         page.on("dialog", self._dialog)
+
+    def _console(self, message: Any) -> None:
+        if message.type == "error":
+            self.errors.append(f"console: {message.text} ({message.location.get('url')})")
 
     def _dialog(self, dialog: Any) -> None:
         if dialog.type == "beforeunload":
@@ -109,7 +114,9 @@ class Notebook:
         self.page.screenshot(path=SHOTS / f"{name}.png")
 
     def close(self) -> None:
+        """Close the page; whatever went wrong in it, on its console too, fails the test."""
         self.page.close()
+        assert self.errors == []
 
 
 @contextmanager

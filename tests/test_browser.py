@@ -174,6 +174,32 @@ def test_the_table_is_filtered_and_sorted_and_selects_with_the_graph(jupyter: La
     latest_run(jupyter).cancel()
 
 
+def test_rows_of_the_table_change_while_the_run_goes_on(jupyter: Lab, gates: Path) -> None:
+    notebook = jupyter.open(jupyter.write("rows.ipynb", setup(gates), "run.step()", "run.table()"))
+    notebook.run_all()
+    page = notebook.page
+    go_to_view(notebook, ".ms-row")
+    run = latest_run(jupyter)
+
+    def shows(name: str, status: str) -> None:
+        page.wait_for_selector(f".ms-row[data-key='{name}']:has-text('{status}')")
+
+    run.step()
+    shows("0.relax0", "RUNNING")
+    shows("0.bands0", "BLOCKED")
+    release(gates, 0)
+    while run.tasks.loc["0.bands0", "status"] != "COMPLETED":
+        run.step()
+    shows("0.relax0", "COMPLETED")
+    shows("0.bands0", "COMPLETED")
+    page.select_option("select[aria-label='status']", "COMPLETED")  # a choice that was not there at first
+    assert page.locator(".ms-row").count() == 2
+    notebook.close()
+    for number in (1, 2):
+        release(gates, number)
+    run.cancel()
+
+
 def test_a_form_is_answered_wrongly_then_rightly(jupyter: Lab, gates: Path) -> None:
     notebook = jupyter.open(jupyter.write("form.ipynb", setup(gates), "run.step()", "run.inbox()"))
     notebook.run_all()

@@ -24,6 +24,7 @@ from matterstack.errors import (
     RunStatusError,
     UnknownTaskError,
 )
+from matterstack.notebook.forms import RequestForm
 
 SCHEMA = {
     "type": "object",
@@ -454,6 +455,32 @@ def test_a_gate_that_has_the_campaign_plan_again(tmp_path: Path) -> None:
     slow.open = True
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
     assert run.campaign_state["comments"] == ["add a dopant", None]
+
+
+def test_an_answer_names_its_request_so_that_no_later_one_is_answered_by_it(tmp_path: Path) -> None:
+    """A form left open for one round, submitted in the next, approves nothing."""
+    run, slow = gated(tmp_path, "replan")
+    (first,) = run.inbox()
+    form = RequestForm(first, run)
+    put_into = run.path / "operators/human" / first.name
+    (put_into / "response.json").write_text('{"decision": "reject", "comment": "add a dopant"}')
+    run.step()
+    run.step()
+    (second,) = run.inbox()
+    assert (first.name, second.name) == ("0.gate.1", "1.gate.1")
+    sent: list[Any] = []
+    form.send = sent.append
+    form._heard(None, {"value": {"decision": "approve"}, "submit": True, "number": 1}, None)
+    assert "0.gate.1" in sent[0]["outcome"]
+    assert "waits no more" in form.over
+    with pytest.raises(AnswerConflictError, match=r"0\.gate\.1 waits no more.*inbox"):
+        run.respond("gate", {"decision": "approve"}, iteration=0, attempt=1)
+    with pytest.raises(UnknownTaskError, match=r"no attempt 7"):
+        run.respond("gate", {"decision": "approve"}, iteration=1, attempt=7)
+    assert run.inbox()[0].name == second.name
+    RequestForm(second, run)._heard(None, {"value": {"decision": "approve"}, "submit": True, "number": 1}, None)
+    slow.open = True
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
 
 
 # -- what is refused before anything starts --------------------------------------------------

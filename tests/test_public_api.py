@@ -183,6 +183,75 @@ def test_pause_resume_retry_cancel(run: ms.Run) -> None:
     assert run.counts.ready == 0
 
 
+def test_every_public_method_of_a_run_can_be_called(tmp_path: Path) -> None:
+    """Each of them once, in the life of one run; a method that is added has to be added here."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    flow = ms.Workflow(
+        [
+            ms.Task("lost", f"cat {gate}", allow_failure=True),
+            ms.Task("bad", "exit 1", allow_failure=True),
+            ms.Task("ask", operator="human", instructions="?"),
+            ms.Task("carry", "echo hello > output/hello.txt", operator="manual"),
+        ]
+    )
+    operators = {"local": ms.LocalOperator(), "human": ms.HumanOperator(), "manual": ms.ManualHPCOperator()}
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators=operators)
+    called: set[str] = set()
+
+    def call(name: str, *arguments: Any, **options: Any) -> Any:
+        called.add(name)
+        value = getattr(type(run), name)
+        return value.__get__(run) if isinstance(value, property) else value(run, *arguments, **options)
+
+    for name in ("path", "run_id", "workspace", "status", "reason", "iteration", "overview", "counts", "campaign_state"):
+        call(name)
+    assert call("step").submitted == 4
+    with open(gate, "w"):  # it runs
+        pass
+    while run.tasks.loc["0.bad", "status"] != "FAILED":
+        next(iter(call("ticks", timeout_s=0)))
+    for name in ("tasks", "attempts", "events", "results"):
+        assert isinstance(call(name), pd.DataFrame)
+    assert len(call("inbox")) == 2
+    assert call("export_kits", tmp_path / "out.zip") == ["0.carry.1"]
+    assert call("import_kits", tmp_path / "out.zip").without_results == ["0.carry.1"]
+    for name in ("dag", "table", "watch", "plot_timeline", "explain"):
+        assert call(name) is not None
+    call("pause")
+    call("resume")
+    call("retry", "bad")
+    call("respond", "ask", {"n": 1})
+    assert call("wait", timeout_s=0.5) is ms.RunStatus.RUNNING
+    call("cancel", timeout_s=30)
+    public = {name for name, _ in inspect.getmembers(ms.Run) if not name.startswith("_")}
+    assert public - called == {"declare_lost"}, "which has a test of its own"
+
+
+def test_a_task_that_nobody_can_be_asked_about_is_declared_lost(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    flow = ms.Workflow(
+        [
+            ms.Task("a", f"cat {gate}", retries=1, retry_on=["LOST"]),
+            ms.Task("b", f"cat {gate}", allow_failure=True),
+            ms.Task("after", "true", dependencies=["b"]),
+        ]
+    )
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators={"local": ms.LocalOperator(max_active=2)})
+    run.step()
+    assert run.declare_lost("a").tasks.loc["0.a", "status"] == "PENDING", "its retry policy decides"
+    run.declare_lost("b")
+    assert list(run.attempts["status"]) == ["LOST", "LOST"]
+    assert run.tasks.loc["0.b", "reason"] == "declared lost by a person"
+    assert run.tasks.loc["0.after", "status"] == "SKIPPED"
+    with pytest.raises(errors.RunStatusError, match="FAILED and has no attempt"):
+        run.declare_lost("b")
+    with pytest.raises(errors.UnknownTaskError):
+        run.declare_lost("nobody")
+    run.cancel(timeout_s=30)
+
+
 def test_bad_settings_are_refused(tmp_path: Path) -> None:
     flow = ms.Workflow([ms.Task("a", "true")])
     bad: list[dict[str, Any]] = [

@@ -114,6 +114,16 @@ def test_a_tick_costs_what_changed_and_not_what_exists(tmp_path: Path, monkeypat
     assert counts[10_000]["busy"] <= 12 + 10 * 25
 
 
+def test_room_at_one_operator_does_not_make_the_loop_spin_for_tasks_of_another(tmp_path: Path) -> None:
+    """A person's operator always has room; tasks that wait for the only place on this machine cannot use it."""
+    flow = ms.Workflow([ms.Task(f"t{n}", "sleep 0.5") for n in range(3)])
+    operators = {"local": ms.LocalOperator(max_active=1), "human": ms.HumanOperator()}
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators=operators)
+    reports = list(run.ticks(timeout_s=60))
+    assert run.status is ms.RunStatus.COMPLETED
+    assert len(reports) <= 60, "three tasks of half a second are looked at some ten times each"
+
+
 class Shared(Completer):
     """A scheduler that many share: asked seldom, and given its work in small portions."""
 

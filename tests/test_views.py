@@ -151,6 +151,54 @@ def test_a_structure_in_a_result_is_drawn() -> None:
         assert structure_svg({"s": wrong}) == ""
 
 
+# -- the cockpit -----------------------------------------------------------------------------
+
+
+class Rounds(ms.Campaign):
+    """Two iterations with tasks of the same names."""
+
+    def initial_state(self) -> Any:
+        return 0
+
+    def plan(self, state: Any) -> ms.Workflow | None:
+        bad = [ms.Task(f"b{n}", "exit 1", group="bad", allow_failure=True) for n in range(2)]
+        ask = ms.Task("ask", operator="human", instructions="?")
+        good = ms.Task("good", "true", group="good")
+        return ms.Workflow([*bad, good, *([ask] if state else [])]) if state < 2 else None
+
+    def analyze(self, state: Any, results: Any) -> Any:
+        return state + 1
+
+
+def test_retry_acts_on_what_is_selected_and_says_what_it_did(tmp_path: Path) -> None:
+    operators = {"local": ms.LocalOperator(), "human": ms.HumanOperator()}
+    run = ms.initialize_run("w", Rounds(), base_path=tmp_path, operators=operators)
+    run.wait(timeout_s=30)
+    assert run.iteration == 1
+    cockpit = run.watch()
+
+    def press(selected: str) -> str:
+        cockpit.dag.selected = selected
+        cockpit._say(cockpit._retry)
+        return re.sub("<[^>]+>", "", cockpit.message.value)
+
+    before = dict(run.tasks["status"])
+    assert "0.b0 cannot be retried: iteration 0 is over" in press("0.b0")
+    assert dict(run.tasks["status"]) == before, "and not its namesake"
+    assert press("1.b0") == "Retried 1.b0. The run is RUNNING."
+    assert list(run.tasks.loc[["1.b0", "1.b1"], "status"]) == ["PENDING", "FAILED"]
+    cockpit.follower.look()
+    cockpit.dag.collapse = "group"
+    assert "no task of 1:good has failed" in press("1:good")
+    assert press("1:bad") == "Retried 1.b1. The run is RUNNING."
+    run.wait(timeout_s=30)
+    cockpit.follower.look()
+    assert press("") == "Retried 1.b0, 1.b1. The run is RUNNING."
+    cockpit.follower.look()
+    assert "no task of the current iteration has failed" in press("")
+    run.cancel(timeout_s=30)
+
+
 # -- following -------------------------------------------------------------------------------
 
 

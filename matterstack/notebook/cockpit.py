@@ -13,8 +13,8 @@ import traitlets
 
 from matterstack.core.states import TERMINAL_RUN, RunStatus
 from matterstack.core.text import neutral
-from matterstack.errors import MatterstackError, RunLockedError
-from matterstack.notebook.board import News
+from matterstack.errors import MatterstackError, RunLockedError, RunStatusError
+from matterstack.notebook.board import Card, News
 from matterstack.notebook.follower import Follows, follower_of
 from matterstack.notebook.forms import InboxView
 from matterstack.notebook.summary import summary_html, summary_text
@@ -65,7 +65,7 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         self._ended: list[tuple[float, int]] = []
         self._seq = 0
         self._events: list[tuple[Any, ...]] = []
-        self._waiting: tuple[tuple[str, int, str], ...] | None = None
+        self._waiting: tuple[tuple[str, str], ...] | None = None
         self._stop = threading.Event()
         self._worker: threading.Thread | None = None
         self._busy = threading.Lock()
@@ -98,17 +98,17 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
             self._events = (self._events + fresh)[-_MOST_EVENTS:]
             self.journal.value = _journal(self._events)
         requests = run.inbox()
-        waiting = tuple((request.task_id, request.attempt, request.reason) for request in requests)
+        waiting = tuple((request.name, request.reason) for request in requests)
         if waiting != self._waiting:
             self._show_inbox(requests)
             self._waiting = waiting
 
     def _show_inbox(self, requests: Any) -> None:
         """Make forms for new requests; those that are filled in are left alone."""
-        kept = {(form.asked.iteration, form.asked.task_id, form.asked.attempt): form for form in self._forms()}
+        kept = {form.asked.name: form for form in self._forms()}
         forms = []
         for request in requests:
-            form = kept.get((request.iteration, request.task_id, request.attempt))
+            form = kept.get(request.name)
             if form is None:
                 (form,) = InboxView(type(requests)([request], self.run)).forms
             form.reason = neutral(request.reason)
@@ -159,8 +159,21 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         return _said(self.run.cancel())
 
     def _retry(self) -> str:
-        selected = self.dag.selected.partition(".")[2]
-        return _said(self.run.retry(selected or None))
+        """Retry the selected task, the failed ones of a selected node, or, where none is selected, every failed one."""
+        run, selected = self.run, self.dag.selected
+        task = self.dag.board.find(selected)
+        some = self.dag.drawing.cards_in(selected) if selected else self._current()
+        chosen = [task] if task is not None else [card for card in some if card.code == "F"]
+        if not chosen:
+            where = f"of {selected}" if selected else "of the current iteration"
+            raise RunStatusError(f"no task {where} has failed, so there is nothing to retry")
+        run.retry([card.task_id for card in chosen], iteration=chosen[0].iteration)
+        names = ", ".join(card.name for card in chosen[:10]) + (", ..." if len(chosen) > 10 else "")
+        return f"Retried {names}. {_said(run)}"
+
+    def _current(self) -> list[Card]:
+        iteration = self.run.iteration
+        return [card for card in self.dag.board.cards.values() if card.iteration == iteration]
 
     # -- running ----------------------------------------------------------------------------
 

@@ -90,6 +90,10 @@ class Drawing:
     def _at(self, point: tuple[float, float]) -> tuple[int, int]:
         return round(point[0] * STEP_X + MARGIN), round(point[1] * STEP_Y + MARGIN)
 
+    def cards_in(self, key: str) -> list[Card]:
+        """Return the tasks that the node of a key stands for; none where there is no such node."""
+        return [self.board.cards[task] for node in self.nodes if node.key == key for task in node.tasks]
+
     def graph(self) -> dict[str, Any]:
         """Return what does not change while statuses do, as plain data for the browser."""
         return {

@@ -16,7 +16,7 @@ import traitlets
 
 from matterstack.core.schemas import violations_by_path
 from matterstack.core.text import neutral
-from matterstack.errors import MatterstackError, UnsafeFileError
+from matterstack.errors import AnswerConflictError, MatterstackError, UnsafeFileError
 from matterstack.files import read_inside
 from matterstack.notebook.views import with_twin
 from matterstack.orchestration.explain import format_time
@@ -86,8 +86,12 @@ class RequestForm(anywidget.AnyWidget):
 
     def _submit(self, value: Any) -> str:
         """Answer, and return what became of it."""
+        asked = self.asked
         try:
-            self._run().respond(self.asked.task_id, value)
+            self._run().respond(asked.task_id, value, iteration=asked.iteration, attempt=asked.attempt)
+        except AnswerConflictError as error:
+            self.over = neutral(str(error))
+            return self.over
         except MatterstackError as error:
             return neutral(str(error))
         self.over = "answered; the next step of the run takes it up"

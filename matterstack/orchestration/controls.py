@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from matterstack.core import scheduling
 from matterstack.core.records import AttemptChange, Change, RunChange, TaskChange
@@ -17,6 +18,7 @@ from matterstack.core.states import (
     TaskStatus,
 )
 from matterstack.errors import RunStatusError, UnknownTaskError
+from matterstack.orchestration.changes import apply_with_skips
 from matterstack.orchestration.session import Session
 from matterstack.orchestration.tick import Tick
 from matterstack.storage.run_lock import RunLock
@@ -70,14 +72,16 @@ def cancel(session: Session, reason: str) -> int:
         return Tick(session, lock).make().live
 
 
-def retry(session: Session, task_id: str | None) -> list[str]:
-    """Give a task that is over another chance, and with it all that waits for it.
+def retry(session: Session, task_ids: Sequence[str] | None, iteration: int | None = None) -> list[str]:
+    """Give tasks that are over another chance, and with them all that waits for them.
 
     Parameters
     ----------
     session : Session
-    task_id : str or None
+    task_ids : sequence of str or None
         None for every failed task of the current iteration.
+    iteration : int or None
+        The iteration they are of, where that is said.
 
     Returns
     -------
@@ -96,7 +100,12 @@ def retry(session: Session, task_id: str | None) -> list[str]:
         run = store.run()
         if run.status not in (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.FAILED):
             raise _refuse(run.status, RunEvent.RETRY)
-        names = [task_id] if task_id is not None else [name for name, _ in store.failed_tasks(run.iteration)]
+        if iteration is not None and iteration != run.iteration:
+            named = ", ".join(f"{iteration}.{name}" for name in task_ids or ["*"])
+            raise RunStatusError(
+                f"{named} cannot be retried: iteration {iteration} is over, and the run is in iteration {run.iteration}"
+            )
+        names = list(task_ids) if task_ids is not None else [name for name, _ in store.failed_tasks(run.iteration)]
         wanted = []
         for name in names:
             row, status, _, _ = _find(session, run.iteration, name)
@@ -143,7 +152,7 @@ def declare_lost(session: Session, task_id: str) -> None:
                 at = time.time()
                 reason = "declared lost by a person"
                 change = AttemptChange(live.id, row, live.status, AttemptEvent.VANISHED, at, reason=reason, ended_at=at)
-                Tick(session, lock).write([change, *scheduling.end_task(live, at, reason)])
+                apply_with_skips(store, [change, *scheduling.end_task(live, at, reason, "LOST")], run.iteration)
                 return
         raise RunStatusError(f"{task_id} is {status} and has no attempt that is submitted or running")
 

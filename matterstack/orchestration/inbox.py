@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 from matterstack.core.records import Attempt, LiveAttempt
 from matterstack.core.states import TERMINAL_TASK, AttemptStatus
 from matterstack.core.text import neutral
-from matterstack.errors import MatterstackError, RunStatusError, UnknownTaskError
+from matterstack.errors import AnswerConflictError, MatterstackError, RunStatusError, UnknownTaskError
 from matterstack.orchestration.explain import format_time
 from matterstack.orchestration.overview import shown_path
 from matterstack.orchestration.session import Session
@@ -81,6 +81,11 @@ class Request:
     directory: Path
     schema: Any = None
     operator_kind: str | None = None
+
+    @property
+    def name(self) -> str:
+        """``<iteration>.<task_id>.<attempt>``, the name of its directory."""
+        return f"{self.iteration}.{self.task_id}.{self.attempt}"
 
 
 class Inbox(Sequence[Request]):
@@ -222,28 +227,52 @@ def inbox(workspace: str, base_path: str | os.PathLike[str] = ".") -> Inbox:
     return Inbox(found)
 
 
-def find_waiting(session: Session, task_id: str) -> LiveAttempt:
+def find_waiting(session: Session, task_id: str, iteration: int | None, attempt: int | None) -> LiveAttempt:
     """Return the attempt of a task that waits for an answer.
+
+    Parameters
+    ----------
+    session : Session
+    task_id : str
+    iteration : int or None
+        None for the current one.
+    attempt : int or None
+        None for whichever waits.
 
     Raises
     ------
     UnknownTaskError
-        No such task in the current iteration.
+        No such task or attempt.
+    AnswerConflictError
+        That attempt is over.
     RunStatusError
         It waits for nothing.
     """
     store = session.store
-    iteration = store.run().iteration
-    found = store.find_task(iteration, task_id)
+    wanted = store.run().iteration if iteration is None else iteration
+    found = store.find_task(wanted, task_id)
     if found is None:
-        raise UnknownTaskError(f"there is no task {task_id!r} in iteration {iteration}; run.tasks lists them")
+        raise UnknownTaskError(f"there is no task {task_id!r} in iteration {wanted}; run.tasks lists them")
     for live in store.live_attempts():
-        if live.task == found[0] and live.status is AttemptStatus.WAITING and live.task_status not in TERMINAL_TASK:
+        asked = attempt in (None, live.attempt)
+        waits = live.status is AttemptStatus.WAITING and live.task_status not in TERMINAL_TASK
+        if live.task == found[0] and asked and waits:
             return live
-    raise RunStatusError(f"{task_id} is {found[1]} and waits for no answer now; run.inbox() lists what does")
+    if iteration is None and attempt is None:
+        raise RunStatusError(f"{task_id} is {found[1]} and waits for no answer now; run.inbox() lists what does")
+    tried = {number: status for number, status, *_ in store.attempts_of_task(found[0])}
+    if attempt is not None and attempt not in tried:
+        raise UnknownTaskError(f"{wanted}.{task_id} has no attempt {attempt}; run.attempts lists them")
+    name, now = f"{wanted}.{task_id}", found[1] if attempt is None else tried[attempt]
+    raise AnswerConflictError(
+        f"the request {name if attempt is None else f'{name}.{attempt}'} waits no more, it is {now}: your answer changed "
+        "nothing; run.inbox() lists what waits now"
+    )
 
 
-def respond(session: Session, task_id: str, answer: object) -> None:
+def respond(
+    session: Session, task_id: str, answer: object, *, iteration: int | None = None, attempt: int | None = None
+) -> None:
     """Answer a request of the run; the next tick takes the answer up.
 
     Raises
@@ -253,9 +282,9 @@ def respond(session: Session, task_id: str, answer: object) -> None:
     AnswerRefusedError
         It violates the schema; nothing was changed.
     AnswerConflictError
-        Somebody else was first.
+        Somebody else was first, or the request that is named is over.
     """
-    live = find_waiting(session, task_id)
+    live = find_waiting(session, task_id, iteration, attempt)
     operator = session.operators.get(live.operator)
     if operator is None:
         raise RunStatusError(

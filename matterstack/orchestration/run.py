@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -336,42 +336,50 @@ class Run:
             live = self._step_patiently().live
         return self
 
-    def retry(self, task_id: str | None = None) -> Run:
-        """Give a task that is over another chance, and with it all that waits for it.
+    def retry(self, task_id: str | Sequence[str] | None = None, *, iteration: int | None = None) -> Run:
+        """Give tasks that are over another chance, and with them all that waits for them.
 
         Parameters
         ----------
-        task_id : str, optional
-            Of the current iteration; every failed task when left out.
+        task_id : str or sequence of str, optional
+            One task or several; every failed one when left out.
+        iteration : int, optional
+            The iteration they are of. Only those of the current one can be retried, so naming it
+            makes sure that no task of the same name is meant.
 
         Raises
         ------
         UnknownTaskError, RunStatusError
             There is no such task, or it cannot be retried now; nothing was changed.
         """
-        controls.retry(self._session, task_id)
+        names = [task_id] if isinstance(task_id, str) else task_id
+        controls.retry(self._session, names, iteration)
         return self
 
-    def respond(self, task_id: str, answer: Any) -> Run:
+    def respond(
+        self, task_id: str, answer: Any, *, iteration: int | None = None, attempt: int | None = None
+    ) -> Run:
         """Answer a request; the next step takes the answer up.
 
         Parameters
         ----------
         task_id : str
-            Of the current iteration.
         answer : JSON data
             Validated against the task's schema before anything is changed.
+        iteration, attempt : int, optional
+            Which request of the task: as in its `Request` of `inbox`. By default the one of the
+            current iteration that waits.
 
         Raises
         ------
         AnswerRefusedError
             It violates the schema.
         AnswerConflictError
-            Somebody else answered first.
+            Somebody else answered first, or the request that is named is over.
         UnknownTaskError, RunStatusError
             The task does not wait for an answer.
         """
-        respond(self._session, task_id, answer)
+        respond(self._session, task_id, answer, iteration=iteration, attempt=attempt)
         return self
 
     def export_kits(self, archive: str | os.PathLike[str]) -> list[str]:

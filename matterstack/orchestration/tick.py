@@ -52,6 +52,7 @@ from matterstack.errors import AttemptFailedError, AttemptRejectedError, Operato
 from matterstack.files import copy_inside, write_new
 from matterstack.orchestration import planning
 from matterstack.orchestration.border import Border, describe
+from matterstack.orchestration.changes import apply_with_skips
 from matterstack.orchestration.session import Session
 from matterstack.storage.run_lock import RunLock
 from matterstack.testing import reach
@@ -164,7 +165,7 @@ class Tick:
             self.run.iteration,
             self.status,
             self.reason,
-            again=planned or (self.status is RunStatus.RUNNING and counts.ready > 0 and bool(self.rooms())),
+            again=planned or (self.status is RunStatus.RUNNING and counts.ready > 0 and self.could_submit()),
             settling=self.settling,
         )
 
@@ -324,6 +325,10 @@ class Tick:
                 rooms[name] = room
         return rooms
 
+    def could_submit(self) -> bool:
+        """Return whether an operator with room has a task that may start: room elsewhere is of no use to it."""
+        return not self.rooms().keys().isdisjoint(self.store.ready_operators())
+
     def settle_and_choose(self, changes: list[Change]) -> list[LiveAttempt]:
         """Write what was seen, together with the intents to submit; return those to submit."""
         over = {c.attempt for c in changes if isinstance(c, AttemptChange) and _ends(c)}
@@ -374,22 +379,11 @@ class Tick:
         ]
 
     def write(self, changes: Sequence[Change]) -> None:
-        """Apply changes, and skip what can no longer start because of them, level by level."""
-        while changes:
-            self.store.apply(changes, self.run.iteration)
-            skips: dict[int, TaskChange] = {}
-            for change in changes:
-                if not isinstance(change, TaskChange):
-                    continue
-                self.completed += change.event is TaskEvent.COMPLETE
-                self.failed += change.event is TaskEvent.FAIL
-                self.skipped += change.event is TaskEvent.SKIP
-                if change.event in (TaskEvent.FAIL, TaskEvent.SKIP):
-                    what = "failed" if change.event is TaskEvent.FAIL else "was skipped"
-                    culprit = f"{self.store.task_name(change.task)} {what}"
-                    for skip in scheduling.settle(self.store.pending_dependants(change.task), self.at, culprit):
-                        skips.setdefault(skip.task, skip)
-            changes = list(skips.values())
+        """Apply changes with their cascade, and count what became of tasks."""
+        moves = apply_with_skips(self.store, changes, self.run.iteration)
+        self.completed += moves[TaskEvent.COMPLETE]
+        self.failed += moves[TaskEvent.FAIL]
+        self.skipped += moves[TaskEvent.SKIP]
 
     def _submitted(self, live: LiveAttempt, reply: Submitted) -> list[AttemptChange]:
         taken = AttemptChange(

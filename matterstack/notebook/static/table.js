@@ -9,14 +9,15 @@ function make(tag, attributes = {}, parent = null, text = null) {
   return element;
 }
 
-// Once a model: rows that changed are put into it, so that a view opened later is up to date.
+// Rows that changed are put into the model, so that a view opened later is up to date.
+function patch(model, message) {
+  const rows = model.get("rows");
+  for (const [number, row] of message.rows || []) rows[number] = row;
+}
+
+// Once a model, for patches that come while no view is open.
 function initialize({ model }) {
-  model.on("msg:custom", (message) => {
-    if (!message.rows) return;
-    const rows = model.get("rows");
-    for (const [number, row] of message.rows) rows[number] = row;
-    model.trigger("patched");
-  });
+  model.on("msg:custom", (message) => patch(model, message));
 }
 
 function render({ model, el }) {
@@ -137,6 +138,7 @@ function render({ model, el }) {
     paint();
   }
   const renew = () => { choices(); find(); };
+  const onPatch = (message) => { patch(model, message); renew(); };
   for (const field of [text, status, iteration]) {
     field.addEventListener("input", find);
     field.addEventListener("keydown", (event) => event.stopPropagation());
@@ -144,7 +146,7 @@ function render({ model, el }) {
   box.addEventListener("scroll", paint);
   const alive = () => model.send({ here: true });
   model.on("change:rows", renew);
-  model.on("patched", renew);
+  model.on("msg:custom", onPatch);
   model.on("change:selected", follow);
   renew();
   alive();
@@ -152,7 +154,7 @@ function render({ model, el }) {
   return () => {
     clearInterval(pulse);
     model.off("change:rows", renew);
-    model.off("patched", renew);
+    model.off("msg:custom", onPatch);
     model.off("change:selected", follow);
   };
 }
