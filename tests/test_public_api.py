@@ -204,7 +204,17 @@ def test_every_public_method_of_a_run_can_be_called(tmp_path: Path) -> None:
         value = getattr(type(run), name)
         return value.__get__(run) if isinstance(value, property) else value(run, *arguments, **options)
 
-    for name in ("path", "run_id", "workspace", "status", "reason", "iteration", "overview", "counts", "campaign_state"):
+    for name in (
+        "path",
+        "run_id",
+        "workspace",
+        "status",
+        "reason",
+        "iteration",
+        "overview",
+        "counts",
+        "campaign_state",
+    ):
         call(name)
     assert call("step").submitted == 4
     with open(gate, "w"):  # it runs

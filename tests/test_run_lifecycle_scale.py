@@ -16,7 +16,7 @@ import matterstack as ms
 from matterstack.core.operator import Operator
 from matterstack.core.records import Absent, Attempt, Observation, Seen, Submitted
 from matterstack.errors import OperatorUnreachableError
-from matterstack.storage import state_store
+from matterstack.storage import database
 
 
 class Completer(Operator):
@@ -55,15 +55,15 @@ def layered(width: int, layers: int) -> ms.Workflow:
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Collect every SQL statement that connections opened inside carry out."""
     statements: list[str] = []
-    connect = state_store.SQLiteStateStore._connect
+    connect = database.connect
 
-    def traced(self: state_store.SQLiteStateStore, mode: str) -> sqlite3.Connection:
-        connection = connect(self, mode)
+    def traced(path: Path, mode: str) -> database.Connection:
+        connection = connect(path, mode)
         connection.set_trace_callback(statements.append)
         return connection
 
     with monkeypatch.context() as patched:
-        patched.setattr(state_store.SQLiteStateStore, "_connect", traced)
+        patched.setattr(database, "connect", traced)
         yield statements
 
 

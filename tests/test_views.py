@@ -79,7 +79,7 @@ def test_a_graph_that_can_be_drawn_without_crossings_is() -> None:
 def test_large_graphs_are_collapsed_unless_one_asks(tmp_path: Path) -> None:
     tasks = [ms.Task(f"t{i}", "true", group=f"g{i % 7}") for i in range(MOST_NODES + 1)]
     run = make(tmp_path, *tasks)
-    board = Board(run._session.store)
+    board = Board(run._session.reader)
     board.refresh()
     assert len(Drawing(board, "auto", ()).nodes) == 7
     assert len(Drawing(board, "iteration", ()).nodes) == 1
@@ -213,7 +213,7 @@ def test_a_view_is_patched_with_what_changed_and_reads_nothing_when_nothing_did(
     while other.step().status is not ms.RunStatus.COMPLETED:
         other._sleep(1.0)
     statements: list[str] = []
-    run._session.store._connection().set_trace_callback(statements.append)
+    run._session.reader._connection().set_trace_callback(statements.append)
     dag.follower.look()
     assert dag.state["codes"] == "C" * 50
     assert dag.graph is drawn, "a change of status draws nothing anew"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from matterstack.notebook.statuses import code_of
-from matterstack.storage.state_store import SQLiteStateStore
+from matterstack.storage.reader import StoreReader
 
 
 class Card(NamedTuple):
@@ -48,10 +48,10 @@ class Board:
 
     Parameters
     ----------
-    store : SQLiteStateStore
+    store : StoreReader
     """
 
-    store: SQLiteStateStore
+    store: StoreReader
     cards: dict[int, Card] = field(default_factory=dict)
     edges: list[tuple[int, int]] = field(default_factory=list)
     _stamp: tuple[int, ...] | None = None

@@ -92,7 +92,7 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         if last > first and after > before:
             rate = f"<div>{(after - before) / (last - first):.2g} tasks/s</div>"
         self.headline.value = summary_html(overview) + rate
-        fresh = run._session.store.journal_after(self._seq, _MOST_EVENTS)
+        fresh = run._session.reader.journal_after(self._seq, _MOST_EVENTS)
         if fresh:
             self._seq = fresh[-1][0]
             self._events = (self._events + fresh)[-_MOST_EVENTS:]

@@ -39,7 +39,7 @@ def details_html(run: Run, board: Board, name: str) -> str:
     card = board.find(name)
     if card is None:
         return ""
-    store = run._session.store
+    store = run._session.reader
     spec = json.loads(store.spec_of(card.id))
     attempts = store.attempts_of_task(card.id)
     look = BY_CODE[card.code]

@@ -21,7 +21,6 @@ from matterstack.errors import RunStatusError, UnknownTaskError
 from matterstack.orchestration.changes import apply_with_skips
 from matterstack.orchestration.session import Session
 from matterstack.orchestration.tick import Tick
-from matterstack.storage.run_lock import RunLock
 
 
 def _refuse(status: RunStatus, event: RunEvent) -> RunStatusError:
@@ -41,7 +40,7 @@ def resume(session: Session) -> None:
 
 def _move(session: Session, event: RunEvent, reason: str | None) -> None:
     store = session.store
-    with RunLock(session.directory.lock) as lock:
+    with session.locked() as lock:
         run = store.run()
         if event not in RUN_TRANSITIONS[run.status]:
             raise _refuse(run.status, event)
@@ -60,7 +59,7 @@ def cancel(session: Session, reason: str) -> int:
         Attempts that are still being stopped; further steps see to them.
     """
     store = session.store
-    with RunLock(session.directory.lock) as lock:
+    with session.locked() as lock:
         run = store.run()
         if run.status is not RunStatus.CANCELLED:
             if RunEvent.CANCEL not in RUN_TRANSITIONS[run.status]:
@@ -96,7 +95,7 @@ def retry(session: Session, task_ids: Sequence[str] | None, iteration: int | Non
         The run or the task cannot be retried now.
     """
     store = session.store
-    with RunLock(session.directory.lock) as lock, store.transaction(lock.check):
+    with session.locked() as lock, store.transaction(lock.check):
         run = store.run()
         if run.status not in (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.FAILED):
             raise _refuse(run.status, RunEvent.RETRY)
@@ -144,7 +143,7 @@ def declare_lost(session: Session, task_id: str) -> None:
         The task has no attempt that could be lost.
     """
     store = session.store
-    with RunLock(session.directory.lock) as lock, store.transaction(lock.check):
+    with session.locked() as lock, store.transaction(lock.check):
         run = store.run()
         row, status, _, _ = _find(session, run.iteration, task_id)
         for live in store.live_attempts():

@@ -82,7 +82,7 @@ def format_time(at: float) -> str:
 
 def explain(session: Session) -> Explanation:
     """Return what holds the run up."""
-    store = session.store
+    store = session.reader
     with store.reading():
         run = store.run()
         counts = store.counts(run.iteration)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from matterstack.core.states import AttemptStatus, TaskStatus
-from matterstack.storage.state_store import SQLiteStateStore
+from matterstack.storage.reader import StoreReader
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +41,7 @@ def _status(frame: pd.DataFrame, statuses: type[TaskStatus] | type[AttemptStatus
     return frame
 
 
-def tasks(store: SQLiteStateStore) -> pd.DataFrame:
+def tasks(store: StoreReader) -> pd.DataFrame:
     """Return a row a task; the times and the exit code are those of its last attempt.
 
     The index is ``<iteration>.<task_id>``.
@@ -70,7 +70,7 @@ def tasks(store: SQLiteStateStore) -> pd.DataFrame:
     return frame
 
 
-def attempts(store: SQLiteStateStore) -> pd.DataFrame:
+def attempts(store: StoreReader) -> pd.DataFrame:
     """Return a row an attempt, in the order of submission; the index is ``<iteration>.<task_id>.<attempt>``."""
     columns = (
         "iteration",
@@ -96,7 +96,7 @@ def attempts(store: SQLiteStateStore) -> pd.DataFrame:
     return frame
 
 
-def events(store: SQLiteStateStore) -> pd.DataFrame:
+def events(store: StoreReader) -> pd.DataFrame:
     """Return the journal: a row a transition, in its order; the index is its sequence number."""
     columns = ("seq", "at", "subject", "iteration", "task_id", "attempt", "event", "status", "reason")
     rows = store.query(
@@ -110,7 +110,7 @@ def events(store: SQLiteStateStore) -> pd.DataFrame:
     return frame
 
 
-def results(store: SQLiteStateStore) -> pd.DataFrame:
+def results(store: StoreReader) -> pd.DataFrame:
     """Return a row a completed task, with a column for each key of its ``result.json``.
 
     The index is ``<iteration>.<task_id>``. A key that would hide ``iteration``, ``task_id`` or

@@ -16,8 +16,8 @@ from matterstack.errors import AnswerConflictError, MatterstackError, RunStatusE
 from matterstack.orchestration.explain import format_time
 from matterstack.orchestration.overview import shown_path
 from matterstack.orchestration.session import Session
+from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory, list_runs
-from matterstack.storage.state_store import SQLiteStateStore
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,7 +169,7 @@ class Inbox(Sequence[Request]):
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def waiting(store: SQLiteStateStore, directory: RunDirectory) -> list[Request]:
+def waiting(store: StoreReader, directory: RunDirectory) -> list[Request]:
     """Return what waits for an answer in a run."""
     with store.reading():
         run = store.run()
@@ -221,7 +221,7 @@ def inbox(workspace: str, base_path: str | os.PathLike[str] = ".") -> Inbox:
     found: list[Request] = []
     for directory in list_runs(base_path, workspace):
         try:
-            found += waiting(SQLiteStateStore(directory.state), directory)
+            found += waiting(StoreReader(directory.state), directory)
         except MatterstackError:
             continue
     return Inbox(found)
@@ -248,7 +248,7 @@ def find_waiting(session: Session, task_id: str, iteration: int | None, attempt:
     RunStatusError
         It waits for nothing.
     """
-    store = session.store
+    store = session.reader
     wanted = store.run().iteration if iteration is None else iteration
     found = store.find_task(wanted, task_id)
     if found is None:
@@ -265,8 +265,8 @@ def find_waiting(session: Session, task_id: str, iteration: int | None, attempt:
         raise UnknownTaskError(f"{wanted}.{task_id} has no attempt {attempt}; run.attempts lists them")
     name, now = f"{wanted}.{task_id}", found[1] if attempt is None else tried[attempt]
     raise AnswerConflictError(
-        f"the request {name if attempt is None else f'{name}.{attempt}'} waits no more, it is {now}: your answer changed "
-        "nothing; run.inbox() lists what waits now"
+        f"the request {name if attempt is None else f'{name}.{attempt}'} waits no more, it is {now}: your answer "
+        "changed nothing; run.inbox() lists what waits now"
     )
 
 

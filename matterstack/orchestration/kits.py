@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from matterstack.core.states import TERMINAL_TASK, AttemptStatus
 from matterstack.errors import KitError, RunStatusError
 from matterstack.orchestration.session import Session
-from matterstack.storage.run_lock import RunLock
 
 if TYPE_CHECKING:
     from matterstack.operators.kits import Imported
@@ -21,12 +20,12 @@ def _kits(session: Session) -> tuple[dict[str, tuple[str, Path]], dict[str, Path
     ours = {name for name, operator in session.operators.items() if isinstance(operator, ManualHPCOperator)}
     waiting = {
         live.token: (live.name, session.directory.operator(live.operator) / live.name)
-        for live in session.store.live_attempts()
+        for live in session.reader.live_attempts()
         if live.operator in ours and live.status is AttemptStatus.WAITING and live.task_status not in TERMINAL_TASK
     }
     over = {
         token: session.directory.attempt(operator, iteration, task_id, attempt)
-        for token, operator, iteration, task_id, attempt in session.store.attempts_of(sorted(ours))
+        for token, operator, iteration, task_id, attempt in session.reader.attempts_of(sorted(ours))
         if token not in waiting
     }
     return waiting, over
@@ -49,6 +48,6 @@ def import_kits(session: Session, archive: Path, max_gib: float) -> Imported:
 
     if not archive.is_file():
         raise KitError(f"there is no file {archive}")
-    with RunLock(session.directory.lock):
+    with session.locked():
         waiting, over = _kits(session)
         return unpack(archive, {token: directory for token, (_, directory) in waiting.items()}, over, max_gib)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from matterstack.core.records import IterationCounts, RunRecord
+from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
-from matterstack.storage.state_store import SQLiteStateStore
 
 
 class Overview(NamedTuple):
@@ -35,7 +35,7 @@ def shown_path(path: Path) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
-def look(store: SQLiteStateStore, path: Path) -> Overview:
+def look(store: StoreReader, path: Path) -> Overview:
     """Return where the run of an open store stands."""
     with store.reading():
         record = store.run()
@@ -53,4 +53,4 @@ def overview(path: str | os.PathLike[str]) -> Overview:
         Its database cannot be used.
     """
     directory = RunDirectory.at(path)
-    return look(SQLiteStateStore(directory.state), directory.path)
+    return look(StoreReader(directory.state), directory.path)

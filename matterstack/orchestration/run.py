@@ -63,44 +63,44 @@ class Run:
     @property
     def run_id(self) -> str:
         """The run's name in its workspace."""
-        return self._session.store.run().run_id
+        return self._session.reader.run().run_id
 
     @property
     def workspace(self) -> str:
         """The workspace the run belongs to."""
-        return self._session.store.run().workspace
+        return self._session.reader.run().workspace
 
     @property
     def status(self) -> RunStatus:
         """Where the run stands."""
-        return self._session.store.run().status
+        return self._session.reader.run().status
 
     @property
     def reason(self) -> str | None:
         """Why it stands there: of a run that was paused, failed or cancelled."""
-        return self._session.store.run().reason
+        return self._session.reader.run().reason
 
     @property
     def iteration(self) -> int:
         """Number of the current iteration."""
-        return self._session.store.run().iteration
+        return self._session.reader.run().iteration
 
     @property
     def overview(self) -> Overview:
         """Where the run stands, all of one moment."""
-        return look(self._session.store, self.path)
+        return look(self._session.reader, self.path)
 
     @property
     def counts(self) -> IterationCounts:
         """How many tasks of the current iteration stand where."""
-        return self._session.store.counts(self.iteration)
+        return self._session.reader.counts(self.iteration)
 
     @property
     def campaign_state(self) -> Any:
         """The campaign's own data, after the last ``analyze``."""
         import json
 
-        return json.loads(self._session.store.run().campaign_state)
+        return json.loads(self._session.reader.run().campaign_state)
 
     def __repr__(self) -> str:
         from matterstack.notebook.summary import summary_text
@@ -117,22 +117,22 @@ class Run:
     @property
     def tasks(self) -> pd.DataFrame:
         """A row a task of every iteration; see `matterstack.orchestration.frames.tasks`."""
-        return frames.tasks(self._session.store)
+        return frames.tasks(self._session.reader)
 
     @property
     def attempts(self) -> pd.DataFrame:
         """A row an attempt, in the order of submission."""
-        return frames.attempts(self._session.store)
+        return frames.attempts(self._session.reader)
 
     @property
     def events(self) -> pd.DataFrame:
         """The journal: a row a transition, in its order."""
-        return frames.events(self._session.store)
+        return frames.events(self._session.reader)
 
     @property
     def results(self) -> pd.DataFrame:
         """A row a completed task, with a column for each key of its ``result.json``."""
-        return frames.results(self._session.store)
+        return frames.results(self._session.reader)
 
     # -- going on -------------------------------------------------------------------------
 
@@ -249,7 +249,7 @@ class Run:
             return False
         if report.live:
             return self._nobody_asks() or (not report.settling and self._only_people())
-        missing = set(self._session.store.ready_operators()) - self._session.operators.keys()
+        missing = set(self._session.reader.ready_operators()) - self._session.operators.keys()
         return bool(report.reason or missing)
 
     def _nobody_asks(self) -> bool:
@@ -257,7 +257,7 @@ class Run:
         given = self._session.operators
         if not self._session.missing:
             return False
-        return all(live.operator not in given for live in self._session.store.live_attempts())
+        return all(live.operator not in given for live in self._session.reader.live_attempts())
 
     def _only_people(self) -> bool:
         """Return whether all that is live waits for a person."""
@@ -266,7 +266,7 @@ class Run:
             return False
         return all(
             live.status is AttemptStatus.WAITING and live.operator in given and given[live.operator].by_people
-            for live in self._session.store.live_attempts()
+            for live in self._session.reader.live_attempts()
         )
 
     def dag(self, collapse: str = "auto") -> Any:
@@ -305,7 +305,7 @@ class Run:
 
     def inbox(self) -> Inbox:
         """Return what waits for an answer: of whom, since when, where, and why the last one was refused."""
-        return Inbox(waiting(self._session.store, self._session.directory), self)
+        return Inbox(waiting(self._session.reader, self._session.directory), self)
 
     # -- acting ---------------------------------------------------------------------------
 
@@ -356,9 +356,7 @@ class Run:
         controls.retry(self._session, names, iteration)
         return self
 
-    def respond(
-        self, task_id: str, answer: Any, *, iteration: int | None = None, attempt: int | None = None
-    ) -> Run:
+    def respond(self, task_id: str, answer: Any, *, iteration: int | None = None, attempt: int | None = None) -> Run:
         """Answer a request; the next step takes the answer up.
 
         Parameters

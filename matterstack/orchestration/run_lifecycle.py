@@ -25,6 +25,7 @@ from matterstack.orchestration.border import Border
 from matterstack.orchestration.overview import overview
 from matterstack.orchestration.run import Run
 from matterstack.orchestration.session import Session, Settings, reference_to
+from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory, list_runs, new_run_directory
 from matterstack.storage.state_store import SQLiteStateStore
 
@@ -126,7 +127,7 @@ def initialize_run(
     return Run(
         Session(
             final,
-            SQLiteStateStore(final.state),
+            StoreReader(final.state),
             given,
             settings,
             campaign,
@@ -179,7 +180,7 @@ def open_run(
         config.json cannot be used.
     """
     directory = RunDirectory.at(path)
-    store = SQLiteStateStore(directory.state)
+    reader = StoreReader(directory.state)
     config = directory.read_config()
     try:
         rebuilt = {
@@ -197,7 +198,7 @@ def open_run(
         campaign, reference = SingleWorkflow(), None
     given = rebuilt | _check_operators(operators or {})
     missing = tuple(name for name in config["operators"] if name not in given)
-    return Run(Session(directory, store, given, settings, campaign, reference, missing))
+    return Run(Session(directory, reader, given, settings, campaign, reference, missing))
 
 
 def step_run(run: Run) -> TickReport:

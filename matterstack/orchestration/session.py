@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -13,7 +14,9 @@ from matterstack.core.operator import Operator
 from matterstack.core.records import Submitted
 from matterstack.errors import CampaignError, InvalidConfigError
 from matterstack.orchestration.border import Border
+from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
+from matterstack.storage.run_lock import RunLock
 from matterstack.storage.state_store import SQLiteStateStore
 
 log = logging.getLogger("matterstack.session")
@@ -57,7 +60,8 @@ class Session:
     Attributes
     ----------
     directory : RunDirectory
-    store : SQLiteStateStore
+    reader : StoreReader
+        What looks into the database.
     operators : mapping of str to Operator
         Those this process was given or could rebuild.
     settings : Settings
@@ -75,7 +79,7 @@ class Session:
     """
 
     directory: RunDirectory
-    store: SQLiteStateStore
+    reader: StoreReader
     operators: Mapping[str, Operator]
     settings: Settings
     campaign: Campaign | None = None
@@ -83,6 +87,30 @@ class Session:
     missing: tuple[str, ...] = ()
     replies: dict[str, Submitted] = field(default_factory=dict)
     look_again: dict[str, float] = field(default_factory=dict)
+    _store: SQLiteStateStore | None = None
+
+    @contextmanager
+    def locked(self) -> Iterator[RunLock]:
+        """Hold the run's lock; what a killed writer left is recovered under it, after a look at the files.
+
+        Raises
+        ------
+        RunLockedError
+            Somebody else holds it.
+        StoreError
+            The database cannot be used; nothing was changed.
+        """
+        with RunLock(self.directory.lock) as lock:
+            if self._store is not None:
+                self._store.check_files()
+            yield lock
+
+    @property
+    def store(self) -> SQLiteStateStore:
+        """What writes: used under the lock only. The database is opened, and migrated if it is older, at first use."""
+        if self._store is None:
+            self._store = SQLiteStateStore(self.directory.state, create=False)
+        return self._store
 
     def load_campaign(self) -> Campaign | None:
         """Return the campaign, imported now if it has to be; None when it has to be passed again.

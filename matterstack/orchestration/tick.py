@@ -84,7 +84,7 @@ def step(session: Session, *, soon: bool = False) -> TickReport:
     StoreError
         The database cannot be used; nothing was changed.
     """
-    with RunLock(session.directory.lock) as lock:
+    with session.locked() as lock:
         reach("tick.locked")
         tick = Tick(session, lock, soon)
         report = tick.make()

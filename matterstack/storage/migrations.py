@@ -8,7 +8,6 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from matterstack.errors import ForeignStoreError
 from matterstack.testing import reach
 
 SCHEMA_VERSION = 1
@@ -43,7 +42,7 @@ def back_up(connection: sqlite3.Connection, path: Path, version: int) -> Path:
 
 
 def migrate(connection: sqlite3.Connection, path: Path, version: int) -> None:
-    """Lift a database to `SCHEMA_VERSION`.
+    """Lift a database to `SCHEMA_VERSION`, after a backup.
 
     Parameters
     ----------
@@ -53,20 +52,14 @@ def migrate(connection: sqlite3.Connection, path: Path, version: int) -> None:
         Of the database; the backup is put beside it.
     version : int
         The version found when the database was opened.
-
-    Raises
-    ------
-    ForeignStoreError
-        There is no way up from this version.
     """
-    missing = [step for step in range(version, SCHEMA_VERSION) if step not in MIGRATIONS]
-    if missing:
-        raise ForeignStoreError(
-            f"{path} has schema version {version}, and this MatterStack has no migration from version {missing[0]}; "
-            "its bytes were left as they are"
-        )
     back_up(connection, path, version)
     reach("migrate.backed_up")
+    lift(connection)
+
+
+def lift(connection: sqlite3.Connection) -> None:
+    """Lift a database to `SCHEMA_VERSION`, in one transaction."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         # Another process may have migrated it while this one waited.

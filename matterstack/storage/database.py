@@ -1,0 +1,348 @@
+"""The file of a database: looked at before SQLite opens it, and opened to be read, or to be written.
+
+Whoever looks changes nothing, not even by healing: a database whose writer was killed in the middle of a commit
+has a journal that SQLite rolls back at the next opening, and on the way it removes a file that the journal may name
+(https://www.sqlite.org/atomiccommit.html, "Super-Journal File"). So a reader opens read-only, and where that is
+refused because a journal has to be rolled back first, it does so in a private copy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+import subprocess
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from matterstack.errors import (
+    DamagedStoreError,
+    ForeignStoreError,
+    NewerStoreError,
+    RunNotFoundError,
+    StoreConflictError,
+    StoreError,
+    StoreUnwritableError,
+    UnsafeFileError,
+)
+from matterstack.files import open_inside, remove_tree
+from matterstack.storage import migrations
+from matterstack.testing import reach
+
+WRITING, READING = "IMMEDIATE", "DEFERRED"
+
+_BUSY_TIMEOUT_S = 30.0
+_COPY_TIMEOUT_S = 300.0
+_MOST_COPIES = 5
+#: https://www.sqlite.org/fileformat2.html#the_rollback_journal, section 3
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+_JOURNAL_TAIL_BYTES = 16
+#: Bytes 18 and 19 of a database are 2 where it is in write-ahead mode.
+_MODE_AT, _MODE_WAL = 18, 2
+_TABLES = frozenset({"runs", "iterations", "tasks", "dependencies", "attempts", "events", "operator_troubles"})
+
+#: Identity of a file, its size, and when it was changed; None where there is none.
+Fingerprint = tuple[int, int, int, int] | None
+
+
+class Files(NamedTuple):
+    """What lies at a path before SQLite has touched it.
+
+    Attributes
+    ----------
+    identity : (int, int)
+        Device and inode of the database.
+    journal : bool
+        Whether there is a rollback journal: a writer is at work, or was killed.
+    """
+
+    identity: tuple[int, int]
+    journal: bool
+
+
+class Connection(sqlite3.Connection):
+    """A connection that is known for as long as it is open, and closes when nobody holds it any more."""
+
+    identity: tuple[int, int] | None = None
+
+    def close(self) -> None:
+        """Close it; twice does no harm."""
+        super().close()
+        if self.identity is not None:
+            with _mutex:
+                _open[self.identity] -= 1
+            self.identity = None
+
+    def __del__(self) -> None:
+        self.close()
+
+
+#: Reentrant: the collector may close a connection while one is being opened.
+_mutex = threading.RLock()
+#: How many connections of this process are open, by the identity of their database.
+_open: Counter[tuple[int, int]] = Counter()
+
+
+def _renew_mutex() -> None:
+    global _mutex
+    _mutex = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_mutex)  # another thread may have held it
+
+
+@contextlib.contextmanager
+def errors(path: Path) -> Iterator[None]:
+    """Turn what sqlite3 raises into an error of our tree that says what to do."""
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        raise StoreConflictError(f"{path}: {error}; nothing was changed") from error
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise StoreError(f"{path} stayed locked for {_BUSY_TIMEOUT_S:g} s by another program") from error
+        raise StoreUnwritableError(
+            f"{path}: {error}; nothing was changed. Check free space and permissions, then step again"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise DamagedStoreError(
+            f"{path} is not a readable database: {error}; it was left as it is. Restore a copy, or recover "
+            "what can be read with the .recover command of the sqlite3 shell"
+        ) from error
+    except FileNotFoundError as error:
+        raise RunNotFoundError(f"{path} is not there (any more): was the run moved? Open it anew") from error
+
+
+@contextlib.contextmanager
+def transaction(
+    connection: sqlite3.Connection, guard: Callable[[], None] | None = None, kind: str = WRITING
+) -> Iterator[None]:
+    """Everything inside lands together or not at all; what `guard` raises before the commit undoes it."""
+    connection.execute(f"BEGIN {kind}")
+    try:
+        yield
+        if guard is not None:
+            guard()
+        if kind == WRITING:
+            reach("store.commit")
+        connection.execute("COMMIT")
+        if kind == WRITING:
+            reach("store.committed")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def look_at(path: Path) -> Files:
+    """Look at a database and at what lies beside it, without opening any of them as a database.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    ForeignStoreError
+        It is no plain file, or beside it lies what MatterStack never leaves there, and SQLite would act upon.
+    DamagedStoreError
+        It is empty.
+    """
+    status = os.stat(path, follow_symlinks=False)
+    if not stat.S_ISREG(status.st_mode):
+        raise ForeignStoreError(f"{path} is not a regular file")
+    if status.st_size == 0:
+        raise DamagedStoreError(f"{path} is empty, so the run in it is lost; it was left as it is. Restore a copy")
+    for end in ("-wal", "-shm"):
+        if os.path.lexists(f"{path}{end}"):
+            raise ForeignStoreError(
+                f"{path.name}{end} lies beside {path}: another program has it open in write-ahead mode, which "
+                "MatterStack does not use. It was left as it is; close that program, or remove the file"
+            )
+    return Files((status.st_dev, status.st_ino), _has_journal(path))
+
+
+def _has_journal(path: Path) -> bool:
+    """Return whether there is a journal, after looking at it: what it is, and whether it names another file."""
+    name = f"{path.name}-journal"
+    try:
+        if not stat.S_ISREG(os.lstat(path.with_name(name)).st_mode):
+            raise UnsafeFileError(f"{name} is not a plain file")
+        with open(open_inside(path.parent, name), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            tail = os.pread(file.fileno(), _JOURNAL_TAIL_BYTES, max(0, size - _JOURNAL_TAIL_BYTES))
+    except FileNotFoundError:
+        return False
+    except PermissionError as error:
+        raise StoreError(f"{path.with_name(name)} cannot be read, and without it the run cannot: {error}") from None
+    except UnsafeFileError as error:
+        raise ForeignStoreError(f"{error}, so {path} was left as it is: remove {name} if it is not yours") from None
+    if tail.endswith(_JOURNAL_MAGIC) and len(tail) == _JOURNAL_TAIL_BYTES and any(tail[:4]):
+        raise ForeignStoreError(
+            f"{path.with_name(name)} names another file, which opening {path.name} would remove. MatterStack never "
+            "writes such a journal; all was left as it is. Ask where this directory comes from, or remove the journal"
+        )
+    return True
+
+
+def connect(path: Path, mode: str) -> Connection:
+    """Return a connection of the calling thread; nothing was read yet.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    mode : {'ro', 'rw', 'rwc'}
+        As in https://www.sqlite.org/uri.html.
+    """
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=_BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,  # each thread has its own; only the collector may close it elsewhere
+        factory=Connection,
+    )
+    if mode != "ro":
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+def open_known(path: Path, files: Files, mode: str) -> Connection:
+    """Return a connection to a database that was looked at; one in write-ahead mode is refused.
+
+    SQLite makes two files beside such a database even to read it. Its mode is read here from the file itself, and
+    only where this process has no connection to it: closing a descriptor gives up all locks that the process holds
+    on a file (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+    """
+    with _mutex:
+        if not _open[files.identity]:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                head = os.pread(descriptor, _MODE_AT + 2, 0)
+            finally:
+                os.close(descriptor)
+            if _MODE_WAL in head[_MODE_AT:]:
+                raise ForeignStoreError(
+                    f"{path} is in write-ahead mode, which MatterStack does not use; it was left as it is. "
+                    "'PRAGMA journal_mode = DELETE' of the sqlite3 shell puts it back"
+                )
+        connection = connect(path, mode)
+        connection.identity = files.identity
+        _open[files.identity] += 1
+    return connection
+
+
+def must_be_rolled_back(connection: sqlite3.Connection) -> bool:
+    """Return whether a read-only connection is refused because a writer was killed; a live one is waited for."""
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+            raise
+        return True
+    return False
+
+
+def fingerprint(path: Path) -> tuple[Fingerprint, Fingerprint]:
+    """Return what tells whether a database or its journal was changed."""
+
+    def of(name: str) -> Fingerprint:
+        try:
+            status = os.lstat(name)
+        except FileNotFoundError:
+            return None
+        return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+    return of(str(path)), of(f"{path}-journal")
+
+
+def open_copy(path: Path) -> tuple[Connection, tuple[Fingerprint, Fingerprint]]:
+    """Return a connection to a private copy, rolled back and of today's schema, and of what it is the copy.
+
+    The copy's names are gone when this returns; its content goes with the connection.
+
+    Raises
+    ------
+    StoreError
+        It could not be copied, or changed again and again meanwhile.
+    """
+    for _ in range(_MOST_COPIES):
+        before = fingerprint(path)
+        folder = Path(tempfile.mkdtemp(prefix="matterstack-"))
+        try:
+            _copy(path, folder, with_journal=before[1] is not None)
+            if fingerprint(path) != before:
+                continue
+            copy = connect(folder / path.name, "rw")
+            copy.execute("SELECT count(*) FROM sqlite_master").fetchone()  # this rolls it back
+            if read_version(copy, path) < migrations.SCHEMA_VERSION:
+                migrations.lift(copy)
+            copy.execute("PRAGMA query_only = ON")
+            return copy, before
+        finally:
+            remove_tree(folder)
+    raise StoreError(f"{path} was changed each time it was looked at; look again")
+
+
+def _copy(path: Path, folder: Path, *, with_journal: bool) -> None:
+    """Copy a database and its journal by a process of its own.
+
+    A descriptor of the database that is closed here would give up the locks of this process; see `open_known`.
+    """
+    names = [str(path), f"{path}-journal"] if with_journal else [str(path)]
+    command = ["cp", "--no-dereference", "--", *names, str(folder)]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=_COPY_TIMEOUT_S, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or b""
+        if with_journal and not os.path.lexists(f"{path}-journal"):
+            return  # its writer has just finished: it is copied anew
+        raise StoreError(
+            f"{path} was left by a writer that was killed, and a private copy, to look at it without changing it, "
+            f"cannot be made in {folder.parent}: {said.decode(errors='replace').strip() or error}"
+        ) from error
+
+
+def read_version(connection: sqlite3.Connection, path: Path) -> int:
+    """Return the schema version of a database.
+
+    Parameters
+    ----------
+    connection : sqlite3.Connection
+    path : pathlib.Path
+        For what errors say.
+
+    Raises
+    ------
+    ForeignStoreError, DamagedStoreError, NewerStoreError
+        It is none of ours, or none of today's.
+    """
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if "schema_info" not in tables:
+        raise ForeignStoreError(
+            f"{path} is an SQLite database without MatterStack's schema_info, so it is of another program "
+            "or has no schema version; it was left as it is"
+        )
+    rows = connection.execute("SELECT version FROM schema_info").fetchall()
+    if len(rows) != 1 or not isinstance(rows[0][0], int):
+        raise DamagedStoreError(
+            f"{path}: schema_info must hold one version number, but holds {rows!r}; it was left as it is"
+        )
+    version: int = rows[0][0]
+    if version > migrations.SCHEMA_VERSION:
+        raise NewerStoreError(
+            f"{path} has schema version {version}, and this MatterStack knows versions up to "
+            f"{migrations.SCHEMA_VERSION}; it was left as it is. Install a newer matterstack to open it"
+        )
+    if steps := [step for step in range(version, migrations.SCHEMA_VERSION) if step not in migrations.MIGRATIONS]:
+        raise ForeignStoreError(
+            f"{path} has schema version {version}, and this MatterStack has no migration from version {steps[0]}; "
+            "its bytes were left as they are"
+        )
+    if version == migrations.SCHEMA_VERSION and (missing := _TABLES - tables):
+        raise DamagedStoreError(f"{path} lacks the tables {', '.join(sorted(missing))}; it was left as it is")
+    return version

@@ -1,0 +1,313 @@
+"""Every question to a run's database. To look changes nothing: no byte of it, and no name beside it.
+
+A connection belongs to one thread, so each thread gets its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from matterstack.core.records import IterationCounts, LiveAttempt, OperatorTrouble, ReadyTask, RunRecord
+from matterstack.core.states import LIVE_ATTEMPT, AttemptStatus, RunStatus, TaskStatus
+from matterstack.errors import DamagedStoreError
+from matterstack.storage import database, migrations
+
+_LIVE = ", ".join(f"'{status}'" for status in AttemptStatus if status in LIVE_ATTEMPT)
+_LIVE_SQL = f"""SELECT a.id, a.task, t.iteration, t.task_id, a.attempt, a.status, a.token, t.operator, a.external_id,
+  a.reason, a.submitted_at, a.started_at, t.status, t.failures, t.retries, t.spec
+  FROM attempts a JOIN tasks t ON t.id = a.task WHERE a.status IN ({_LIVE})"""
+_CARD_SQL = """SELECT t.id, t.iteration, t.task_id, t.status, t.unmet, a.status, t.operator, t.attempts,
+  json_extract(t.spec, '$.group'),
+  CASE WHEN t.status = 'PENDING' AND t.unmet > 0 THEN 'waits for ' || t.unmet || ' of its dependencies'
+    WHEN t.status = 'SUBMITTED' THEN a.reason ELSE coalesce(t.reason, a.reason) END,
+  a.submitted_at, a.started_at, a.ended_at, a.exit_code
+  FROM tasks t LEFT JOIN attempts a ON a.task = t.id AND a.attempt = t.attempts"""
+
+
+class _Mine(threading.local):
+    """The connections of one thread to one database."""
+
+    identity: tuple[int, tuple[int, int]] | None = None
+    connection: database.Connection | None = None
+    version: int | None = None
+    #: A private copy, where the database itself cannot be read as it is, and of what it was made.
+    copy: database.Connection | None = None
+    copied: tuple[database.Fingerprint, database.Fingerprint] | None = None
+
+
+class StoreReader:
+    """The database of a run, to look at: opened read-only; nothing is created, migrated or rolled back in it.
+
+    A database that its writer left in the middle of a commit, or one of an older schema, is read from a private copy.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Of ``state.sqlite``.
+
+    Raises
+    ------
+    RunNotFoundError
+        There is no file.
+    DamagedStoreError, ForeignStoreError, NewerStoreError
+        The file is refused with its bytes unchanged.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+    version : int
+        Of the schema, when it was opened.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._mine = _Mine()
+        with database.errors(self.path):
+            connection, version = self._connection(), self._mine.version
+            self.version = database.read_version(connection, self.path) if version is None else version
+
+    def _connection(self) -> database.Connection:
+        """Return this thread's connection to the file that is at the path now."""
+        mine, files = self._mine, database.look_at(self.path)
+        if mine.connection is None or mine.identity != (os.getpid(), files.identity):
+            self.close()
+            mine.connection = database.open_known(self.path, files, "ro")
+            mine.identity = (os.getpid(), files.identity)
+        hot = files.journal and database.must_be_rolled_back(mine.connection)
+        if not hot:
+            if mine.version != migrations.SCHEMA_VERSION:  # not known yet, or older: a step may have migrated it since
+                mine.version = database.read_version(mine.connection, self.path)
+            if mine.version == migrations.SCHEMA_VERSION:
+                return mine.connection
+        if mine.copy is None or mine.copied != database.fingerprint(self.path):
+            mine.copy, mine.copied = database.open_copy(self.path)
+        return mine.copy
+
+    def close(self) -> None:
+        """Close this thread's connections; they are opened again when needed."""
+        mine = self._mine
+        for connection in (mine.connection, mine.copy):
+            if connection is not None:
+                connection.close()
+        mine.identity = mine.connection = mine.version = mine.copy = mine.copied = None
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Everything read inside is of one moment."""
+        with database.errors(self.path), database.transaction(self._connection(), kind=database.READING):
+            yield
+
+    def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a SELECT."""
+        with database.errors(self.path):
+            return self._connection().execute(sql, parameters).fetchall()
+
+    def run(self) -> RunRecord:
+        """Return the row of the run."""
+        rows = self.query("SELECT run_id, workspace, status, reason, created_at, iteration, campaign_state FROM runs")
+        if len(rows) != 1:
+            raise DamagedStoreError(f"{self.path} holds {len(rows)} runs instead of one")
+        run_id, workspace, status, *rest = rows[0]
+        return RunRecord(run_id, workspace, RunStatus(status), *rest)
+
+    def counts(self, iteration: int) -> IterationCounts:
+        """Return how many tasks of the iteration stand where."""
+        rows = self.query(
+            "SELECT total, pending, ready, submitted, completed, failed, skipped, cancelled FROM iterations "
+            "WHERE iteration = ?",
+            (iteration,),
+        )
+        return IterationCounts(*rows[0]) if rows else IterationCounts()
+
+    def live_attempts(self) -> list[LiveAttempt]:
+        """Return every attempt that is not over, oldest first."""
+        return [
+            LiveAttempt._make((*row[:5], AttemptStatus(row[5]), *row[6:12], TaskStatus(row[12]), *row[13:]))
+            for row in self.query(_LIVE_SQL)
+        ]
+
+    def ready_tasks(self, operator: str, limit: int) -> list[ReadyTask]:
+        """Return tasks of the operator that may start now, in the order of the plan."""
+        rows = self.query(
+            "SELECT id, task_id, operator, attempts, failures, retries, spec FROM tasks "
+            "WHERE status = 'PENDING' AND unmet = 0 AND operator = ? ORDER BY id LIMIT ?",
+            (operator, limit),
+        )
+        return [ReadyTask(*row) for row in rows]
+
+    def ready_operators(self) -> list[str]:
+        """Return the operators with a task that may start now, by a skip through the index."""
+        found: list[str] = []
+        sql = "SELECT min(operator) FROM tasks WHERE status = 'PENDING' AND unmet = 0 AND operator > ?"
+        while (name := self.query(sql, (found[-1] if found else "",))[0][0]) is not None:
+            found.append(name)
+        return found
+
+    def dependencies(self, tasks: Sequence[int]) -> dict[int, list[tuple[str, str, int, str | None, str]]]:
+        """Return, by task, the id, status, attempts, data and operator of each task it waits for."""
+        found: dict[int, list[tuple[str, str, int, str | None, str]]] = {}
+        for task, *row in self.query(
+            "SELECT d.task, p.task_id, p.status, p.attempts, a.data, p.operator FROM dependencies d "
+            "JOIN tasks p ON p.id = d.dependency LEFT JOIN attempts a ON a.task = p.id AND a.attempt = p.attempts "
+            f"WHERE d.task IN ({marks(tasks)}) ORDER BY d.task, p.id",
+            tasks,
+        ):
+            found.setdefault(task, []).append(tuple(row))
+        return found
+
+    def pending_dependants(self, task: int) -> list[tuple[int, bool]]:
+        """Return each pending task that waits for this one, and whether it allows its failure."""
+        rows = self.query(
+            "SELECT t.id, t.allow_dependency_failure FROM dependencies d JOIN tasks t ON t.id = d.task "
+            "WHERE d.dependency = ? AND t.status = 'PENDING'",
+            (task,),
+        )
+        return [(task, bool(allows)) for task, allows in rows]
+
+    def attempts_of(self, operators: Sequence[str]) -> list[tuple[str, str, int, str, int]]:
+        """Return token, operator, iteration, task_id and number of every attempt of some operators."""
+        return self.query(
+            "SELECT a.token, t.operator, t.iteration, t.task_id, a.attempt "
+            f"FROM attempts a JOIN tasks t ON t.id = a.task WHERE t.operator IN ({marks(operators)})",
+            operators,
+        )
+
+    def pending_tasks(self, iteration: int) -> list[int]:
+        """Return the rows of the tasks of an iteration that were not submitted."""
+        rows = self.query("SELECT id FROM tasks WHERE iteration = ? AND status = 'PENDING' ORDER BY id", (iteration,))
+        return [row for (row,) in rows]
+
+    def task_name(self, task: int) -> str:
+        """Return the task_id of a row."""
+        name: str = self.query("SELECT task_id FROM tasks WHERE id = ?", (task,))[0][0]
+        return name
+
+    def failed_for_good(self, iteration: int) -> list[str]:
+        """Return up to ten failed tasks whose failure is not allowed."""
+        rows = self.query(
+            "SELECT task_id FROM tasks WHERE iteration = ? AND status = 'FAILED' AND NOT allow_failure LIMIT 10",
+            (iteration,),
+        )
+        return [name for (name,) in rows]
+
+    def results(self, iteration: int) -> list[tuple[str, str, str, int, str | None, str | None]]:
+        """Return task_id, status, operator, attempts, reason and data of each task of an iteration."""
+        return self.query(
+            "SELECT t.task_id, t.status, t.operator, t.attempts, t.reason, a.data FROM tasks t "
+            "LEFT JOIN attempts a ON a.task = t.id AND a.attempt = t.attempts WHERE t.iteration = ? ORDER BY t.id",
+            (iteration,),
+        )
+
+    def troubles(self) -> dict[str, OperatorTrouble]:
+        """Return the operators that cannot be asked now."""
+        rows = self.query(
+            "SELECT operator, failures, since, ask_again_at, reason, suspended FROM operator_troubles ORDER BY operator"
+        )
+        return {row[0]: OperatorTrouble._make((*row[:5], bool(row[5]))) for row in rows}
+
+    def find_task(self, iteration: int, task_id: str) -> tuple[int, TaskStatus, int, int] | None:
+        """Return row, status, failures and retries of a task, or None."""
+        rows = self.query(
+            "SELECT id, status, failures, retries FROM tasks WHERE iteration = ? AND task_id = ?", (iteration, task_id)
+        )
+        return (rows[0][0], TaskStatus(rows[0][1]), *rows[0][2:]) if rows else None
+
+    def downstream(self, tasks: Sequence[int]) -> list[tuple[int, str, TaskStatus]]:
+        """Return row, task_id and status of the tasks, and of all that wait for them, however far."""
+        rows = self.query(
+            f"""WITH RECURSIVE below(id) AS (
+              SELECT id FROM tasks WHERE id IN ({marks(tasks)})
+              UNION SELECT d.task FROM dependencies d JOIN below ON d.dependency = below.id)
+            SELECT t.id, t.task_id, t.status FROM tasks t JOIN below USING (id) ORDER BY t.id""",
+            tasks,
+        )
+        return [(task, task_id, TaskStatus(status)) for task, task_id, status in rows]
+
+    def failed_tasks(self, iteration: int) -> list[tuple[str, str | None]]:
+        """Return task_id and reason of each failed task."""
+        return self.query(
+            "SELECT task_id, reason FROM tasks WHERE iteration = ? AND status = 'FAILED' ORDER BY id", (iteration,)
+        )
+
+    def culprits(self, task: int) -> list[str]:
+        """Return the failed or cancelled tasks above a task."""
+        rows = self.query(
+            """WITH RECURSIVE above(id) AS (
+              SELECT dependency FROM dependencies WHERE task = ?
+              UNION SELECT d.dependency FROM dependencies d JOIN above ON d.task = above.id)
+            SELECT t.task_id FROM tasks t JOIN above USING (id) WHERE t.status IN ('FAILED', 'CANCELLED')
+            ORDER BY t.id""",
+            (task,),
+        )
+        return [name for (name,) in rows]
+
+    # -- for views: what changed, and no more -----------------------------------------------
+
+    def stamp(self) -> tuple[int, ...]:
+        """Return numbers that are others when anything in the database may have changed."""
+        with database.errors(self.path):
+            connection = self._connection()
+            (version,) = connection.execute("PRAGMA data_version").fetchone()
+            return (id(connection), version, connection.total_changes)
+
+    def last_event(self) -> int:
+        """Return the number of the last event."""
+        number: int = self.query("SELECT coalesce(max(seq), 0) FROM events")[0][0]
+        return number
+
+    def cards_after(self, task: int) -> list[tuple[Any, ...]]:
+        """Return what views show of the tasks after a row."""
+        return self.query(f"{_CARD_SQL} WHERE t.id > ? ORDER BY t.id", (task,))
+
+    def edges_after(self, task: int) -> list[tuple[int, int]]:
+        """Return the dependencies of the tasks after a row, as pairs of rows."""
+        rows = self.query("SELECT dependency, task FROM dependencies WHERE task > ? ORDER BY task, dependency", (task,))
+        return [(dependency, dependant) for dependency, dependant in rows]
+
+    def cards_changed(self, seq: int) -> tuple[int, list[tuple[Any, ...]]]:
+        """Return the number of the last event, and the tasks that may look otherwise since event `seq`.
+
+        Those are the tasks of the events, those that depend on them, and all that are live: what
+        an attempt waits for may change without an event.
+        """
+        rows = self.query(
+            f"""WITH touched(id) AS (SELECT task FROM events WHERE seq > ? AND task IS NOT NULL),
+              near(id) AS (SELECT id FROM touched UNION SELECT d.task FROM dependencies d JOIN touched
+              ON d.dependency = touched.id UNION SELECT task FROM attempts WHERE status IN ({_LIVE}))
+            {_CARD_SQL} JOIN near ON near.id = t.id""",
+            (seq,),
+        )
+        return self.last_event(), rows
+
+    def journal_after(self, seq: int, limit: int) -> list[tuple[Any, ...]]:
+        """Return the last `limit` events after `seq`: seq, at, iteration, task_id, attempt, event, status, reason."""
+        rows = self.query(
+            """SELECT e.seq, e.at, t.iteration, t.task_id, a.attempt, e.event, e.status, e.reason FROM events e
+              LEFT JOIN tasks t ON t.id = e.task LEFT JOIN attempts a ON a.id = e.attempt
+              WHERE e.seq > ? ORDER BY e.seq DESC LIMIT ?""",
+            (seq, limit),
+        )
+        return rows[::-1]
+
+    def attempts_of_task(self, task: int) -> list[tuple[Any, ...]]:
+        """Return number, status, reason, submission, start, end, exit code and data of each attempt of a task."""
+        return self.query(
+            "SELECT attempt, status, reason, submitted_at, started_at, ended_at, exit_code, data FROM attempts "
+            "WHERE task = ? ORDER BY attempt",
+            (task,),
+        )
+
+    def spec_of(self, task: int) -> str:
+        """Return the specification of a task as JSON text."""
+        text: str = self.query("SELECT spec FROM tasks WHERE id = ?", (task,))[0][0]
+        return text
+
+
+def marks(values: Sequence[object]) -> str:
+    """Return a placeholder for each value."""
+    return ",".join("?" * len(values))
