@@ -39,7 +39,6 @@
     └── OperatorError
         ├── OperatorUnreachableError  the outside cannot be asked now; no status changes
         └── AttemptFailedError        this attempt is over, and why
-            └── AttemptRejectedError  a person rejected it at an approval gate
 """
 
 from __future__ import annotations
@@ -205,20 +204,3 @@ class OperatorUnreachableError(OperatorError):
 
 class AttemptFailedError(OperatorError):
     """The attempt is over: raised by ``prepare`` or ``collect_results`` with the reason."""
-
-
-class AttemptRejectedError(AttemptFailedError):
-    """A person rejected what an approval gate asks about.
-
-    Attributes
-    ----------
-    then : str
-        ``fail``, ``skip`` or ``replan``: see `matterstack.core.schemas.Approve`.
-    data : dict
-        The answer, for ``analyze``.
-    """
-
-    def __init__(self, message: str, *, then: str, data: dict[str, object]) -> None:
-        super().__init__(message)
-        self.then = then
-        self.data = data

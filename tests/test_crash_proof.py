@@ -26,7 +26,8 @@ from test_run_lifecycle_idempotent import check_undisturbed, go_on, make, reopen
 
 import matterstack as ms
 from matterstack.errors import MatterstackError
-from matterstack.storage import state_store
+from matterstack.orchestration import loop
+from matterstack.storage import database
 
 PACKAGE = str(Path(ms.__file__).parent)
 SAMPLE = None if os.environ.get("MATTERSTACK_EVERY_LINE") else 25
@@ -88,7 +89,7 @@ def first_ended(base: Path) -> None:
     """One task is submitted and has ended, and no tick has seen that."""
     run = make(base)
     run.step()
-    assert run._sleep(30)
+    assert loop.sleep(run._session, 30)
 
 
 def all_over(base: Path) -> None:
@@ -96,8 +97,8 @@ def all_over(base: Path) -> None:
     run = make(base)
     while run.counts.completed < 2:
         run.step()
-        run._sleep(0.05)
-    run._sleep(5)
+        loop.sleep(run._session, 0.05)
+    loop.sleep(run._session, 5)
 
 
 STAGES = [fresh, first_ended, all_over]
@@ -178,11 +179,11 @@ def test_sqlite_call_that_fails(tmp_path: Path, for_good: bool, error: str) -> N
             return call
 
         for name in ("execute", "executemany"):
-            setattr(state_store._Connection, name, failing(name))
+            setattr(database.Connection, name, failing(name))
 
     for number in range(1, 400, 3):
         in_child(lambda: reopen(tmp_path).step(), partial(fail_from, number))
-        reopen(tmp_path)._sleep(0)
+        loop.sleep(reopen(tmp_path)._session, 0)
         if reopen(tmp_path).status is ms.RunStatus.COMPLETED:
             break
     go_on(tmp_path)

@@ -224,6 +224,9 @@ def test_every_public_method_of_a_run_can_be_called(tmp_path: Path) -> None:
     for name in ("tasks", "attempts", "events", "results"):
         assert isinstance(call(name), pd.DataFrame)
     assert len(call("inbox")) == 2
+    assert call("store").run().run_id == run.run_id
+    assert set(call("operators")) == set(operators)
+    assert call("attempt_path", "bad") == run.path / "operators/local/0.bad.1"
     assert call("export_kits", tmp_path / "out.zip") == ["0.carry.1"]
     assert call("import_kits", tmp_path / "out.zip").without_results == ["0.carry.1"]
     for name in ("dag", "table", "watch", "plot_timeline", "explain"):

@@ -13,9 +13,10 @@ import pytest
 from ledger import check_executions, starts, witnessed
 
 import matterstack as ms
-from matterstack.core.operator import Operator
+from matterstack.core.operator import Operator, Traits
 from matterstack.core.records import Absent, Attempt, Observation, Seen, Submitted
 from matterstack.errors import OperatorUnreachableError
+from matterstack.orchestration.memory import LoopMemory
 from matterstack.storage import database
 
 
@@ -127,8 +128,7 @@ def test_room_at_one_operator_does_not_make_the_loop_spin_for_tasks_of_another(t
 class Shared(Completer):
     """A scheduler that many share: asked seldom, and given its work in small portions."""
 
-    poll_s = 0.5
-    most_at_once = 10
+    traits = Traits(poll_s=0.5, most_at_once=10)
 
     def __init__(self) -> None:
         super().__init__(1000)
@@ -166,11 +166,16 @@ def test_a_loop_of_ticks_asks_a_shared_scheduler_seldom_and_a_step_asks_it_at_on
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
 
 
-def test_a_glance_is_no_answer_of_an_operator_that_cannot_be_reached(tmp_path: Path) -> None:
+def test_a_glance_is_no_answer_of_an_operator_that_cannot_be_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Unreachable(Shared):
-        poll_s = 60.0
+        traits = Traits(poll_s=60.0, most_at_once=10)
 
-        def release(self, attempts: Sequence[Attempt]) -> None:
+        def submit(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted]:
+            return {attempt.token: Submitted(to_start=True) for attempt in attempts}
+
+        def start(self, attempts: Sequence[Attempt]) -> None:
             raise OperatorUnreachableError("the scheduler is down")
 
     unreachable = Unreachable()
@@ -179,7 +184,7 @@ def test_a_glance_is_no_answer_of_an_operator_that_cannot_be_reached(tmp_path: P
         flow.add_task(ms.Task(f"here{n}", "sleep 0.02"))
     operators = {"fake": unreachable, "local": ms.LocalOperator(max_active=1)}
     run = ms.initialize_run("w", flow, base_path=tmp_path, operators=operators)
-    run._session.look_again["fake"] = time.monotonic() + 60.0
+    monkeypatch.setattr(LoopMemory, "may_only_glance", lambda self, operator: operator == "fake")
     for _ in run.ticks(timeout_s=60):
         if run.counts.completed == 20:
             break

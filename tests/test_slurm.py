@@ -187,7 +187,7 @@ def test_an_id_that_slurm_gives_again_is_no_identity(healthy: Cluster, tmp_path:
 
 def test_a_controller_killed_after_it_gave_an_id_loses_the_job(healthy: Cluster, tmp_path: Path) -> None:
     run = start(tmp_path, task(tmp_path, retries=1), step=False, grace_s=1.0)
-    run._session.operators["slurm"].release = lambda attempts: healthy.kill("slurmctld")  # type: ignore[method-assign]
+    run.operators["slurm"].start = lambda attempts: healthy.kill("slurmctld")  # type: ignore[method-assign]
     run.step()
     again = ms.open_run(run.path)
     again.step()

@@ -22,6 +22,7 @@ from matterstack.notebook.details import structure_svg
 from matterstack.notebook.drawing import MOST_NODES, Drawing
 from matterstack.notebook.layout import crossings, lay_out, layers_of
 from matterstack.notebook.statuses import LOOKS
+from matterstack.orchestration import loop
 
 EVIL = "</script><img src=x onerror=alert(1)>\x1b[31m\u202e"
 
@@ -79,7 +80,7 @@ def test_a_graph_that_can_be_drawn_without_crossings_is() -> None:
 def test_large_graphs_are_collapsed_unless_one_asks(tmp_path: Path) -> None:
     tasks = [ms.Task(f"t{i}", "true", group=f"g{i % 7}") for i in range(MOST_NODES + 1)]
     run = make(tmp_path, *tasks)
-    board = Board(run._session.reader)
+    board = Board(run.store)
     board.refresh()
     assert len(Drawing(board, "auto", ()).nodes) == 7
     assert len(Drawing(board, "iteration", ()).nodes) == 1
@@ -211,9 +212,9 @@ def test_a_view_is_patched_with_what_changed_and_reads_nothing_when_nothing_did(
     table.send = sent.append
     other = ms.open_run(run.path)
     while other.step().status is not ms.RunStatus.COMPLETED:
-        other._sleep(1.0)
+        loop.sleep(other._session, 1.0)
     statements: list[str] = []
-    run._session.reader._connection().set_trace_callback(statements.append)
+    run.store._connection().set_trace_callback(statements.append)
     dag.follower.look()
     assert dag.state["codes"] == "C" * 50
     assert dag.graph is drawn, "a change of status draws nothing anew"

@@ -4,7 +4,7 @@ A tick calls, in this order and for all attempts of the operator at once: `Opera
 for attempts whose submission was interrupted, `Operator.cancel` for those no longer
 wanted, `Operator.check_status` for the rest, `Operator.collect_results` for each that
 ended well; then `Operator.prepare` for each new attempt and `Operator.submit` for all; and, once what it
-returned is stored, `Operator.release`.
+returned is stored, `Operator.start` for those whose reply says that they still have to be started.
 
 What an operator may raise, and what follows:
 
@@ -23,26 +23,26 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matterstack.core.records import Absent, Attempt, Observation, Refused, Submitted
 from matterstack.core.workflow import Task
 from matterstack.errors import RunStatusError
 
 
-class Operator(ABC):
-    """A way to carry out attempts. Subclass it; `docs/operators.md` walks through one.
+class Traits(NamedTuple):
+    """What a tick and a loop of ticks have to know of an operator.
 
-    Attributes
+    Parameters
     ----------
     by_people : bool
         Whether an attempt that is WAITING waits for a person, so that `Run.wait` need not.
     results_folder : str
         Where in an attempt's directory its results are; empty for the directory itself.
     poll_s : float
-        Of a loop of ticks, the shortest time in seconds between two `check_status`: a scheduler
-        that many share is not asked all the time. In between there is `glance`. A single
-        `Run.step` always asks.
+        Of a loop of ticks, the shortest time in seconds between two `Operator.check_status`: a
+        scheduler that many share is not asked all the time. In between there is
+        `Operator.glance`. A single `Run.step` always asks.
     most_at_once : int, optional
         Of a loop of ticks, how many attempts one tick submits at most, where each takes its time:
         the first can then start while the others are submitted.
@@ -52,6 +52,18 @@ class Operator(ABC):
     results_folder: str = ""
     poll_s: float = 0.0
     most_at_once: int | None = None
+
+
+class Operator(ABC):
+    """A way to carry out attempts. Subclass it; `docs/operators.md` walks through one.
+
+    Attributes
+    ----------
+    traits : Traits
+        Of the class, or of an object whose settings decide.
+    """
+
+    traits: Traits = Traits()
 
     def settings(self) -> Mapping[str, Any] | None:
         """Return the constructor's arguments as plain JSON data, for config.json.
@@ -85,16 +97,16 @@ class Operator(ABC):
     def submit(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Refused]:
         """Hand the attempts to the outside; return by token what became of each."""
 
-    def release(self, attempts: Sequence[Attempt]) -> None:
-        """Let attempts start that `submit` has taken; their external ids are on disk now."""
-        return  # most start at once
+    def start(self, attempts: Sequence[Attempt]) -> None:
+        """Let attempts begin whose reply said `Submitted.to_start`; their external ids are on disk now."""
+        return  # most begin at once
 
     @abstractmethod
     def check_status(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
         """Look at live attempts; return by token what was seen. It must not block."""
 
     def glance(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
-        """Return what can be seen without asking anybody, as `check_status` returns it; see `poll_s`."""
+        """Return what can be seen without asking anybody, as `check_status` returns it; see `Traits.poll_s`."""
         return {}
 
     @abstractmethod
@@ -109,7 +121,7 @@ class Operator(ABC):
         """Stop the attempts; return the tokens of those surely over. Others are asked again."""
 
     def collect_results(self, attempt: Attempt) -> Any:
-        """Return the data of an attempt that ended well: a JSON value, ``{}`` for none."""
+        """Return the data of an attempt that ended well: a JSON value, ``{}`` for none; or `Rejected`."""
         return {}
 
     def answer(self, attempt: Attempt, answer: Any) -> None:

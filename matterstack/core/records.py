@@ -80,10 +80,13 @@ class Submitted(NamedTuple):
     waits_for : str, optional
         What it waits for from now on, in plain words, where that is an answer: a person's or
         an instrument's. The attempt is WAITING at once.
+    to_start : bool
+        It will not begin before `Operator.start`, which the tick calls once this reply is stored.
     """
 
     external_id: str | None = None
     waits_for: str | None = None
+    to_start: bool = False
 
 
 class Refused(NamedTuple):
@@ -94,6 +97,24 @@ class Refused(NamedTuple):
 
 class Absent(NamedTuple):
     """The outside surely does not know the attempt's token."""
+
+
+class Rejected(NamedTuple):
+    """What `Operator.collect_results` returns at a gate where a person rejected what was asked about.
+
+    Parameters
+    ----------
+    reason : str
+        Who rejected, and why.
+    data : Any
+        The answer, for ``analyze``.
+    then : {'fail', 'skip', 'replan'}
+        What follows: see `Task.on_reject`.
+    """
+
+    reason: str
+    data: Any
+    then: str
 
 
 class LiveAttempt(NamedTuple):
@@ -121,13 +142,19 @@ class LiveAttempt(NamedTuple):
         """The name of its directory."""
         return f"{self.iteration}.{self.task_id}.{self.attempt}"
 
+    def task_of(self) -> Task:
+        """Return what shall be done, parsed now; `Attempt.task` keeps it."""
+        from matterstack.core.workflow import Task
+
+        return Task.from_json({"task_id": self.task_id, **json.loads(self.spec)})
+
 
 class Attempt:
     """One try at a task, as an operator is given it.
 
     Parameters
     ----------
-    live : LiveAttempt
+    record : LiveAttempt
         What the store says of it.
     parent : str
         Path of the operator's directory.
@@ -135,57 +162,57 @@ class Attempt:
         Name of the attempt's directory, where that is not yet ``<iteration>.<task_id>.<attempt>``.
     """
 
-    __slots__ = ("_directory", "_live", "_spec", "name", "parent")
+    __slots__ = ("_directory", "_task", "name", "parent", "record")
 
-    def __init__(self, live: LiveAttempt, parent: str, name: str | None = None) -> None:
-        self._live = live
-        self._spec: Mapping[str, Any] | None = None
+    def __init__(self, record: LiveAttempt, parent: str, name: str | None = None) -> None:
+        self.record = record
+        self._task: Task | None = None
         self._directory: Path | None = None
         self.parent = parent
-        self.name = live.name if name is None else name
+        self.name = record.name if name is None else name
 
     def __repr__(self) -> str:
-        return f"<Attempt {self._live.name}, {self.status}, {self.token}>"
+        return f"<Attempt {self.record.name}, {self.status}, {self.token}>"
 
     @property
     def iteration(self) -> int:
         """Number of its iteration."""
-        return self._live.iteration
+        return self.record.iteration
 
     @property
     def task_id(self) -> str:
         """Its task's id in the iteration."""
-        return self._live.task_id
+        return self.record.task_id
 
     @property
     def attempt(self) -> int:
         """Which try at the task it is, from 1."""
-        return self._live.attempt
+        return self.record.attempt
 
     @property
     def token(self) -> str:
         """Its identity outside: ``ms-<hex>``, globally unique."""
-        return self._live.token
+        return self.record.token
 
     @property
     def external_id(self) -> str | None:
         """What the outside calls it, once known."""
-        return self._live.external_id
+        return self.record.external_id
 
     @property
     def status(self) -> AttemptStatus:
         """Where it stands."""
-        return self._live.status
+        return self.record.status
 
     @property
     def submitted_at(self) -> float:
         """Seconds since the Unix epoch."""
-        return self._live.submitted_at
+        return self.record.submitted_at
 
     @property
     def started_at(self) -> float | None:
         """Seconds since the Unix epoch, once known."""
-        return self._live.started_at
+        return self.record.started_at
 
     @property
     def directory(self) -> Path:
@@ -195,18 +222,23 @@ class Attempt:
         return self._directory
 
     @property
-    def spec(self) -> Mapping[str, Any]:
-        """The task as plain data."""
-        if self._spec is None:
-            self._spec = {"task_id": self._live.task_id, **json.loads(self._live.spec)}
-        return self._spec
-
-    @property
     def task(self) -> Task:
         """What shall be done."""
-        from matterstack.core.workflow import Task
+        if self._task is None:
+            self._task = self.record.task_of()
+        return self._task
 
-        return Task.from_json(self.spec)
+    def at(self, name: str) -> Attempt:
+        """Return the same attempt while its directory has another name."""
+        moved = Attempt(self.record, self.parent, name)
+        moved._task = self._task
+        return moved
+
+    def taken(self, external_id: str | None) -> Attempt:
+        """Return the same attempt with what the outside calls it."""
+        known = Attempt(self.record._replace(external_id=external_id), self.parent, self.name)
+        known._task = self._task
+        return known
 
 
 class RunRecord(NamedTuple):
@@ -239,6 +271,27 @@ class IterationCounts(NamedTuple):
         return self.pending + self.submitted
 
 
+class Snapshot(NamedTuple):
+    """A run at one moment, as a tick begins with it.
+
+    Attributes
+    ----------
+    run : RunRecord
+    counts : IterationCounts
+        Of the current iteration.
+    live : list of LiveAttempt
+    troubles : mapping of str to OperatorTrouble
+    at : float
+        Now, in seconds since the Unix epoch.
+    """
+
+    run: RunRecord
+    counts: IterationCounts
+    live: list[LiveAttempt]
+    troubles: Mapping[str, OperatorTrouble]
+    at: float
+
+
 class ReadyTask(NamedTuple):
     """A task that may be submitted now."""
 
@@ -249,6 +302,27 @@ class ReadyTask(NamedTuple):
     failures: int
     retries: int
     spec: str
+
+
+class Upstream(NamedTuple):
+    """A task that another one waits for; ``data`` is the JSON text of its last attempt."""
+
+    task_id: str
+    status: str
+    attempts: int
+    data: str | None
+    operator: str
+
+
+class ResultRow(NamedTuple):
+    """What a task gave, as the store has it; ``data`` is JSON text."""
+
+    task_id: str
+    status: TaskStatus
+    operator: str
+    attempts: int
+    reason: str | None
+    data: str | None
 
 
 class NewAttempt(NamedTuple):
@@ -276,6 +350,13 @@ class AttemptChange(NamedTuple):
     data: str | None = None
 
 
+class AttemptNote(NamedTuple):
+    """Why an attempt stands where it stands, where that became known without a move."""
+
+    attempt: int
+    reason: str
+
+
 class TaskChange(NamedTuple):
     """One move of a task."""
 
@@ -295,7 +376,14 @@ class RunChange(NamedTuple):
     reason: str | None = None
 
 
-Change = AttemptChange | TaskChange | RunChange
+class PendingSkip(NamedTuple):
+    """No task of the iteration that is still pending shall start."""
+
+    at: float
+    reason: str
+
+
+Change = AttemptChange | AttemptNote | TaskChange | RunChange | PendingSkip
 
 
 class OperatorTrouble(NamedTuple):
@@ -346,6 +434,16 @@ class TaskResult(NamedTuple):
     reason: str | None = None
 
 
+class Waiting(StrEnum):
+    """What a run waits for."""
+
+    NOTHING = "nothing"
+    WORK = "work"
+    PEOPLE = "people"
+    OPERATOR = "operator"
+    CAMPAIGN = "campaign"
+
+
 class TickReport(NamedTuple):
     """What one tick found and did.
 
@@ -363,10 +461,12 @@ class TickReport(NamedTuple):
         Where the run stands now.
     reason : str or None
         Why it stands there, where that needs saying.
-    again : bool
-        Another tick would find work at once.
-    settling : bool
-        Another tick may find more soon, although all that is live waits for a person.
+    waits_for : Waiting
+        Attempts that are under way, a person's answer or act, an operator that was not given or
+        cannot be asked, the campaign that has to be passed again; nothing, once the run is over.
+    look_again_s : float or None
+        After how many seconds another tick may find more: 0 where there is work at once. None where
+        nothing changes until somebody acts.
     """
 
     ready: int
@@ -378,8 +478,8 @@ class TickReport(NamedTuple):
     iteration: int
     status: RunStatus
     reason: str | None = None
-    again: bool = False
-    settling: bool = False
+    waits_for: Waiting = Waiting.NOTHING
+    look_again_s: float | None = None
 
     @property
     def progressed(self) -> bool:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 
 from matterstack.core.records import (
     AttemptChange,
+    AttemptNote,
     Change,
     IterationCounts,
     LiveAttempt,
     Observation,
-    OperatorTrouble,
+    PendingSkip,
     ReadyTask,
     Seen,
+    Submitted,
     TaskChange,
 )
-from matterstack.core.states import TERMINAL_TASK, AttemptEvent, AttemptStatus, RunStatus, TaskEvent, TaskStatus
-
-_BACKOFF_FREE = 3
-_BACKOFF_MAX_S = 60.0
+from matterstack.core.states import (
+    LIVE_ATTEMPT,
+    TERMINAL_TASK,
+    AttemptEvent,
+    AttemptStatus,
+    RunStatus,
+    TaskEvent,
+    TaskStatus,
+    advance,
+)
 
 
 def end_task(attempt: LiveAttempt, at: float, reason: str | None, kind: str = "FAILED") -> list[Change]:
@@ -43,10 +50,8 @@ def end_task(attempt: LiveAttempt, at: float, reason: str | None, kind: str = "F
 
 
 def _wanted_again(attempt: LiveAttempt, kind: str) -> bool:
-    if '"retry_on"' not in attempt.spec:
-        return True
-    wanted: list[str] = json.loads(attempt.spec).get("retry_on", [kind])
-    return kind in wanted
+    wanted = attempt.task_of().retry_on
+    return wanted is None or kind in wanted
 
 
 def judge(attempt: LiveAttempt, observation: Observation, at: float) -> list[Change]:
@@ -92,9 +97,27 @@ def judge(attempt: LiveAttempt, observation: Observation, at: float) -> list[Cha
                 return [change, *failed(attempt, at, observation.reason or "it ended badly", kind)]
             return [change]
     if change is None:
-        return []
+        # It stands where it stood; what is new is at most why.
+        reason = observation.reason
+        return [AttemptNote(attempt.id, reason)] if reason and reason != attempt.reason else []
     kind = "LOST" if observation.seen is Seen.VANISHED else observation.kind or "FAILED"
     return [change, *end_task(attempt, at, observation.reason, kind)]
+
+
+def submitted(attempt: LiveAttempt, reply: Submitted, at: float) -> list[Change]:
+    """Return the changes of an attempt that the outside has taken."""
+    event = AttemptEvent.SUBMITTED
+    taken = AttemptChange(attempt.id, attempt.task, attempt.status, event, at, external_id=reply.external_id)
+    if reply.waits_for is None:
+        return [taken]
+    leaves = AttemptStatus.SUBMITTED
+    return [taken, AttemptChange(attempt.id, attempt.task, leaves, AttemptEvent.WAITING, at, reason=reply.waits_for)]
+
+
+def cancelled(attempt: LiveAttempt, at: float) -> list[Change]:
+    """Return the changes of an attempt that was not wanted any more, and is over."""
+    event = AttemptEvent.CANCEL
+    return [AttemptChange(attempt.id, attempt.task, attempt.status, event, at, "cancelled", ended_at=at)]
 
 
 def failed(attempt: LiveAttempt, at: float, reason: str, kind: str = "FAILED") -> list[Change]:
@@ -150,8 +173,10 @@ def rejected(attempt: LiveAttempt, at: float, reason: str, data: str, then: str)
     assert isinstance(ended, AttemptChange)
     changes: list[Change] = [ended._replace(data=data)]
     if then == "fail" or attempt.task_status in TERMINAL_TASK:
-        return changes + rest
-    return [*changes, TaskChange(attempt.task, TaskStatus.SUBMITTED, TaskEvent.SKIP, at, reason)]
+        changes += rest
+    else:
+        changes.append(TaskChange(attempt.task, TaskStatus.SUBMITTED, TaskEvent.SKIP, at, reason))
+    return [*changes, PendingSkip(at, "the campaign plans again")] if then == "replan" else changes
 
 
 def settle(dependants: Iterable[tuple[int, bool]], at: float, culprit: str) -> list[TaskChange]:
@@ -192,6 +217,15 @@ def choose(
     return [task for operator, tasks in ready.items() for task in tasks[: rooms.get(operator, 0)]]
 
 
+def still_live(attempts: Iterable[LiveAttempt], changes: Iterable[Change]) -> list[LiveAttempt]:
+    """Return the attempts as they stand after the changes, without those that are over by them."""
+    now = {
+        change.attempt: advance(change.leaves, change.event) for change in changes if isinstance(change, AttemptChange)
+    }
+    moved = (a._replace(status=now[a.id]) if a.id in now else a for a in attempts)
+    return [attempt for attempt in moved if attempt.status in LIVE_ATTEMPT]
+
+
 class Conclusion(Enum):
     """What an iteration calls for."""
 
@@ -215,29 +249,3 @@ def conclude(status: RunStatus, counts: IterationCounts, *, failed_for_good: int
     if status is not RunStatus.RUNNING or counts.unfinished:
         return Conclusion.GO_ON
     return Conclusion.FAIL if failed_for_good else Conclusion.ANALYZE
-
-
-def next_trouble(
-    before: OperatorTrouble | None, operator: str, reason: str, at: float, suspend_after: int
-) -> OperatorTrouble:
-    """Return the record of one more failure of an operator.
-
-    The first failures are asked again at the next tick; then the pause doubles from one
-    second to a minute.
-    """
-    failures = before.failures + 1 if before else 1
-    late = failures - _BACKOFF_FREE
-    delay = 0.0 if late < 0 else min(_BACKOFF_MAX_S, 2.0**late)
-    return OperatorTrouble(
-        operator,
-        failures,
-        before.since if before else at,
-        at + delay,
-        reason,
-        suspended=failures >= suspend_after,
-    )
-
-
-def is_due(trouble: OperatorTrouble | None, at: float) -> bool:
-    """Return whether an operator may be asked now; a clock set back does not silence it."""
-    return trouble is None or not at < trouble.ask_again_at <= at + _BACKOFF_MAX_S

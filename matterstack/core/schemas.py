@@ -24,28 +24,32 @@ _COSTLY = frozenset({"pattern", "patternProperties", "uniqueItems"})
 _SMALL_BYTES = 100_000
 
 
+#: What a rejection at a gate may mean; see `matterstack.core.workflow.Task`.
+ON_REJECT = ("fail", "skip", "replan")
+
+
 class Approve(dict[str, Any]):
     """The schema of an approval gate: ``decision`` is approve or reject, with a ``comment``.
 
     Parameters
     ----------
     on_reject : {'fail', 'skip', 'replan'}
-        What a rejection means. ``fail``: the task fails, and so does the run in the end.
-        ``skip``: the task and all that waits for it are skipped, and the run goes on.
-        ``replan``: nothing more of the iteration starts; once what runs is over, the
-        campaign's ``analyze`` sees the comment, and it plans again.
+        What a rejection means, for the task that is given this schema; see `Task.on_reject`.
 
     Examples
     --------
     >>> from matterstack.core.workflow import Task
     >>> gate = Task("go", operator="human", instructions="Is the cell fit to be synthesized?", schema=Approve("skip"))
+    >>> gate.on_reject
+    'skip'
     >>> violations(gate.schema, {"decision": "perhaps"})
     ["$.decision: must be 'approve' or 'reject', not 'perhaps'"]
     """
 
     def __init__(self, on_reject: str = "fail") -> None:
-        if on_reject not in ("fail", "skip", "replan"):
+        if on_reject not in ON_REJECT:
             raise InvalidTaskError(f"on_reject must be 'fail', 'skip' or 'replan', not {on_reject!r}")
+        self.on_reject = on_reject
         super().__init__(
             {
                 "type": "object",
@@ -57,7 +61,6 @@ class Approve(dict[str, Any]):
                 "additionalProperties": False,
                 "if": {"properties": {"decision": {"const": "reject"}}, "required": ["decision"]},
                 "then": {"required": ["comment"], "properties": {"comment": {"minLength": 1}}},
-                "on_reject": on_reject,
             }
         )
 

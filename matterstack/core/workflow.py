@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from matterstack.core.identifiers import check_identifier, check_relative_path
+from matterstack.core.schemas import ON_REJECT, Approve
 from matterstack.core.strict_json import dump_json
 from matterstack.errors import (
     CollidingTaskError,
@@ -100,6 +101,12 @@ class Resources:
             if value is not None and not (_is_number(value) and isfinite(value) and value > 0):
                 raise InvalidTaskError(f"resources: {name} must be a positive number, not {value!r}")
 
+    def walltime_of(self, attempt: int) -> float | None:
+        """Return the longest time, in seconds, that one attempt may run; None for no limit."""
+        if self.walltime_s is None or self.walltime_factor == 1:
+            return self.walltime_s
+        return self.walltime_s * self.walltime_factor ** (attempt - 1)
+
     def scaled(self, attempt: int) -> dict[str, Any]:
         """Return what one attempt may use, leaving out what is not set.
 
@@ -109,9 +116,9 @@ class Resources:
         {'nodes': 1, 'tasks': 1, 'cpus_per_task': 1, 'walltime_s': 240}
         """
         values = {f.name: getattr(self, f.name) for f in fields(self) if not f.name.endswith("_factor")}
-        for name, factor in (("memory_gib", self.memory_factor), ("walltime_s", self.walltime_factor)):
-            if values[name] is not None and factor != 1:
-                values[name] *= factor ** (attempt - 1)
+        values["walltime_s"] = self.walltime_of(attempt)
+        if self.memory_gib is not None and self.memory_factor != 1:
+            values["memory_gib"] = self.memory_gib * self.memory_factor ** (attempt - 1)
         return {name: value for name, value in values.items() if value}
 
 
@@ -203,6 +210,12 @@ class Task:
         How long, in seconds, an answer may take from when it was asked for.
     parameters : mapping, optional
         Plain JSON data that goes with the request: what an instrument shall set.
+    on_reject : {'fail', 'skip', 'replan'}, optional
+        What it means that a person answers ``{"decision": "reject"}``; by default what the schema
+        says, if it is `matterstack.core.schemas.Approve`. ``fail``: the task fails, and so does the
+        run in the end. ``skip``: the task and all that waits for it are skipped, and the run goes
+        on. ``replan``: nothing more of the iteration starts; once what runs is over, the campaign's
+        ``analyze`` sees the comment, and it plans again.
 
     Raises
     ------
@@ -233,6 +246,7 @@ class Task:
     timeout_s: float | None = None
     parameters: Mapping[str, Any] | None = None
     retry_on: Sequence[str] | None = None
+    on_reject: str | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__  # the documented way into a frozen dataclass
@@ -282,6 +296,10 @@ class Task:
             _is_number(self.timeout_s) and isfinite(self.timeout_s) and self.timeout_s > 0
         ):
             raise self._invalid("timeout_s", "must be a positive number", self.timeout_s)
+        if self.on_reject is None and isinstance(self.schema, Approve):
+            put(self, "on_reject", self.schema.on_reject)
+        if self.on_reject is not None and self.on_reject not in ON_REJECT:
+            raise self._invalid("on_reject", "must be 'fail', 'skip' or 'replan'", self.on_reject)
         for name in ("schema", "parameters"):
             if getattr(self, name) is not None:
                 put(self, name, self._plain(name, getattr(self, name)))
@@ -354,13 +372,19 @@ class Task:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Task:
-        """Rebuild a task from `to_json`."""
-        values = dict(data)
-        if "files" in values:
-            values["files"] = {path: _file_from_json(source) for path, source in values["files"].items()}
-        if "resources" in values:
-            values["resources"] = Resources(**values["resources"])
-        return cls(**values)
+        """Rebuild a task from `to_json`, which a run stored after checking it: nothing is checked again."""
+        task = object.__new__(cls)
+        put = object.__setattr__
+        put(task, "task_id", data["task_id"])
+        for name, default in _TASK_DEFAULTS.items():
+            value = data.get(name, default)
+            put(task, name, tuple(value) if type(value) is list else value)
+        put(task, "env", MappingProxyType(data.get("env", {})))
+        files = {path: _file_from_json(source) for path, source in data.get("files", {}).items()}
+        put(task, "files", MappingProxyType(files))
+        resources = data.get("resources")
+        put(task, "resources", _DEFAULT_RESOURCES if resources is None else Resources(**resources))
+        return task
 
 
 _TASK_DEFAULTS: dict[str, Any] = {
@@ -378,6 +402,7 @@ _TASK_DEFAULTS: dict[str, Any] = {
     "timeout_s": None,
     "parameters": None,
     "retry_on": None,
+    "on_reject": None,
 }
 
 

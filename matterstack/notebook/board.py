@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from matterstack.notebook.statuses import code_of
-from matterstack.storage.reader import StoreReader
+from matterstack.storage.reader import StoreReader, TaskRow
 
 
 class Card(NamedTuple):
@@ -64,10 +64,10 @@ class Board:
             return News([], False)
         with self.store.reading():
             last = max(self.cards, default=0)
-            fresh = [_card(row) for row in self.store.cards_after(last)]
+            fresh = [_card(row) for row in self.store.tasks(after=last)]
             if fresh:
-                self.edges += self.store.edges_after(last)
-            seq, rows = self.store.cards_changed(self._seq) if self.cards else (self.store.last_event(), [])
+                self.edges += self.store.edges(after=last)
+            seq, rows = self.store.tasks_changed(self._seq) if self.cards else (self.store.last_event(), [])
         changed = [card for card in map(_card, rows) if card.id <= last and self.cards.get(card.id) != card]
         self._stamp, self._seq = stamp, seq
         for card in [*fresh, *changed]:
@@ -84,7 +84,18 @@ class Board:
         return next((card for card in self.cards.values() if card.name == name), None)
 
 
-def _card(row: tuple[object, ...]) -> Card:
-    id_, iteration, task_id, status, unmet, attempt_status, *rest = row
-    code = code_of(str(status), int(str(unmet)), None if attempt_status is None else str(attempt_status))
-    return Card._make((id_, iteration, task_id, code, *rest))
+def _card(row: TaskRow) -> Card:
+    return Card(
+        row.id,
+        row.iteration,
+        row.task_id,
+        code_of(row.status, row.unmet, row.attempt_status),
+        row.operator,
+        row.attempt,
+        row.group,
+        row.reason,
+        row.submitted_at,
+        row.started_at,
+        row.ended_at,
+        row.exit_code,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from matterstack.notebook.forms import InboxView
 from matterstack.notebook.summary import summary_html, summary_text
 from matterstack.notebook.views import DagView, TableView, with_twin
 from matterstack.orchestration.explain import format_time
+from matterstack.storage.reader import EventRow
 
 if TYPE_CHECKING:
     from matterstack.orchestration.run import Run
@@ -64,7 +65,7 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         self._cancel_asked_at = 0.0
         self._ended: list[tuple[float, int]] = []
         self._seq = 0
-        self._events: list[tuple[Any, ...]] = []
+        self._events: list[EventRow] = []
         self._waiting: tuple[tuple[str, str], ...] | None = None
         self._stop = threading.Event()
         self._worker: threading.Thread | None = None
@@ -92,9 +93,9 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         if last > first and after > before:
             rate = f"<div>{(after - before) / (last - first):.2g} tasks/s</div>"
         self.headline.value = summary_html(overview) + rate
-        fresh = run._session.reader.journal_after(self._seq, _MOST_EVENTS)
+        fresh = run.store.events_after(self._seq, _MOST_EVENTS)
         if fresh:
-            self._seq = fresh[-1][0]
+            self._seq = fresh[-1].seq
             self._events = (self._events + fresh)[-_MOST_EVENTS:]
             self.journal.value = _journal(self._events)
         requests = run.inbox()
@@ -208,9 +209,9 @@ def _said(run: Run) -> str:
     return f"The run is {run.status}."
 
 
-def _journal(events: list[tuple[Any, ...]]) -> str:
+def _journal(events: Sequence[EventRow]) -> str:
     rows = []
-    for seq, at, iteration, task_id, attempt, event, status, reason in reversed(events):
+    for seq, at, _, iteration, task_id, attempt, event, status, reason in reversed(events):
         what = "run" if task_id is None else f"{iteration}.{task_id}" + (f".{attempt}" if attempt else "")
         cells = (str(seq), format_time(at), what, event, status, (reason or "")[-200:])
         rows.append(

@@ -17,6 +17,7 @@ from matterstack.notebook.board import Board, Card
 from matterstack.notebook.statuses import BY_CODE
 from matterstack.orchestration.explain import format_time
 from matterstack.orchestration.overview import shown_path
+from matterstack.storage.reader import AttemptRow
 
 if TYPE_CHECKING:
     from matterstack.orchestration.run import Run
@@ -39,8 +40,8 @@ def details_html(run: Run, board: Board, name: str) -> str:
     card = board.find(name)
     if card is None:
         return ""
-    store = run._session.reader
-    spec = json.loads(store.spec_of(card.id))
+    store = run.store
+    spec = json.loads(store.specification(card.id))
     attempts = store.attempts_of_task(card.id)
     look = BY_CODE[card.code]
     parts = [f"<h4 style='margin:4px 0'>{_text(name)} <small style='color:{look.colour}'>{look.name}</small></h4>"]
@@ -58,26 +59,27 @@ def details_html(run: Run, board: Board, name: str) -> str:
     parts.append(_table([(what, value) for what, value in facts if value]))
     if attempts:
         rows = []
-        for attempt, status, reason, submitted_at, started_at, ended_at, code, _ in attempts:
-            took = f"{ended_at - started_at:.1f} s" if started_at and ended_at else ""
-            begun = format_time(started_at or submitted_at)
-            rows.append((str(attempt), status, begun, took, "" if code is None else str(code), (reason or "")[-300:]))
+        for row in attempts:
+            took = f"{row.ended_at - row.started_at:.1f} s" if row.started_at and row.ended_at else ""
+            begun = format_time(row.started_at or row.submitted_at)
+            code = "" if row.exit_code is None else str(row.exit_code)
+            rows.append((str(row.attempt), row.status, begun, took, code, (row.reason or "")[-300:]))
         parts.append(_grid(("attempt", "status", "since", "took", "exit code", "reason"), rows))
         parts += _of_attempt(run, card, attempts[-1])
     return f"<div class='ms-details'>{''.join(parts)}</div>"
 
 
-def _of_attempt(run: Run, card: Card, last: tuple[Any, ...]) -> list[str]:
-    operator = run._session.operators.get(card.operator)
-    home = run._session.directory.attempt(card.operator, card.iteration, card.task_id, card.attempt)
-    directory = home / (operator.results_folder if operator is not None else "")
+def _of_attempt(run: Run, card: Card, last: AttemptRow) -> list[str]:
+    operator = run.operators.get(card.operator)
+    home = run.attempt_path(card.task_id, iteration=card.iteration, attempt=last.attempt)
+    directory = home / (operator.traits.results_folder if operator is not None else "")
     parts = []
     for stream in ("stdout.txt", "stderr.txt"):
         if text := read_tail(directory, stream, _TAIL_BYTES).strip():
             lines = "\n".join(text.splitlines()[-12:])
             style = "margin:2px 0;max-height:12em;overflow:auto"
             parts.append(f"<div><small>{stream}</small><pre style='{style}'>{_text(lines)}</pre></div>")
-    data = json.loads(last[7]) if last[7] else {}
+    data = json.loads(last.data) if last.data else {}
     if data not in ({}, None):
         picture = structure_svg(data)
         if picture:

@@ -47,7 +47,7 @@ class Follower:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.board = Board(run._session.reader)
+        self.board = Board(run.store)
         self.board.refresh()
         self.views: weakref.WeakSet[Follows] = weakref.WeakSet()
         self.seen_at = time.monotonic()

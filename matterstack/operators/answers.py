@@ -395,7 +395,7 @@ class Exchange:
 
 def waits_for(attempt: Attempt, what: str) -> str:
     """Return in plain words what a request waits for, and from whom."""
-    who = attempt.spec.get("assignee")
+    who = attempt.task.assignee
     return f"{what} in {attempt.name}" + (f", from {who}" if who else "")
 
 

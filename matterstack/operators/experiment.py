@@ -180,19 +180,19 @@ class ExperimentOperator(RequestOperator):
                 raise InvalidTaskError(f"task {task.task_id!r}: the file {path!r} would hide a file of the exchange")
 
     def _schema(self, attempt: Attempt) -> dict[str, Any]:
-        return result_schema(attempt.spec.get("schema", self.result_schema), attempt.token)
+        return result_schema(attempt.task.schema or self.result_schema, attempt.token)
 
     def prepare(self, attempt: Attempt) -> None:
         """Write the request."""
-        spec = attempt.spec
+        task = attempt.task
         request = {
             "protocol": 1,
             "token": attempt.token,
             "task_id": attempt.task_id,
             "iteration": attempt.iteration,
             "attempt": attempt.attempt,
-            "instructions": spec.get("instructions", ""),
-            "parameters": spec.get("parameters", {}),
+            "instructions": task.instructions or "",
+            "parameters": task.parameters or {},
             "result_schema": self._schema(attempt),
             "heartbeat_timeout_s": self.heartbeat_timeout_s,
         }
@@ -206,7 +206,7 @@ class ExperimentOperator(RequestOperator):
         """Look for a claim, signs of life and a result."""
         exchange = self._exchange(attempt)
         begun = _begun(attempt)
-        limit_s = attempt.spec.get("timeout_s")
+        limit_s = attempt.task.timeout_s
         late = limit_s is not None and at - attempt.submitted_at >= limit_s
         if late and not begun:
             begun = not _withdraw(attempt)
@@ -265,7 +265,7 @@ class ExperimentOperator(RequestOperator):
         if (lacking := _lacks(attempt, result)) is not None:
             raise AttemptFailedError(lacking)
         files = {entry["path"]: entry["sha256"].lower() for entry in result.get("files", ())}
-        for output in attempt.spec.get("outputs", ()):
+        for output in attempt.task.outputs:
             if output not in files:
                 raise AttemptFailedError(f"the expected output {output} is not among the files of the result")
         return {**result["data"], **({"files": files} if files else {})}

@@ -10,11 +10,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from matterstack.core.records import Attempt, Observation, Seen
+from matterstack.core.operator import Traits
+from matterstack.core.records import Attempt, Observation, Rejected, Seen
 from matterstack.core.schemas import check_schema, columns, template
 from matterstack.core.strict_json import parse_json
 from matterstack.core.workflow import Task
-from matterstack.errors import AttemptRejectedError, InvalidTaskError
+from matterstack.errors import InvalidTaskError
 from matterstack.files import read_inside
 from matterstack.operators.answers import Exchange, Patience, Verdict, current_user
 from matterstack.operators.notices import Notify, check_notify, notify_once
@@ -80,7 +81,7 @@ class HumanOperator(RequestOperator):
     ``assignee``, and how long that may take with ``timeout_s``.
     """
 
-    by_people = True
+    traits = Traits(by_people=True)
     wants = "response.json"
 
     def __init__(
@@ -114,15 +115,14 @@ class HumanOperator(RequestOperator):
 
     def prepare(self, attempt: Attempt) -> None:
         """Write what the person reads."""
-        spec = attempt.spec
-        schema = spec.get("schema", ANYTHING)
-        text = spec.get("instructions") or f"Please answer the request `{attempt.task_id}`."
-        if "command" in spec:
-            command = spec["command"]
-            shown = command if isinstance(command, str) else json.dumps(command)
+        task = attempt.task
+        schema = task.schema or ANYTHING
+        text = task.instructions or f"Please answer the request `{attempt.task_id}`."
+        if task.command is not None:
+            shown = task.command if isinstance(task.command, str) else json.dumps(task.command)
             text += "\n\nThe command of this task:\n\n" + "".join(f"    {line}\n" for line in shown.splitlines())
-        if spec.get("assignee"):
-            text = f"For: {spec['assignee']}\n\n{text}"
+        if task.assignee:
+            text = f"For: {task.assignee}\n\n{text}"
         tabular = columns(schema)
         files = {
             "instructions.md": text.rstrip() + "\n",
@@ -145,16 +145,16 @@ class HumanOperator(RequestOperator):
             (attempt.directory / name).write_text(content, encoding="utf-8")
 
     def _exchange(self, attempt: Attempt) -> Exchange:
-        return Exchange(attempt.directory, attempt.spec.get("schema", ANYTHING))
+        return Exchange(attempt.directory, attempt.task.schema or ANYTHING)
 
     def announcement(self, attempt: Attempt) -> str:
         """Return what is asked."""
-        return str(attempt.spec.get("instructions") or "an answer is wanted")
+        return attempt.task.instructions or "an answer is wanted"
 
     def judge(self, attempt: Attempt, at: float) -> Observation:
         """Look for an answer, judge it, and tell of one that was refused."""
         exchange = self._exchange(attempt)
-        observation = exchange.judge(attempt, self.patience, attempt.spec.get("timeout_s"), at)
+        observation = exchange.judge(attempt, self.patience, attempt.task.timeout_s, at)
         if self.notify is not None and observation.seen in (Seen.REJECTED, Seen.EXPIRED):
             for refusal in exchange.refusals():
                 notify_once(self.notify, attempt, f"refusal-{refusal.number}", "\n".join(refusal.reasons))
@@ -170,20 +170,14 @@ class HumanOperator(RequestOperator):
         return over
 
     def collect_results(self, attempt: Attempt) -> Any:
-        """Return the answer that was accepted.
-
-        Raises
-        ------
-        AttemptRejectedError
-            At a gate made by `Approve`, the answer is a rejection.
-        """
+        """Return the answer that was accepted; `Rejected` where it rejects what a gate asks about."""
         exchange = self._exchange(attempt)
         answer = exchange.accepted()
-        then = attempt.spec.get("schema", ANYTHING).get("on_reject")
+        then = attempt.task.on_reject
         if then is not None and isinstance(answer, dict) and answer.get("decision") == "reject":
             verdict = exchange.verdict()
             who = verdict.by.partition("#")[0] if verdict else ""
-            raise AttemptRejectedError(f"rejected by {who}: {answer['comment']}", then=then, data=answer)
+            return Rejected(f"rejected by {who}: {answer.get('comment', 'without a comment')}", answer, then)
         return answer
 
     def answer(self, attempt: Attempt, answer: Any) -> None:

@@ -125,7 +125,7 @@ class JobOperator(Operator):
 
     def collect_results(self, attempt: Attempt) -> Any:
         """Check the outputs, and return the content of result.json."""
-        return collect(str(attempt.directory), attempt.spec.get("outputs", ()))
+        return collect(str(attempt.directory), attempt.task.outputs)
 
 
 def good_end(attempt: Attempt, ended: Mapping[str, Any], began: float | None) -> Observation:

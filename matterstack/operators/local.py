@@ -108,20 +108,20 @@ class LocalOperator(Operator):
         return {attempt.token: Submitted() for attempt in attempts}
 
     def _job(self, attempt: Attempt) -> dict[str, Any]:
-        spec = attempt.spec
-        command = spec["command"]
+        task = attempt.task
+        command = task.command
         return {
             "token": attempt.token,
             "directory": attempt.name,
             "argv": ["/bin/sh", "-c", command] if isinstance(command, str) else command,
             "env": {
-                **spec.get("env", {}),
+                **task.env,
                 "MATTERSTACK_TOKEN": attempt.token,
                 "MATTERSTACK_TASK_ID": attempt.task_id,
                 "MATTERSTACK_ITERATION": str(attempt.iteration),
                 "MATTERSTACK_ATTEMPT": str(attempt.attempt),
             },
-            "limit_s": _limit_s(spec.get("resources", {}), attempt.attempt),
+            "limit_s": task.resources.walltime_of(attempt.attempt),
             "grace_s": self.kill_grace_s,
         }
 
@@ -158,7 +158,7 @@ class LocalOperator(Operator):
 
     def collect_results(self, attempt: Attempt) -> Any:
         """Check the outputs, and return the content of result.json."""
-        return collect(f"{attempt.parent}/{attempt.name}", attempt.spec.get("outputs", ()))
+        return collect(f"{attempt.parent}/{attempt.name}", attempt.task.outputs)
 
     def wakeup(self, directory: Path) -> int | None:
         """Return the connection to the runner: it turns readable when a command starts or ends."""
@@ -323,12 +323,6 @@ class _Link:
                 self.known[said["token"]] = said
                 if said["event"] == "ended":
                     self._ends.append(time.monotonic())
-
-
-def _limit_s(resources: Mapping[str, Any], attempt: int) -> float | None:
-    """Return the time limit of one attempt, as `Resources.scaled` does, without making the object."""
-    walltime_s = resources.get("walltime_s")
-    return walltime_s and walltime_s * resources.get("walltime_factor", 1) ** (attempt - 1)
 
 
 def _environment() -> dict[str, str]:

@@ -26,6 +26,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from matterstack.core.operator import Traits
 from matterstack.core.records import Attempt, Observation, Seen
 from matterstack.core.states import AttemptStatus
 from matterstack.core.strict_json import MAX_BYTES, parse_json
@@ -89,9 +90,8 @@ class ManualHPCOperator(RequestOperator):
         Told once of each kit; see `HumanOperator`.
     """
 
-    by_people = True
+    traits = Traits(by_people=True, results_folder=_OUTPUT)
     wants = "output/"
-    results_folder = _OUTPUT
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ class ManualHPCOperator(RequestOperator):
             return Observation(Seen.ENDED, ok=False, reason=f"it says COMPLETED, but {came.wrong}", ended_at=at)
         if came.said == "COMPLETED":
             return Observation(Seen.ENDED, exit_code=came.exit_code, ended_at=at)
-        limit = attempt.spec.get("timeout_s")
+        limit = attempt.task.timeout_s
         if not came.anything:
             if limit is not None and at - attempt.submitted_at >= limit:
                 return self._over(attempt, f"nothing was brought home within {limit:g} s")
@@ -251,7 +251,7 @@ def _look(attempt: Attempt) -> _Came:
     partial: list[str] = []
     state = hashlib.sha256(_stamp(directory / "output.sha256"))
     changed_at = 0.0
-    wanted = set(attempt.spec.get("outputs", ()))
+    wanted = set(attempt.task.outputs)
     for name in _files(output):
         parts = name.split("/")
         is_partial = name not in wanted and any(_PARTIAL.match(part) for part in parts)
@@ -283,7 +283,7 @@ def _wrong(attempt: Attempt, whole: list[str], partial: list[str], said: str | N
             f"output/ holds only {', '.join(partial[:3])}, which is half a transfer" if partial else "output/ is empty"
         )
     there = set(whole)
-    for name in attempt.spec.get("outputs", ()):
+    for name in attempt.task.outputs:
         if name not in there:
             return f"the expected output {name} is missing"
         with open(open_inside(attempt.directory / _OUTPUT, name), "rb") as file:

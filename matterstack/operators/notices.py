@@ -74,9 +74,8 @@ def notify_once(notify: Notify | None, attempt: Attempt, key: str, text: str) ->
     """
     if notify is None or (attempt.directory / "notified" / key).exists():
         return
-    spec = attempt.spec
     notice = Notice(
-        key.partition("-")[0], attempt.task_id, attempt.attempt, spec.get("assignee"), str(attempt.directory), text
+        key.partition("-")[0], attempt.task_id, attempt.attempt, attempt.task.assignee, str(attempt.directory), text
     )
 
     def tell() -> None:

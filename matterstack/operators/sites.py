@@ -283,7 +283,7 @@ class Ssh:
         return failed
 
     def _fetch(self, attempts: Sequence[Attempt], timeout_s: float) -> None:
-        names = [f"{a.name}/{file}" for a in attempts for file in (*_LEFT, *a.spec.get("outputs", ()))]
+        names = [f"{a.name}/{file}" for a in attempts for file in (*_LEFT, *a.task.outputs)]
         parent = attempts[0].parent
         source = f"{self.host}:{self.root}/{self._key(parent)}/"
         self._sync(names, source, f"{parent}/", timeout_s, ["--ignore-missing-args"])

@@ -23,6 +23,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from matterstack.core.operator import Traits
 from matterstack.core.records import Absent, Attempt, Observation, Refused, Seen, Submitted
 from matterstack.core.workflow import Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, UnsafeFileError
@@ -168,13 +169,12 @@ class SlurmOperator(JobOperator):
         self.options = tuple(options)
         self.grace_s = grace_s
         self.timeout_s = timeout_s
-        self.poll_s = poll_s
         for handler in handlers:
             if not (callable(getattr(handler, "check", None)) and callable(getattr(handler, "correct", None))):
                 raise InvalidConfigError(f"a handler needs check(directory) and correct(directory): {handler!r}")
         self.handlers = tuple(handlers)
         self.pack = pack
-        self.most_at_once = _MOST_AT_ONCE if pack == 1 else None
+        self.traits = Traits(poll_s=poll_s, most_at_once=_MOST_AT_ONCE if pack == 1 else None)
         self.host, self.root, self.python = host, root, python
         self.site: Site = Here() if host is None else Ssh(host, root, python)
         self.scheduler: Scheduler = Slurm(timeout_s, self.site)
@@ -194,7 +194,7 @@ class SlurmOperator(JobOperator):
             "options": list(self.options),
             "grace_s": self.grace_s,
             "timeout_s": self.timeout_s,
-            "poll_s": self.poll_s,
+            "poll_s": self.traits.poll_s,
             "pack": self.pack,
             "host": self.host,
             "root": self.root,
@@ -222,7 +222,7 @@ class SlurmOperator(JobOperator):
     # -- submission -------------------------------------------------------------------------
 
     def submit(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Refused]:
-        """Submit held jobs; `release` lets them start once their ids are stored."""
+        """Submit held jobs; `start` releases them once their ids are stored."""
         alone = [attempt for attempt in attempts if chunk_of(attempt) is None]
         for group in groups(alone, self.pack):
             if len(group) > 1:
@@ -265,10 +265,11 @@ class SlurmOperator(JobOperator):
         """Note the id of a batch's job: that of a chunk beside it, since it may be given another one."""
         if batch.chunk is not None:
             batch.chunk.add_job(number)
-        return {a.token: Submitted(number if batch.chunk is None else batch.name) for a in batch.attempts}
+        ours = number if batch.chunk is None else batch.name
+        return {a.token: Submitted(ours, to_start=True) for a in batch.attempts}
 
-    def release(self, attempts: Sequence[Attempt]) -> None:
-        """Let jobs start whose ids are stored."""
+    def start(self, attempts: Sequence[Attempt]) -> None:
+        """Release jobs whose ids are stored."""
         if self.max_active is not None:
             return  # how many run is known when the queue is looked at
         self._release(_batches(attempts))
@@ -412,7 +413,7 @@ class SlurmOperator(JobOperator):
             return {a.token: bad_end(f"Slurm refused it: {reply.reason}", "FAILED", at) for a in batch.attempts}
         if reply is not None:
             self._stored(batch, reply)
-            self.release(batch.attempts)
+            self.start(batch.attempts)
         why = f"the job of its chunk ended ({said}) before its turn had come: another one goes on"
         return {a.token: Observation(Seen.QUEUED, reason=why) for a in batch.attempts}
 

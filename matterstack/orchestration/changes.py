@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from matterstack.core import scheduling
-from matterstack.core.records import Change, TaskChange
-from matterstack.core.states import TaskEvent
+from matterstack.core.records import Change, PendingSkip, TaskChange
+from matterstack.core.states import TaskEvent, TaskStatus
 from matterstack.storage.state_store import SQLiteStateStore
 
 
@@ -18,7 +18,7 @@ def apply_with_skips(store: SQLiteStateStore, changes: Sequence[Change], iterati
     ----------
     store : SQLiteStateStore
         Inside a transaction.
-    changes : sequence of AttemptChange, TaskChange or RunChange
+    changes : sequence of Change
     iteration : int
         The current iteration.
 
@@ -28,17 +28,27 @@ def apply_with_skips(store: SQLiteStateStore, changes: Sequence[Change], iterati
         How often each happened to a task.
     """
     moves: Counter[TaskEvent] = Counter()
-    while changes:
-        store.apply(changes, iteration)
-        skips: dict[int, TaskChange] = {}
-        for change in changes:
-            if not isinstance(change, TaskChange):
-                continue
-            moves[change.event] += 1
-            if change.event in (TaskEvent.FAIL, TaskEvent.SKIP):
-                what = "failed" if change.event is TaskEvent.FAIL else "was skipped"
-                culprit = f"{store.task_name(change.task)} {what}"
-                for skip in scheduling.settle(store.pending_dependants(change.task), change.at, culprit):
-                    skips.setdefault(skip.task, skip)
-        changes = list(skips.values())
+    everything = [change for change in changes if isinstance(change, PendingSkip)]
+    left: Sequence[Change] = [change for change in changes if not isinstance(change, PendingSkip)]
+    while left:
+        store.apply(left, iteration)
+        moves.update(change.event for change in left if isinstance(change, TaskChange))
+        left = _skips(store, left)
+    for skip in everything:
+        rows = store.pending_tasks(iteration)
+        event = TaskEvent.SKIP
+        store.apply([TaskChange(row, TaskStatus.PENDING, event, skip.at, skip.reason) for row in rows], iteration)
+        moves[event] += len(rows)
     return moves
+
+
+def _skips(store: SQLiteStateStore, changes: Sequence[Change]) -> list[TaskChange]:
+    """Return the skips of the tasks that cannot start because of tasks that did not complete."""
+    skips: dict[int, TaskChange] = {}
+    for change in changes:
+        if isinstance(change, TaskChange) and change.event in (TaskEvent.FAIL, TaskEvent.SKIP):
+            what = "failed" if change.event is TaskEvent.FAIL else "was skipped"
+            culprit = f"{store.task_name(change.task)} {what}"
+            for skip in scheduling.settle(store.pending_dependants(change.task), change.at, culprit):
+                skips.setdefault(skip.task, skip)
+    return list(skips.values())

@@ -20,7 +20,8 @@ from matterstack.core.states import (
 from matterstack.errors import RunStatusError, UnknownTaskError
 from matterstack.orchestration.changes import apply_with_skips
 from matterstack.orchestration.session import Session
-from matterstack.orchestration.tick import Tick
+from matterstack.orchestration.tick import make_tick
+from matterstack.storage.reader import StoreReader
 
 
 def _refuse(status: RunStatus, event: RunEvent) -> RunStatusError:
@@ -39,12 +40,11 @@ def resume(session: Session) -> None:
 
 
 def _move(session: Session, event: RunEvent, reason: str | None) -> None:
-    store = session.store
-    with session.locked() as lock:
+    with session.locked() as store:
         run = store.run()
         if event not in RUN_TRANSITIONS[run.status]:
             raise _refuse(run.status, event)
-        with store.transaction(lock.check):
+        with store.transaction():
             store.apply([RunChange(run.status, event, time.time(), reason)], run.iteration)
             if event is RunEvent.RESUME:
                 store.set_troubles([], list(store.troubles()))
@@ -58,17 +58,16 @@ def cancel(session: Session, reason: str) -> int:
     int
         Attempts that are still being stopped; further steps see to them.
     """
-    store = session.store
-    with session.locked() as lock:
+    with session.locked() as store:
         run = store.run()
         if run.status is not RunStatus.CANCELLED:
             if RunEvent.CANCEL not in RUN_TRANSITIONS[run.status]:
                 raise _refuse(run.status, RunEvent.CANCEL)
             at = time.time()
-            with store.transaction(lock.check):
+            with store.transaction():
                 store.cancel_unfinished(run.iteration, at)
                 store.apply([RunChange(run.status, RunEvent.CANCEL, at, reason)], run.iteration)
-        return Tick(session, lock).make().live
+        return make_tick(session, store, store.snapshot(time.time())).live
 
 
 def retry(session: Session, task_ids: Sequence[str] | None, iteration: int | None = None) -> list[str]:
@@ -94,8 +93,7 @@ def retry(session: Session, task_ids: Sequence[str] | None, iteration: int | Non
     RunStatusError
         The run or the task cannot be retried now.
     """
-    store = session.store
-    with session.locked() as lock, store.transaction(lock.check):
+    with session.locked() as store, store.transaction():
         run = store.run()
         if run.status not in (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.FAILED):
             raise _refuse(run.status, RunEvent.RETRY)
@@ -107,7 +105,7 @@ def retry(session: Session, task_ids: Sequence[str] | None, iteration: int | Non
         names = list(task_ids) if task_ids is not None else [name for name, _ in store.failed_tasks(run.iteration)]
         wanted = []
         for name in names:
-            row, status, _, _ = _find(session, run.iteration, name)
+            row, status, _, _ = _find(store, run.iteration, name)
             if status is TaskStatus.SKIPPED and (culprits := store.culprits(row)):
                 raise RunStatusError(f"{name} was skipped because of {', '.join(culprits)}: retry that instead")
             if status not in TERMINAL_TASK:
@@ -142,10 +140,9 @@ def declare_lost(session: Session, task_id: str) -> None:
     RunStatusError
         The task has no attempt that could be lost.
     """
-    store = session.store
-    with session.locked() as lock, store.transaction(lock.check):
+    with session.locked() as store, store.transaction():
         run = store.run()
-        row, status, _, _ = _find(session, run.iteration, task_id)
+        row, status, _, _ = _find(store, run.iteration, task_id)
         for live in store.live_attempts():
             if live.task == row and live.status in (AttemptStatus.SUBMITTED, AttemptStatus.RUNNING):
                 at = time.time()
@@ -156,8 +153,8 @@ def declare_lost(session: Session, task_id: str) -> None:
         raise RunStatusError(f"{task_id} is {status} and has no attempt that is submitted or running")
 
 
-def _find(session: Session, iteration: int, task_id: str) -> tuple[int, TaskStatus, int, int]:
-    found = session.store.find_task(iteration, task_id)
+def _find(store: StoreReader, iteration: int, task_id: str) -> tuple[int, TaskStatus, int, int]:
+    found = store.find_task(iteration, task_id)
     if found is None:
         raise UnknownTaskError(f"there is no task {task_id!r} in iteration {iteration}; run.tasks lists them")
     return found

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matterstack.core.states import AttemptStatus, TaskStatus
-from matterstack.storage.reader import StoreReader
+from matterstack.errors import UnknownTaskError
+from matterstack.storage.reader import AttemptRow, EventRow, StoreReader, TaskRow
+from matterstack.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,65 +49,22 @@ def tasks(store: StoreReader) -> pd.DataFrame:
 
     The index is ``<iteration>.<task_id>``.
     """
-    columns = (
-        "iteration",
-        "task_id",
-        "status",
-        "operator",
-        "attempt",
-        "reason",
-        "submitted_at",
-        "started_at",
-        "ended_at",
-        "exit_code",
-    )
-    rows = store.query(
-        """SELECT t.iteration, t.task_id, t.status, t.operator, t.attempts,
-          CASE WHEN t.status = 'PENDING' AND t.unmet > 0 THEN 'waits for ' || t.unmet || ' of its dependencies'
-            WHEN t.status = 'SUBMITTED' THEN a.reason ELSE coalesce(t.reason, a.reason) END,
-          a.submitted_at, a.started_at, a.ended_at, a.exit_code
-          FROM tasks t LEFT JOIN attempts a ON a.task = t.id AND a.attempt = t.attempts ORDER BY t.id"""
-    )
-    frame = _status(_frame(columns, rows), TaskStatus)
+    columns = TaskRow._fields[1:11]
+    frame = _status(_frame(columns, [row[1:11] for row in store.tasks()]), TaskStatus)
     frame.index = _labels(frame, "task", "iteration", "task_id")
     return frame
 
 
 def attempts(store: StoreReader) -> pd.DataFrame:
     """Return a row an attempt, in the order of submission; the index is ``<iteration>.<task_id>.<attempt>``."""
-    columns = (
-        "iteration",
-        "task_id",
-        "attempt",
-        "status",
-        "operator",
-        "reason",
-        "token",
-        "external_id",
-        "submitted_at",
-        "started_at",
-        "ended_at",
-        "exit_code",
-    )
-    rows = store.query(
-        """SELECT t.iteration, t.task_id, a.attempt, a.status, t.operator, a.reason, a.token, a.external_id,
-          a.submitted_at, a.started_at, a.ended_at, a.exit_code
-          FROM attempts a JOIN tasks t ON t.id = a.task ORDER BY a.id"""
-    )
-    frame = _status(_frame(columns, rows), AttemptStatus)
+    frame = _status(_frame(AttemptRow._fields[:-1], [row[:-1] for row in store.attempts()]), AttemptStatus)
     frame.index = _labels(frame, "attempt", "iteration", "task_id", "attempt")
     return frame
 
 
 def events(store: StoreReader) -> pd.DataFrame:
     """Return the journal: a row a transition, in its order; the index is its sequence number."""
-    columns = ("seq", "at", "subject", "iteration", "task_id", "attempt", "event", "status", "reason")
-    rows = store.query(
-        """SELECT e.seq, e.at, CASE WHEN e.attempt IS NOT NULL THEN 'attempt' WHEN e.task IS NOT NULL THEN 'task'
-          ELSE 'run' END, t.iteration, t.task_id, a.attempt, e.event, e.status, e.reason
-          FROM events e LEFT JOIN tasks t ON t.id = e.task LEFT JOIN attempts a ON a.id = e.attempt ORDER BY e.seq"""
-    )
-    frame = _frame(columns, rows)
+    frame = _frame(EventRow._fields, store.events())
     frame["iteration"] = frame["iteration"].astype("Int64")
     frame.index = frame["seq"].rename("event")
     return frame
@@ -118,21 +78,31 @@ def results(store: StoreReader) -> pd.DataFrame:
     """
     import pandas as pd
 
-    rows = store.query(
-        """SELECT t.iteration, t.task_id, t.attempts, a.data FROM tasks t
-          JOIN attempts a ON a.task = t.id AND a.attempt = t.attempts WHERE t.status = 'COMPLETED' ORDER BY t.id"""
-    )
     taken = ("iteration", "task_id", "attempt")
     records = []
-    for *identity, text in rows:
-        data = json.loads(text) if text else {}
+    for row in store.completed():
+        data = json.loads(row.data) if row.data else {}
         if not isinstance(data, dict):
             data = {"data": data}
         safe = {f"{key}_" if key in taken else key: value for key, value in data.items()}
-        records.append(dict(zip(taken, identity, strict=True)) | safe)
+        records.append(dict(zip(taken, row[:3], strict=True)) | safe)
     frame = pd.DataFrame(records) if records else pd.DataFrame(columns=list(taken))
     frame.index = _labels(frame, "task", "iteration", "task_id")
     return frame
+
+
+def attempt_path(
+    directory: RunDirectory, store: StoreReader, task_id: str, iteration: int | None, attempt: int | None
+) -> Path:
+    """Return the directory of an attempt; see `matterstack.orchestration.run.Run.attempt_path`."""
+    wanted = store.run().iteration if iteration is None else iteration
+    found = store.task(wanted, task_id)
+    if found is None:
+        raise UnknownTaskError(f"there is no task {task_id!r} in iteration {wanted}; run.tasks lists them")
+    number = found.attempt if attempt is None else attempt
+    if not 1 <= number <= found.attempt:
+        raise UnknownTaskError(f"{wanted}.{task_id} has {found.attempt} attempts, and none of number {number}")
+    return directory.attempt(found.operator, wanted, task_id, number)
 
 
 def _labels(frame: pd.DataFrame, name: str, *parts: str) -> pd.Index[Any]:

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from matterstack.core.records import Attempt, LiveAttempt
+from matterstack.core.records import LiveAttempt
 from matterstack.core.states import TERMINAL_TASK, AttemptStatus
 from matterstack.core.text import neutral
 from matterstack.errors import AnswerConflictError, MatterstackError, RunStatusError, UnknownTaskError
@@ -182,7 +182,7 @@ def waiting(store: StoreReader, directory: RunDirectory) -> list[Request]:
     for attempt in live:
         if attempt.status is not AttemptStatus.WAITING or attempt.task_status in TERMINAL_TASK:
             continue
-        spec = Attempt(attempt, "").spec
+        task = attempt.task_of()
         found.append(
             Request(
                 run.workspace,
@@ -191,12 +191,12 @@ def waiting(store: StoreReader, directory: RunDirectory) -> list[Request]:
                 attempt.task_id,
                 attempt.attempt,
                 attempt.operator,
-                spec.get("assignee"),
+                task.assignee,
                 attempt.submitted_at,
-                spec.get("instructions", ""),
+                task.instructions or "",
                 attempt.reason or "an answer",
                 directory.attempt(attempt.operator, attempt.iteration, attempt.task_id, attempt.attempt),
-                spec.get("schema"),
+                task.schema,
                 kinds.get(attempt.operator),
             )
         )
@@ -260,7 +260,7 @@ def find_waiting(session: Session, task_id: str, iteration: int | None, attempt:
             return live
     if iteration is None and attempt is None:
         raise RunStatusError(f"{task_id} is {found[1]} and waits for no answer now; run.inbox() lists what does")
-    tried = {number: status for number, status, *_ in store.attempts_of_task(found[0])}
+    tried = {row.attempt: row.status for row in store.attempts_of_task(found[0])}
     if attempt is not None and attempt not in tried:
         raise UnknownTaskError(f"{wanted}.{task_id} has no attempt {attempt}; run.attempts lists them")
     name, now = f"{wanted}.{task_id}", found[1] if attempt is None else tried[attempt]
@@ -291,4 +291,4 @@ def respond(
             f"the operator {live.operator!r} was not given to this process: open_run(path, "
             f"operators={{{live.operator!r}: ...}})"
         )
-    operator.answer(Attempt(live, str(session.directory.operator(live.operator))), answer)
+    operator.answer(session.attempt(live), answer)

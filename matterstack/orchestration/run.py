@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import os
-import select
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from matterstack.core.operator import Operator
 from matterstack.core.records import IterationCounts, TickReport
-from matterstack.core.states import TERMINAL_RUN, AttemptStatus, RunStatus
-from matterstack.errors import RunLockedError
-from matterstack.orchestration import controls, frames, kits, tick
+from matterstack.core.states import RunStatus
+from matterstack.orchestration import controls, frames, kits, loop, tick
 from matterstack.orchestration.explain import Explanation, explain
 from matterstack.orchestration.inbox import Inbox, respond, waiting
 from matterstack.orchestration.overview import Overview, look
 from matterstack.orchestration.session import Session
+from matterstack.storage.reader import StoreReader
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from matterstack.operators.kits import Imported
-
-_POLL_FIRST_S, _POLL_S = 0.05, 2.0
-_GLANCES = 8
-_SOON_S = 0.02
-_STOP_S = 0.5
-_LOCKED_TOLERANCE_S = 60.0
-_LOCKED_RETRY_S = 0.2
 
 
 class Run:
@@ -61,46 +54,74 @@ class Run:
         return self._session.directory.path
 
     @property
+    def store(self) -> StoreReader:
+        """What there is to ask the run's database; `docs/store.md` shows some questions."""
+        return self._session.reader
+
+    @property
+    def operators(self) -> Mapping[str, Operator]:
+        """The operators that this process was given or could rebuild, by name."""
+        return MappingProxyType(dict(self._session.operators))
+
+    def attempt_path(self, task_id: str, *, iteration: int | None = None, attempt: int | None = None) -> Path:
+        """Return the directory of an attempt.
+
+        Parameters
+        ----------
+        task_id : str
+        iteration : int, optional
+            By default the current one.
+        attempt : int, optional
+            By default the last one.
+
+        Raises
+        ------
+        UnknownTaskError
+            There is no such task, or it has no such attempt.
+        """
+        return frames.attempt_path(self._session.directory, self.store, task_id, iteration, attempt)
+
+    @property
     def run_id(self) -> str:
         """The run's name in its workspace."""
-        return self._session.reader.run().run_id
+        return self.store.run().run_id
 
     @property
     def workspace(self) -> str:
         """The workspace the run belongs to."""
-        return self._session.reader.run().workspace
+        return self.store.run().workspace
 
     @property
     def status(self) -> RunStatus:
         """Where the run stands."""
-        return self._session.reader.run().status
+        return self.store.run().status
 
     @property
     def reason(self) -> str | None:
         """Why it stands there: of a run that was paused, failed or cancelled."""
-        return self._session.reader.run().reason
+        return self.store.run().reason
 
     @property
     def iteration(self) -> int:
         """Number of the current iteration."""
-        return self._session.reader.run().iteration
+        return self.store.run().iteration
 
     @property
     def overview(self) -> Overview:
         """Where the run stands, all of one moment."""
-        return look(self._session.reader, self.path)
+        return look(self.store, self.path)
 
     @property
     def counts(self) -> IterationCounts:
         """How many tasks of the current iteration stand where."""
-        return self._session.reader.counts(self.iteration)
+        return self.store.counts(self.iteration)
 
     @property
     def campaign_state(self) -> Any:
         """The campaign's own data, after the last ``analyze``."""
         import json
 
-        return json.loads(self._session.reader.run().campaign_state)
+        return json.loads(self.store.run().campaign_state)
 
     def __repr__(self) -> str:
         from matterstack.notebook.summary import summary_text
@@ -117,22 +138,22 @@ class Run:
     @property
     def tasks(self) -> pd.DataFrame:
         """A row a task of every iteration; see `matterstack.orchestration.frames.tasks`."""
-        return frames.tasks(self._session.reader)
+        return frames.tasks(self.store)
 
     @property
     def attempts(self) -> pd.DataFrame:
         """A row an attempt, in the order of submission."""
-        return frames.attempts(self._session.reader)
+        return frames.attempts(self.store)
 
     @property
     def events(self) -> pd.DataFrame:
         """The journal: a row a transition, in its order."""
-        return frames.events(self._session.reader)
+        return frames.events(self.store)
 
     @property
     def results(self) -> pd.DataFrame:
         """A row a completed task, with a column for each key of its ``result.json``."""
-        return frames.results(self._session.reader)
+        return frames.results(self.store)
 
     # -- going on -------------------------------------------------------------------------
 
@@ -195,79 +216,7 @@ class Run:
         ------
         TickReport
         """
-        give_up = None if timeout_s is None else time.monotonic() + timeout_s
-        report = tick.step(self._session, soon=True)
-        # Between two questions to an operator that is asked seldom, it is glanced at.
-        seldom_s = min((operator.poll_s for operator in self._session.operators.values()), default=0.0)
-        shortest_s = max(_POLL_FIRST_S, seldom_s / _GLANCES)
-        patience_s, woken = shortest_s, False
-        while True:
-            yield report
-            if self._is_over(report) or stop() or (give_up is not None and time.monotonic() >= give_up):
-                break
-            if not report.again:
-                # What has no way to wake us is looked at often first, then less and less: the end of short work is
-                # seen late by a quarter of the time it took.
-                longest_s = max(_POLL_S, shortest_s)
-                patience_s = shortest_s if report.progressed or woken else min(longest_s, 1.25 * patience_s)
-                until = time.monotonic() + (_SOON_S if self._session.replies else patience_s)
-                until = until if give_up is None else min(until, give_up)
-                woken = False
-                while not stop() and not woken and (left := until - time.monotonic()) > 0:
-                    woken = self._sleep(min(left, _STOP_S))
-            report = self._step_patiently(soon=True)
-        if self._session.replies:
-            yield self._step_patiently()
-
-    def _step_patiently(self, *, soon: bool = False) -> TickReport:
-        """Step; let a colleague's single tick pass."""
-        until = time.monotonic() + _LOCKED_TOLERANCE_S
-        while True:
-            try:
-                return tick.step(self._session, soon=soon)
-            except RunLockedError:
-                if time.monotonic() >= until:
-                    raise
-                select.poll().poll(_LOCKED_RETRY_S * 1000)
-
-    def _sleep(self, seconds: float) -> bool:
-        """Sleep until an operator has news, `seconds` at most; return whether one has."""
-        poll = select.poll()
-        session = self._session
-        for name, operator in session.operators.items():
-            descriptor = operator.wakeup(session.directory.operator(name))
-            if descriptor is not None:
-                poll.register(descriptor, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
-
-    def _is_over(self, report: TickReport) -> bool:
-        if report.status in TERMINAL_RUN:
-            return report.live == 0
-        if report.status is RunStatus.PAUSED:
-            return True
-        if report.again:
-            return False
-        if report.live:
-            return self._nobody_asks() or (not report.settling and self._only_people())
-        missing = set(self._session.reader.ready_operators()) - self._session.operators.keys()
-        return bool(report.reason or missing)
-
-    def _nobody_asks(self) -> bool:
-        """Return whether all that is live is at operators that have to be passed again."""
-        given = self._session.operators
-        if not self._session.missing:
-            return False
-        return all(live.operator not in given for live in self._session.reader.live_attempts())
-
-    def _only_people(self) -> bool:
-        """Return whether all that is live waits for a person."""
-        given = self._session.operators
-        if not any(operator.by_people for operator in given.values()):
-            return False
-        return all(
-            live.status is AttemptStatus.WAITING and live.operator in given and given[live.operator].by_people
-            for live in self._session.reader.live_attempts()
-        )
+        return loop.ticks(self._session, stop, timeout_s)
 
     def dag(self, collapse: str = "auto") -> Any:
         """Show the graph of tasks, live: colours and glyphs say where each stands, a click tells all about it.
@@ -305,7 +254,7 @@ class Run:
 
     def inbox(self) -> Inbox:
         """Return what waits for an answer: of whom, since when, where, and why the last one was refused."""
-        return Inbox(waiting(self._session.reader, self._session.directory), self)
+        return Inbox(waiting(self.store, self._session.directory), self)
 
     # -- acting ---------------------------------------------------------------------------
 
@@ -329,11 +278,8 @@ class Run:
         timeout_s : float
             How long to wait until everything has stopped; further steps see to the rest.
         """
-        live = controls.cancel(self._session, reason)
-        until = time.monotonic() + timeout_s
-        while live and (left := until - time.monotonic()) > 0:
-            self._sleep(min(_POLL_S, left))
-            live = self._step_patiently().live
+        if controls.cancel(self._session, reason):
+            loop.until_stopped(self._session, timeout_s)
         return self
 
     def retry(self, task_id: str | Sequence[str] | None = None, *, iteration: int | None = None) -> Run:

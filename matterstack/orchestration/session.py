@@ -6,12 +6,12 @@ import importlib
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from matterstack.core.campaign import Campaign
 from matterstack.core.operator import Operator
-from matterstack.core.records import Submitted
+from matterstack.core.records import Attempt, LiveAttempt
 from matterstack.errors import CampaignError, InvalidConfigError
 from matterstack.orchestration.border import Border
 from matterstack.storage.reader import StoreReader
@@ -71,11 +71,6 @@ class Session:
         ``package.module:Class`` of a campaign that can be imported.
     missing : tuple of str
         Operators of the run that have to be passed again.
-    replies : dict of str to Submitted
-        By token, which submissions succeeded, where the store is told at the next tick only.
-        Whoever does not have this asks `Operator.find`.
-    look_again : dict of str to float
-        By operator, from when on a loop of ticks may ask it again, as `time.monotonic` counts.
     """
 
     directory: RunDirectory
@@ -85,13 +80,13 @@ class Session:
     campaign: Campaign | None = None
     reference: str | None = None
     missing: tuple[str, ...] = ()
-    replies: dict[str, Submitted] = field(default_factory=dict)
-    look_again: dict[str, float] = field(default_factory=dict)
     _store: SQLiteStateStore | None = None
 
     @contextmanager
-    def locked(self) -> Iterator[RunLock]:
-        """Hold the run's lock; what a killed writer left is recovered under it, after a look at the files.
+    def locked(self) -> Iterator[SQLiteStateStore]:
+        """Hold the run's lock, and yield what writes: it commits nothing once the lock is lost.
+
+        What a killed writer left is recovered now, after a look at the files.
 
         Raises
         ------
@@ -103,7 +98,8 @@ class Session:
         with RunLock(self.directory.lock) as lock:
             if self._store is not None:
                 self._store.check_files()
-            yield lock
+            with self.store.guarded(lock.check):
+                yield self.store
 
     @property
     def store(self) -> SQLiteStateStore:
@@ -111,6 +107,15 @@ class Session:
         if self._store is None:
             self._store = SQLiteStateStore(self.directory.state, create=False)
         return self._store
+
+    def attempt(self, live: LiveAttempt) -> Attempt:
+        """Return an attempt as operators see it."""
+        return Attempt(live, f"{self.directory.path}/operators/{live.operator}")
+
+    def results_folder(self, operator: str) -> str:
+        """Return where in its attempts' directories an operator leaves results."""
+        known = self.operators.get(operator)
+        return known.traits.results_folder if known is not None else ""
 
     def load_campaign(self) -> Campaign | None:
         """Return the campaign, imported now if it has to be; None when it has to be passed again.

@@ -10,9 +10,18 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from matterstack.core.records import IterationCounts, LiveAttempt, OperatorTrouble, ReadyTask, RunRecord
+from matterstack.core.records import (
+    IterationCounts,
+    LiveAttempt,
+    OperatorTrouble,
+    ReadyTask,
+    ResultRow,
+    RunRecord,
+    Snapshot,
+    Upstream,
+)
 from matterstack.core.states import LIVE_ATTEMPT, AttemptStatus, RunStatus, TaskStatus
 from matterstack.errors import DamagedStoreError
 from matterstack.storage import database, migrations
@@ -21,12 +30,116 @@ _LIVE = ", ".join(f"'{status}'" for status in AttemptStatus if status in LIVE_AT
 _LIVE_SQL = f"""SELECT a.id, a.task, t.iteration, t.task_id, a.attempt, a.status, a.token, t.operator, a.external_id,
   a.reason, a.submitted_at, a.started_at, t.status, t.failures, t.retries, t.spec
   FROM attempts a JOIN tasks t ON t.id = a.task WHERE a.status IN ({_LIVE})"""
-_CARD_SQL = """SELECT t.id, t.iteration, t.task_id, t.status, t.unmet, a.status, t.operator, t.attempts,
-  json_extract(t.spec, '$.group'),
-  CASE WHEN t.status = 'PENDING' AND t.unmet > 0 THEN 'waits for ' || t.unmet || ' of its dependencies'
-    WHEN t.status = 'SUBMITTED' THEN a.reason ELSE coalesce(t.reason, a.reason) END,
-  a.submitted_at, a.started_at, a.ended_at, a.exit_code
-  FROM tasks t LEFT JOIN attempts a ON a.task = t.id AND a.attempt = t.attempts"""
+#: Why a task stands where it stands: that of its attempt while it is under way, its own afterwards.
+_REASON = """CASE WHEN t.status = 'PENDING' AND t.unmet > 0 THEN 'waits for ' || t.unmet || ' of its dependencies'
+    WHEN t.status = 'SUBMITTED' THEN a.reason ELSE coalesce(t.reason, a.reason) END"""
+_LAST_ATTEMPT = "tasks t LEFT JOIN attempts a ON a.task = t.id AND a.attempt = t.attempts"
+_TASK_SQL = f"""SELECT t.id, t.iteration, t.task_id, t.status, t.operator, t.attempts, {_REASON}, a.submitted_at,
+  a.started_at, a.ended_at, a.exit_code, t.unmet, a.status, json_extract(t.spec, '$.group') FROM {_LAST_ATTEMPT}"""
+_ATTEMPT_SQL = """SELECT t.iteration, t.task_id, a.attempt, a.status, t.operator, a.reason, a.token, a.external_id,
+  a.submitted_at, a.started_at, a.ended_at, a.exit_code, a.data FROM attempts a JOIN tasks t ON t.id = a.task"""
+_EVENT_SQL = """SELECT e.seq, e.at, CASE WHEN e.attempt IS NOT NULL THEN 'attempt' WHEN e.task IS NOT NULL THEN 'task'
+  ELSE 'run' END, t.iteration, t.task_id, a.attempt, e.event, e.status, e.reason FROM events e
+  LEFT JOIN tasks t ON t.id = e.task LEFT JOIN attempts a ON a.id = e.attempt"""
+_COUNTED = IterationCounts._fields
+_COUNTS = ", ".join(_COUNTED)
+_COUNT_CHECK_SQL = f"""SELECT i.iteration, {", ".join(f"i.{name}" for name in _COUNTED)},
+  count(t.id), coalesce(sum(t.status = 'PENDING'), 0), coalesce(sum(t.status = 'PENDING' AND t.unmet = 0), 0),
+  {", ".join(f"coalesce(sum(t.status = '{name.upper()}'), 0)" for name in _COUNTED[3:])}
+  FROM iterations i LEFT JOIN tasks t ON t.iteration = i.iteration GROUP BY i.iteration"""
+#: What a pending task waits for; that of one that is over does not matter any more.
+_UNMET_CHECK_SQL = """SELECT t.iteration, t.task_id, t.unmet, count(p.id) AS counted FROM tasks t
+  LEFT JOIN dependencies d ON d.task = t.id LEFT JOIN tasks p ON p.id = d.dependency AND p.status != 'COMPLETED'
+  AND NOT (t.allow_dependency_failure AND p.status IN ('FAILED', 'SKIPPED', 'CANCELLED'))
+  WHERE t.status = 'PENDING' GROUP BY t.id HAVING t.unmet != counted ORDER BY t.id"""
+#: A submitted task has one live attempt; one that was cancelled may have one that is being stopped; others have none.
+_ATTEMPT_CHECK_SQL = f"""SELECT t.iteration, t.task_id, t.status, t.attempts, count(a.id) AS there,
+  coalesce(sum(a.status IN ({_LIVE})), 0) AS live FROM tasks t LEFT JOIN attempts a ON a.task = t.id GROUP BY t.id
+  HAVING there != t.attempts OR (t.status = 'SUBMITTED' AND live != 1)
+  OR (live != 0 AND t.status NOT IN ('SUBMITTED', 'CANCELLED')) ORDER BY t.id"""
+
+
+class TaskRow(NamedTuple):
+    """A task, and how its last attempt stands.
+
+    Attributes
+    ----------
+    id : int
+        Its row.
+    iteration : int
+    task_id : str
+    status : str
+        A `TaskStatus`.
+    operator : str
+    attempt : int
+        Number of its last attempt; 0 for none.
+    reason : str or None
+        Why it stands there.
+    submitted_at, started_at, ended_at : float or None
+        Of its last attempt, in seconds since the Unix epoch.
+    exit_code : int or None
+    unmet : int
+        How many dependencies it still waits for.
+    attempt_status : str or None
+        An `AttemptStatus`.
+    group : str or None
+    """
+
+    id: int
+    iteration: int
+    task_id: str
+    status: str
+    operator: str
+    attempt: int
+    reason: str | None
+    submitted_at: float | None
+    started_at: float | None
+    ended_at: float | None
+    exit_code: int | None
+    unmet: int
+    attempt_status: str | None
+    group: str | None
+
+
+class AttemptRow(NamedTuple):
+    """An attempt; times are in seconds since the Unix epoch, ``data`` is JSON text."""
+
+    iteration: int
+    task_id: str
+    attempt: int
+    status: str
+    operator: str
+    reason: str | None
+    token: str
+    external_id: str | None
+    submitted_at: float
+    started_at: float | None
+    ended_at: float | None
+    exit_code: int | None
+    data: str | None
+
+
+class EventRow(NamedTuple):
+    """A row of the journal: a transition of an attempt, else of a task, else of the run."""
+
+    seq: int
+    at: float
+    subject: str
+    iteration: int | None
+    task_id: str | None
+    attempt: int | None
+    event: str
+    status: str
+    reason: str | None
+
+
+class IterationRow(NamedTuple):
+    """An iteration; times are in seconds since the Unix epoch."""
+
+    iteration: int
+    created_at: float
+    ended_at: float | None
+    counts: IterationCounts
 
 
 class _Mine(threading.local):
@@ -117,11 +230,7 @@ class StoreReader:
 
     def counts(self, iteration: int) -> IterationCounts:
         """Return how many tasks of the iteration stand where."""
-        rows = self.query(
-            "SELECT total, pending, ready, submitted, completed, failed, skipped, cancelled FROM iterations "
-            "WHERE iteration = ?",
-            (iteration,),
-        )
+        rows = self.query(f"SELECT {_COUNTS} FROM iterations WHERE iteration = ?", (iteration,))
         return IterationCounts(*rows[0]) if rows else IterationCounts()
 
     def live_attempts(self) -> list[LiveAttempt]:
@@ -130,6 +239,12 @@ class StoreReader:
             LiveAttempt._make((*row[:5], AttemptStatus(row[5]), *row[6:12], TaskStatus(row[12]), *row[13:]))
             for row in self.query(_LIVE_SQL)
         ]
+
+    def snapshot(self, at: float) -> Snapshot:
+        """Return all that a tick begins with, of one moment."""
+        with self.reading():
+            run = self.run()
+            return Snapshot(run, self.counts(run.iteration), self.live_attempts(), self.troubles(), at)
 
     def ready_tasks(self, operator: str, limit: int) -> list[ReadyTask]:
         """Return tasks of the operator that may start now, in the order of the plan."""
@@ -148,16 +263,16 @@ class StoreReader:
             found.append(name)
         return found
 
-    def dependencies(self, tasks: Sequence[int]) -> dict[int, list[tuple[str, str, int, str | None, str]]]:
-        """Return, by task, the id, status, attempts, data and operator of each task it waits for."""
-        found: dict[int, list[tuple[str, str, int, str | None, str]]] = {}
+    def upstream_of(self, tasks: Sequence[int]) -> dict[int, list[Upstream]]:
+        """Return, by task, each task it waits for, with what that gave."""
+        found: dict[int, list[Upstream]] = {}
         for task, *row in self.query(
             "SELECT d.task, p.task_id, p.status, p.attempts, a.data, p.operator FROM dependencies d "
             "JOIN tasks p ON p.id = d.dependency LEFT JOIN attempts a ON a.task = p.id AND a.attempt = p.attempts "
             f"WHERE d.task IN ({marks(tasks)}) ORDER BY d.task, p.id",
             tasks,
         ):
-            found.setdefault(task, []).append(tuple(row))
+            found.setdefault(task, []).append(Upstream._make(row))
         return found
 
     def pending_dependants(self, task: int) -> list[tuple[int, bool]]:
@@ -195,13 +310,14 @@ class StoreReader:
         )
         return [name for (name,) in rows]
 
-    def results(self, iteration: int) -> list[tuple[str, str, str, int, str | None, str | None]]:
-        """Return task_id, status, operator, attempts, reason and data of each task of an iteration."""
-        return self.query(
+    def results(self, iteration: int) -> list[ResultRow]:
+        """Return what each task of an iteration gave."""
+        rows = self.query(
             "SELECT t.task_id, t.status, t.operator, t.attempts, t.reason, a.data FROM tasks t "
             "LEFT JOIN attempts a ON a.task = t.id AND a.attempt = t.attempts WHERE t.iteration = ? ORDER BY t.id",
             (iteration,),
         )
+        return [ResultRow(name, TaskStatus(status), *rest) for name, status, *rest in rows]
 
     def troubles(self) -> dict[str, OperatorTrouble]:
         """Return the operators that cannot be asked now."""
@@ -260,16 +376,23 @@ class StoreReader:
         number: int = self.query("SELECT coalesce(max(seq), 0) FROM events")[0][0]
         return number
 
-    def cards_after(self, task: int) -> list[tuple[Any, ...]]:
-        """Return what views show of the tasks after a row."""
-        return self.query(f"{_CARD_SQL} WHERE t.id > ? ORDER BY t.id", (task,))
+    def tasks(self, *, after: int = 0) -> list[TaskRow]:
+        """Return the tasks of every iteration, in the order of the plan; those after a row, where one is named."""
+        return [TaskRow._make(row) for row in self.query(f"{_TASK_SQL} WHERE t.id > ? ORDER BY t.id", (after,))]
 
-    def edges_after(self, task: int) -> list[tuple[int, int]]:
+    def task(self, iteration: int, task_id: str) -> TaskRow | None:
+        """Return one task; None where there is no such task."""
+        rows = self.query(f"{_TASK_SQL} WHERE t.iteration = ? AND t.task_id = ?", (iteration, task_id))
+        return TaskRow._make(rows[0]) if rows else None
+
+    def edges(self, *, after: int = 0) -> list[tuple[int, int]]:
         """Return the dependencies of the tasks after a row, as pairs of rows."""
-        rows = self.query("SELECT dependency, task FROM dependencies WHERE task > ? ORDER BY task, dependency", (task,))
+        rows = self.query(
+            "SELECT dependency, task FROM dependencies WHERE task > ? ORDER BY task, dependency", (after,)
+        )
         return [(dependency, dependant) for dependency, dependant in rows]
 
-    def cards_changed(self, seq: int) -> tuple[int, list[tuple[Any, ...]]]:
+    def tasks_changed(self, seq: int) -> tuple[int, list[TaskRow]]:
         """Return the number of the last event, and the tasks that may look otherwise since event `seq`.
 
         Those are the tasks of the events, those that depend on them, and all that are live: what
@@ -279,33 +402,73 @@ class StoreReader:
             f"""WITH touched(id) AS (SELECT task FROM events WHERE seq > ? AND task IS NOT NULL),
               near(id) AS (SELECT id FROM touched UNION SELECT d.task FROM dependencies d JOIN touched
               ON d.dependency = touched.id UNION SELECT task FROM attempts WHERE status IN ({_LIVE}))
-            {_CARD_SQL} JOIN near ON near.id = t.id""",
+            {_TASK_SQL} JOIN near ON near.id = t.id""",
             (seq,),
         )
-        return self.last_event(), rows
+        return self.last_event(), [TaskRow._make(row) for row in rows]
 
-    def journal_after(self, seq: int, limit: int) -> list[tuple[Any, ...]]:
-        """Return the last `limit` events after `seq`: seq, at, iteration, task_id, attempt, event, status, reason."""
-        rows = self.query(
-            """SELECT e.seq, e.at, t.iteration, t.task_id, a.attempt, e.event, e.status, e.reason FROM events e
-              LEFT JOIN tasks t ON t.id = e.task LEFT JOIN attempts a ON a.id = e.attempt
-              WHERE e.seq > ? ORDER BY e.seq DESC LIMIT ?""",
-            (seq, limit),
-        )
-        return rows[::-1]
+    def attempts(self) -> list[AttemptRow]:
+        """Return every attempt, in the order of submission."""
+        return [AttemptRow._make(row) for row in self.query(f"{_ATTEMPT_SQL} ORDER BY a.id")]
 
-    def attempts_of_task(self, task: int) -> list[tuple[Any, ...]]:
-        """Return number, status, reason, submission, start, end, exit code and data of each attempt of a task."""
-        return self.query(
-            "SELECT attempt, status, reason, submitted_at, started_at, ended_at, exit_code, data FROM attempts "
-            "WHERE task = ? ORDER BY attempt",
-            (task,),
-        )
+    def attempts_of_task(self, task: int) -> list[AttemptRow]:
+        """Return the attempts at a task, by its row."""
+        return [AttemptRow._make(row) for row in self.query(f"{_ATTEMPT_SQL} WHERE a.task = ? ORDER BY a.id", (task,))]
 
-    def spec_of(self, task: int) -> str:
-        """Return the specification of a task as JSON text."""
+    def events(self) -> list[EventRow]:
+        """Return the journal, in its order."""
+        return [EventRow._make(row) for row in self.query(f"{_EVENT_SQL} ORDER BY e.seq")]
+
+    def events_after(self, seq: int, limit: int) -> list[EventRow]:
+        """Return the last `limit` events after `seq`."""
+        rows = self.query(f"{_EVENT_SQL} WHERE e.seq > ? ORDER BY e.seq DESC LIMIT ?", (seq, limit))
+        return [EventRow._make(row) for row in rows[::-1]]
+
+    def completed(self) -> list[AttemptRow]:
+        """Return the attempt that completed each completed task."""
+        sql = f"{_ATTEMPT_SQL} AND a.attempt = t.attempts WHERE t.status = 'COMPLETED' ORDER BY t.id"
+        return [AttemptRow._make(row) for row in self.query(sql)]
+
+    def iterations(self) -> list[IterationRow]:
+        """Return the iterations, in their order."""
+        rows = self.query(f"SELECT iteration, created_at, ended_at, {_COUNTS} FROM iterations ORDER BY iteration")
+        return [IterationRow(n, created, ended, IterationCounts(*rest)) for n, created, ended, *rest in rows]
+
+    def specification(self, task: int) -> str:
+        """Return what shall be done, as JSON text, by the task's row."""
         text: str = self.query("SELECT spec FROM tasks WHERE id = ?", (task,))[0][0]
         return text
+
+    # -- the database against itself ------------------------------------------------------
+
+    def check(self) -> list[str]:
+        """Return in plain words where the database contradicts itself; empty where it does not.
+
+        What SQLite finds, counters that do not agree with the rows they count, and statuses of
+        tasks and attempts that cannot be together.
+        """
+        with self.reading():
+            found = [f"SQLite: {said}" for (said,) in self.query("PRAGMA integrity_check") if said != "ok"]
+            found += [
+                f"table {table}, row {row}: names a row of {parent} that is not there"
+                for table, row, parent, _ in self.query("PRAGMA foreign_key_check")
+            ]
+            for iteration, *numbers in self.query(_COUNT_CHECK_SQL):
+                stored, counted = numbers[: len(_COUNTED)], numbers[len(_COUNTED) :]
+                found += [
+                    f"iteration {iteration}: {name} is stored as {said}, and {there} are there"
+                    for name, said, there in zip(_COUNTED, stored, counted, strict=True)
+                    if said != there
+                ]
+            found += [
+                f"task {iteration}.{task_id}: it waits for {said} dependencies, and {there} are not satisfied"
+                for iteration, task_id, said, there in self.query(_UNMET_CHECK_SQL)
+            ]
+            found += [
+                f"task {iteration}.{task_id}: it is {status}, and has {there} attempts of {said}, {live} of them live"
+                for iteration, task_id, status, said, there, live in self.query(_ATTEMPT_CHECK_SQL)
+            ]
+        return found
 
 
 def marks(values: Sequence[object]) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from matterstack.core.records import (
     AttemptChange,
+    AttemptNote,
     Change,
     NewAttempt,
     OperatorTrouble,
@@ -66,6 +67,7 @@ class SQLiteStateStore(StoreReader):
 
     def __init__(self, path: str | os.PathLike[str], *, create: bool = True) -> None:
         given = Path(path)
+        self._guard: Callable[[], None] | None = None
         with database.errors(given):
             if create and (not os.path.lexists(given) or (given.is_file() and given.stat().st_size == 0)):
                 _create(given)
@@ -105,16 +107,19 @@ class SQLiteStateStore(StoreReader):
             database.look_at(self.path)
 
     @contextlib.contextmanager
-    def transaction(self, guard: Callable[[], None] | None = None) -> Iterator[None]:
-        """Everything inside lands together, on disk, or not at all.
-
-        Parameters
-        ----------
-        guard : callable, optional
-            Called before the commit; what it raises undoes the transaction.
-        """
-        with database.errors(self.path), database.transaction(self._connection(), guard):
+    def transaction(self) -> Iterator[None]:
+        """Everything inside lands together, on disk, or not at all."""
+        with database.errors(self.path), database.transaction(self._connection(), self._guard):
             yield
+
+    @contextlib.contextmanager
+    def guarded(self, guard: Callable[[], None]) -> Iterator[None]:
+        """Call `guard` before each commit of the block: what it raises undoes the transaction."""
+        self._guard = guard
+        try:
+            yield
+        finally:
+            self._guard = None
 
     # -- only inside `transaction` ------------------------------------------------------
 
@@ -209,7 +214,7 @@ class SQLiteStateStore(StoreReader):
 
         Parameters
         ----------
-        changes : sequence of AttemptChange, TaskChange or RunChange
+        changes : sequence of AttemptChange, AttemptNote, TaskChange or RunChange
             Those of one attempt or task in their order.
         iteration : int
             The current iteration: every changed task is of it.
@@ -257,6 +262,8 @@ class SQLiteStateStore(StoreReader):
                         delta["ready"] += 1
                     else:
                         ended.append((change.task, to is TaskStatus.COMPLETED))
+                case AttemptNote():
+                    connection.execute("UPDATE attempts SET reason = ? WHERE id = ?", (change.reason, change.attempt))
                 case RunChange():
                     now = advance(change.leaves, change.event)
                     done = connection.execute(
@@ -280,10 +287,6 @@ class SQLiteStateStore(StoreReader):
                 (*moved.values(), iteration),
             )
         connection.executemany(_EVENT_SQL, journal)
-
-    def note_reasons(self, reasons: Sequence[tuple[str, int]]) -> None:
-        """Write why attempts stand where they stand, where that became known without a transition."""
-        self._connection().executemany("UPDATE attempts SET reason = ? WHERE id = ?", reasons)
 
     def _expect(self, found: int, wanted: int, what: str) -> None:
         if found != wanted:

@@ -71,7 +71,7 @@ def idle_cpu(notebook: Notebook, directory: Path) -> float:
 def measure(jupyter: Lab, size: int) -> dict[str, float]:
     churn = """
 import asyncio, random
-store = run._session.reader
+store = run._session.store
 async def churn():
     # Ten changes a second, in a copy of what the view shows: nothing is executed.
     from matterstack.core.records import TaskChange

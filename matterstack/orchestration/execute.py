@@ -1,0 +1,175 @@
+"""Handing new attempts to their operators: directories, submission, and the start of what waits for one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+from matterstack.core import scheduling
+from matterstack.core.operator import Operator
+from matterstack.core.records import Attempt, Change, LiveAttempt, Refused, Submitted, Upstream
+from matterstack.errors import AttemptFailedError, InvalidTaskError, OperatorUnreachableError, UnsafeFileError
+from matterstack.orchestration.border import Border, describe
+from matterstack.orchestration.health import Contacts, Health, merge
+from matterstack.orchestration.inputs import place_inputs
+from matterstack.orchestration.session import Session
+from matterstack.storage.reader import StoreReader
+from matterstack.testing import reach
+
+_NOTHING_NEW = Submitted()
+
+
+class Executed(NamedTuple):
+    """What became of submissions.
+
+    Attributes
+    ----------
+    changes : sequence of Change
+        What has to be stored.
+    contacts : mapping
+        Who answered.
+    submitted : int
+        How many attempts the outside has taken.
+    to_start : mapping of str to list of Attempt
+        By operator, those that have to be started once the changes are stored.
+    untold : mapping of str to Submitted
+        By token, replies that say nothing but "taken": a loop may store them a moment later.
+    """
+
+    changes: Sequence[Change]
+    contacts: Contacts
+    submitted: int = 0
+    to_start: Mapping[str, list[Attempt]] = MappingProxyType({})
+    untold: Mapping[str, Submitted] = MappingProxyType({})
+
+
+def execute(
+    session: Session,
+    reader: StoreReader,
+    submissions: Sequence[LiveAttempt],
+    interrupted: frozenset[int],
+    health: Health,
+    at: float,
+    *,
+    soon: bool,
+) -> Executed:
+    """Make the directories of attempts and submit them.
+
+    Parameters
+    ----------
+    session : Session
+    reader : StoreReader
+        Knows what the tasks before gave.
+    submissions : sequence of LiveAttempt
+        In SUBMITTING.
+    interrupted : frozenset of int
+        Those of them whose directory may be there already.
+    health : Health
+    at : float
+        Seconds since the Unix epoch.
+    soon : bool
+        Whether a loop makes another tick within a moment.
+    """
+    groups: dict[str, list[LiveAttempt]] = {}
+    for live in submissions:
+        groups.setdefault(live.operator, []).append(live)
+    parts = [
+        _execute_operator(
+            session, name, group, reader.upstream_of([live.task for live in group]), interrupted, at, soon
+        )
+        for name, group in groups.items()
+        if name in session.operators and health.may_ask(name)
+    ]
+    return Executed(
+        [change for part in parts for change in part.changes],
+        merge(part.contacts for part in parts),
+        sum(part.submitted for part in parts),
+        {name: attempts for part in parts for name, attempts in part.to_start.items()},
+        {token: reply for part in parts for token, reply in part.untold.items()},
+    )
+
+
+def _execute_operator(
+    session: Session,
+    name: str,
+    group: Sequence[LiveAttempt],
+    upstream: Mapping[int, Sequence[Upstream]],
+    interrupted: frozenset[int],
+    at: float,
+    soon: bool,
+) -> Executed:
+    operator = session.operators[name]
+    changes: list[Change] = []
+    contacts: list[Contacts] = []
+    prepared = []
+    for live in group:
+        attempt = session.attempt(live)
+        built = _build(session, operator, attempt, upstream.get(live.task, ()), again=live.id in interrupted)
+        match built:
+            case None:
+                prepared.append(attempt)
+            case Refused(reason):
+                changes += scheduling.refused(live, at, reason)
+            case str():
+                contacts.append({name: built})
+    if not prepared:
+        return Executed(changes, merge(contacts))
+    reach("submit.prepared")
+    with Border() as border:
+        replies = dict(operator.submit(prepared))
+    reach("submit.submitted")
+    if border.error is not None:
+        return Executed(changes, merge([*contacts, {name: describe(border.error)}]))
+    submitted = 0
+    to_start: list[Attempt] = []
+    untold: dict[str, Submitted] = {}
+    for attempt in prepared:
+        match replies.get(attempt.token):
+            case Submitted() as reply:
+                submitted += 1
+                if soon and reply == _NOTHING_NEW:
+                    untold[attempt.token] = reply
+                    continue
+                changes += scheduling.submitted(attempt.record, reply, at)
+                if reply.to_start:
+                    to_start.append(attempt.taken(reply.external_id))
+            case Refused(reason):
+                changes += scheduling.refused(attempt.record, at, reason)
+    return Executed(changes, merge([*contacts, {name: None}]), submitted, {name: to_start} if to_start else {}, untold)
+
+
+def start(session: Session, to_start: Mapping[str, Sequence[Attempt]]) -> Contacts:
+    """Let begin what was taken and waits for that, now that it is stored."""
+    contacts: dict[str, str | None] = {}
+    for name, attempts in to_start.items():
+        reach("submit.stored")
+        with Border() as border:
+            session.operators[name].start(attempts)
+        contacts[name] = None if border.error is None else describe(border.error)
+    return contacts
+
+
+def _build(
+    session: Session, operator: Operator, attempt: Attempt, upstream: Sequence[Upstream], *, again: bool
+) -> Refused | str | None:
+    """Make an attempt's directory; return why that is impossible, or why it cannot be done now."""
+
+    def populate(directory: str) -> None:
+        staged = attempt.at(directory.rpartition("/")[2])
+        place_inputs(session, staged, upstream)
+        with Border() as preparing:
+            operator.prepare(staged)
+        if isinstance(preparing.error, OperatorUnreachableError):
+            raise preparing.error
+        if preparing.error is not None:
+            raise AttemptFailedError(f"it cannot be prepared: {describe(preparing.error)}")
+
+    live = attempt.record
+    try:
+        session.directory.build_attempt(live.operator, live.name, live.token, populate, again=again)
+    except (AttemptFailedError, InvalidTaskError, UnsafeFileError) as error:
+        return Refused(str(error))
+    except (OperatorUnreachableError, OSError) as error:
+        return describe(error)  # the operator is out of reach, or our own files cannot be written: not its fault
+    return None

@@ -1,0 +1,218 @@
+"""Asking every operator about its live attempts, and what the answers mean. Nothing is written here.
+
+Each question is put inside a `Border`, which surrounds the operator's code alone. What it raises is not guessed
+about: the operator could not be asked, and its attempts stay as they are.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from matterstack.core import scheduling
+from matterstack.core.operator import Operator
+from matterstack.core.records import (
+    Absent,
+    Attempt,
+    Change,
+    LiveAttempt,
+    Observation,
+    Rejected,
+    Seen,
+    Snapshot,
+    Submitted,
+)
+from matterstack.core.states import TERMINAL_TASK, AttemptStatus
+from matterstack.core.strict_json import dump_json, to_text
+from matterstack.errors import InvalidJsonError, OperatorUnreachableError
+from matterstack.orchestration.border import Border, describe
+from matterstack.orchestration.health import NOBODY, Contacts, Health, merge
+from matterstack.orchestration.memory import LoopMemory
+from matterstack.orchestration.session import Session
+from matterstack.testing import reach
+
+T = TypeVar("T")
+
+
+class Polled(NamedTuple):
+    """What the operators said.
+
+    Attributes
+    ----------
+    changes : sequence of Change
+        What it means.
+    absent : sequence of LiveAttempt
+        Interrupted submissions that surely did not reach the outside.
+    contacts : mapping
+        Who answered.
+    settling : bool
+        Another look soon may say more, without anybody's doing.
+    """
+
+    changes: Sequence[Change] = ()
+    absent: Sequence[LiveAttempt] = ()
+    contacts: Contacts = NOBODY
+    settling: bool = False
+
+
+def merge_polled(parts: Iterable[Polled]) -> Polled:
+    """Return what several questions brought as one."""
+    found = list(parts)
+    return Polled(
+        list(itertools.chain.from_iterable(part.changes for part in found)),
+        list(itertools.chain.from_iterable(part.absent for part in found)),
+        merge(part.contacts for part in found),
+        any(part.settling for part in found),
+    )
+
+
+class _Sorted(NamedTuple):
+    """The live attempts of an operator, by what has to be asked about them."""
+
+    told: list[tuple[LiveAttempt, Submitted]]
+    interrupted: list[Attempt]
+    unwanted: list[Attempt]
+    watched: list[Attempt]
+    collecting: list[Attempt]
+
+
+def poll(session: Session, snapshot: Snapshot, health: Health, memory: LoopMemory | None) -> Polled:
+    """Ask every operator that may be asked about its live attempts.
+
+    Parameters
+    ----------
+    session : Session
+    snapshot : Snapshot
+    health : Health
+    memory : LoopMemory or None
+        Of a loop of ticks.
+    """
+    told = memory.take_replies() if memory is not None else {}
+    groups: dict[str, list[LiveAttempt]] = {}
+    for live in snapshot.live:
+        groups.setdefault(live.operator, []).append(live)
+    return merge_polled(
+        _poll_operator(session, name, _sort(session, group, told), snapshot.at, memory)
+        for name, group in groups.items()
+        if name in session.operators and health.may_ask(name)
+    )
+
+
+def _sort(session: Session, group: Sequence[LiveAttempt], told: Mapping[str, Submitted]) -> _Sorted:
+    found = _Sorted([], [], [], [], [])
+    for live in group:
+        attempt = session.attempt(live)
+        if live.status is AttemptStatus.COLLECTING:
+            found.collecting.append(attempt)
+        elif live.task_status in TERMINAL_TASK:
+            found.unwanted.append(attempt)
+        elif live.status is not AttemptStatus.SUBMITTING:
+            found.watched.append(attempt)
+        elif live.token in told:
+            found.told.append((live, told[live.token]))
+            found.watched.append(session.attempt(live._replace(status=AttemptStatus.SUBMITTED)))
+        else:
+            found.interrupted.append(attempt)
+    return found
+
+
+def _poll_operator(session: Session, name: str, group: _Sorted, at: float, memory: LoopMemory | None) -> Polled:
+    operator = session.operators[name]
+    parts = [Polled([change for live, reply in group.told for change in scheduling.submitted(live, reply, at)])]
+    collecting = group.collecting
+    if group.interrupted:
+        parts.append(_find(name, operator, group.interrupted, at))
+    if group.unwanted:
+        parts.append(_cancel(name, operator, group.unwanted, at))
+    if group.watched:
+        looked, ended = _look(name, operator, group.watched, at, memory)
+        parts.append(looked)
+        collecting = [*collecting, *ended]
+    parts += [_collect(name, operator, attempt, at) for attempt in collecting]
+    return merge_polled(parts)
+
+
+def _replies(kind: type[T] | tuple[type[T], ...], reply: Any) -> dict[str, T]:
+    """Return an operator's reply as what it should be; part of a question, so that another shape is its error."""
+    for token, said in reply.items():
+        if not isinstance(said, kind):
+            raise TypeError(f"about {token} it said {said!r}")
+    return dict(reply)
+
+
+def _find(name: str, operator: Operator, interrupted: Sequence[Attempt], at: float) -> Polled:
+    with Border() as border:
+        found = _replies((Submitted, Absent), operator.find(interrupted))
+    if border.error is not None:
+        return Polled(contacts={name: describe(border.error)})
+    changes: list[Change] = []
+    absent = []
+    for attempt in interrupted:
+        match found.get(attempt.token):
+            case Submitted() as reply:
+                changes += scheduling.submitted(attempt.record, reply, at)
+            case Absent():
+                absent.append(attempt.record)
+    return Polled(changes, absent, {name: None})
+
+
+def _cancel(name: str, operator: Operator, unwanted: Sequence[Attempt], at: float) -> Polled:
+    reach("cancel.begin")
+    with Border() as border:
+        gone = set(operator.cancel(unwanted))
+    reach("cancel.asked")
+    if border.error is not None:
+        return Polled(contacts={name: describe(border.error)})
+    over = [attempt.record for attempt in unwanted if attempt.token in gone]
+    return Polled([change for live in over for change in scheduling.cancelled(live, at)], contacts={name: None})
+
+
+def _look(
+    name: str, operator: Operator, watched: Sequence[Attempt], at: float, memory: LoopMemory | None
+) -> tuple[Polled, list[Attempt]]:
+    """Look at attempts; return what was seen, and those whose results have to be collected."""
+    # Between two questions of a loop; that something is seen then does not mean that the operator answers.
+    only_glance = memory is not None and memory.may_only_glance(name)
+    look: Callable[[Sequence[Attempt]], Mapping[str, Observation]]
+    look = operator.glance if only_glance else operator.check_status
+    with Border() as border:
+        seen = _replies(Observation, look(watched))
+    if border.error is not None:
+        return Polled(contacts={name: describe(border.error)}), []
+    if memory is not None and not only_glance:
+        memory.note_asked(name, operator.traits.poll_s)
+    changes: list[Change] = []
+    ended = []
+    settling = False
+    for attempt in watched:
+        observation = seen.get(attempt.token)
+        if observation is None:
+            continue
+        settling |= observation.settling
+        implied = scheduling.judge(attempt.record, observation, at)
+        changes += implied
+        if implied and observation.seen is Seen.ENDED and observation.ok:
+            ended.append(attempt)
+    return Polled(changes, contacts=NOBODY if only_glance else {name: None}, settling=settling), ended
+
+
+def _collect(name: str, operator: Operator, attempt: Attempt, at: float) -> Polled:
+    reach("collect.begin")
+    live = attempt.record
+    with Border() as border:
+        data = operator.collect_results(attempt)
+    match border.error:
+        case None:
+            pass
+        case OperatorUnreachableError() as error:
+            return Polled(contacts={name: describe(error)})
+        case error:
+            return Polled(scheduling.failed(live, at, f"its results cannot be collected: {describe(error)}"))
+    if isinstance(data, Rejected):
+        return Polled(scheduling.rejected(live, at, data.reason, to_text(data.data), data.then))
+    try:
+        text = "{}" if data is None or data == {} else dump_json(data, f"the results of {live.task_id}")
+    except InvalidJsonError as error:
+        return Polled(scheduling.failed(live, at, f"its results cannot be collected: {error}"))
+    return Polled(scheduling.collected(live, at, text))
