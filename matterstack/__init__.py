@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matterstack.orchestration.inbox import inbox
     from matterstack.orchestration.run import Run
     from matterstack.orchestration.run_lifecycle import initialize_run, open_run, runs, step_run
+    from matterstack.storage.reader import StoreReader
 
 __version__ = "0.2.1"
 
@@ -48,6 +49,7 @@ _HOMES = {
     "open_run": "orchestration.run_lifecycle",
     "runs": "orchestration.run_lifecycle",
     "step_run": "orchestration.run_lifecycle",
+    "StoreReader": "storage.reader",
 }
 
 __all__ = [
@@ -64,6 +66,7 @@ __all__ = [
     "Run",
     "RunStatus",
     "SlurmOperator",
+    "StoreReader",
     "Task",
     "TaskResult",
     "TaskStatus",

@@ -1,4 +1,4 @@
-"""``matterstack step|wait|status|explain RUN_DIRECTORY``: a run from a shell, or from cron."""
+"""``matterstack step|wait|status|explain|check RUN_DIRECTORY``: a run from a shell, or from cron."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="matterstack",
-        description="Step, wait for, or look at a run. Stepping needs a campaign that can be imported.",
-        epilog="exit status: 0 done, 75 another process is running (try again), 1 any other error, 2 wrong usage",
+        description="Step, wait for, look at, or check a run. Stepping needs a campaign that can be imported. Checking "
+        "compares the database with itself: counters with rows, statuses with each other.",
+        epilog="exit status: 0 done, 75 another process is running (try again), 1 any other error, or a check that "
+        "found something, 2 wrong usage",
     )
-    parser.add_argument("command", choices=["step", "wait", "status", "explain"])
+    parser.add_argument("command", choices=["step", "wait", "status", "explain", "check"])
     parser.add_argument("run_directory", help="<base_path>/workspaces/<workspace>/runs/<run_id>")
     given = parser.parse_args(arguments)
     try:
@@ -36,6 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             print(summary_text(overview(given.run_directory)))
             return 0
+        if given.command == "check":
+            from matterstack.orchestration.overview import check
+
+            found = check(given.run_directory)
+            print("\n".join(found) or "The database agrees with itself.")
+            return EXIT_ERROR if found else 0
         from matterstack.orchestration.run_lifecycle import open_run
 
         run = open_run(given.run_directory)

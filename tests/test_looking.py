@@ -216,6 +216,51 @@ def test_an_empty_database_is_refused_unwritten(tmp_path: Path, how: str) -> Non
     assert (run.path / "state.sqlite").stat().st_size == 0
 
 
+def test_all_that_shows_a_run_reads_by_read_only_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    operators = {"local": ms.LocalOperator(), "human": ms.HumanOperator()}
+    flow = ms.Workflow([ms.Task("a", "true"), ms.Task("ask", operator="human", instructions="?", dependencies=["a"])])
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators=operators)
+    run.wait(timeout_s=30)
+    modes: list[str] = []
+    connect = database.connect
+
+    def noted(path: Path, mode: str) -> database.Connection:
+        modes.append(mode)
+        return connect(path, mode)
+
+    monkeypatch.setattr(database, "connect", noted)
+    for name in ("tasks", "attempts", "events", "results", "graph", "overview", "counts", "status", "campaign_state"):
+        getattr(ms.open_run(run.path), name)
+    for show in ("dag", "table", "watch", "explain", "inbox", "plot_timeline"):
+        shown = getattr(ms.open_run(run.path), show)()
+        assert repr(shown)
+    view = ms.open_run(run.path).dag()
+    view.selected = "0.ask"
+    assert view.panel
+    ms.runs("w", tmp_path)
+    ms.inbox("w", tmp_path)
+    assert set(modes) == {"ro"}
+    public = [name for name in vars(StoreReader) if not name.startswith("_")]
+    arguments: dict[str, tuple[Any, ...]] = {
+        "query": ("SELECT 1",), "counts": (0,), "snapshot": (0.0,), "ready_tasks": ("local", 5), "upstream_of": ([2],),
+        "pending_dependants": (1,), "attempts_of": (["human"],), "pending_tasks": (0,), "task_name": (1,),
+        "failed_for_good": (0,), "results": (0,), "find_task": (0, "a"), "downstream": ([1],), "failed_tasks": (0,),
+        "culprits": (1,), "tasks_changed": (0,), "attempts_of_task": (1,), "events_after": (0, 5),
+        "task": (0, "a"), "specification": (1,),
+    }  # fmt: skip
+    reader = StoreReader(run.path / "state.sqlite")
+    before = everything(tmp_path)
+    for name in public:
+        if name != "reading":
+            getattr(reader, name)(*arguments.get(name, ()))
+    assert everything(tmp_path) == before
+    assert set(modes) == {"ro"}
+    with pytest.raises(StoreError, match="readonly"):
+        reader.query("DELETE FROM events")
+    with pytest.raises(StoreError, match="cannot be asked that: no such column: energy"):
+        reader.query("SELECT energy FROM tasks")
+
+
 def test_a_live_writer_is_waited_for(tmp_path: Path) -> None:
     """A reader that comes in the middle of a commit sees what was before or after it, and needs no copy."""
     run = make(tmp_path)

@@ -226,6 +226,7 @@ def test_every_public_method_of_a_run_can_be_called(tmp_path: Path) -> None:
     assert len(call("inbox")) == 2
     assert call("store").run().run_id == run.run_id
     assert set(call("operators")) == set(operators)
+    assert len(call("graph")) == 4
     assert call("attempt_path", "bad") == run.path / "operators/local/0.bad.1"
     assert call("export_kits", tmp_path / "out.zip") == ["0.carry.1"]
     assert call("import_kits", tmp_path / "out.zip").without_results == ["0.carry.1"]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -222,6 +224,32 @@ def test_no_statement_scans_the_tasks(tmp_path: Path, monkeypatch: pytest.Monkey
                     assert not detail.startswith(f"SCAN {table}") or "USING INDEX live" in detail, (statement, detail)
     finally:
         connection.close()
+
+
+def test_a_counter_that_does_not_agree_with_its_rows_is_found(tmp_path: Path) -> None:
+    run = ms.initialize_run("w", layered(20, 3), base_path=tmp_path, operators={"fake": Completer(10)})
+    run.step()
+    run.step()
+    assert run.store.check() == []
+    program = [sys.executable, "-m", "matterstack.cli", "check", str(run.path)]
+    done = subprocess.run(program, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "The database agrees with itself.\n")
+    with closing(sqlite3.connect(run.path / "state.sqlite")) as connection, connection:
+        connection.execute("UPDATE iterations SET completed = completed + 1")
+        connection.execute("UPDATE tasks SET unmet = 5 WHERE task_id = 't2.7'")
+        connection.execute("UPDATE attempts SET status = 'LOST' WHERE id = 15")
+        connection.execute("INSERT INTO dependencies VALUES (1, 999)")
+    found = "\n".join(run.store.check())
+    for wanted in (
+        "iteration 0: completed is stored as 11, and 10 are there",
+        "task 0.t2.7: it waits for 5 dependencies, and 2 are not satisfied",
+        "task 0.t0.14: it is SUBMITTED, and has 1 attempts of 1, 0 of them live",
+        "names a row of tasks that is not there",
+    ):
+        assert wanted in found
+    done = subprocess.run(program, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout.strip() == found
 
 
 def test_a_failure_at_the_root_of_10_000_tasks_skips_them_in_one_tick(tmp_path: Path) -> None:

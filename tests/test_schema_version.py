@@ -17,11 +17,12 @@ from crashes import in_child
 
 import matterstack as ms
 from matterstack import testing
-from matterstack.core.records import AttemptChange, RunRecord, TaskChange
-from matterstack.core.states import AttemptEvent, TaskEvent
+from matterstack.core.records import AttemptChange, RunChange, RunRecord, TaskChange
+from matterstack.core.states import AttemptEvent, RunEvent, TaskEvent
 from matterstack.errors import (
     DamagedStoreError,
     ForeignStoreError,
+    InvalidTransitionError,
     NewerStoreError,
     RunNotFoundError,
     StoreConflictError,
@@ -46,6 +47,13 @@ def alter(path: Path, *statements: str) -> None:
 
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_every_version_says_what_a_database_of_it_has(tmp_path: Path) -> None:
+    assert migrations.SCHEMA_VERSION in migrations.OBJECTS
+    with closing(sqlite3.connect(fresh(tmp_path))) as connection:
+        made = connection.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_autoindex%'")
+        assert set(made) == migrations.OBJECTS[migrations.SCHEMA_VERSION]
 
 
 def test_a_new_database_has_version_1(tmp_path: Path) -> None:
@@ -110,6 +118,18 @@ def without_tasks(path: Path) -> None:
     alter(path, "DROP TABLE events")
 
 
+def without_an_index(path: Path) -> None:
+    alter(path, "DROP INDEX live_attempts")
+
+
+def with_a_trigger(path: Path) -> None:
+    alter(path, "CREATE TRIGGER sly AFTER INSERT ON events BEGIN UPDATE tasks SET spec = '{}'; END")
+
+
+def with_a_table(path: Path) -> None:
+    alter(path, "CREATE TABLE recipes (name TEXT)")
+
+
 def too_old(path: Path) -> None:
     alter(path, "UPDATE schema_info SET version = -3")
 
@@ -125,7 +145,10 @@ def too_old(path: Path) -> None:
         (versionless, ForeignStoreError, "no schema version"),
         (two_versions, DamagedStoreError, "one version number"),
         (text_version, DamagedStoreError, "one version number"),
-        (without_tasks, DamagedStoreError, "events"),
+        (without_tasks, DamagedStoreError, "lacks the table events"),
+        (without_an_index, DamagedStoreError, "lacks the index live_attempts"),
+        (with_a_trigger, ForeignStoreError, "has the trigger sly"),
+        (with_a_table, ForeignStoreError, "has the table recipes"),
         (too_old, ForeignStoreError, "no migration"),
     ],
 )
@@ -266,7 +289,10 @@ def test_a_change_that_leaves_another_status_than_the_stored_one_changes_nothing
     run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path)
     store = run._session.store
     stale = [TaskChange(1, ms.TaskStatus.SUBMITTED, TaskEvent.COMPLETE, 0.0)]
-    with pytest.raises(StoreConflictError), store.transaction():
+    with (
+        pytest.raises(StoreConflictError, match=r"task 0\.a is PENDING, and a change leaves SUBMITTED"),
+        store.transaction(),
+    ):
         store.apply(stale, 0)
     assert (run.tasks["status"] == "PENDING").all()
     assert run.events.empty
@@ -299,6 +325,34 @@ def test_changes_of_one_attempt_end_alike_written_together_or_one_by_one(tmp_pat
         store._connection().execute("DELETE FROM attempts")  # it has no task here
     assert rows == [("COMPLETED", "7", "taken", 1.5, 1.9, 0, '{"x":1}')]
     assert events == [("submitted", "SUBMITTED"), ("ended", "COLLECTING"), ("collected", "COMPLETED")]
+
+
+def test_a_conflict_and_an_invalid_transition_name_their_subject_and_tell_its_story(tmp_path: Path) -> None:
+    flow = ms.Workflow([ms.Task("good", "true"), ms.Task("relax", "exit 1", allow_failure=True)])
+    run = ms.initialize_run("w", flow, base_path=tmp_path)
+    run.wait(timeout_s=30)
+    store = run._session.store
+    changes = [
+        TaskChange(1, ms.TaskStatus.COMPLETED, TaskEvent.RETRY, 0.0),  # this one would do
+        TaskChange(2, ms.TaskStatus.SUBMITTED, TaskEvent.COMPLETE, 0.0),
+    ]
+    with pytest.raises(StoreConflictError) as caught, store.transaction():
+        store.apply(changes, 0)
+    assert "task 0.relax is FAILED, and a change leaves SUBMITTED" in str(caught.value)
+    assert "submit -> SUBMITTED, fail -> FAILED" in str(caught.value)
+    attempt = [AttemptChange(2, 2, ms.AttemptStatus.RUNNING, AttemptEvent.ENDED, 0.0)]
+    with (
+        pytest.raises(StoreConflictError, match=r"attempt 0\.relax\.1 is FAILED.*failed -> FAILED"),
+        store.transaction(),
+    ):
+        store.apply(attempt, 0)
+    wrong = [TaskChange(2, ms.TaskStatus.FAILED, TaskEvent.SUBMIT, 0.0)]
+    with pytest.raises(InvalidTransitionError, match=r"task 0\.relax: a TaskStatus of FAILED"), store.transaction():
+        store.apply(wrong, 0)
+    with pytest.raises(StoreConflictError, match="the run is COMPLETED"), store.transaction():
+        store.apply([RunChange(ms.RunStatus.RUNNING, RunEvent.PAUSE, 0.0)], 0)
+    assert list(run.tasks["status"]) == ["COMPLETED", "FAILED"]
+    assert store.check() == []
 
 
 def test_changes_of_one_attempt_that_do_not_follow_each_other_change_nothing(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
+import networkx
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import matterstack as ms
-from matterstack.errors import RunStatusError
+from matterstack.errors import RunStatusError, UnknownTaskError
 from matterstack.notebook import follower
 from matterstack.notebook.board import Board
 from matterstack.notebook.details import structure_svg
@@ -102,6 +104,42 @@ def test_every_status_has_a_colour_and_a_glyph_of_its_own() -> None:
         linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
         luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
         assert (white + 0.05) / (luminance + 0.05) >= 3, look
+
+
+def test_the_graph_is_a_networkx_graph_with_all_that_the_table_says(tmp_path: Path) -> None:
+    run = some(tmp_path)
+    graph = run.graph
+    assert isinstance(graph, networkx.DiGraph)
+    assert list(graph) == list(run.tasks.index)
+    assert set(graph.edges) == {("0.bad", "0.after"), ("0.good", "0.ask")}
+    for name, row in run.tasks.iterrows():
+        shown = {key: value for key, value in row.items() if not pd.isna(value)}
+        node = graph.nodes[str(name)]
+        assert {key: value for key, value in node.items() if key in shown} == shown
+        assert set(node) == {*run.tasks.columns, "group"}
+    assert graph.nodes["0.good"]["group"] == "first"
+    assert [name for name, status in graph.nodes(data="status") if status == "FAILED"] == ["0.bad"]
+    graph.remove_node("0.bad")
+    assert "0.bad" in run.graph, "each is a new one"
+
+
+def test_any_part_of_the_graph_is_drawn_and_goes_on_being_live(tmp_path: Path) -> None:
+    run = make(tmp_path, *(ms.Task(f"t{n}", "true", dependencies=[f"t{n - 1}"] if n else []) for n in range(5)))
+    part = networkx.subgraph_view(run.graph, filter_node=lambda name: name != "0.t2")
+    view = run.dag(part)
+    assert [node[0] for node in view.graph["nodes"]] == ["0.t0", "0.t1", "0.t3", "0.t4"]
+    assert [edge[:2] for edge in view.graph["edges"]] == [[0, 1], [2, 3]]
+    assert view.state["counts"] == {"R": 1, "B": 3}
+    assert "t2" not in view.twin_text()
+    assert "t2" not in view.drawing.svg()
+    run.wait(timeout_s=30)
+    view.follower.look()
+    assert view.state["codes"] == "CCCC"
+    other = networkx.DiGraph([("0.t0", "0.t4")])
+    assert [edge[:2] for edge in run.dag(other).graph["edges"]] == [[0, 1]]
+    assert len(run.dag(collapse="iteration").graph["nodes"]) == 1
+    with pytest.raises(UnknownTaskError, match=r"'0\.t9'"):
+        run.dag(networkx.DiGraph([("0.t0", "0.t9")]))
 
 
 # -- twins and panels ------------------------------------------------------------------------
@@ -295,7 +333,7 @@ def test_the_magic_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_name_of_a_group_is_escaped_in_the_drawing(tmp_path: Path) -> None:
     run = make(tmp_path, ms.Task("a", "true", group="<img src=x>"))
-    svg = run.dag("group").drawing.svg()
+    svg = run.dag(collapse="group").drawing.svg()
     ElementTree.fromstring(svg)
     assert "<img" not in svg
     assert "&lt;img" in svg

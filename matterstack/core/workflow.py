@@ -252,57 +252,63 @@ class Task:
         put = object.__setattr__  # the documented way into a frozen dataclass
         check_identifier(self.task_id, "task id")
         check_identifier(self.operator, "operator name")
-        if isinstance(self.command, str):
-            if not self.command.strip() or "\0" in self.command:
-                raise self._invalid("command", "must not be empty or hold a NUL", self.command)
-        elif self.command is not None:
-            put(self, "command", self._strings("command", self.command))
-            if not self.command or not self.command[0]:
-                raise self._invalid("command", "must name a program", self.command)
-        if self.dependencies:
-            put(self, "dependencies", tuple(dict.fromkeys(self._strings("dependencies", self.dependencies))))
-        else:
-            put(self, "dependencies", ())
-        if self.outputs:
-            put(self, "outputs", self._strings("outputs", self.outputs))
-            for path in self.outputs:
-                check_relative_path(path, f"task {self.task_id!r}: the output")
-        else:
-            put(self, "outputs", ())
+        if self.command is not None:
+            self._check_command()
+        given = dict.fromkeys(self._strings("dependencies", self.dependencies)) if self.dependencies else ()
+        put(self, "dependencies", tuple(given))
+        put(self, "outputs", self._strings("outputs", self.outputs) if self.outputs else ())
+        for path in self.outputs:
+            check_relative_path(path, f"task {self.task_id!r}: the output")
         if self.files:
             self._check_files()
         put(self, "files", MappingProxyType(dict(self.files)))
         if self.env:
             self._check_env()
         put(self, "env", MappingProxyType(dict(self.env)))
+        self._check_policies()
+        self._check_request()
+
+    def _check_command(self) -> None:
+        if isinstance(self.command, str):
+            if not self.command.strip() or "\0" in self.command:
+                raise self._invalid("command", "must not be empty or hold a NUL", self.command)
+            return
+        words = self._strings("command", self.command)
+        if not words or not words[0]:
+            raise self._invalid("command", "must name a program", self.command)
+        object.__setattr__(self, "command", words)
+
+    def _check_policies(self) -> None:
+        """Check what is said of resources, retries and failures."""
         if not isinstance(self.resources, Resources):
             raise self._invalid("resources", "must be a Resources", self.resources)
         if not isinstance(self.retries, int) or isinstance(self.retries, bool) or self.retries < 0:
             raise self._invalid("retries", "must be a whole number, 0 or more", self.retries)
         if self.retry_on is not None:
             given = sorted(self.retry_on) if isinstance(self.retry_on, set | frozenset) else self.retry_on
-            put(self, "retry_on", self._strings("retry_on", given))
+            object.__setattr__(self, "retry_on", self._strings("retry_on", given))
         for name in ("allow_failure", "allow_dependency_failure"):
             if not isinstance(getattr(self, name), bool):
                 raise self._invalid(name, "must be True or False", getattr(self, name))
         if self.group is not None and not (isinstance(self.group, str) and 0 < len(self.group) <= 128):
             raise self._invalid("group", "must be a text of at most 128 characters", self.group)
 
+    def _check_request(self) -> None:
+        """Check what is said to a person or an instrument."""
         for name in ("instructions", "assignee"):
             text = getattr(self, name)
             if text is not None and not (isinstance(text, str) and text.strip() and "\0" not in text):
                 raise self._invalid(name, "must be a text", text)
-        if self.timeout_s is not None and not (
-            _is_number(self.timeout_s) and isfinite(self.timeout_s) and self.timeout_s > 0
-        ):
-            raise self._invalid("timeout_s", "must be a positive number", self.timeout_s)
+        limit_s = self.timeout_s
+        if limit_s is not None and not (_is_number(limit_s) and isfinite(limit_s) and limit_s > 0):
+            raise self._invalid("timeout_s", "must be a positive number", limit_s)
         if self.on_reject is None and isinstance(self.schema, Approve):
-            put(self, "on_reject", self.schema.on_reject)
+            object.__setattr__(self, "on_reject", self.schema.on_reject)
         if self.on_reject is not None and self.on_reject not in ON_REJECT:
             raise self._invalid("on_reject", "must be 'fail', 'skip' or 'replan'", self.on_reject)
         for name in ("schema", "parameters"):
             if getattr(self, name) is not None:
-                put(self, name, self._plain(name, getattr(self, name)))
+                object.__setattr__(self, name, self._plain(name, getattr(self, name)))
 
     @property
     def upstream(self) -> tuple[str, ...]:

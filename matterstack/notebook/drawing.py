@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matterstack.core.text import neutral
 from matterstack.notebook.board import Board, Card
 from matterstack.notebook.layout import lay_out, layers_of
 from matterstack.notebook.statuses import BY_CODE, LOOKS
+
+if TYPE_CHECKING:
+    import networkx
 
 #: More tasks than this are not drawn one by one unless asked for: a graph of that size cannot be read.
 READABLE = 300
@@ -42,14 +45,28 @@ class Drawing:
     collapse : {'auto', 'tasks', 'group', 'iteration'}
     expanded : collection of str
         Keys of nodes that are drawn task by task all the same.
+    graph : networkx.DiGraph, optional
+        Which of the tasks to draw, by their names, and which edges; by default all of both.
     """
 
-    def __init__(self, board: Board, collapse: str, expanded: Collection[str]) -> None:
+    def __init__(
+        self,
+        board: Board,
+        collapse: str,
+        expanded: Collection[str],
+        graph: networkx.DiGraph[str] | None = None,
+    ) -> None:
         self.board = board
         self.note = ""
-        cards = list(board.cards.values())
+        cards = [card for card in board.cards.values() if graph is None or card.name in graph]
         row = {card.id: number for number, card in enumerate(cards)}
-        pairs = [(row[a], row[b]) for a, b in board.edges]
+        if graph is None:
+            pairs = [(row[a], row[b]) for a, b in board.edges]
+        else:
+            place = {card.name: number for number, card in enumerate(cards)}
+            pairs = sorted((place[a], place[b]) for a, b in graph.edges)
+        self.ids = [card.id for card in cards]
+        self.pairs = pairs
         layer = layers_of(len(cards), pairs)
         keys = _keys(cards, layer, collapse, set(expanded))
         if len(set(keys)) > MOST_NODES:
@@ -90,6 +107,11 @@ class Drawing:
     def _at(self, point: tuple[float, float]) -> tuple[int, int]:
         return round(point[0] * STEP_X + MARGIN), round(point[1] * STEP_Y + MARGIN)
 
+    @property
+    def counts(self) -> Counter[str]:
+        """How many of the tasks that are drawn look how."""
+        return Counter(self.board.cards[task].code for task in self.ids)
+
     def cards_in(self, key: str) -> list[Card]:
         """Return the tasks that the node of a key stands for; none where there is no such node."""
         return [self.board.cards[task] for node in self.nodes if node.key == key for task in node.tasks]
@@ -121,7 +143,7 @@ class Drawing:
             counts = Counter(cards[task].code for task in node.tasks)
             codes.append(next(code for code in _URGENT if counts[code]))
             parts[str(number)] = dict(counts)
-        return {"codes": "".join(codes), "parts": parts, "counts": dict(self.board.counts)}
+        return {"codes": "".join(codes), "parts": parts, "counts": dict(self.counts)}
 
     def svg(self) -> str:
         """Return the drawing as SVG that needs nothing else; all text is escaped."""

@@ -11,6 +11,7 @@ import anywidget
 import traitlets
 
 from matterstack.core.text import neutral
+from matterstack.errors import UnknownTaskError
 from matterstack.notebook.board import Board, Card, News
 from matterstack.notebook.details import details_html
 from matterstack.notebook.drawing import COLLAPSE, Drawing, describe
@@ -19,6 +20,8 @@ from matterstack.notebook.statuses import BY_CODE, LOOKS
 from matterstack.orchestration.explain import format_time
 
 if TYPE_CHECKING:
+    import networkx
+
     from matterstack.orchestration.run import Run
 
 _STATIC = Path(__file__).with_name("static")
@@ -82,8 +85,15 @@ class DagView(View):
     Parameters
     ----------
     run : Run
+    shown : networkx.DiGraph, optional
+        `Run.graph`, or a part of it, or one with other edges between the same tasks.
     collapse : {'auto', 'tasks', 'group', 'iteration'}
         What is drawn as one node.
+
+    Raises
+    ------
+    UnknownTaskError
+        The graph has a node that is no task of the run.
     """
 
     _esm = _STATIC / "dag.js"
@@ -93,15 +103,22 @@ class DagView(View):
     collapse = traitlets.Enum(COLLAPSE, "auto").tag(sync=True)
     expanded = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
-    def __init__(self, run: Run, collapse: str = "auto") -> None:
+    def __init__(self, run: Run, shown: networkx.DiGraph[str] | None = None, collapse: str = "auto") -> None:
         self.run = run
+        self.shown = shown
         self._attach()
-        self.drawing = Drawing(self.board, collapse, ())
+        if shown is not None:
+            names = {card.name for card in self.board.cards.values()}
+            if strange := [node for node in shown if node not in names]:
+                raise UnknownTaskError(
+                    f"the graph has the node {strange[0]!r}, which is no task of the run; see run.graph"
+                )
+        self.drawing = Drawing(self.board, collapse, (), shown)
         super().__init__(run, collapse=collapse, graph=self.drawing.graph(), state=self.drawing.state())
 
     def take(self, news: News) -> None:
         """Show what changed: statuses in place, and a new drawing only when there are new tasks."""
-        if news.grown:
+        if news.grown and self.shown is None:
             self._redraw()
             return
         self.state = self.drawing.state()
@@ -112,7 +129,7 @@ class DagView(View):
     def _redraw(self, change: object = None) -> None:
         if not self.graph:
             return  # it is being made
-        self.drawing = Drawing(self.board, self.collapse, self.expanded)
+        self.drawing = Drawing(self.board, self.collapse, self.expanded, self.shown)
         with self.hold_sync():
             self.graph = self.drawing.graph()
             self.state = self.drawing.state()
@@ -127,13 +144,13 @@ class DagView(View):
 
     def twin_text(self) -> str:
         """Return the graph as lines, ``task <- what it waits for``."""
-        cards = self.board.cards
+        cards = [self.board.cards[task] for task in self.drawing.ids]
         before: dict[int, list[str]] = {}
-        for a, b in self.board.edges:
+        for a, b in self.drawing.pairs:
             before.setdefault(b, []).append(cards[a].task_id)
-        lines = [describe(dict(self.board.counts))]
-        for card in list(cards.values())[:_MOST_ROWS]:
-            after = f" <- {', '.join(before[card.id])}" if card.id in before else ""
+        lines = [describe(dict(self.drawing.counts))]
+        for number, card in enumerate(cards[:_MOST_ROWS]):
+            after = f" <- {', '.join(before[number])}" if number in before else ""
             lines.append(f"{card.name}: {BY_CODE[card.code].name}{after}")
         if len(cards) > _MOST_ROWS:
             lines.append(f"... and {len(cards) - _MOST_ROWS} more")

@@ -13,6 +13,7 @@ from matterstack.storage.reader import AttemptRow, EventRow, StoreReader, TaskRo
 from matterstack.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
+    import networkx
     import pandas as pd
 
 _TIMES = frozenset({"at", "submitted_at", "started_at", "ended_at", "created_at", "since"})
@@ -49,8 +50,11 @@ def tasks(store: StoreReader) -> pd.DataFrame:
 
     The index is ``<iteration>.<task_id>``.
     """
-    columns = TaskRow._fields[1:11]
-    frame = _status(_frame(columns, [row[1:11] for row in store.tasks()]), TaskStatus)
+    return _task_frame(store.tasks())
+
+
+def _task_frame(rows: Sequence[TaskRow]) -> pd.DataFrame:
+    frame = _status(_frame(TaskRow._fields[1:11], [row[1:11] for row in rows]), TaskStatus)
     frame.index = _labels(frame, "task", "iteration", "task_id")
     return frame
 
@@ -89,6 +93,20 @@ def results(store: StoreReader) -> pd.DataFrame:
     frame = pd.DataFrame(records) if records else pd.DataFrame(columns=list(taken))
     frame.index = _labels(frame, "task", "iteration", "task_id")
     return frame
+
+
+def graph(store: StoreReader) -> networkx.DiGraph[str]:
+    """Return the tasks as a graph; see `matterstack.orchestration.run.Run.graph`."""
+    import networkx
+
+    with store.reading():
+        rows, edges = store.tasks(), store.edges()
+    names = {row.id: f"{row.iteration}.{row.task_id}" for row in rows}
+    found: networkx.DiGraph[str] = networkx.DiGraph()
+    columns: list[dict[str, Any]] = _task_frame(rows).to_dict("records")  # type: ignore[assignment]
+    found.add_nodes_from((names[row.id], {**it, "group": row.group}) for row, it in zip(rows, columns, strict=True))
+    found.add_edges_from((names[dependency], names[dependant]) for dependency, dependant in edges)
+    return found
 
 
 def attempt_path(

@@ -42,6 +42,19 @@ def look(store: StoreReader, path: Path) -> Overview:
         return Overview(record, store.counts(record.iteration), path)
 
 
+def check(path: str | os.PathLike[str]) -> list[str]:
+    """Return where the database of the run in a directory contradicts itself; see `StoreReader.check`.
+
+    Raises
+    ------
+    RunNotFoundError
+        There is no run at the path.
+    StoreError
+        Its database cannot be used.
+    """
+    return StoreReader(RunDirectory.at(path).state).check()
+
+
 def overview(path: str | os.PathLike[str]) -> Overview:
     """Return where the run in a directory stands.
 

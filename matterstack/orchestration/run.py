@@ -19,6 +19,7 @@ from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
 
 if TYPE_CHECKING:
+    import networkx
     import pandas as pd
 
     from matterstack.operators.kits import Imported
@@ -218,17 +219,27 @@ class Run:
         """
         return loop.ticks(self._session, stop, timeout_s)
 
-    def dag(self, collapse: str = "auto") -> Any:
+    @property
+    def graph(self) -> networkx.DiGraph[str]:
+        """A new networkx graph: a node a task, named as in `tasks`, and edges from dependency to dependant.
+
+        A node has the columns of `tasks` and its ``group`` as attributes.
+        """
+        return frames.graph(self.store)
+
+    def dag(self, graph: networkx.DiGraph[str] | None = None, *, collapse: str = "auto") -> Any:
         """Show the graph of tasks, live: colours and glyphs say where each stands, a click tells all about it.
 
         Parameters
         ----------
+        graph : networkx.DiGraph, optional
+            What to show: `graph`, a subgraph of it, or other edges between its nodes; by default all.
         collapse : {'auto', 'tasks', 'group', 'iteration'}
             What is drawn as one node; ``auto`` collapses what is too large to be read.
         """
         from matterstack.notebook.views import DagView
 
-        return DagView(self, collapse)
+        return DagView(self, graph, collapse)
 
     def table(self) -> Any:
         """Show the table of tasks, live, to filter and sort; `tasks` is the plain DataFrame."""

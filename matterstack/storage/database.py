@@ -44,7 +44,6 @@ _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 _JOURNAL_TAIL_BYTES = 16
 #: Bytes 18 and 19 of a database are 2 where it is in write-ahead mode.
 _MODE_AT, _MODE_WAL = 18, 2
-_TABLES = frozenset({"runs", "iterations", "tasks", "dependencies", "attempts", "events", "operator_troubles"})
 
 #: Identity of a file, its size, and when it was changed; None where there is none.
 Fingerprint = tuple[int, int, int, int] | None
@@ -106,6 +105,8 @@ def errors(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
             raise StoreError(f"{path} stayed locked for {_BUSY_TIMEOUT_S:g} s by another program") from error
+        if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # of the question, not of the file
+            raise StoreError(f"{path} cannot be asked that: {error}; nothing was changed") from error
         raise StoreUnwritableError(
             f"{path}: {error}; nothing was changed. Check free space and permissions, then step again"
         ) from error
@@ -321,8 +322,8 @@ def read_version(connection: sqlite3.Connection, path: Path) -> int:
     ForeignStoreError, DamagedStoreError, NewerStoreError
         It is none of ours, or none of today's.
     """
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if "schema_info" not in tables:
+    there = set(connection.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite#_%' ESCAPE '#'"))
+    if ("table", "schema_info") not in there:
         raise ForeignStoreError(
             f"{path} is an SQLite database without MatterStack's schema_info, so it is of another program "
             "or has no schema version; it was left as it is"
@@ -343,6 +344,12 @@ def read_version(connection: sqlite3.Connection, path: Path) -> int:
             f"{path} has schema version {version}, and this MatterStack has no migration from version {steps[0]}; "
             "its bytes were left as they are"
         )
-    if version == migrations.SCHEMA_VERSION and (missing := _TABLES - tables):
-        raise DamagedStoreError(f"{path} lacks the tables {', '.join(sorted(missing))}; it was left as it is")
+    ours = migrations.OBJECTS.get(version, there)
+    if missing := sorted(f"{kind} {name}" for kind, name in ours - there):
+        raise DamagedStoreError(f"{path} lacks the {', the '.join(missing)}; it was left as it is")
+    if strange := sorted(f"{kind} {name}" for kind, name in there - ours):
+        raise ForeignStoreError(
+            f"{path} has the {', the '.join(strange)}, which no database of schema version {version} has: somebody "
+            "else added that. It was left as it is"
+        )
     return version

@@ -12,6 +12,25 @@ from matterstack.testing import reach
 
 SCHEMA_VERSION = 1
 
+#: All that a database of each version has, SQLite's own aside: of another one, it is not ours.
+OBJECTS: Mapping[int, frozenset[tuple[str, str]]] = {
+    1: frozenset(
+        {
+            ("table", "schema_info"),
+            ("table", "runs"),
+            ("table", "iterations"),
+            ("table", "tasks"),
+            ("table", "dependencies"),
+            ("table", "attempts"),
+            ("table", "events"),
+            ("table", "operator_troubles"),
+            ("index", "ready_tasks"),
+            ("index", "dependencies_of_task"),
+            ("index", "live_attempts"),
+        }
+    )
+}
+
 #: Each entry lifts a database of the version it stands under by one.
 MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {}
 

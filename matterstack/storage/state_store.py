@@ -25,7 +25,7 @@ from matterstack.core.records import (
     TaskChange,
 )
 from matterstack.core.states import AttemptStatus, TaskEvent, TaskStatus, advance
-from matterstack.errors import StoreConflictError
+from matterstack.errors import InvalidTransitionError, StoreConflictError
 from matterstack.storage import database, migrations
 from matterstack.storage.reader import StoreReader, marks
 
@@ -226,74 +226,76 @@ class SQLiteStateStore(StoreReader):
         InvalidTransitionError
             A change that is in no table.
         """
-        connection = self._connection()
-        attempts: dict[int, list[object]] = {}
-        tasks: list[tuple[object, ...]] = []
-        journal: list[tuple[object, ...]] = []
-        delta = dict.fromkeys((*_COUNTED, "ready"), 0)
-        ended: list[tuple[int, bool]] = []
+        rows = _Rows()
         for change in changes:
-            match change:
-                case AttemptChange():
-                    status = advance(change.leaves, change.event)
-                    _fold(attempts, change, status)
-                    journal.append((change.at, change.task, change.attempt, change.event, status, change.reason))
-                case TaskChange():
-                    to = advance(change.leaves, change.event)
-                    again = change.event is TaskEvent.RETRY
-                    by_person = again and change.leaves is not TaskStatus.SUBMITTED
-                    tasks.append(
-                        (
-                            to,
-                            change.reason,
-                            change.event is TaskEvent.SUBMIT,
-                            by_person,
-                            again or change.event is TaskEvent.FAIL,
-                            change.task,
-                            change.leaves,
-                        )
-                    )
-                    journal.append((change.at, change.task, None, change.event, to, change.reason))
-                    delta[change.leaves.lower()] -= 1
-                    delta[to.lower()] += 1
-                    if change.event is TaskEvent.SUBMIT:
-                        delta["ready"] -= 1
-                    elif again:
-                        delta["ready"] += 1
-                    else:
-                        ended.append((change.task, to is TaskStatus.COMPLETED))
-                case AttemptNote():
-                    connection.execute("UPDATE attempts SET reason = ? WHERE id = ?", (change.reason, change.attempt))
-                case RunChange():
-                    now = advance(change.leaves, change.event)
-                    done = connection.execute(
-                        "UPDATE runs SET status = ?, reason = ? WHERE status = ?", (now, change.reason, change.leaves)
-                    )
-                    self._expect(done.rowcount, 1, "run")
-                    journal.append((change.at, None, None, change.event, now, change.reason))
-        if attempts:
-            found = connection.executemany(_ATTEMPT_SQL, list(attempts.values())).rowcount
-            self._expect(found, len(attempts), "attempt")
-        if tasks:
-            self._expect(connection.executemany(_TASK_SQL, tasks).rowcount, len(tasks), "task")
+            try:
+                rows.add(change)
+            except (InvalidTransitionError, StoreConflictError) as error:
+                raise type(error)(f"{self._subject(change)}: {error}; nothing was changed") from None
+        connection = self._connection()
+        connection.executemany("UPDATE attempts SET reason = ? WHERE id = ?", rows.notes)
+        for values in rows.run:
+            if connection.execute("UPDATE runs SET status = ?, reason = ? WHERE status = ?", values).rowcount != 1:
+                raise self._conflict(changes)
+        if rows.attempts:
+            found = connection.executemany(_ATTEMPT_SQL, list(rows.attempts.values())).rowcount
+            if found != len(rows.attempts):
+                raise self._conflict(changes)
+        if rows.tasks and connection.executemany(_TASK_SQL, rows.tasks).rowcount != len(rows.tasks):
+            raise self._conflict(changes)
         for completed in (True, False):
-            over = [task for task, ended_well in ended if ended_well is completed]
+            over = [task for task, ended_well in rows.ended if ended_well is completed]
             if over:
-                delta["ready"] += self._satisfy(connection, over, completed)
-        moved = {name: number for name, number in delta.items() if number}
+                rows.delta["ready"] += self._satisfy(connection, over, completed)
+        moved = {name: number for name, number in rows.delta.items() if number}
         if moved:
             connection.execute(
                 f"UPDATE iterations SET {', '.join(f'{name} = {name} + ?' for name in moved)} WHERE iteration = ?",
                 (*moved.values(), iteration),
             )
-        connection.executemany(_EVENT_SQL, journal)
+        connection.executemany(_EVENT_SQL, rows.journal)
 
-    def _expect(self, found: int, wanted: int, what: str) -> None:
-        if found != wanted:
-            raise StoreConflictError(
-                f"{self.path}: {wanted - found} of {wanted} {what} changes found another status than they leave; "
-                "nothing was changed. Somebody else wrote to this run; step again"
+    def _conflict(self, changes: Sequence[Change]) -> StoreConflictError:
+        """Undo the transaction; return an error with the story of what stands otherwise than a change expected."""
+        self._connection().execute("ROLLBACK")
+        first: dict[tuple[str, int | None], Change] = {}
+        for change in changes:
+            match change:
+                case AttemptChange():
+                    first.setdefault(("attempt", change.attempt), change)
+                case TaskChange():
+                    first.setdefault(("task", change.task), change)
+                case RunChange():
+                    first.setdefault(("run", None), change)
+        for (subject, row), change in first.items():
+            assert isinstance(change, AttemptChange | TaskChange | RunChange)
+            where = "" if row is None else f" WHERE id = {row}"
+            found = self.query(f"SELECT status FROM {subject}s{where}")
+            if found and found[0][0] == change.leaves:
+                continue
+            which = {"attempt": "attempt = ?", "task": "attempt IS NULL AND task = ?", "run": "task IS ?"}[subject]
+            sql = f"SELECT event, status FROM events WHERE {which} ORDER BY seq DESC LIMIT 5"
+            story = ", ".join(f"{event} -> {status}" for event, status in reversed(self.query(sql, (row,))))
+            return StoreConflictError(
+                f"{self.path}: {self._subject(change)} is {found[0][0] if found else 'not there'}, and a change leaves "
+                f"{change.leaves} (its last events: {story or 'none'}); nothing was changed. Somebody else wrote to "
+                "this run; step again"
             )
+        return StoreConflictError(f"{self.path}: a change was given twice; nothing was changed")
+
+    def _subject(self, change: Change) -> str:
+        """Return what people call what a change is of: an attempt, a task, or the run."""
+        match change:
+            case AttemptChange() | AttemptNote():
+                names = "t.iteration, t.task_id, a.attempt"
+                sql = f"SELECT {names} FROM attempts a JOIN tasks t ON t.id = a.task WHERE a.id = ?"
+                rows, kind, row = self.query(sql, (change.attempt,)), "attempt", change.attempt
+            case TaskChange():
+                sql = "SELECT iteration, task_id FROM tasks WHERE id = ?"
+                rows, kind, row = self.query(sql, (change.task,)), "task", change.task
+            case _:
+                return "the run"
+        return f"{kind} {'.'.join(map(str, rows[0])) if rows else f'in row {row}'}"
 
     def cancel_unfinished(self, iteration: int, at: float) -> None:
         """Cancel every task of the iteration that is not over, however many there are."""
@@ -348,25 +350,72 @@ class SQLiteStateStore(StoreReader):
         )
 
 
-def _fold(rows: dict[int, list[object]], change: AttemptChange, status: AttemptStatus) -> None:
-    """Add a change to what `_ATTEMPT_SQL` gets: however many changes an attempt makes, its row is written once.
+class _Rows:
+    """What changes come to in the tables: each row of an attempt is written once, however many changes it makes."""
 
-    Raises
-    ------
-    StoreConflictError
-        The change leaves another status than the one before it has led to.
-    """
-    now = [change.reason, change.external_id, change.started_at, change.ended_at, change.exit_code, change.data]
-    row = rows.get(change.attempt)
-    if row is None:
-        rows[change.attempt] = [status, *now, change.attempt, change.leaves]
-        return
-    if row[0] is not change.leaves:
-        raise StoreConflictError(f"attempt {change.attempt} is {row[0]}, and a change leaves {change.leaves}")
-    ended_at = row[4]
-    row[0] = status
-    row[1:7] = [old if new is None else new for old, new in zip(row[1:7], now, strict=True)]
-    row[4] = change.ended_at if ended_at is None else ended_at
+    def __init__(self) -> None:
+        self.attempts: dict[int, list[object]] = {}
+        self.notes: list[tuple[str, int]] = []
+        self.tasks: list[tuple[object, ...]] = []
+        self.run: list[tuple[object, ...]] = []
+        self.journal: list[tuple[object, ...]] = []
+        self.delta = dict.fromkeys((*_COUNTED, "ready"), 0)
+        #: Tasks that are over by these changes, and whether they completed.
+        self.ended: list[tuple[int, bool]] = []
+
+    def add(self, change: Change) -> None:
+        """Take in a change.
+
+        Raises
+        ------
+        InvalidTransitionError
+            It is in no table.
+        StoreConflictError
+            It leaves another status than the one before it has led to.
+        """
+        match change:
+            case AttemptChange():
+                status = advance(change.leaves, change.event)
+                self._fold(change, status)
+                self.journal.append((change.at, change.task, change.attempt, change.event, status, change.reason))
+            case TaskChange():
+                self._add_task(change, advance(change.leaves, change.event))
+            case AttemptNote():
+                self.notes.append((change.reason, change.attempt))
+            case RunChange():
+                now = advance(change.leaves, change.event)
+                self.run.append((now, change.reason, change.leaves))
+                self.journal.append((change.at, None, None, change.event, now, change.reason))
+
+    def _add_task(self, change: TaskChange, to: TaskStatus) -> None:
+        again = change.event is TaskEvent.RETRY
+        submits = change.event is TaskEvent.SUBMIT
+        by_person = again and change.leaves is not TaskStatus.SUBMITTED
+        fails = again or change.event is TaskEvent.FAIL
+        self.tasks.append((to, change.reason, submits, by_person, fails, change.task, change.leaves))
+        self.journal.append((change.at, change.task, None, change.event, to, change.reason))
+        self.delta[change.leaves.lower()] -= 1
+        self.delta[to.lower()] += 1
+        if submits:
+            self.delta["ready"] -= 1
+        elif again:
+            self.delta["ready"] += 1
+        else:
+            self.ended.append((change.task, to is TaskStatus.COMPLETED))
+
+    def _fold(self, change: AttemptChange, status: AttemptStatus) -> None:
+        """Add a change to what `_ATTEMPT_SQL` gets."""
+        now = [change.reason, change.external_id, change.started_at, change.ended_at, change.exit_code, change.data]
+        row = self.attempts.get(change.attempt)
+        if row is None:
+            self.attempts[change.attempt] = [status, *now, change.attempt, change.leaves]
+            return
+        if row[0] is not change.leaves:
+            raise StoreConflictError(f"it is {row[0]} by the change before, and a change leaves {change.leaves}")
+        ended_at = row[4]
+        row[0] = status
+        row[1:7] = [old if new is None else new for old, new in zip(row[1:7], now, strict=True)]
+        row[4] = change.ended_at if ended_at is None else ended_at
 
 
 def _create(path: Path) -> None:

@@ -96,7 +96,7 @@ job = asyncio.get_running_loop().create_task(idle())
     (jupyter.directory / "cpu.txt").unlink(missing_ok=True)
     cells = (
         MAKE.format(size=size),
-        f"view = run.dag({'tasks' if size <= 2000 else 'auto'!r})\nview",
+        f"view = run.dag(collapse={'tasks' if size <= 2000 else 'auto'!r})\nview",
         churn,
         "table = run.table()\ntable",
         "del job",
