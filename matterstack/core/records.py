@@ -231,7 +231,7 @@ class Attempt:
     def at(self, name: str) -> Attempt:
         """Return the same attempt while its directory has another name."""
         moved = Attempt(self.record, self.parent, name)
-        moved._task = self._task
+        moved._task = self.task  # parsed for both
         return moved
 
     def taken(self, external_id: str | None) -> Attempt:

@@ -127,6 +127,7 @@ def _is_number(value: object) -> bool:
 
 
 _DEFAULT_RESOURCES = Resources()
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,9 +386,10 @@ class Task:
         for name, default in _TASK_DEFAULTS.items():
             value = data.get(name, default)
             put(task, name, tuple(value) if type(value) is list else value)
-        put(task, "env", MappingProxyType(data.get("env", {})))
-        files = {path: _file_from_json(source) for path, source in data.get("files", {}).items()}
-        put(task, "files", MappingProxyType(files))
+        env, files = data.get("env"), data.get("files")
+        put(task, "env", MappingProxyType(env) if env else _NOTHING)
+        made = {path: _file_from_json(source) for path, source in files.items()} if files else None
+        put(task, "files", MappingProxyType(made) if made else _NOTHING)
         resources = data.get("resources")
         put(task, "resources", _DEFAULT_RESOURCES if resources is None else Resources(**resources))
         return task

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from matterstack.notebook.statuses import code_of
-from matterstack.storage.reader import StoreReader, TaskRow
+from matterstack.storage.reader import StoreReader
+from matterstack.storage.rows import TaskRow
 
 
 class Card(NamedTuple):

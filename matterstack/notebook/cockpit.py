@@ -20,7 +20,7 @@ from matterstack.notebook.forms import InboxView
 from matterstack.notebook.summary import summary_html, summary_text
 from matterstack.notebook.views import DagView, TableView, with_twin
 from matterstack.orchestration.explain import format_time
-from matterstack.storage.reader import EventRow
+from matterstack.storage.rows import EventRow
 
 if TYPE_CHECKING:
     from matterstack.orchestration.run import Run

@@ -17,7 +17,7 @@ from matterstack.notebook.board import Board, Card
 from matterstack.notebook.statuses import BY_CODE
 from matterstack.orchestration.explain import format_time
 from matterstack.orchestration.overview import shown_path
-from matterstack.storage.reader import AttemptRow
+from matterstack.storage.rows import AttemptRow
 
 if TYPE_CHECKING:
     from matterstack.orchestration.run import Run

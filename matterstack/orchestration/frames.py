@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from matterstack.core.states import AttemptStatus, TaskStatus
 from matterstack.errors import UnknownTaskError
-from matterstack.storage.reader import AttemptRow, EventRow, StoreReader, TaskRow
+from matterstack.storage.reader import StoreReader
+from matterstack.storage.rows import AttemptRow, EventRow, TaskRow
 from matterstack.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:

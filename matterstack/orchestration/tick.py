@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from matterstack.core import scheduling
@@ -123,7 +123,9 @@ def make_tick(
     counts = store.counts(run.iteration)
     concluded = conclude(session, store, run, counts, at)
     run = _write_conclusion(store, run, concluded, at)
-    outlook = _outlook(session, store, run, counts, live, polled, concluded, health, soon=soon)
+    may_submit = bool(slots or done.changes) and run.status is RunStatus.RUNNING and counts.ready > 0
+    left = free_slots(session, live, health, soon=soon)[0] if may_submit else {}
+    outlook = _outlook(session, store, run, counts, live, left, polled, concluded)
     return TickReport(
         ready=ready,
         submitted=done.submitted,
@@ -209,11 +211,9 @@ def _outlook(
     run: RunRecord,
     counts: IterationCounts,
     live: Sequence[LiveAttempt],
+    slots: Mapping[str, int],
     polled: Polled,
     concluded: Concluded,
-    health: Health,
-    *,
-    soon: bool,
 ) -> _Outlook:
     asked = [attempt for attempt in live if attempt.operator in session.operators]
     if run.status in TERMINAL_RUN and not live:
@@ -225,8 +225,9 @@ def _outlook(
     if concluded.wants_campaign:
         why = "every task of the iteration is over, and the campaign that analyzes it was not given: "
         return _Outlook(Waiting.CAMPAIGN, None, why + "open_run(path, campaign=...)")
-    ready = store.ready_operators() if run.status is RunStatus.RUNNING and counts.ready else []
-    if ready and not free_slots(session, live, health, soon=soon)[0].keys().isdisjoint(ready):
+    could = run.status is RunStatus.RUNNING and counts.ready > 0
+    ready = store.ready_operators() if could and (slots or session.missing) else []
+    if not slots.keys().isdisjoint(ready):
         return _Outlook(Waiting.WORK, 0.0)  # room at an operator without a ready task would not do
     reason = None
     if missing := {*(attempt.operator for attempt in live), *ready}.intersection(session.missing):

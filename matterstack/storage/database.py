@@ -12,8 +12,6 @@ import contextlib
 import os
 import sqlite3
 import stat
-import subprocess
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -168,23 +166,23 @@ def look_at(path: Path) -> Files:
 
 def _has_journal(path: Path) -> bool:
     """Return whether there is a journal, after looking at it: what it is, and whether it names another file."""
-    name = f"{path.name}-journal"
+    journal = f"{path}-journal"
     try:
-        if not stat.S_ISREG(os.lstat(path.with_name(name)).st_mode):
-            raise UnsafeFileError(f"{name} is not a plain file")
-        with open(open_inside(path.parent, name), "rb") as file:
+        if not stat.S_ISREG(os.lstat(journal).st_mode):
+            raise UnsafeFileError("it is not a plain file")
+        with open(open_inside(path.parent, f"{path.name}-journal"), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             tail = os.pread(file.fileno(), _JOURNAL_TAIL_BYTES, max(0, size - _JOURNAL_TAIL_BYTES))
     except FileNotFoundError:
         return False
     except PermissionError as error:
-        raise StoreError(f"{path.with_name(name)} cannot be read, and without it the run cannot: {error}") from None
+        raise StoreError(f"{journal} cannot be read, and without it the run cannot: {error}") from None
     except UnsafeFileError as error:
-        raise ForeignStoreError(f"{error}, so {path} was left as it is: remove {name} if it is not yours") from None
+        raise ForeignStoreError(f"{journal}: {error}. All was left as it is; remove it if it is not yours") from None
     if tail.endswith(_JOURNAL_MAGIC) and len(tail) == _JOURNAL_TAIL_BYTES and any(tail[:4]):
         raise ForeignStoreError(
-            f"{path.with_name(name)} names another file, which opening {path.name} would remove. MatterStack never "
-            "writes such a journal; all was left as it is. Ask where this directory comes from, or remove the journal"
+            f"{journal} names another file, which opening {path.name} would remove. MatterStack never writes such a "
+            "journal; all was left as it is. Ask where this directory comes from, or remove the journal"
         )
     return True
 
@@ -271,6 +269,8 @@ def open_copy(path: Path) -> tuple[Connection, tuple[Fingerprint, Fingerprint]]:
     StoreError
         It could not be copied, or changed again and again meanwhile.
     """
+    import tempfile
+
     for _ in range(_MOST_COPIES):
         before = fingerprint(path)
         folder = Path(tempfile.mkdtemp(prefix="matterstack-"))
@@ -294,6 +294,8 @@ def _copy(path: Path, folder: Path, *, with_journal: bool) -> None:
 
     A descriptor of the database that is closed here would give up the locks of this process; see `open_known`.
     """
+    import subprocess
+
     names = [str(path), f"{path}-journal"] if with_journal else [str(path)]
     command = ["cp", "--no-dereference", "--", *names, str(folder)]
     try:

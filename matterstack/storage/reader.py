@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from matterstack.core.records import (
     IterationCounts,
@@ -25,6 +25,9 @@ from matterstack.core.records import (
 from matterstack.core.states import LIVE_ATTEMPT, AttemptStatus, RunStatus, TaskStatus
 from matterstack.errors import DamagedStoreError
 from matterstack.storage import database, migrations
+
+if TYPE_CHECKING:
+    from matterstack.storage.rows import AttemptRow, EventRow, IterationRow, TaskRow
 
 _LIVE = ", ".join(f"'{status}'" for status in AttemptStatus if status in LIVE_ATTEMPT)
 _LIVE_SQL = f"""SELECT a.id, a.task, t.iteration, t.task_id, a.attempt, a.status, a.token, t.operator, a.external_id,
@@ -57,89 +60,6 @@ _ATTEMPT_CHECK_SQL = f"""SELECT t.iteration, t.task_id, t.status, t.attempts, co
   coalesce(sum(a.status IN ({_LIVE})), 0) AS live FROM tasks t LEFT JOIN attempts a ON a.task = t.id GROUP BY t.id
   HAVING there != t.attempts OR (t.status = 'SUBMITTED' AND live != 1)
   OR (live != 0 AND t.status NOT IN ('SUBMITTED', 'CANCELLED')) ORDER BY t.id"""
-
-
-class TaskRow(NamedTuple):
-    """A task, and how its last attempt stands.
-
-    Attributes
-    ----------
-    id : int
-        Its row.
-    iteration : int
-    task_id : str
-    status : str
-        A `TaskStatus`.
-    operator : str
-    attempt : int
-        Number of its last attempt; 0 for none.
-    reason : str or None
-        Why it stands there.
-    submitted_at, started_at, ended_at : float or None
-        Of its last attempt, in seconds since the Unix epoch.
-    exit_code : int or None
-    unmet : int
-        How many dependencies it still waits for.
-    attempt_status : str or None
-        An `AttemptStatus`.
-    group : str or None
-    """
-
-    id: int
-    iteration: int
-    task_id: str
-    status: str
-    operator: str
-    attempt: int
-    reason: str | None
-    submitted_at: float | None
-    started_at: float | None
-    ended_at: float | None
-    exit_code: int | None
-    unmet: int
-    attempt_status: str | None
-    group: str | None
-
-
-class AttemptRow(NamedTuple):
-    """An attempt; times are in seconds since the Unix epoch, ``data`` is JSON text."""
-
-    iteration: int
-    task_id: str
-    attempt: int
-    status: str
-    operator: str
-    reason: str | None
-    token: str
-    external_id: str | None
-    submitted_at: float
-    started_at: float | None
-    ended_at: float | None
-    exit_code: int | None
-    data: str | None
-
-
-class EventRow(NamedTuple):
-    """A row of the journal: a transition of an attempt, else of a task, else of the run."""
-
-    seq: int
-    at: float
-    subject: str
-    iteration: int | None
-    task_id: str | None
-    attempt: int | None
-    event: str
-    status: str
-    reason: str | None
-
-
-class IterationRow(NamedTuple):
-    """An iteration; times are in seconds since the Unix epoch."""
-
-    iteration: int
-    created_at: float
-    ended_at: float | None
-    counts: IterationCounts
 
 
 class _Mine(threading.local):
@@ -378,10 +298,14 @@ class StoreReader:
 
     def tasks(self, *, after: int = 0) -> list[TaskRow]:
         """Return the tasks of every iteration, in the order of the plan; those after a row, where one is named."""
+        from matterstack.storage.rows import TaskRow
+
         return [TaskRow._make(row) for row in self.query(f"{_TASK_SQL} WHERE t.id > ? ORDER BY t.id", (after,))]
 
     def task(self, iteration: int, task_id: str) -> TaskRow | None:
         """Return one task; None where there is no such task."""
+        from matterstack.storage.rows import TaskRow
+
         rows = self.query(f"{_TASK_SQL} WHERE t.iteration = ? AND t.task_id = ?", (iteration, task_id))
         return TaskRow._make(rows[0]) if rows else None
 
@@ -398,6 +322,8 @@ class StoreReader:
         Those are the tasks of the events, those that depend on them, and all that are live: what
         an attempt waits for may change without an event.
         """
+        from matterstack.storage.rows import TaskRow
+
         rows = self.query(
             f"""WITH touched(id) AS (SELECT task FROM events WHERE seq > ? AND task IS NOT NULL),
               near(id) AS (SELECT id FROM touched UNION SELECT d.task FROM dependencies d JOIN touched
@@ -409,28 +335,40 @@ class StoreReader:
 
     def attempts(self) -> list[AttemptRow]:
         """Return every attempt, in the order of submission."""
+        from matterstack.storage.rows import AttemptRow
+
         return [AttemptRow._make(row) for row in self.query(f"{_ATTEMPT_SQL} ORDER BY a.id")]
 
     def attempts_of_task(self, task: int) -> list[AttemptRow]:
         """Return the attempts at a task, by its row."""
+        from matterstack.storage.rows import AttemptRow
+
         return [AttemptRow._make(row) for row in self.query(f"{_ATTEMPT_SQL} WHERE a.task = ? ORDER BY a.id", (task,))]
 
     def events(self) -> list[EventRow]:
         """Return the journal, in its order."""
+        from matterstack.storage.rows import EventRow
+
         return [EventRow._make(row) for row in self.query(f"{_EVENT_SQL} ORDER BY e.seq")]
 
     def events_after(self, seq: int, limit: int) -> list[EventRow]:
         """Return the last `limit` events after `seq`."""
+        from matterstack.storage.rows import EventRow
+
         rows = self.query(f"{_EVENT_SQL} WHERE e.seq > ? ORDER BY e.seq DESC LIMIT ?", (seq, limit))
         return [EventRow._make(row) for row in rows[::-1]]
 
     def completed(self) -> list[AttemptRow]:
         """Return the attempt that completed each completed task."""
+        from matterstack.storage.rows import AttemptRow
+
         sql = f"{_ATTEMPT_SQL} AND a.attempt = t.attempts WHERE t.status = 'COMPLETED' ORDER BY t.id"
         return [AttemptRow._make(row) for row in self.query(sql)]
 
     def iterations(self) -> list[IterationRow]:
         """Return the iterations, in their order."""
+        from matterstack.storage.rows import IterationRow
+
         rows = self.query(f"SELECT iteration, created_at, ended_at, {_COUNTS} FROM iterations ORDER BY iteration")
         return [IterationRow(n, created, ended, IterationCounts(*rest)) for n, created, ended, *rest in rows]
 

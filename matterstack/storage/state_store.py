@@ -233,7 +233,8 @@ class SQLiteStateStore(StoreReader):
             except (InvalidTransitionError, StoreConflictError) as error:
                 raise type(error)(f"{self._subject(change)}: {error}; nothing was changed") from None
         connection = self._connection()
-        connection.executemany("UPDATE attempts SET reason = ? WHERE id = ?", rows.notes)
+        if rows.notes:
+            connection.executemany("UPDATE attempts SET reason = ? WHERE id = ?", rows.notes)
         for values in rows.run:
             if connection.execute("UPDATE runs SET status = ?, reason = ? WHERE status = ?", values).rowcount != 1:
                 raise self._conflict(changes)
@@ -253,7 +254,8 @@ class SQLiteStateStore(StoreReader):
                 f"UPDATE iterations SET {', '.join(f'{name} = {name} + ?' for name in moved)} WHERE iteration = ?",
                 (*moved.values(), iteration),
             )
-        connection.executemany(_EVENT_SQL, rows.journal)
+        if rows.journal:
+            connection.executemany(_EVENT_SQL, rows.journal)
 
     def _conflict(self, changes: Sequence[Change]) -> StoreConflictError:
         """Undo the transaction; return an error with the story of what stands otherwise than a change expected."""

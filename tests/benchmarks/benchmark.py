@@ -1,7 +1,8 @@
 """What a task costs, beside peers measured in the same run. Prints a Markdown table.
 
 ``python tests/benchmarks/benchmark.py`` installs each peer in an environment of its own, below ``--work``;
-``--peers ninja`` measures that one alone, ``--only W1-1000`` that workload alone.
+``--peers ninja`` measures that one alone, ``--only W1-1000`` that workload alone, and ``--before REV`` measures
+MatterStack as of a commit in turns with the one that lies here.
 
 MatterStack is installed from this repository into one too, anew each time, so that its modules are compiled to
 bytecode at installation as the peers' are.
@@ -50,18 +51,23 @@ def environment(work: Path, peer: str) -> Path:
     return python
 
 
-def own_environment(work: Path) -> Path:
-    """Return the Python of an environment with this MatterStack, as it is now."""
-    place = work / "matterstack"
+def own_environment(work: Path, before: str | None = None) -> Path:
+    """Return the Python of an environment with MatterStack, as it is now or as of a commit."""
+    place = work / ("matterstack" if before is None else "matterstack-before")
     python = place / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
     with tempfile.TemporaryDirectory() as copy:  # what a build leaves must not lie in the repository
         source = Path(copy) / "source"
         source.mkdir()
-        shutil.copytree(ROOT / "matterstack", source / "matterstack", ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("pyproject.toml", "README.md", "LICENSE"):
-            shutil.copy(ROOT / name, source)
+        if before is None:
+            shutil.copytree(ROOT / "matterstack", source / "matterstack", ignore=shutil.ignore_patterns("__pycache__"))
+            for name in ("pyproject.toml", "README.md", "LICENSE"):
+                shutil.copy(ROOT / name, source)
+        else:
+            archive = Path(copy) / "before.tar"
+            subprocess.run(["git", "archive", "--output", str(archive), before], cwd=ROOT, check=True)
+            shutil.unpack_archive(archive, source)
         install = [str(python), "-m", "pip", "install", "-q", str(source)]
         subprocess.run(install, check=True)
         subprocess.run([*install, "--force-reinstall", "--no-deps"], check=True)
@@ -90,7 +96,7 @@ def shape_arguments(shape: str) -> tuple[str, int]:
     return {"W1": "layers", "W2": "chain"}[kind], int(number)
 
 
-def programs(work: Path, peers: list[str]) -> dict[str, Callable[[str], list[str]]]:
+def programs(work: Path, peers: list[str], before: str | None) -> dict[str, Callable[[str], list[str]]]:
     """Return, by name, what makes the command that runs a workload."""
     made: dict[str, Callable[[str], list[str]]] = {}
 
@@ -98,6 +104,8 @@ def programs(work: Path, peers: list[str]) -> dict[str, Callable[[str], list[str
         return lambda shape: [python, str(HERE / script), *map(str, shape_arguments(shape))]
 
     made["matterstack"] = of(str(own_environment(work)), "ours.py")
+    if before is not None:
+        made[before] = of(str(own_environment(work, before)), "ours.py")
     for peer in peers:
         try:
             made[peer] = of(str(environment(work, peer)), f"peer_{peer}.py")
@@ -108,8 +116,8 @@ def programs(work: Path, peers: list[str]) -> dict[str, Callable[[str], list[str
 
 def compare(
     shape: str, made: dict[str, Callable[[str], list[str]]], repeats: int, base: Path
-) -> dict[str, tuple[float, float]]:
-    """Return the median wall and CPU seconds of each program, measured in turns.
+) -> dict[str, list[tuple[float, float]]]:
+    """Return the wall and CPU seconds of each run of each program, in turns.
 
     What they leave is removed at the very end: removing it in between slows what is measured next.
     """
@@ -117,10 +125,7 @@ def compare(
     for _ in range(repeats):
         for name, command in made.items():
             seen[name].append(measure(command(shape), Path(tempfile.mkdtemp(dir=base))))
-    return {
-        name: (statistics.median(wall for wall, _ in times), statistics.median(cpu for _, cpu in times))
-        for name, times in seen.items()
-    }
+    return seen
 
 
 def wall_of(command: list[str], repeats: int = 9) -> float:
@@ -148,8 +153,9 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", default=list(REQUIREMENTS), choices=[*REQUIREMENTS, []])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--work", type=Path, default=Path.home() / ".cache" / "matterstack-benchmark")
+    parser.add_argument("--before", help="a commit to measure beside what lies here")
     given = parser.parse_args()
-    made = programs(given.work, given.peers)
+    made = programs(given.work, given.peers, given.before)
     with tempfile.TemporaryDirectory() as base:
         report(given, made, Path(base))
 
@@ -158,19 +164,23 @@ def report(given: argparse.Namespace, made: dict[str, Callable[[str], list[str]]
     """Measure what was asked for, and print the table."""
     print(f"Measured {machine()}; medians of {given.repeats}, in turns.\n")
     print(
-        "| workload | program | tasks/s | ms a task | CPU ms a task | rate, times ninja's |\n|---|---|---|---|---|---|"
+        "| workload | program | tasks/s | ms a task (quartiles) | CPU ms a task | rate, times ninja's |\n"
+        "|---|---|---|---|---|---|"
     )
     for shape in given.only:
         if shape == "small":
             continue
         count = shape_arguments(shape)[1]
         # The slow peers are measured at the smallest size only.
-        some = {name: make for name, make in made.items() if count <= 1000 or name in ("matterstack", "ninja")}
+        some = {n: make for n, make in made.items() if count <= 1000 or n in ("matterstack", given.before, "ninja")}
         times = compare(shape, some, given.repeats, base)
-        reference = times.get("ninja", (None,))[0]
-        for name, (wall, cpu) in times.items():
-            ratio = f"{reference / wall:.2f}" if reference else "-"
-            figures = f"{count / wall:.0f} | {wall / count * 1e3:.2f} | {cpu / count * 1e3:.2f} | {ratio}"
+        medians = {name: statistics.median(wall for wall, _ in runs) for name, runs in times.items()}
+        for name, runs in times.items():
+            low, middle, high = statistics.quantiles([wall for wall, _ in runs], n=4, method="inclusive")
+            spread = f"{middle / count * 1e3:.2f} ({low / count * 1e3:.2f} to {high / count * 1e3:.2f})"
+            cpu = statistics.median(cpu for _, cpu in runs)
+            ratio = f"{medians['ninja'] / middle:.2f}" if "ninja" in medians else "-"
+            figures = f"{count / middle:.0f} | {spread} | {cpu / count * 1e3:.2f} | {ratio}"
             print(f"| {shape} | {name} | {figures} |", flush=True)
     if "small" in given.only:
         print("\n| what | figure |\n|---|---|")

@@ -1,0 +1,90 @@
+"""What the reader answers: a named tuple a row. A module of its own, since a tick needs none of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from matterstack.core.records import IterationCounts
+
+
+class TaskRow(NamedTuple):
+    """A task, and how its last attempt stands.
+
+    Attributes
+    ----------
+    id : int
+        Its row.
+    iteration : int
+    task_id : str
+    status : str
+        A `TaskStatus`.
+    operator : str
+    attempt : int
+        Number of its last attempt; 0 for none.
+    reason : str or None
+        Why it stands there.
+    submitted_at, started_at, ended_at : float or None
+        Of its last attempt, in seconds since the Unix epoch.
+    exit_code : int or None
+    unmet : int
+        How many dependencies it still waits for.
+    attempt_status : str or None
+        An `AttemptStatus`.
+    group : str or None
+    """
+
+    id: int
+    iteration: int
+    task_id: str
+    status: str
+    operator: str
+    attempt: int
+    reason: str | None
+    submitted_at: float | None
+    started_at: float | None
+    ended_at: float | None
+    exit_code: int | None
+    unmet: int
+    attempt_status: str | None
+    group: str | None
+
+
+class AttemptRow(NamedTuple):
+    """An attempt; times are in seconds since the Unix epoch, ``data`` is JSON text."""
+
+    iteration: int
+    task_id: str
+    attempt: int
+    status: str
+    operator: str
+    reason: str | None
+    token: str
+    external_id: str | None
+    submitted_at: float
+    started_at: float | None
+    ended_at: float | None
+    exit_code: int | None
+    data: str | None
+
+
+class EventRow(NamedTuple):
+    """A row of the journal: a transition of an attempt, else of a task, else of the run."""
+
+    seq: int
+    at: float
+    subject: str
+    iteration: int | None
+    task_id: str | None
+    attempt: int | None
+    event: str
+    status: str
+    reason: str | None
+
+
+class IterationRow(NamedTuple):
+    """An iteration; times are in seconds since the Unix epoch."""
+
+    iteration: int
+    created_at: float
+    ended_at: float | None
+    counts: IterationCounts
