@@ -85,7 +85,7 @@ def serve(directory: Path, request: dict[str, Any], mood: str) -> None:
     if mood == "wrong":
         for number, bad in enumerate([{**good, "data": {}}, {**good, "token": "ms-another"}], 1):
             write(result, bad)
-            while not (directory / f"rejected/{number}.reason.json").exists():
+            while not (directory / f".matterstack/rejected/{number}.reason.json").exists():
                 pause()
     if mood == "liar":
         (directory / "pattern.csv").write_text("something else")

@@ -221,15 +221,26 @@ def test_an_answer_that_grows_while_it_is_read(tmp_path: Path, monkeypatch: pyte
     both.answer_well()
 
 
-@pytest.mark.parametrize("name", ["rejected", "accepted", "verdict.json", "response.errors.md", ".look"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".matterstack",
+        ".matterstack/rejected",
+        ".matterstack/accepted",
+        ".matterstack/verdict.json",
+        "response.errors.md",
+        ".matterstack/answer.json",
+    ],
+)
 def test_traps_in_the_request_directory(tmp_path: Path, name: str) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_text("as it was")
     both = Both(tmp_path, 10)
-    trap = both.path.with_name(name)
-    trap.symlink_to(outside if name in ("rejected", "accepted") else outside / "precious")
-    both.path.write_text('{"n": 3}' if name == "accepted" else '{"n": 0}')
+    trap = both.path.parent / name
+    trap.parent.mkdir(exist_ok=True)
+    trap.symlink_to(outside / "precious" if trap.suffix in (".json", ".md") else outside)
+    both.path.write_text('{"n": 3}' if name == ".matterstack/accepted" else '{"n": 0}')
     both.look()
     assert [path.name for path in outside.iterdir()] == ["precious"]
     assert (outside / "precious").read_text() == "as it was"

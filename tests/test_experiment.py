@@ -81,8 +81,8 @@ def test_measured_data_and_files_come_home(tmp_path: Path, mood: str) -> None:
     assert result["lattice_constant_A"] == pytest.approx(3.61, abs=0.01)
     assert result["two_theta_deg"][0] == pytest.approx(43.3, abs=0.2)
     assert list(result["files"]) == ["pattern.csv"]
-    assert json.loads((exchange(run) / "verdict.json").read_text())["outcome"] == "accepted"
-    assert len(list((exchange(run)).glob("rejected/*.reason.json"))) == (2 if mood == "wrong" else 0)
+    assert json.loads((exchange(run) / ".matterstack/verdict.json").read_text())["outcome"] == "accepted"
+    assert len(list((exchange(run)).glob(".matterstack/rejected/*.reason.json"))) == (2 if mood == "wrong" else 0)
     events = list(run.events[run.events["subject"] == "attempt"]["event"])
     assert events[:2] == ["submitted", "waiting"]
 

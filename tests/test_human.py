@@ -105,7 +105,7 @@ def test_a_bad_answer_goes_back_with_the_reasons_and_a_good_one_completes(tmp_pa
         assert text in errors
         assert text in run.inbox()[0].reason
         assert text in repr(run.explain())
-    assert (folder(run) / "rejected/1.json").read_text() == '{"n": 0, "m": 1}'
+    assert (folder(run) / ".matterstack/rejected/1.json").read_text() == '{"n": 0, "m": 1}'
     before = len(run.events)
     for _ in range(3):
         run.step()
@@ -114,8 +114,8 @@ def test_a_bad_answer_goes_back_with_the_reasons_and_a_good_one_completes(tmp_pa
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
     assert int(run.results.loc["0.pick", "n"]) == 2
     assert not (folder(run) / "response.errors.md").exists()
-    verdict = json.loads((folder(run) / "verdict.json").read_text())
-    kept = folder(run) / f"accepted/{verdict['sha256']}.json"
+    verdict = json.loads((folder(run) / ".matterstack/verdict.json").read_text())
+    kept = folder(run) / f".matterstack/accepted/{verdict['sha256']}.json"
     assert kept.read_bytes() == '\ufeff{"n": 2}'.encode()
     assert verdict["by"] in reason(run)
     assert verdict["by"]
@@ -312,7 +312,7 @@ def test_accepted_bytes_that_were_changed_are_not_used(tmp_path: Path, monkeypat
 
     def forge(point: str) -> None:
         if point == "collect.begin":
-            (kept,) = (folder(run) / "accepted").iterdir()
+            (kept,) = (folder(run) / ".matterstack/accepted").iterdir()
             kept.write_text('{"n": 7}')
 
     monkeypatch.setattr(testing, "_armed", forge)
@@ -326,7 +326,7 @@ def test_killed_while_it_accepts(tmp_path: Path, point: str) -> None:
     put(run, '{"n": 1}')
     assert killed_at(point, 1, lambda: ms.open_run(run.path).step())
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
-    assert len(list((folder(run) / "accepted").iterdir())) == 1
+    assert len(list((folder(run) / ".matterstack/accepted").iterdir())) == 1
 
 
 @pytest.mark.parametrize("point", ["answer.refusing", "answer.refused", "tick.polled", "store.commit"])
@@ -353,7 +353,7 @@ def test_cancelling_withdraws_the_request(tmp_path: Path) -> None:
     run = ask(tmp_path)
     run.cancel()
     assert list(run.attempts["status"]) == ["CANCELLED"]
-    assert json.loads((folder(run) / "verdict.json").read_text())["outcome"] == "cancelled"
+    assert json.loads((folder(run) / ".matterstack/verdict.json").read_text())["outcome"] == "cancelled"
     with pytest.raises(RunStatusError):
         run.respond("pick", {"n": 1})
     assert len(run.inbox()) == 0
@@ -534,7 +534,7 @@ def test_a_pattern_that_backtracks_and_an_answer_that_makes_it_do_not_hold_the_t
 
 
 def test_files_of_a_task_that_would_hide_the_request(tmp_path: Path) -> None:
-    with pytest.raises(InvalidTaskError, match="would hide"):
+    with pytest.raises(InvalidTaskError, match="a name of the run's own"):
         ask(tmp_path, task={"files": {"response.json": "{}"}})
 
 

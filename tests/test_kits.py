@@ -80,7 +80,7 @@ def test_a_kit_holds_what_it_needs(tmp_path: Path) -> None:
         assert hashlib.sha256((directory / name).read_bytes()).hexdigest() == sha256
     assert set(manifest["sha256"]) == {"HOWTO.txt", "submit.sh", "inputs/start.xyz", "inputs/deep/er.txt"}
     script = (directory / "submit.sh").read_text()
-    for line in ("--nodes=2", "--ntasks=8", "--mem=1536M", "--gpus=1", "--time=62:05", "--partition=long"):
+    for line in ("--nodes=2", "--ntasks=8", "--mem=1536M", "--gpus=1", "--time=0-01:02:05", "--partition=long"):
         assert f"#SBATCH {line}\n" in script
 
 

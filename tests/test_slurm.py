@@ -22,7 +22,8 @@ from slurm_lab import Cluster, cluster, mended, wait_for
 import matterstack as ms
 from matterstack.errors import InvalidConfigError, InvalidTaskError, RunLockedError
 from matterstack.operators import slurm
-from matterstack.operators.slurm_scheduler import Job, NewJob, parse_sacct, parse_sbatch, parse_squeue, sbatch_options
+from matterstack.operators.sbatch import sbatch_options
+from matterstack.operators.slurm_scheduler import Job, NewJob, parse_sacct, parse_sbatch, parse_squeue
 
 
 @pytest.fixture(scope="module")
@@ -286,10 +287,13 @@ def test_a_dependency_that_can_never_be_satisfied_ends_the_attempt(healthy: Clus
 @pytest.mark.parametrize(
     ("vandal", "ends"),
     [
-        ("mkdir exit.json", "LOST"),
-        ("ln -s /etc/passwd exit.json; while ! [ -e ../0.b.1/exit.json ]; do sleep 0.1; done", "COMPLETED"),
-        ("rm -rf claim; ln -s /etc claim", "COMPLETED"),
-        ("mkdir exit.json .missing", "live"),
+        ("mkdir .matterstack/exit.json", "LOST"),
+        (
+            "ln -s /etc/passwd .matterstack/exit.json; while ! [ -e ../0.b.1/.matterstack/exit.json ]; do sleep 0.1; done",
+            "COMPLETED",
+        ),
+        ("rm -rf .matterstack/claim; ln -s /etc .matterstack/claim", "COMPLETED"),
+        ("mkdir .matterstack/exit.json .matterstack/missing.json", "live"),
         ("rm -rf ../0.a.1", "LOST"),
     ],
 )
@@ -419,7 +423,7 @@ def test_a_job_that_begins_while_the_queue_is_asked_is_not_taken_for_a_requeued_
             return True
 
         def poll(self, tokens: Any) -> list[Job]:
-            subprocess.run(["/bin/sh", "-c", "mkdir -p claim"], cwd=self.directory, check=True)
+            subprocess.run(["/bin/sh", "-c", "mkdir -p .matterstack/claim"], cwd=self.directory, check=True)
             return [Job("1.server", self.token, "PENDING", "Priority", "0:00", "1:00")]
 
         def find(self, tokens: Any) -> list[Job]:
@@ -600,7 +604,7 @@ def test_two_jobs_of_one_attempt_run_its_command_once(healthy: Cluster, tmp_path
         f"--job-name={token}",
         "--output=slurm-2.out",
         f"--chdir={directory}",
-        str(directory / "job.sh"),
+        str(directory / ".matterstack/job.sh"),
     )
     assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
     assert sum(starts(tmp_path / "ledger").values()) == 1

@@ -85,7 +85,7 @@ def test_a_tick_makes_as_many_calls_for_many_jobs_as_for_one(
     monkeypatch.setattr(subprocess, "Popen", counted)
     run.step()
     assert calls == ["ssh", "rsync", "ssh", "ssh"]  # its settings, once; files out; jobs submitted; jobs released
-    wait_for(lambda: len(list((tmp_path / "there").glob("*/*/exit.json"))) == 12)
+    wait_for(lambda: len(list((tmp_path / "there").glob("*/*/.matterstack/exit.json"))) == 12)
     calls.clear()
     run.step()
     assert calls == ["ssh", "rsync"]  # the queue and what they left; results home
@@ -96,7 +96,7 @@ def test_chunks_run_there_and_go_on_where_they_stood(slurm: Cluster, link: Serve
     wait = f"while ! [ -e {tmp_path}/go ]; do sleep 0.1; done"
     tasks = [task(tmp_path, f"t{i}", wait if i == 1 else f"echo {i}", retries=int(i == 1)) for i in range(6)]
     run = start(tmp_path, tmp_path / "there", *tasks, pack=50)
-    wait_for(lambda: list((tmp_path / "there").glob("*/0.t1.1/claim/started.json")))
+    wait_for(lambda: list((tmp_path / "there").glob("*/0.t1.1/.matterstack/claim/started.json")))
     name = run.attempts["external_id"].iloc[0]
     slurm.command("scancel", f"--name={name}")
     # The job is told later, and a command that may go on at once would end before that.
@@ -113,7 +113,7 @@ def test_chunks_run_there_and_go_on_where_they_stood(slurm: Cluster, link: Serve
 def test_a_chunk_there_is_cancelled(slurm: Cluster, link: Server, tmp_path: Path) -> None:
     tasks = [task(tmp_path, f"t{i}", "sleep 600") for i in range(4)]
     run = start(tmp_path, tmp_path / "there", *tasks, pack=50)
-    wait_for(lambda: list((tmp_path / "there").glob("*/0.t0.1/claim/started.json")))
+    wait_for(lambda: list((tmp_path / "there").glob("*/0.t0.1/.matterstack/claim/started.json")))
     run.cancel(timeout_s=60)
     assert set(run.attempts["status"]) == {"CANCELLED"}
     assert sum(starts(tmp_path / "ledger").values()) == 1
@@ -125,7 +125,7 @@ def test_the_link_is_cut(link: Server, tmp_path: Path, how: str, when: str) -> N
     there = tmp_path / "there"
     run = start(tmp_path, there, task(tmp_path), step=when != "before", timeout_s=2.0)
     if when == "ended":
-        wait_for(lambda: list(there.glob("*/0.a.1/exit.json")))
+        wait_for(lambda: list(there.glob("*/0.a.1/.matterstack/exit.json")))
     if how == "killed":
         link.cut()
         run.step()

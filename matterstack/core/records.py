@@ -228,6 +228,16 @@ class Attempt:
             self._task = self.record.task_of()
         return self._task
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables that tell a command what it is."""
+        return {
+            "MATTERSTACK_TOKEN": self.token,
+            "MATTERSTACK_TASK_ID": self.task_id,
+            "MATTERSTACK_ITERATION": str(self.iteration),
+            "MATTERSTACK_ATTEMPT": str(self.attempt),
+        }
+
     def at(self, name: str) -> Attempt:
         """Return the same attempt while its directory has another name."""
         moved = Attempt(self.record, self.parent, name)

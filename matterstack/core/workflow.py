@@ -13,6 +13,7 @@ from pathlib import PurePath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from matterstack.core.attempt_files import Family, check_names
 from matterstack.core.identifiers import check_identifier, check_relative_path
 from matterstack.core.schemas import ON_REJECT, Approve
 from matterstack.core.strict_json import dump_json
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     import networkx
 
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,&|*()\[\]:@+-]*\Z")
-
-#: Names in an attempt's directory that the run writes itself.
-RESERVED_NAMES = frozenset({"inputs.json", "result.json", "stdout.txt", "stderr.txt"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,10 +337,10 @@ class Task:
     def _check_files(self) -> None:
         if not isinstance(self.files, Mapping):
             raise self._invalid("files", "must be a mapping of paths to content", self.files)
-        for path, source in self.files.items():
+        for path in self.files:
             check_relative_path(path, f"task {self.task_id!r}: the file")
-            if path.split("/")[0] in RESERVED_NAMES:
-                raise self._invalid("files", "must not use a name that the run writes itself", path)
+        check_names(self.task_id, self.files, Family.EVERY)
+        for path, source in self.files.items():
             if not isinstance(source, str | bytes | PurePath | FromTask | StoredFile):
                 raise self._invalid(f"files[{path!r}]", "must be text, bytes, a Path or FromTask", source)
             for other in self.files:

@@ -2,11 +2,11 @@
 
 What is known of a request lies in its directory, each fact whole or not there at all::
 
-    response.json             the answer, as somebody put it there (or response.csv)
-    response.errors.md        why the last one was refused
-    rejected/<n>.json         the n-th refused answer; <n>.reason.json says why
-    accepted/<sha256>.json    the bytes that were accepted
-    verdict.json              how the request ended; written once, whoever is first
+    response.json                          the answer, as somebody put it there (or response.csv)
+    response.errors.md                     why the last one was refused
+    .matterstack/rejected/<n>.json         the n-th refused answer; <n>.reason.json says why
+    .matterstack/accepted/<sha256>.json    the bytes that were accepted
+    .matterstack/verdict.json              how the request ended; written once, whoever is first
 
 The tick, a colleague's cell and a time limit may all want to end a request at the same
 moment: ``verdict.json`` is created by a hard link, which one of them wins.
@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from matterstack.core.attempt_files import MACHINERY
 from matterstack.core.records import Attempt, Observation, Seen
 from matterstack.core.schemas import columns, is_costly, violations
 from matterstack.core.states import AttemptStatus
@@ -41,6 +42,7 @@ from matterstack.errors import (
     UnsafeFileError,
 )
 from matterstack.files import open_inside, read_inside, write_inside
+from matterstack.operators.unchanged import unchanged_since
 from matterstack.testing import reach
 
 _SETTLE_S = 1.0
@@ -153,7 +155,7 @@ class Exchange:
     def verdict(self) -> Verdict | None:
         """Return how the request ended; None while it is open."""
         try:
-            return Verdict(**parse_json(read_inside(self.directory, "verdict.json", MAX_BYTES)))
+            return Verdict(**parse_json(read_inside(self.directory, f"{MACHINERY}/verdict.json", MAX_BYTES)))
         except FileNotFoundError:
             return None
         except (TypeError, InvalidJsonError) as error:
@@ -163,7 +165,7 @@ class Exchange:
         """End the request, and return how it ended: as given, unless somebody was quicker."""
         reach("answer.deciding")
         try:
-            write_inside(self.directory, "verdict.json", json.dumps(verdict._asdict()).encode(), new=True)
+            write_inside(self.directory, f"{MACHINERY}/verdict.json", json.dumps(verdict._asdict()).encode(), new=True)
         except FileExistsError:
             earlier = self.verdict()
             if earlier is not None:
@@ -199,7 +201,7 @@ class Exchange:
     def _accept(self, raw: bytes, source: str, by: str) -> Verdict:
         sha256 = hashlib.sha256(raw).hexdigest()
         reach("answer.accepting")
-        write_inside(self.directory, f"accepted/{sha256}{Path(source).suffix}", raw)
+        write_inside(self.directory, f"{MACHINERY}/accepted/{sha256}{Path(source).suffix}", raw)
         verdict = self.decide(Verdict("accepted", time.time(), by, "", source, sha256))
         (self.directory / f"{self.stem}.errors.md").unlink(missing_ok=True)
         return verdict
@@ -216,7 +218,9 @@ class Exchange:
         try:
             if verdict is None or verdict.outcome != "accepted":
                 raise InvalidJsonError("no answer was accepted")
-            raw = read_inside(self.directory, f"accepted/{verdict.sha256}{Path(verdict.source).suffix}", MAX_BYTES)
+            raw = read_inside(
+                self.directory, f"{MACHINERY}/accepted/{verdict.sha256}{Path(verdict.source).suffix}", MAX_BYTES
+            )
             if hashlib.sha256(raw).hexdigest() != verdict.sha256:
                 raise InvalidJsonError("its SHA-256 is another one")
             value = self._parse(verdict.source, raw)
@@ -233,7 +237,7 @@ class Exchange:
         found = []
         for number in range(1, 1_000_000):
             try:
-                said = parse_json(read_inside(self.directory, f"rejected/{number}.reason.json", MAX_BYTES))
+                said = parse_json(read_inside(self.directory, f"{MACHINERY}/rejected/{number}.reason.json", MAX_BYTES))
             except FileNotFoundError:
                 break
             found.append(Refusal(number, said["sha256"], said["at"], said["reasons"]))
@@ -295,7 +299,7 @@ class Exchange:
             refusals = self.refusals()
             received = self._receive()
             if received is not None and received.sha256 not in {refusal.sha256 for refusal in refusals}:
-                verdict, settling = self._examine(received, refusals, at)
+                verdict, settling = self._examine(attempt, received, refusals, at)
                 if settling:
                     return Observation(Seen.WAITING, reason=settling, settling=True)
         if verdict is None:
@@ -310,7 +314,9 @@ class Exchange:
             return Observation(Seen.WAITING, reason=verdict.reason, settling=True)  # one move after the other
         return Observation(Seen.EXPIRED, reason=verdict.reason, ended_at=verdict.at)
 
-    def _examine(self, received: _Received, refusals: list[Refusal], at: float) -> tuple[Verdict | None, str | None]:
+    def _examine(
+        self, attempt: Attempt, received: _Received, refusals: list[Refusal], at: float
+    ) -> tuple[Verdict | None, str | None]:
         """Accept or refuse a new answer; or say that it is too early for that."""
         reasons = [received.problem] if received.problem else []
         value: Any = None
@@ -327,7 +333,8 @@ class Exchange:
                 patient = received.source.endswith(".csv") or is_cut_off(received.raw)
         if doubtful:
             young = 0 <= at - received.changed_at < _SETTLE_S
-            if not self._seen_before(received.sha256) or (patient and young):
+            seen_before = unchanged_since(attempt, "answer.json", received.sha256, at) is not None
+            if not seen_before or (patient and young):
                 said = f": {reasons[0]}" if reasons else ""
                 return None, f"{received.source} may still be being written, so it is looked at again{said}"
         if not reasons:
@@ -339,21 +346,12 @@ class Exchange:
         self._refuse(received, refusals, reasons, at)
         return None, None
 
-    def _seen_before(self, sha256: str) -> bool:
-        try:
-            seen = read_inside(self.directory, ".look", 100).decode(errors="replace")
-        except FileNotFoundError:
-            seen = ""
-        if seen != sha256:
-            write_inside(self.directory, ".look", sha256.encode())
-        return seen == sha256
-
     def _refuse(self, received: _Received, refusals: list[Refusal], reasons: list[str], at: float) -> None:
         number = len(refusals) + 1
         said = {"sha256": received.sha256, "at": at, "source": received.source, "by": received.by, "reasons": reasons}
         reach("answer.refusing")
         if received.problem is None:
-            write_inside(self.directory, f"rejected/{number}{Path(received.source).suffix}", received.raw)
+            write_inside(self.directory, f"{MACHINERY}/rejected/{number}{Path(received.source).suffix}", received.raw)
         lines = "".join(f"    {neutral(reason)}\n" for reason in reasons)
         page = (
             f"# {received.source} was refused\n\nIt was not taken, and nothing is lost. What is wrong with it:\n\n"
@@ -361,7 +359,7 @@ class Exchange:
         )
         write_inside(self.directory, f"{self.stem}.errors.md", page.encode())
         # The last of the three counts: until it is there, the same answer is refused again under this number.
-        write_inside(self.directory, f"rejected/{number}.reason.json", json.dumps(said).encode())
+        write_inside(self.directory, f"{MACHINERY}/rejected/{number}.reason.json", json.dumps(said).encode())
         reach("answer.refused")
         refusals.append(Refusal(number, received.sha256, at, reasons))
 

@@ -1,7 +1,7 @@
 """What a chunk job runs: the commands of its attempts, one after the other.
 
 It is copied beside the chunk's list and started there as a program, so it needs nothing but the standard library
-of Python 3.8. Each attempt is claimed before its command starts (``mkdir claim``), so a chunk that is started again
+of Python 3.8. Each attempt is claimed before its command starts (a directory is made), so a chunk that is started again
 goes on where it stood; and each leaves how it ended in ``exit.json``, as the script of a single job does.
 """
 
@@ -49,10 +49,10 @@ class Chunk:
         os.fchdir(self.root)
         try:
             os.chdir("../../" + member["directory"])
-            os.mkdir("claim")
+            os.mkdir(".matterstack/claim")
         except (FileExistsError, FileNotFoundError):
             return  # it has been run, is being run, or is not wanted any more
-        _write("claim/started.json", {"started_at": time.time(), **self.began})
+        _write(".matterstack/claim/started.json", {"started_at": time.time(), **self.began})
         state = None
         try:
             process = self.start(member["argv"], member["env"])
@@ -69,7 +69,7 @@ class Chunk:
         ended: dict[str, Any] = {"exit_code": code, "ended_at": time.time()}
         if state is not None:
             ended["state"] = state
-        _write("exit.json", ended)
+        _write(".matterstack/exit.json", ended)
 
     def start(self, argv: list[str], wanted: dict[str, str]) -> int:
         """Start a command in the present directory and in a session of its own; return its process id."""
@@ -114,7 +114,7 @@ class Chunk:
             now = time.monotonic()
             if state is None and limit_s is not None and now - began >= limit_s:
                 state = "TIMEOUT"
-            elif state is None and os.path.lexists("cancel"):
+            elif state is None and os.path.lexists(".matterstack/cancel"):
                 state = "CANCELLED"
             unwanted = state is not None or self.over
             if unwanted and not asked:

@@ -16,12 +16,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matterstack.core.attempt_files import MACHINERY
 from matterstack.core.records import Attempt
 from matterstack.errors import UnsafeFileError
 from matterstack.files import read_inside, write_inside
 from matterstack.operators import chunk_runner
 
-_NAME = ".chunk"
+_NAME = f"{MACHINERY}/chunk"
 _PREFIX = "ms-chunk-"
 _CHUNK = re.compile(rf"{_PREFIX}[0-9a-f]+")
 _MOST_BYTES = 100_000
@@ -81,7 +82,10 @@ class Chunk:
         names = {attempt.name for attempt in attempts}
         members = json.loads(read_inside(self.directory, "chunk.json", _MOST_LIST_BYTES))["members"]
         others = [Path(self.directory.parent.parent, m["directory"]) for m in members if m["directory"] not in names]
-        return any(not (other / "exit.json").exists() and not (other / "cancel").exists() for other in others)
+        return any(
+            not (other / MACHINERY / "exit.json").exists() and not (other / MACHINERY / "cancel").exists()
+            for other in others
+        )
 
     def add_job(self, number: str) -> None:
         """Store the id of another job, durably."""
@@ -107,16 +111,9 @@ def _lines(directory: Path, name: str) -> list[str]:
 
 def _member(attempt: Attempt) -> Mapping[str, Any]:
     task = attempt.task
-    resources = task.resources.scaled(attempt.attempt)
-    env = {
-        **task.env,
-        "MATTERSTACK_TOKEN": attempt.token,
-        "MATTERSTACK_TASK_ID": attempt.task_id,
-        "MATTERSTACK_ITERATION": str(attempt.iteration),
-        "MATTERSTACK_ATTEMPT": str(attempt.attempt),
-    }
+    env = {**task.env, **attempt.variables}
     argv = ["/bin/sh", "-c", task.command] if isinstance(task.command, str) else list(task.command or ())
-    return {"directory": attempt.name, "argv": argv, "env": env, "limit_s": resources.get("walltime_s")}
+    return {"directory": attempt.name, "argv": argv, "env": env, "limit_s": task.resources.walltime_of(attempt.attempt)}
 
 
 def groups(attempts: Iterable[Attempt], most: int) -> list[list[Attempt]]:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matterstack.core.attempt_files import MACHINERY
 from matterstack.core.records import Absent, Attempt, Observation, Refused, Seen, Submitted
 from matterstack.errors import InvalidConfigError, MissingLibraryError, OperatorUnreachableError
 from matterstack.files import write_inside
@@ -199,9 +200,9 @@ class DaskOperator(JobOperator):
             if not attempt.directory.is_dir() or exit_of(attempt) is not None:
                 over.append(attempt.token)
                 continue
-            write_inside(attempt.directory, "cancel", b"")
+            write_inside(attempt.directory, f"{MACHINERY}/cancel", b"")
             try:
-                (attempt.directory / "claim").mkdir()
+                (attempt.directory / MACHINERY / "claim").mkdir()
                 over.append(attempt.token)  # it has not begun, and cannot any more
             except FileExistsError:
                 if self.missing(attempt, "", began_at(attempt), time.time()).seen is Seen.VANISHED:
@@ -226,10 +227,10 @@ def run_script(directory: str) -> int:
     """
     import subprocess
 
-    with open(f"{directory}/job.out", "ab") as out:
+    with open(f"{directory}/{MACHINERY}/job.out", "ab") as out:
         # A session of its own: neither an interrupt nor the end of the worker reaches the command.
         return subprocess.run(
-            ["/bin/sh", "job.sh"],
+            ["/bin/sh", f"{MACHINERY}/job.sh"],
             cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=out,

@@ -7,7 +7,6 @@ The directory of an attempt is the exchange::
     experiment_heartbeat.json    rewritten by the instrument while it works; any change counts
     experiment_result.json       what it measured, with the SHA-256 of each file it leaves
     experiment_abort.json        ours: stop, nobody waits for this any more
-    verdict.json                 ours: what became of the request
 
 The claim is also what withdraws a request: a request that nobody claimed in time is
 claimed by the run itself, so that no instrument can begin it afterwards.
@@ -25,16 +24,16 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matterstack.core.attempt_files import Family, check_names
 from matterstack.core.identifiers import check_relative_path
 from matterstack.core.records import Attempt, Observation, Seen
 from matterstack.core.schemas import check_schema, violations
 from matterstack.core.states import AttemptStatus
-from matterstack.core.strict_json import MAX_BYTES, parse_json
+from matterstack.core.strict_json import MAX_BYTES
 from matterstack.core.workflow import Task
 from matterstack.errors import (
     AttemptFailedError,
     InvalidConfigError,
-    InvalidJsonError,
     InvalidTaskError,
     UnsafeFileError,
     UnsafePathError,
@@ -44,6 +43,7 @@ from matterstack.operators.answers import Exchange, Patience, Verdict
 from matterstack.operators.manual_hpc import digest
 from matterstack.operators.notices import Notify, check_notify
 from matterstack.operators.requests import RequestOperator
+from matterstack.operators.unchanged import unchanged_since
 
 _REQUEST, _ACK, _HEARTBEAT, _ABORT = (
     "experiment_request.json",
@@ -52,7 +52,6 @@ _REQUEST, _ACK, _HEARTBEAT, _ABORT = (
     "experiment_abort.json",
 )
 _STEM = "experiment_result"
-_OURS = frozenset({_REQUEST, _ACK, _HEARTBEAT, _ABORT, f"{_STEM}.json", "verdict.json", "accepted", "rejected"})
 
 #: What an instrument is asked, whatever its parameters.
 REQUEST_SCHEMA: Mapping[str, Any] = {
@@ -175,9 +174,7 @@ class ExperimentOperator(RequestOperator):
             check_schema(task.schema, f"task {task.task_id!r}: schema")
         if found := violations(self.request_schema, dict(task.parameters or {})):
             raise InvalidTaskError(f"task {task.task_id!r}: parameters: {'; '.join(found)}")
-        for path in task.files:
-            if path.split("/")[0] in _OURS:
-                raise InvalidTaskError(f"task {task.task_id!r}: the file {path!r} would hide a file of the exchange")
+        check_names(task.task_id, task.files, Family.INSTRUMENT)
 
     def _schema(self, attempt: Attempt) -> dict[str, Any]:
         return result_schema(attempt.task.schema or self.result_schema, attempt.token)
@@ -318,15 +315,8 @@ def _silent(attempt: Attempt, at: float) -> float:
     for name in (_HEARTBEAT, _ACK):
         with contextlib.suppress(FileNotFoundError):
             life.update(read_inside(attempt.directory, name, MAX_BYTES) + b"|")
-    key = life.hexdigest()
-    try:
-        said = parse_json(read_inside(attempt.directory, ".heard", MAX_BYTES))
-        if said["key"] == key and said["at"] <= at:
-            return float(at - said["at"])
-    except (FileNotFoundError, InvalidJsonError, KeyError, TypeError):
-        pass
-    write_inside(attempt.directory, ".heard", json.dumps({"key": key, "at": at}).encode())
-    return 0.0
+    since = unchanged_since(attempt, "silent.json", life.hexdigest(), at)
+    return 0.0 if since is None else at - since
 
 
 def _withdraw(attempt: Attempt) -> bool:

@@ -10,12 +10,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from matterstack.core.attempt_files import Family, check_names
 from matterstack.core.operator import Traits
 from matterstack.core.records import Attempt, Observation, Rejected, Seen
 from matterstack.core.schemas import check_schema, columns, template
 from matterstack.core.strict_json import parse_json
 from matterstack.core.workflow import Task
-from matterstack.errors import InvalidTaskError
 from matterstack.files import read_inside
 from matterstack.operators.answers import Exchange, Patience, Verdict, current_user
 from matterstack.operators.notices import Notify, check_notify, notify_once
@@ -25,23 +25,6 @@ from matterstack.operators.requests import RequestOperator
 ANYTHING: Mapping[str, Any] = {"type": "object"}
 
 _INPUTS_BYTES = 100_000_000
-_OURS = frozenset(
-    {
-        "instructions.md",
-        "schema.json",
-        "response.template.json",
-        "response.template.csv",
-        "response.json",
-        "response.csv",
-        "response.errors.md",
-        "results.csv",
-        "HOWTO.txt",
-        "verdict.json",
-        "accepted",
-        "rejected",
-        "notified",
-    }
-)
 
 _HOWTO = """\
 How to answer this request: with any editor, no other software is needed.
@@ -54,8 +37,8 @@ How to answer this request: with any editor, no other software is needed.
 
 The answer is looked at at the next step of the run. If something is wrong with
 it, response.errors.md appears here and says what; mend response.json and save
-it again. An answer that was accepted is kept under accepted/ and verdict.json
-says so; what you change afterwards has no effect.
+it again. An answer that was accepted is kept; what you change afterwards has
+no effect.
 """
 
 
@@ -109,9 +92,7 @@ class HumanOperator(RequestOperator):
         """Refuse a schema that cannot be obeyed, and files that would hide those of the request."""
         if task.schema is not None:
             check_schema(task.schema, f"task {task.task_id!r}: schema")
-        for path in task.files:
-            if path.split("/")[0] in _OURS:
-                raise InvalidTaskError(f"task {task.task_id!r}: the file {path!r} would hide a file of the request")
+        check_names(task.task_id, task.files, Family.REQUEST)
 
     def prepare(self, attempt: Attempt) -> None:
         """Write what the person reads."""

@@ -1,11 +1,10 @@
 """Jobs: scripts that claim the directory of an attempt, run its command, and leave how it ended there.
 
-Whoever starts a job, and however often, its command runs once: the first act is ``mkdir claim``.
+Whoever starts a job, and however often, its command runs once: the first act is to make a directory, the claim.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -13,14 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from matterstack.core.attempt_files import MACHINERY, Family, check_names
 from matterstack.core.operator import Operator
 from matterstack.core.records import Attempt, Observation, Seen
 from matterstack.core.states import AttemptStatus
 from matterstack.core.strict_json import MAX_BYTES, dump_json, parse_json
 from matterstack.core.workflow import Task
 from matterstack.errors import InvalidJsonError, InvalidTaskError, UnsafeFileError
-from matterstack.files import read_inside, write_inside
+from matterstack.files import read_inside
 from matterstack.operators.results import collect
+from matterstack.operators.unchanged import unchanged_since
 
 _WATCH = """\
 # A sign of life for as long as this shell lives, whoever started it; and an end, when that is asked for.
@@ -28,8 +29,8 @@ trap 'finish -15; exit 143' TERM
 ( trap '' TERM
   asked=0
   while kill -0 $$ 2>/dev/null; do
-    : >claim/alive
-    if [ -e cancel ]; then
+    : >.matterstack/claim/alive
+    if [ -e .matterstack/cancel ]; then
       asked=$((asked + 1))
       if [ "$asked" -gt 5 ]; then kill -KILL -$$; else kill -TERM -$$; fi
     fi
@@ -77,7 +78,8 @@ class JobOperator(Operator):
         return str(Path(sys.executable).parent)
 
     def check_task(self, task: Task) -> None:
-        """Refuse a task without a command, and variables a shell cannot set."""
+        """Refuse a task without a command, names of ours, and variables a shell cannot set."""
+        check_names(task.task_id, task.files, Family.JOB)
         if task.command is None:
             raise InvalidTaskError(f"task {task.task_id!r} has no command, and a job is made to run one")
         for name, value in task.env.items():
@@ -100,13 +102,15 @@ class JobOperator(Operator):
             text = dump_json(done, f"what handlers did to {attempt.task_id}")
             (attempt.directory / "corrections.json").write_text(text + "\n", encoding="utf-8")
         script = job_script(attempt, self.preamble, self.path, watched=self.watched)
-        (attempt.directory / "job.sh").write_text(script, encoding="utf-8")
+        machinery = attempt.directory / MACHINERY
+        machinery.mkdir(exist_ok=True)
+        (machinery / "job.sh").write_text(script, encoding="utf-8")
 
     def missing(self, attempt: Attempt, said: str, began: float | None, at: float) -> Observation:
         """Judge an attempt whose job is over or gone, and which left no exit code."""
         if not attempt.directory.is_dir():
             return Observation(Seen.VANISHED, reason=f"{said}, and its directory is gone")
-        waited_s = since(attempt, at)
+        waited_s = silent_s(attempt, at)
         if waited_s < self.grace_s:
             return still(attempt, f"{said}, and it left no exit code yet: waited for {self.grace_s:g} s")
         if began is None:
@@ -118,7 +122,7 @@ class JobOperator(Operator):
     def take_claim(self, attempt: Attempt) -> bool:
         """Claim an attempt in its job's place; return whether it was free."""
         try:
-            (attempt.directory / "claim").mkdir()
+            (attempt.directory / MACHINERY / "claim").mkdir()
         except FileExistsError:
             return False
         return True
@@ -158,7 +162,7 @@ def exit_of(attempt: Attempt) -> dict[str, Any] | None:
     if not has_ended(attempt):
         return None  # of most attempts, and asked at every look
     try:
-        said = parse_json(read_inside(attempt.directory, "exit.json", MAX_BYTES))
+        said = parse_json(read_inside(attempt.directory, f"{MACHINERY}/exit.json", MAX_BYTES))
         state = said.get("state")
         return {
             "exit_code": int(said["exit_code"]),
@@ -171,7 +175,7 @@ def exit_of(attempt: Attempt) -> dict[str, Any] | None:
 
 def has_ended(attempt: Attempt) -> bool:
     """Return whether something stands where the job writes how its command ended."""
-    return os.path.lexists(f"{attempt.parent}/{attempt.name}/exit.json")
+    return os.path.lexists(f"{attempt.parent}/{attempt.name}/{MACHINERY}/exit.json")
 
 
 class Claim(NamedTuple):
@@ -191,7 +195,7 @@ class Claim(NamedTuple):
 
 def has_begun(attempt: Attempt) -> bool:
     """Return whether a job has claimed the attempt."""
-    return os.path.lexists(f"{attempt.parent}/{attempt.name}/claim")
+    return os.path.lexists(f"{attempt.parent}/{attempt.name}/{MACHINERY}/claim")
 
 
 def claim_of(attempt: Attempt) -> Claim | None:
@@ -199,7 +203,7 @@ def claim_of(attempt: Attempt) -> Claim | None:
     if not has_begun(attempt):
         return None
     try:
-        said = parse_json(read_inside(attempt.directory, "claim/started.json", MAX_BYTES))
+        said = parse_json(read_inside(attempt.directory, f"{MACHINERY}/claim/started.json", MAX_BYTES))
         return Claim(float(said["started_at"]), str(said.get("job", "")))
     except (OSError, UnsafeFileError, InvalidJsonError, AttributeError, KeyError, TypeError, ValueError):
         return Claim(0.0, "")
@@ -211,20 +215,14 @@ def began_at(attempt: Attempt) -> float | None:
     return None if claim is None else claim.started_at
 
 
-def since(attempt: Attempt, at: float) -> float:
+def silent_s(attempt: Attempt, at: float) -> float:
     """Return for how many seconds the attempt has been missing without a sign of life, by our own clock."""
     try:
-        beat = os.stat(attempt.directory / "claim/alive").st_mtime_ns
+        beat = os.stat(attempt.directory / MACHINERY / "claim/alive").st_mtime_ns
     except OSError:
         beat = 0
-    try:
-        said = parse_json(read_inside(attempt.directory, ".missing", 1000))
-        if said["beat"] == beat and said["at"] <= at:
-            return float(at - said["at"])
-    except (FileNotFoundError, InvalidJsonError, KeyError, TypeError):
-        pass
-    write_inside(attempt.directory, ".missing", json.dumps({"beat": beat, "at": at}).encode())
-    return 0.0
+    since = unchanged_since(attempt, "missing.json", str(beat), at)
+    return 0.0 if since is None else at - since
 
 
 def job_script(attempt: Attempt, preamble: str, path: str | None, *, watched: bool) -> str:
@@ -241,12 +239,7 @@ def job_script(attempt: Attempt, preamble: str, path: str | None, *, watched: bo
         Whether it gives signs of life, and ends itself when a file ``cancel`` appears.
     """
     task = attempt.task
-    lines = [
-        f"export MATTERSTACK_TOKEN={attempt.token}",
-        f"export MATTERSTACK_TASK_ID={shlex.quote(attempt.task_id)}",
-        f"export MATTERSTACK_ITERATION={attempt.iteration}",
-        f"export MATTERSTACK_ATTEMPT={attempt.attempt}",
-    ]
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in attempt.variables.items()]
     if path is not None:
         lines.append(f"PATH={shlex.quote(path)}:$PATH")
     for name, value in task.env.items():
@@ -258,15 +251,16 @@ def job_script(attempt: Attempt, preamble: str, path: str | None, *, watched: bo
     command = task.command if isinstance(task.command, str) else shlex.join(task.command or ())
     return f"""#!/bin/sh
 # One attempt of task {attempt.task_id}; whoever claims the directory runs it, and nobody else.
-if ! mkdir claim 2>/dev/null; then
+if ! mkdir .matterstack/claim 2>/dev/null; then
   echo "this attempt was claimed by another job: nothing is done" >&2
   exit 0
 fi
 host=${{SLURMD_NODENAME:-$(hostname)}}
-printf '{{"started_at": %s, "job": "%s", "host": "%s"}}\\n' "$(date +%s)" "$SLURM_JOB_ID" "$host" >claim/started.json
+printf '{{"started_at": %s, "job": "%s", "host": "%s"}}\\n' \\
+  "$(date +%s)" "$SLURM_JOB_ID" "$host" >.matterstack/claim/started.json
 finish() {{
-  printf '{{"exit_code": %d, "ended_at": %s}}\\n' "$1" "$(date +%s)" >exit.json.new
-  mv exit.json.new exit.json
+  printf '{{"exit_code": %d, "ended_at": %s}}\\n' "$1" "$(date +%s)" >.matterstack/exit.json.new
+  mv .matterstack/exit.json.new .matterstack/exit.json
 }}
 {_WATCH if watched else ""}{chr(10).join(lines)}
 {preamble}

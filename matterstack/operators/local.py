@@ -114,13 +114,7 @@ class LocalOperator(Operator):
             "token": attempt.token,
             "directory": attempt.name,
             "argv": ["/bin/sh", "-c", command] if isinstance(command, str) else command,
-            "env": {
-                **task.env,
-                "MATTERSTACK_TOKEN": attempt.token,
-                "MATTERSTACK_TASK_ID": attempt.task_id,
-                "MATTERSTACK_ITERATION": str(attempt.iteration),
-                "MATTERSTACK_ATTEMPT": str(attempt.attempt),
-            },
+            "env": {**task.env, **attempt.variables},
             "limit_s": task.resources.walltime_of(attempt.attempt),
             "grace_s": self.kill_grace_s,
         }

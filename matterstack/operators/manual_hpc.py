@@ -26,6 +26,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from matterstack.core.attempt_files import MACHINERY
 from matterstack.core.operator import Traits
 from matterstack.core.records import Attempt, Observation, Seen
 from matterstack.core.states import AttemptStatus
@@ -38,10 +39,13 @@ from matterstack.errors import (
     InvalidTaskError,
     UnsafeFileError,
 )
-from matterstack.files import open_inside, read_inside, read_tail, write_inside
+from matterstack.files import open_inside, read_inside, write_inside
 from matterstack.operators.answers import waits_for
 from matterstack.operators.notices import Notify, check_notify
 from matterstack.operators.requests import RequestOperator
+from matterstack.operators.results import last_words, read_result
+from matterstack.operators.sbatch import check_options, sbatch_options
+from matterstack.operators.unchanged import unchanged_since
 
 #: Names that file transfer programs give a file they are still writing: rsync's ``.NAME.XXXXXX``
 #: (rsync(1), --inplace), WinSCP's ``.filepart``, browsers' ``.part`` and ``.crdownload``.
@@ -132,6 +136,7 @@ class ManualHPCOperator(RequestOperator):
         """Refuse a task without a command."""
         if task.command is None:
             raise InvalidTaskError(f"task {task.task_id!r} has no command, and a kit is made to run one")
+        check_options(task.resources.extra, f"task {task.task_id!r}: extra")
         for name, value in task.env.items():
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
                 raise InvalidTaskError(f"task {task.task_id!r}: a shell cannot set the variable {name!r}")
@@ -142,9 +147,11 @@ class ManualHPCOperator(RequestOperator):
         """Make the kit from the task's files."""
         directory = attempt.directory
         placed = os.listdir(directory)
-        (directory / "inputs").mkdir()
+        gathered = directory / MACHINERY  # no file of a task has this name, and one may be called inputs
+        gathered.mkdir()
         for name in placed:
-            (directory / name).rename(directory / "inputs" / name)
+            (directory / name).rename(gathered / name)
+        gathered.rename(directory / "inputs")
         task = attempt.task
         secrets = [value.removeprefix(_SECRET) for value in task.env.values() if value.startswith(_SECRET)]
         need = f"\n   The environment must have: {', '.join(secrets)}." if secrets else ""
@@ -174,21 +181,15 @@ class ManualHPCOperator(RequestOperator):
         came = _look(attempt)
         if came.wrong:
             raise AttemptFailedError(came.wrong)
-        try:
-            return parse_json(read_inside(attempt.directory, f"{_OUTPUT}/result.json", MAX_BYTES))
-        except FileNotFoundError:
-            return {}
-        except (OSError, UnsafeFileError, InvalidJsonError) as error:
-            raise AttemptFailedError(f"result.json cannot be used: {error}") from None
+        return read_result(f"{attempt.directory}/{_OUTPUT}")
 
     def judge(self, attempt: Attempt, at: float) -> Observation:
         """Return what came home, and what that means."""
         came = _look(attempt)
         if came.said == "FAILED":
-            last = [line for line in read_tail(attempt.directory / _OUTPUT, "stderr.txt", 2000).splitlines() if line]
-            words = f"; stderr ends with: {last[-1][:300]}" if last else ""
             code = came.exit_code
-            return Observation(Seen.ENDED, ok=False, reason=f"exit code {code}{words}", exit_code=code, ended_at=at)
+            reason = f"exit code {code}{last_words(attempt.directory / _OUTPUT)}"
+            return Observation(Seen.ENDED, ok=False, reason=reason, exit_code=code, ended_at=at)
         if came.said == "COMPLETED" and came.wrong:
             return Observation(Seen.ENDED, ok=False, reason=f"it says COMPLETED, but {came.wrong}", ended_at=at)
         if came.said == "COMPLETED":
@@ -198,13 +199,14 @@ class ManualHPCOperator(RequestOperator):
             if limit is not None and at - attempt.submitted_at >= limit:
                 return self._over(attempt, f"nothing was brought home within {limit:g} s")
             return Observation(Seen.WAITING, reason=came.strange or waits_for(attempt, "output/"))
-        since, unchanged = _first_seen(attempt, came.state, came.wrong is not None, at)
+        state = f"{came.state} {'right' if came.wrong is None else 'wrong'}"
+        since = unchanged_since(attempt, "output.json", state, at)
         if came.wrong is None:
             # Nothing says that this is all, so it has to lie still for a moment.
-            if unchanged and not 0 <= at - came.changed_at < _SETTLE_S:
+            if since is not None and not 0 <= at - came.changed_at < _SETTLE_S:
                 return Observation(Seen.ENDED, ended_at=at)
             return Observation(Seen.WAITING, reason="what came home is looked at once more", settling=True)
-        waited_s = max(0.0, at - since)
+        waited_s = 0.0 if since is None else at - since
         if waited_s >= self.empty_output_grace_s:
             return self._over(attempt, f"{came.wrong}, and nothing more came for {self.empty_output_grace_s:g} s")
         left = self.empty_output_grace_s - waited_s
@@ -333,19 +335,6 @@ def _status(attempt: Attempt) -> tuple[str | None, int | None, str | None]:
     return said["status"], code if isinstance(code, int) and not isinstance(code, bool) else None, None
 
 
-def _first_seen(attempt: Attempt, state: str, wrong: bool, at: float) -> tuple[float, bool]:
-    """Return since when the output looks as it does, and whether it did at an earlier look."""
-    key = f"{state} {'wrong' if wrong else 'right'}"
-    try:
-        seen = parse_json(read_inside(attempt.directory, ".look", 1000))
-        if seen["key"] == key and seen["at"] <= at:
-            return float(seen["at"]), True
-    except (FileNotFoundError, InvalidJsonError, KeyError, TypeError):
-        pass
-    write_inside(attempt.directory, ".look", json.dumps({"key": key, "at": at}).encode())
-    return at, False
-
-
 def _files(root: Path) -> Iterator[str]:
     """Yield every file below `root`, relative; links count as files, and are not followed.
 
@@ -373,23 +362,9 @@ def digest(root: Path, relative: str) -> str:
 
 def _script(attempt: Attempt, task: Task, preamble: str, sbatch: Sequence[str]) -> str:
     """Return submit.sh."""
-    need = task.resources
-    options = [f"--job-name={attempt.token}", f"--nodes={need.nodes}", f"--ntasks={need.tasks}"]
-    options += [f"--cpus-per-task={need.cpus_per_task}"]
-    if need.memory_gib is not None:
-        options.append(f"--mem={max(1, round(need.memory_gib * 1024 / need.nodes))}M")
-    if need.gpus:
-        options.append(f"--gpus={need.gpus}")
-    if need.walltime_s is not None:
-        minutes, seconds = divmod(max(1, round(need.walltime_s)), 60)
-        options.append(f"--time={minutes}:{seconds:02d}")
-    directives = "".join(f"#SBATCH {option}\n" for option in [*options, *sbatch])
-    lines = [
-        f"export MATTERSTACK_TOKEN={attempt.token}",
-        f"export MATTERSTACK_TASK_ID={shlex.quote(attempt.task_id)}",
-        f"export MATTERSTACK_ITERATION={attempt.iteration}",
-        f"export MATTERSTACK_ATTEMPT={attempt.attempt}",
-    ]
+    options = [f"--job-name={attempt.token}", *sbatch_options(task.resources.scaled(attempt.attempt)), *sbatch]
+    directives = "".join(f"#SBATCH {option}\n" for option in options)
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in attempt.variables.items()]
     for name, value in task.env.items():
         if value.startswith(_SECRET):
             secret = value.removeprefix(_SECRET)

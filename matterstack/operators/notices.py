@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
+from matterstack.core.attempt_files import MACHINERY
 from matterstack.core.records import Attempt
 from matterstack.errors import InvalidConfigError
 from matterstack.files import write_inside
@@ -72,7 +73,7 @@ def notify_once(notify: Notify | None, attempt: Attempt, key: str, text: str) ->
     text : str
         What it is about.
     """
-    if notify is None or (attempt.directory / "notified" / key).exists():
+    if notify is None or (attempt.directory / MACHINERY / "notified" / key).exists():
         return
     notice = Notice(
         key.partition("-")[0], attempt.task_id, attempt.attempt, attempt.task.assignee, str(attempt.directory), text
@@ -97,4 +98,4 @@ def notify_once(notify: Notify | None, attempt: Attempt, key: str, text: str) ->
     thread.join(_PATIENCE_S if patient else 0.0)
     if thread.is_alive() and patient:
         log.warning("notify of %s (%s) takes long, and is not waited for", attempt.name, key)
-    write_inside(attempt.directory, f"notified/{key}", b"")
+    write_inside(attempt.directory, f"{MACHINERY}/notified/{key}", b"")

@@ -27,6 +27,17 @@ def collect(directory: str, outputs: Iterable[str]) -> Any:
             raise AttemptFailedError(f"the command ended well, but its output {output} is not there") from None
         except (OSError, UnsafeFileError) as error:
             raise AttemptFailedError(f"the output {output} cannot be used: {error}") from None
+    return read_result(directory)
+
+
+def read_result(directory: str) -> Any:
+    """Return the content of the ``result.json`` in a directory; ``{}`` where there is none.
+
+    Raises
+    ------
+    AttemptFailedError
+        It is not strict JSON, or no plain file.
+    """
     if not os.path.lexists(f"{directory}/result.json"):
         return {}  # of most commands
     try:

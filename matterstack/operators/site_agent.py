@@ -83,7 +83,7 @@ def _run(commands: list[Any], timeout_s: float, stop: str) -> list[Any]:
 
 def _claim(name: str) -> bool:
     try:
-        os.mkdir(name + "/claim")
+        os.mkdir(name + "/.matterstack/claim")
     except FileExistsError:
         return False
     except FileNotFoundError:
@@ -92,10 +92,10 @@ def _claim(name: str) -> bool:
 
 
 def _look(name: str) -> list[Any]:
-    began = _text(name + "/claim/started.json")
-    if began is None and os.path.isdir(name + "/claim"):
+    began = _text(name + "/.matterstack/claim/started.json")
+    if began is None and os.path.isdir(name + "/.matterstack/claim"):
         began = ""
-    return [began, _text(name + "/exit.json")]
+    return [began, _text(name + "/.matterstack/exit.json")]
 
 
 def _text(path: str) -> Any:

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from matterstack.core.attempt_files import MACHINERY
 from matterstack.core.records import Attempt
 from matterstack.core.strict_json import MAX_BYTES
 from matterstack.errors import InvalidConfigError, OperatorUnreachableError, UnsafeFileError
@@ -325,24 +326,25 @@ def _complete(attempts: Sequence[Attempt]) -> None:
     """Write how attempts ended, now that what they left is here."""
     for attempt in attempts:
         with contextlib.suppress(FileNotFoundError):
-            write_inside(attempt.directory, "exit.json", read_inside(attempt.directory, ".exit.json", MAX_BYTES))
+            left = read_inside(attempt.directory, f"{MACHINERY}/left.json", MAX_BYTES)
+            write_inside(attempt.directory, f"{MACHINERY}/exit.json", left)
 
 
 def _note(attempt: Attempt, began: str | None, ended: str | None) -> None:
     """Write here what an attempt has left there: that it began, and aside, for `_complete`, how it ended."""
-    directory = attempt.directory
+    ours = attempt.directory / MACHINERY
     if began:
-        if not (directory / "claim/started.json").exists():
-            write_inside(directory, "claim/started.json", began.encode())
+        if not (ours / "claim/started.json").exists():
+            write_inside(ours, "claim/started.json", began.encode())
     elif began is not None:
-        (directory / "claim").mkdir(exist_ok=True)
-    if ended and not (directory / ".exit.json").exists():
-        write_inside(directory, ".exit.json", ended.encode())
+        (ours / "claim").mkdir(exist_ok=True)
+    if ended and not (ours / "left.json").exists():
+        write_inside(ours, "left.json", ended.encode())
 
 
 def has_left(attempt: Attempt) -> bool:
     """Return whether an attempt is known to have ended there, be what it left here or not."""
-    return os.path.lexists(f"{attempt.parent}/{attempt.name}/.exit.json")
+    return os.path.lexists(f"{attempt.parent}/{attempt.name}/{MACHINERY}/left.json")
 
 
 def _request(

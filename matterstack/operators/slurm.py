@@ -4,7 +4,7 @@ How an attempt is executed once at most, and never guessed about:
 
 * a job is submitted held, under the attempt's token; the tick stores its id, and only then
   it is released: a job that nobody knows of cannot start;
-* the first thing a job does is to claim the attempt's directory (``mkdir claim``): of two
+* the first thing a job does is to claim the attempt's directory: of two
   jobs of one attempt, or a job that is requeued, one runs the command;
 * a job is the one with our id *and* our token: Slurm may give an id again;
 * how it ended stands in ``exit.json``, whatever the queue says or has forgotten;
@@ -23,6 +23,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from matterstack.core.attempt_files import MACHINERY
 from matterstack.core.operator import Traits
 from matterstack.core.records import Absent, Attempt, Observation, Refused, Seen, Submitted
 from matterstack.core.workflow import Task
@@ -43,6 +44,7 @@ from matterstack.operators.jobs import (
     still,
 )
 from matterstack.operators.results import last_words
+from matterstack.operators.sbatch import check_options
 from matterstack.operators.sites import Here, Site, Ssh, has_left
 from matterstack.operators.slurm_scheduler import Job, NewJob, NotTaken, Scheduler, Slurm
 
@@ -258,7 +260,8 @@ class SlurmOperator(JobOperator):
             if "walltime_s" in resources:
                 resources["walltime_s"] *= len(batch.attempts)
             place = self.site.place(first.parent, first.name if batch.chunk is None else batch.chunk.place)
-            jobs.append(NewJob(batch.name, place, "job.sh", resources, self.options))
+            script = f"{MACHINERY}/job.sh" if batch.chunk is None else "job.sh"
+            jobs.append(NewJob(batch.name, place, script, resources, self.options))
         return self.scheduler.submit_held(jobs)
 
     def _stored(self, batch: _Batch, number: str) -> dict[str, Submitted]:
@@ -278,7 +281,7 @@ class SlurmOperator(JobOperator):
         ids = [(batch, batch.ids[-1]) for batch in batches if batch.ids]
         if ids and self.scheduler.release([number for _, number in ids]):
             for batch, number in ids:
-                write_inside(batch.directory, f".released.{number}", b"")
+                write_inside(batch.directory, f"{MACHINERY}/released.{number}", b"")
 
     def find(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Absent]:
         """Look for jobs by their names, in the queue and the accounting."""
@@ -357,7 +360,7 @@ class SlurmOperator(JobOperator):
             job = jobs.get(batch.name)
             if job is None or job.state in ENDED:
                 continue
-            if job.reason == _HELD_BY_US and not (batch.directory / f".released.{job.id}").exists():
+            if job.reason == _HELD_BY_US and not (batch.directory / MACHINERY / f"released.{job.id}").exists():
                 held.append(batch)
             else:
                 active += 1
@@ -486,34 +489,10 @@ class SlurmOperator(JobOperator):
             return over
         for attempt in members:
             with contextlib.suppress(OSError, UnsafeFileError):  # one that cannot be asked ends with its job
-                write_inside(attempt.directory, "cancel", b"")
-        self.site.push(members[0].parent, [f"{attempt.name}/cancel" for attempt in members], self.timeout_s)
+                write_inside(attempt.directory, f"{MACHINERY}/cancel", b"")
+        self.site.push(members[0].parent, [f"{attempt.name}/{MACHINERY}/cancel" for attempt in members], self.timeout_s)
         self.site.accompany(members)
         for attempt, free in zip(members, self.site.claim(members, self.timeout_s), strict=True):
             if free or exit_of(attempt) is not None or has_left(attempt):
                 over.add(attempt.token)
         return over
-
-
-#: Options that would take an attempt out of our hands.
-_OURS = (
-    "job-name", "comment", "hold", "parsable", "output", "error", "chdir", "wrap", "array", "requeue", "no-requeue",
-    "wait", "test-only", "uid", "gid", "batch", "quiet", "dependency", "begin", "clusters",
-)  # fmt: skip
-
-
-def check_options(options: Sequence[str], what: str) -> None:
-    """Raise unless these are plain long options of sbatch that leave the job in our hands.
-
-    Raises
-    ------
-    InvalidTaskError
-        Naming the option.
-    """
-    for option in options:
-        name = option.partition("=")[0] if isinstance(option, str) else ""
-        plain = isinstance(option, str) and option.isprintable() and name.startswith("--") and name[2:3].isalpha()
-        if not plain or any(character.isspace() for character in name):
-            raise InvalidTaskError(f"{what}: {option!r} is not a long option of sbatch, as in '--partition=long'")
-        if any(ours == name[2:] or (len(name) > 4 and ours.startswith(name[2:])) for ours in _OURS):
-            raise InvalidTaskError(f"{what}: {option!r} is set by MatterStack itself")

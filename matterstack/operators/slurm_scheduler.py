@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from matterstack.errors import OperatorUnreachableError
+from matterstack.operators.sbatch import sbatch_options
 from matterstack.operators.sites import Command, Done, Site
 
 _MOST_NAMES = 100  # squeue compares every job with every name
@@ -258,38 +259,6 @@ def parse_sacct(text: str) -> list[Job]:
             number, token, state, _, elapsed, limit = parts
             found.append(Job(number, token, state.split()[0].rstrip("+"), "", elapsed, limit))
     return found
-
-
-def sbatch_options(resources: Mapping[str, object]) -> list[str]:
-    """Return what resources mean to sbatch.
-
-    Parameters
-    ----------
-    resources : mapping
-        As `matterstack.core.workflow.Resources` names them.
-
-    Examples
-    --------
-    >>> sbatch_options({"tasks": 4, "memory_gib": 1.5, "walltime_s": 90})
-    ['--ntasks=4', '--mem=1536M', '--time=0-00:01:30']
-    """
-    options = []
-    words = {"nodes": "nodes", "tasks": "ntasks", "cpus_per_task": "cpus-per-task", "gpus": "gpus",
-             "partition": "partition", "account": "account", "qos": "qos", "constraint": "constraint"}  # fmt: skip
-    for name, option in words.items():
-        if resources.get(name):
-            options.append(f"--{option}={resources[name]}")
-    if memory_gib := resources.get("memory_gib"):
-        nodes = int(str(resources.get("nodes", 1)))
-        options.append(f"--mem={max(1, round(float(str(memory_gib)) * 1024 / nodes))}M")  # sbatch counts by node
-    if walltime_s := resources.get("walltime_s"):
-        minutes, seconds = divmod(max(1, round(float(str(walltime_s)))), 60)
-        hours, minutes = divmod(minutes, 60)
-        days, hours = divmod(hours, 24)
-        options.append(f"--time={days}-{hours:02d}:{minutes:02d}:{seconds:02d}")
-    extra = resources.get("extra", ())
-    assert isinstance(extra, list | tuple)
-    return options + [str(option) for option in extra]
 
 
 def _last_line(text: str) -> str:

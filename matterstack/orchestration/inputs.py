@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from matterstack.core.records import Attempt, Upstream
@@ -12,7 +13,7 @@ from matterstack.orchestration.session import Session
 
 
 def place_inputs(session: Session, attempt: Attempt, upstream: Sequence[Upstream]) -> None:
-    """Write inputs.json and the task's files into an attempt's directory, which nobody else sees yet.
+    """Write inputs.json, parameters.json and the task's files into an attempt's directory, which nobody else sees yet.
 
     Raises
     ------
@@ -32,6 +33,9 @@ def place_inputs(session: Session, attempt: Attempt, upstream: Sequence[Upstream
     if entries:
         text = "{" + ",\n".join(entries) + "}\n"
         write_new(f"{attempt.parent}/{attempt.name}/inputs.json", text.encode())
+    if attempt.task.parameters is not None:
+        text = json.dumps(attempt.task.parameters, indent=1, ensure_ascii=False) + "\n"
+        write_new(f"{attempt.parent}/{attempt.name}/parameters.json", text.encode())
     if attempt.task.files:
         _place_files(session, attempt, upstream)
 

@@ -1,0 +1,140 @@
+"""The names in an attempt's directory: which are whose.
+
+What a person reads and what a task may use stands at the top; all that is machinery is in one folder of ours. So a
+task may call its files as it likes, but for the few names that are listed here, and no name of ours can be taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import NamedTuple
+
+from matterstack.errors import InvalidTaskError
+
+#: The folder of ours.
+MACHINERY = ".matterstack"
+
+
+class Family(StrEnum):
+    """Which directories a name is found in."""
+
+    EVERY = "every attempt"
+    JOB = "a job"
+    REQUEST = "a request to a person"
+    INSTRUMENT = "a request to an instrument"
+    KIT = "a kit"
+
+
+class Entry(NamedTuple):
+    """A name in an attempt's directory.
+
+    Attributes
+    ----------
+    name : str
+        Relative; one with a trailing slash is a directory.
+    family : Family
+    writer : str
+        Who writes it.
+    meaning : str
+    """
+
+    name: str
+    family: Family
+    writer: str
+    meaning: str
+
+
+#: Every name that is not the task's own, in the order of the page that shows them (`docs/attempt-directory.md`).
+TABLE: tuple[Entry, ...] = (
+    Entry("inputs.json", Family.EVERY, "the run", "status, directory and data of each dependency"),
+    Entry("parameters.json", Family.EVERY, "the run", "`Task.parameters`, where the task has any"),
+    Entry("stdout.txt", Family.EVERY, "the command", "its standard output"),
+    Entry("stderr.txt", Family.EVERY, "the command", "its standard error"),
+    Entry("result.json", Family.EVERY, "the command", "the task's data"),
+    Entry("task.py", Family.EVERY, "the run", "kept for Python functions as tasks"),
+    Entry("args.json", Family.EVERY, "the run", "kept for Python functions as tasks"),
+    Entry("value.json", Family.EVERY, "the command", "kept for Python functions as tasks"),
+    Entry(f"{MACHINERY}/", Family.EVERY, "the run", "the machinery: what follows below this name"),
+    Entry("slurm.out", Family.JOB, "Slurm", "what the job's script and Slurm itself print"),
+    Entry("corrections.json", Family.JOB, "the run", "what handlers did to the inputs"),
+    Entry(f"{MACHINERY}/job.sh", Family.JOB, "the run", "the script of the job"),
+    Entry(f"{MACHINERY}/job.out", Family.JOB, "a worker of Dask", "what that script prints"),
+    Entry(f"{MACHINERY}/claim/", Family.JOB, "the job", "made once: whoever makes it runs the command"),
+    Entry(f"{MACHINERY}/claim/started.json", Family.JOB, "the job", "when, where and as which job it began"),
+    Entry(f"{MACHINERY}/claim/alive", Family.JOB, "the job", "touched once a second by a job that nobody watches"),
+    Entry(f"{MACHINERY}/exit.json", Family.JOB, "the job", "how the command ended"),
+    Entry(f"{MACHINERY}/left.json", Family.JOB, "the run", "how it ended there, until what it left is here"),
+    Entry(f"{MACHINERY}/cancel", Family.JOB, "the run", "asks the job to end"),
+    Entry(f"{MACHINERY}/released.<id>", Family.JOB, "the run", "this job of Slurm was released by us"),
+    Entry(f"{MACHINERY}/chunk", Family.JOB, "the run", "which job it shares with others"),
+    Entry(f"{MACHINERY}/missing.json", Family.JOB, "the run", "since when it shows no sign of life"),
+    Entry("instructions.md", Family.REQUEST, "the run", "what is asked, and of whom"),
+    Entry("schema.json", Family.REQUEST, "the run", "JSON Schema of the answer"),
+    Entry("response.template.json", Family.REQUEST, "the run", "to copy and fill in"),
+    Entry("response.template.csv", Family.REQUEST, "the run", "the same as a table, where a table is asked for"),
+    Entry("HOWTO.txt", Family.REQUEST, "the run", "for somebody without this software"),
+    Entry("results.csv", Family.REQUEST, "the run", "results of the tasks before, as a table"),
+    Entry("response.json", Family.REQUEST, "the person", "the answer"),
+    Entry("response.csv", Family.REQUEST, "the person", "the answer as a table"),
+    Entry("response.errors.md", Family.REQUEST, "the run", "why the last answer was refused"),
+    Entry("experiment_request.json", Family.INSTRUMENT, "the run", "what shall be measured"),
+    Entry("experiment_ack.json", Family.INSTRUMENT, "the instrument", "it takes the request up"),
+    Entry("experiment_heartbeat.json", Family.INSTRUMENT, "the instrument", "rewritten while it works"),
+    Entry("experiment_result.json", Family.INSTRUMENT, "the instrument", "what it measured"),
+    Entry("experiment_result.errors.md", Family.INSTRUMENT, "the run", "why the last result was refused"),
+    Entry("experiment_abort.json", Family.INSTRUMENT, "the run", "stop"),
+    Entry(f"{MACHINERY}/silent.json", Family.INSTRUMENT, "the run", "since when it shows no sign of life"),
+    *(
+        Entry(f"{MACHINERY}/{name}", family, "the run", meaning)
+        for family in (Family.REQUEST, Family.INSTRUMENT)
+        for name, meaning in (
+            ("verdict.json", "how the request ended: who, when, the SHA-256"),
+            ("accepted/", "the bytes that were accepted, by their SHA-256"),
+            ("rejected/", "each refused answer, with the reasons"),
+            ("answer.json", "which text was seen at the last look"),
+            ("notified/", "what somebody was told of"),
+        )
+    ),
+    Entry("HOWTO.txt", Family.KIT, "the run", "how to run it anywhere, and how to bring it home"),
+    Entry("submit.sh", Family.KIT, "the run", "for sbatch or sh"),
+    Entry("MANIFEST.json", Family.KIT, "the run", "whose kit it is, and the SHA-256 of every file in it"),
+    Entry("inputs/", Family.KIT, "the run", "the files of the task"),
+    Entry("output/", Family.KIT, "the kit", "what comes home: the command runs in here"),
+    Entry("output.sha256", Family.KIT, "the kit", "sums of what the command left"),
+    Entry("status.json", Family.KIT, "the kit", "how the command ended"),
+    Entry("done", Family.KIT, "the person", "that it ended well, where the kit was run in another way"),
+    Entry("CANCELLED.txt", Family.KIT, "the run", "that it is no longer wanted"),
+    Entry(f"{MACHINERY}/output.json", Family.KIT, "the run", "since when what came home has not changed"),
+    Entry(f"{MACHINERY}/notified/", Family.KIT, "the run", "what somebody was told of"),
+)
+
+
+def taken_names(*families: Family) -> frozenset[str]:
+    """Return the names at the top of such a directory that are not the task's to use, in lower case."""
+    return frozenset(entry.name.split("/")[0].casefold() for entry in TABLE if entry.family in families)
+
+
+def check_names(task_id: str, paths: Iterable[str], *families: Family) -> None:
+    """Refuse files of a task that would take a name of the run's.
+
+    Parameters
+    ----------
+    task_id : str
+    paths : iterable of str
+        Of the task's files.
+    *families : Family
+        Which directories they are placed in.
+
+    Raises
+    ------
+    InvalidTaskError
+        One does, be it in other letters: some file systems do not tell them apart.
+    """
+    taken = taken_names(*families)
+    for path in paths:
+        if path.split("/")[0].casefold() in taken:
+            raise InvalidTaskError(
+                f"task {task_id!r}: files must not use {path!r}, a name of the run's own in the directory of "
+                f"{' and '.join(families)}: call the file otherwise"
+            )
