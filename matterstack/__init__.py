@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matterstack.core.campaign import Campaign
-    from matterstack.core.records import TaskResult, TickReport
+    from matterstack.core.resources import Resources
+    from matterstack.core.results import TaskResult, TickReport
     from matterstack.core.schemas import Approve
     from matterstack.core.states import AttemptStatus, RunStatus, TaskStatus
-    from matterstack.core.workflow import FromTask, Resources, Task, Workflow
-    from matterstack.operators.dask import DaskOperator
-    from matterstack.operators.experiment import ExperimentOperator
-    from matterstack.operators.human import HumanOperator
-    from matterstack.operators.local import LocalOperator
-    from matterstack.operators.manual_hpc import ManualHPCOperator
-    from matterstack.operators.slurm import SlurmOperator
-    from matterstack.orchestration.inbox import inbox
-    from matterstack.orchestration.run import Run
-    from matterstack.orchestration.run_lifecycle import initialize_run, open_run, runs, step_run
+    from matterstack.core.task import FromTask, Task
+    from matterstack.core.workflow import Workflow
+    from matterstack.operators.jobs.dask import DaskOperator
+    from matterstack.operators.jobs.slurm import SlurmOperator
+    from matterstack.operators.local.operator import LocalOperator
+    from matterstack.operators.requests.experiment import ExperimentOperator
+    from matterstack.operators.requests.human import HumanOperator
+    from matterstack.operators.requests.manual_hpc import ManualHPCOperator
+    from matterstack.run import Run
+    from matterstack.run_lifecycle import initialize_run, open_run, step_run
     from matterstack.storage.reader import StoreReader
+    from matterstack.workspace import inbox, runs
 
 __version__ = "0.2.1"
 
@@ -28,28 +30,28 @@ __version__ = "0.2.1"
 _HOMES = {
     "Campaign": "core.campaign",
     "Approve": "core.schemas",
-    "TaskResult": "core.records",
-    "TickReport": "core.records",
+    "TaskResult": "core.results",
+    "TickReport": "core.results",
     "AttemptStatus": "core.states",
     "RunStatus": "core.states",
     "TaskStatus": "core.states",
-    "FromTask": "core.workflow",
-    "Resources": "core.workflow",
-    "Task": "core.workflow",
+    "FromTask": "core.task",
+    "Resources": "core.resources",
+    "Task": "core.task",
     "Workflow": "core.workflow",
-    "LocalOperator": "operators.local",
-    "ExperimentOperator": "operators.experiment",
-    "HumanOperator": "operators.human",
-    "ManualHPCOperator": "operators.manual_hpc",
-    "SlurmOperator": "operators.slurm",
-    "DaskOperator": "operators.dask",
-    "Run": "orchestration.run",
-    "inbox": "orchestration.inbox",
-    "initialize_run": "orchestration.run_lifecycle",
-    "open_run": "orchestration.run_lifecycle",
-    "runs": "orchestration.run_lifecycle",
-    "step_run": "orchestration.run_lifecycle",
+    "LocalOperator": "operators.local.operator",
+    "ExperimentOperator": "operators.requests.experiment",
+    "HumanOperator": "operators.requests.human",
+    "ManualHPCOperator": "operators.requests.manual_hpc",
+    "SlurmOperator": "operators.jobs.slurm",
+    "DaskOperator": "operators.jobs.dask",
     "StoreReader": "storage.reader",
+    "Run": "run",
+    "initialize_run": "run_lifecycle",
+    "open_run": "run_lifecycle",
+    "step_run": "run_lifecycle",
+    "inbox": "workspace",
+    "runs": "workspace",
 }
 
 __all__ = [
@@ -95,6 +97,6 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(shell: Any) -> None:
     """Add ``%ms`` to a notebook: ``%load_ext matterstack``."""
-    from matterstack.notebook.magics import register
+    from matterstack.magics import register
 
     register(shell)

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found = check(given.run_directory)
             print("\n".join(found) or "The database agrees with itself.")
             return EXIT_ERROR if found else 0
-        from matterstack.orchestration.run_lifecycle import open_run
+        from matterstack.run_lifecycle import open_run
 
         run = open_run(given.run_directory)
         match given.command:

@@ -31,7 +31,7 @@ jump = random.Random(int(sys.argv[3]))
 time.time = lambda: real() - (back if jump.random() < 0.5 else 0.0)  # a clock that jumps back and forth
 import matterstack as ms
 from matterstack.errors import MatterstackError
-from matterstack.testing import arm
+from matterstack.crash_points import arm
 if jump.random() < 0.5:
     arm("kill", "*", jump.randint(1, 60))
 while True:
@@ -69,7 +69,7 @@ def runners(path: Path) -> list[int]:
     """Return the process of the run's runner, if it lives."""
     with contextlib.suppress(OSError, ValueError, KeyError):
         pid = int(json.loads((path / "operators/local/runner.lock").read_text())["pid"])
-        if b"local_runner" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if b"import runner" in Path(f"/proc/{pid}/cmdline").read_bytes():
             return [pid]
     return []
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from matterstack import testing
+from matterstack import crash_points as testing
 
 #: What a child that ran to its end exits with; 99 when it raised.
 ENDED, RAISED = 0, 99

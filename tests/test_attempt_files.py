@@ -11,10 +11,16 @@ from typing import Any
 import pytest
 
 import matterstack as ms
-from matterstack.core.attempt_files import MACHINERY, TABLE, Entry, Family, taken_names
-from matterstack.core.records import Submitted
+from matterstack.core.attempt_files import (
+    MACHINERY,
+    TABLE,
+    Entry,
+    Family,
+    taken_names,
+)
+from matterstack.core.attempts import Submitted
 from matterstack.errors import InvalidTaskError
-from matterstack.operators.jobs import JobOperator
+from matterstack.operators.jobs.base import JobOperator
 
 OPERATORS: dict[Family, ms.HumanOperator | ms.ExperimentOperator | ms.ManualHPCOperator | ms.SlurmOperator] = {
     Family.JOB: ms.SlurmOperator(),
@@ -51,7 +57,12 @@ class Shell(JobOperator):
         return {attempt.token: Submitted(attempt.token) for attempt in attempts}
 
     def check_status(self, attempts: Sequence[Any]) -> Any:
-        from matterstack.operators.jobs import bad_end, began_at, exit_of, good_end
+        from matterstack.operators.jobs.base import (
+            bad_end,
+            began_at,
+            exit_of,
+            good_end,
+        )
 
         seen = {}
         for attempt in attempts:

@@ -24,7 +24,7 @@ from matterstack.storage.run_lock import RunLock, check_exclusion, read_holder
 HOLD = """
 import sys
 import matterstack as ms
-from matterstack.core.operator import Operator
+from matterstack.operators.base import Operator
 
 class Slow(Operator):
     def submit(self, attempts):

@@ -19,7 +19,7 @@ import matterstack as ms
 from matterstack.core.schemas import check_schema, template, violations
 from matterstack.core.strict_json import parse_json
 from matterstack.errors import InvalidJsonError, InvalidTaskError
-from matterstack.operators.answers import Exchange
+from matterstack.operators.requests.answers import Exchange
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "number", "minimum": 1}}, "required": ["n"]}
 
@@ -117,12 +117,12 @@ class Easy(ms.LocalOperator):
         return 1
 
     def submit(self, attempts: Any) -> Any:
-        from matterstack.core.records import Submitted
+        from matterstack.core.attempts import Submitted
 
         return {attempt.token: Submitted() for attempt in attempts}
 
     def check_status(self, attempts: Any) -> Any:
-        from matterstack.core.records import Observation, Seen
+        from matterstack.core.attempts import Observation, Seen
 
         return {attempt.token: Observation(Seen.ENDED) for attempt in attempts}
 
@@ -249,7 +249,7 @@ def test_traps_in_the_request_directory(tmp_path: Path, name: str) -> None:
 
 
 def test_full_disk_while_an_answer_is_refused_or_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from matterstack import testing
+    from matterstack import crash_points as testing
 
     def full(point: str) -> None:
         if point.startswith("answer."):

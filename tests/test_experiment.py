@@ -16,7 +16,7 @@ import pytest
 
 import matterstack as ms
 from matterstack.errors import InvalidConfigError, InvalidTaskError, RunStatusError
-from matterstack.operators.experiment import REQUEST_SCHEMA
+from matterstack.operators.requests.experiment import REQUEST_SCHEMA
 
 PARAMETERS = {"type": "object", "properties": {"symbol": {"enum": ["Cu", "Fe", "Al"]}}, "required": ["symbol"]}
 RESULT = {

@@ -15,7 +15,7 @@ import pytest
 from crashes import in_child, killed_at
 
 import matterstack as ms
-from matterstack import testing
+from matterstack import crash_points as testing
 from matterstack.errors import (
     AnswerConflictError,
     AnswerRefusedError,
@@ -461,7 +461,7 @@ def test_an_answer_names_its_request_so_that_no_later_one_is_answered_by_it(tmp_
     """A form left open for one round, submitted in the next, approves nothing."""
     run, slow = gated(tmp_path, "replan")
     (first,) = run.inbox()
-    form = RequestForm(first, run)
+    form = RequestForm(first, lambda _: run)
     put_into = run.path / "operators/human" / first.name
     (put_into / "response.json").write_text('{"decision": "reject", "comment": "add a dopant"}')
     run.step()
@@ -478,7 +478,7 @@ def test_an_answer_names_its_request_so_that_no_later_one_is_answered_by_it(tmp_
     with pytest.raises(UnknownTaskError, match=r"no attempt 7"):
         run.respond("gate", {"decision": "approve"}, iteration=1, attempt=7)
     assert run.inbox()[0].name == second.name
-    RequestForm(second, run)._heard(None, {"value": {"decision": "approve"}, "submit": True, "number": 1}, None)
+    RequestForm(second, lambda _: run)._heard(None, {"value": {"decision": "approve"}, "submit": True, "number": 1}, None)
     slow.open = True
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
 
@@ -522,7 +522,7 @@ def test_drafts_references_and_formats_are_obeyed(tmp_path: Path) -> None:
 def test_a_pattern_that_backtracks_and_an_answer_that_makes_it_do_not_hold_the_tick(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from matterstack.operators import answers
+    from matterstack.operators.requests import answers
 
     monkeypatch.setattr(answers, "_CHECK_S", 4.0)
     run = ask(tmp_path, schema={"properties": {"x": {"pattern": "^(a+)+$"}}})
@@ -616,7 +616,7 @@ def test_telling_that_fails_is_logged_and_hurts_nobody(
 def test_telling_that_hangs_does_not_hold_the_tick_for_each_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from matterstack.operators import notices
+    from matterstack.operators.requests import notices
 
     joined: list[float | None] = []
     true_join = threading.Thread.join

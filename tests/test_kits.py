@@ -17,7 +17,13 @@ import pytest
 from crashes import killed_at
 
 import matterstack as ms
-from matterstack.errors import InvalidConfigError, InvalidTaskError, KitError, RunLockedError, RunStatusError
+from matterstack.errors import (
+    InvalidConfigError,
+    InvalidTaskError,
+    KitError,
+    RunLockedError,
+    RunStatusError,
+)
 from matterstack.storage.run_lock import RunLock
 
 COMMAND = (

@@ -15,10 +15,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import matterstack as ms
-from matterstack.core.operator import Operator
-from matterstack.core.records import Absent, Attempt, Observation, Refused, Seen, Submitted
+from matterstack.core.attempts import (
+    Absent,
+    Attempt,
+    Observation,
+    Refused,
+    Seen,
+    Submitted,
+)
 from matterstack.core.states import LIVE_ATTEMPT
 from matterstack.errors import MatterstackError, OperatorUnreachableError
+from matterstack.operators.base import Operator
 
 
 class Outside(Operator):

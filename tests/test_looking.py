@@ -18,8 +18,13 @@ import pytest
 from crashes import in_child
 
 import matterstack as ms
-from matterstack import testing
-from matterstack.errors import DamagedStoreError, ForeignStoreError, MatterstackError, StoreError
+from matterstack import crash_points as testing
+from matterstack.errors import (
+    DamagedStoreError,
+    ForeignStoreError,
+    MatterstackError,
+    StoreError,
+)
 from matterstack.storage import database, migrations
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.state_store import SQLiteStateStore

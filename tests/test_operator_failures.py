@@ -14,7 +14,12 @@ import pytest
 from ledger import check_executions, starts, witnessed
 
 import matterstack as ms
-from matterstack.core.records import Attempt, Observation, Refused, Seen
+from matterstack.core.attempts import (
+    Attempt,
+    Observation,
+    Refused,
+    Seen,
+)
 from matterstack.errors import AttemptFailedError, OperatorUnreachableError, RunStatusError
 
 

@@ -15,7 +15,7 @@ from crashes import ENDED, in_child, killed_at, points_of
 from ledger import check_executions, starts, witnessed
 
 import matterstack as ms
-from matterstack import testing
+from matterstack import crash_points as testing
 
 
 class TwoRounds(ms.Campaign):

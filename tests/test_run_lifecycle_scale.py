@@ -15,10 +15,16 @@ import pytest
 from ledger import check_executions, starts, witnessed
 
 import matterstack as ms
-from matterstack.core.operator import Operator, Traits
-from matterstack.core.records import Absent, Attempt, Observation, Seen, Submitted
+from matterstack.core.attempts import (
+    Absent,
+    Attempt,
+    Observation,
+    Seen,
+    Submitted,
+)
 from matterstack.errors import OperatorUnreachableError
-from matterstack.orchestration.memory import LoopMemory
+from matterstack.operators.base import Operator, Traits
+from matterstack.orchestration.loop_memory import LoopMemory
 from matterstack.storage import database
 
 

@@ -16,8 +16,9 @@ import pytest
 from crashes import in_child
 
 import matterstack as ms
-from matterstack import testing
-from matterstack.core.records import AttemptChange, RunChange, RunRecord, TaskChange
+from matterstack import crash_points as testing
+from matterstack.core.changes import AttemptChange, RunChange, TaskChange
+from matterstack.core.snapshot import RunRecord
 from matterstack.core.states import AttemptEvent, RunEvent, TaskEvent
 from matterstack.errors import (
     DamagedStoreError,

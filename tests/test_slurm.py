@@ -21,9 +21,15 @@ from slurm_lab import Cluster, cluster, mended, wait_for
 
 import matterstack as ms
 from matterstack.errors import InvalidConfigError, InvalidTaskError, RunLockedError
-from matterstack.operators import slurm
+from matterstack.operators.jobs import slurm
+from matterstack.operators.jobs.scheduler import (
+    Job,
+    NewJob,
+    parse_sacct,
+    parse_sbatch,
+    parse_squeue,
+)
 from matterstack.operators.sbatch import sbatch_options
-from matterstack.operators.slurm_scheduler import Job, NewJob, parse_sacct, parse_sbatch, parse_squeue
 
 
 @pytest.fixture(scope="module")

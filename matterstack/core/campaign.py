@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from matterstack.core.records import TaskResult
+from matterstack.core.results import TaskResult
 from matterstack.core.workflow import Workflow
 
 

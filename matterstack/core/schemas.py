@@ -24,7 +24,7 @@ _COSTLY = frozenset({"pattern", "patternProperties", "uniqueItems"})
 _SMALL_BYTES = 100_000
 
 
-#: What a rejection at a gate may mean; see `matterstack.core.workflow.Task`.
+#: What a rejection at a gate may mean; see `matterstack.core.task.Task`.
 ON_REJECT = ("fail", "skip", "replan")
 
 
@@ -38,7 +38,7 @@ class Approve(dict[str, Any]):
 
     Examples
     --------
-    >>> from matterstack.core.workflow import Task
+    >>> from matterstack.core.task import Task
     >>> gate = Task("go", operator="human", instructions="Is the cell fit to be synthesized?", schema=Approve("skip"))
     >>> gate.on_reject
     'skip'

@@ -17,13 +17,14 @@ from matterstack.errors import MatterstackError, RunLockedError, RunStatusError
 from matterstack.notebook.board import Card, News
 from matterstack.notebook.follower import Follows, follower_of
 from matterstack.notebook.forms import InboxView
+from matterstack.notebook.inbox import Inbox
 from matterstack.notebook.summary import summary_html, summary_text
 from matterstack.notebook.views import DagView, TableView, with_twin
 from matterstack.orchestration.explain import format_time
 from matterstack.storage.rows import EventRow
 
 if TYPE_CHECKING:
-    from matterstack.orchestration.run import Run
+    from matterstack.run import Run
 
 _MOST_EVENTS = 200
 _RATE_S = 10.0
@@ -104,14 +105,14 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
             self._show_inbox(requests)
             self._waiting = waiting
 
-    def _show_inbox(self, requests: Any) -> None:
+    def _show_inbox(self, requests: Inbox) -> None:
         """Make forms for new requests; those that are filled in are left alone."""
         kept = {form.asked.name: form for form in self._forms()}
         forms = []
         for request in requests:
             form = kept.get(request.name)
             if form is None:
-                (form,) = InboxView(type(requests)([request], self.run)).forms
+                (form,) = InboxView(Inbox([request], requests.run_of)).forms
             form.reason = neutral(request.reason)
             forms.append(form)
         self.inbox.children = forms or [ipywidgets.HTML("<p>Nothing waits for an answer.</p>")]

@@ -20,7 +20,7 @@ from matterstack.orchestration.overview import shown_path
 from matterstack.storage.rows import AttemptRow
 
 if TYPE_CHECKING:
-    from matterstack.orchestration.run import Run
+    from matterstack.run import Run
 
 _TAIL_BYTES = 2000
 _MOST_FILES = 40

@@ -13,7 +13,7 @@ from matterstack.errors import MatterstackError
 from matterstack.notebook.board import Board, News
 
 if TYPE_CHECKING:
-    from matterstack.orchestration.run import Run
+    from matterstack.run import Run
 
 _EVERY_S = 0.25
 _ABANDONED_S = 60.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,14 @@ from matterstack.core.schemas import violations_by_path
 from matterstack.core.text import neutral
 from matterstack.errors import AnswerConflictError, MatterstackError, UnsafeFileError
 from matterstack.files import read_inside
+from matterstack.notebook.inbox import Inbox
 from matterstack.notebook.views import with_twin
 from matterstack.orchestration.explain import format_time
-from matterstack.orchestration.inbox import Inbox, Request
 from matterstack.orchestration.overview import shown_path
+from matterstack.orchestration.requests import Request
 
 if TYPE_CHECKING:
-    from matterstack.orchestration.run import Run
+    from matterstack.run import Run
 
 _STATIC = Path(__file__).with_name("static")
 _PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
@@ -38,8 +39,8 @@ class RequestForm(anywidget.AnyWidget):
     Parameters
     ----------
     request : Request
-    run : Run or None
-        None where the run cannot be answered from here; it is opened when somebody submits.
+    run_of : callable
+        Returns the run of the request, when somebody submits.
     """
 
     _esm = _STATIC / "form.js"
@@ -49,9 +50,9 @@ class RequestForm(anywidget.AnyWidget):
     reason = traitlets.Unicode("").tag(sync=True)
     over = traitlets.Unicode("").tag(sync=True)
 
-    def __init__(self, request: Request, run: Run | None) -> None:
+    def __init__(self, request: Request, run_of: Callable[[Request], Run]) -> None:
         self.asked = request
-        self.run = run
+        self.run_of = run_of
         schema = request.schema
         super().__init__(
             request={
@@ -88,7 +89,7 @@ class RequestForm(anywidget.AnyWidget):
         """Answer, and return what became of it."""
         asked = self.asked
         try:
-            self._run().respond(asked.task_id, value, iteration=asked.iteration, attempt=asked.attempt)
+            self.run_of(asked).respond(asked.task_id, value, iteration=asked.iteration, attempt=asked.attempt)
         except AnswerConflictError as error:
             self.over = neutral(str(error))
             return self.over
@@ -96,13 +97,6 @@ class RequestForm(anywidget.AnyWidget):
             return neutral(str(error))
         self.over = "answered; the next step of the run takes it up"
         return self.over
-
-    def _run(self) -> Run:
-        if self.run is None:
-            from matterstack.orchestration.run_lifecycle import open_run
-
-            self.run = open_run(self.asked.directory.parents[2])
-        return self.run
 
 
 class InboxView(ipywidgets.VBox):  # type: ignore[misc]
@@ -115,7 +109,7 @@ class InboxView(ipywidgets.VBox):  # type: ignore[misc]
 
     def __init__(self, inbox: Inbox) -> None:
         self.inbox = inbox
-        self.forms = [RequestForm(request, inbox.run) for request in inbox]
+        self.forms = [RequestForm(request, inbox.run_of) for request in inbox]
         nothing = ipywidgets.HTML("<p>Nothing waits for an answer.</p>")
         super().__init__(self.forms or [nothing])
 

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from matterstack.core.records import TickReport
+from matterstack.core.results import TickReport
 from matterstack.notebook.summary import bar_html, describe_counts
 
 if TYPE_CHECKING:
-    from matterstack.orchestration.run import Run
+    from matterstack.run import Run
 
 _EVERY_S = 0.25
 

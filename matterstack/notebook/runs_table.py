@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from matterstack.core.records import IterationCounts
+from matterstack.core.snapshot import IterationCounts
 from matterstack.core.text import neutral
 from matterstack.notebook.summary import bar_html
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from matterstack.core.records import IterationCounts
+from matterstack.core.snapshot import IterationCounts
 from matterstack.orchestration.overview import Overview, shown_path
 
 #: Order, colour and name of what a bar shows.

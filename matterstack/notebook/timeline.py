@@ -9,7 +9,7 @@ from matterstack.errors import MissingLibraryError
 from matterstack.notebook.statuses import LOOKS
 
 if TYPE_CHECKING:
-    from matterstack.orchestration.run import Run
+    from matterstack.run import Run
 
 _MOST_BARS = 2000
 _COLOURS = {look.name: look.colour for look in LOOKS} | {

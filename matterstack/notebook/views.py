@@ -22,7 +22,7 @@ from matterstack.orchestration.explain import format_time
 if TYPE_CHECKING:
     import networkx
 
-    from matterstack.orchestration.run import Run
+    from matterstack.run import Run
 
 _STATIC = Path(__file__).with_name("static")
 _MOST_ROWS = 200

@@ -6,15 +6,15 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from matterstack.core.operator import Operator
+from matterstack.operators.base import Operator
 
 if TYPE_CHECKING:
-    from matterstack.operators.dask import DaskOperator
-    from matterstack.operators.experiment import ExperimentOperator
-    from matterstack.operators.human import HumanOperator
-    from matterstack.operators.local import LocalOperator
-    from matterstack.operators.manual_hpc import ManualHPCOperator
-    from matterstack.operators.slurm import SlurmOperator
+    from matterstack.operators.jobs.dask import DaskOperator
+    from matterstack.operators.jobs.slurm import SlurmOperator
+    from matterstack.operators.local.operator import LocalOperator
+    from matterstack.operators.requests.experiment import ExperimentOperator
+    from matterstack.operators.requests.human import HumanOperator
+    from matterstack.operators.requests.manual_hpc import ManualHPCOperator
 
 __all__ = [
     "BUILT_IN",
@@ -27,31 +27,29 @@ __all__ = [
     "SlurmOperator",
 ]
 
-#: The operators that `open_run` can rebuild: by the name config.json gives them, their class.
-BUILT_IN: Mapping[str, str] = {
-    "local": "LocalOperator",
-    "human": "HumanOperator",
-    "manual_hpc": "ManualHPCOperator",
-    "experiment": "ExperimentOperator",
-    "slurm": "SlurmOperator",
-    "dask": "DaskOperator",
+#: The operators that `open_run` can rebuild: by the name config.json gives them, their module and class.
+BUILT_IN: Mapping[str, tuple[str, str]] = {
+    "local": ("matterstack.operators.local.operator", "LocalOperator"),
+    "human": ("matterstack.operators.requests.human", "HumanOperator"),
+    "manual_hpc": ("matterstack.operators.requests.manual_hpc", "ManualHPCOperator"),
+    "experiment": ("matterstack.operators.requests.experiment", "ExperimentOperator"),
+    "slurm": ("matterstack.operators.jobs.slurm", "SlurmOperator"),
+    "dask": ("matterstack.operators.jobs.dask", "DaskOperator"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    for module, kind in BUILT_IN.items():
+    for module, kind in BUILT_IN.values():
         if kind == name:
-            value = globals()[name] = getattr(importlib.import_module(f"matterstack.operators.{module}"), name)
+            value = globals()[name] = getattr(importlib.import_module(module), name)
             return value
     raise AttributeError(f"module 'matterstack.operators' has no attribute {name!r}")
 
 
 def kind_of(operator: Operator) -> str | None:
     """Return the name config.json gives a built-in operator; None for one of somebody's own."""
-    for kind, name in BUILT_IN.items():
-        if (type(operator).__module__, type(operator).__qualname__) == (f"matterstack.operators.{kind}", name):
-            return kind
-    return None
+    given = (type(operator).__module__, type(operator).__qualname__)
+    return next((kind for kind, known in BUILT_IN.items() if known == given), None)
 
 
 def rebuild(kind: str, settings: Mapping[str, Any]) -> Operator:
@@ -62,5 +60,5 @@ def rebuild(kind: str, settings: Mapping[str, Any]) -> Operator:
     KeyError, TypeError
         There is no such kind, or it has no such settings.
     """
-    operator: Operator = __getattr__(BUILT_IN[kind])(**settings)
+    operator: Operator = __getattr__(BUILT_IN[kind][1])(**settings)
     return operator

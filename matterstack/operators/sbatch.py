@@ -36,7 +36,7 @@ def sbatch_options(resources: Mapping[str, object]) -> list[str]:
     Parameters
     ----------
     resources : mapping
-        As `matterstack.core.workflow.Resources` names them.
+        As `matterstack.core.resources.Resources` names them.
 
     Examples
     --------

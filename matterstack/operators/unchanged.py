@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from matterstack.core.attempt_files import MACHINERY
-from matterstack.core.records import Attempt
+from matterstack.core.attempts import Attempt
 from matterstack.core.strict_json import parse_json
 from matterstack.errors import InvalidJsonError
 from matterstack.files import read_inside, write_inside

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from matterstack.core import scheduling
-from matterstack.core.records import IterationCounts, RunChange, RunRecord, TaskResult
-from matterstack.core.scheduling import Conclusion
+from matterstack.core.changes import RunChange
+from matterstack.core.results import TaskResult
+from matterstack.core.snapshot import IterationCounts, RunRecord
 from matterstack.core.states import RunEvent
-from matterstack.orchestration import planning
-from matterstack.orchestration.border import Border, describe
+from matterstack.crash_points import reach
+from matterstack.orchestration import campaign_calls as planning
+from matterstack.orchestration import decisions as scheduling
+from matterstack.orchestration.capture import Border, describe
+from matterstack.orchestration.decisions import Conclusion
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
-from matterstack.testing import reach
 
 
 class Concluded(NamedTuple):

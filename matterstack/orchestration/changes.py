@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from matterstack.core import scheduling
-from matterstack.core.records import Change, PendingSkip, TaskChange
+from matterstack.core.changes import Change, PendingSkip, TaskChange
 from matterstack.core.states import TaskEvent, TaskStatus
+from matterstack.orchestration import decisions as scheduling
 from matterstack.storage.state_store import SQLiteStateStore
 
 

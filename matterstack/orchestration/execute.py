@@ -6,16 +6,28 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from matterstack.core import scheduling
-from matterstack.core.operator import Operator
-from matterstack.core.records import Attempt, Change, LiveAttempt, Refused, Submitted, Upstream
-from matterstack.errors import AttemptFailedError, InvalidTaskError, OperatorUnreachableError, UnsafeFileError
-from matterstack.orchestration.border import Border, describe
+from matterstack.core.attempts import (
+    Attempt,
+    LiveAttempt,
+    Refused,
+    Submitted,
+)
+from matterstack.core.changes import Change
+from matterstack.core.snapshot import Upstream
+from matterstack.crash_points import reach
+from matterstack.errors import (
+    AttemptFailedError,
+    InvalidTaskError,
+    OperatorUnreachableError,
+    UnsafeFileError,
+)
+from matterstack.operators.base import Operator
+from matterstack.orchestration import decisions as scheduling
+from matterstack.orchestration.capture import Border, describe
 from matterstack.orchestration.health import Contacts, Health, merge
 from matterstack.orchestration.inputs import place_inputs
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
-from matterstack.testing import reach
 
 _NOTHING_NEW = Submitted()
 

@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import overload
 
-from matterstack.core.records import LiveAttempt
-from matterstack.core.states import LIVE_ATTEMPT, TERMINAL_TASK, AttemptStatus, RunStatus
+from matterstack.core.attempts import LiveAttempt
+from matterstack.core.states import (
+    LIVE_ATTEMPT,
+    TERMINAL_TASK,
+    AttemptStatus,
+    RunStatus,
+)
 from matterstack.orchestration.session import Session
 
 _MOST_LISTED = 20

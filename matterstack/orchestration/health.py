@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from matterstack.core.records import OperatorTrouble
+from matterstack.core.snapshot import OperatorTrouble
 
 _BACKOFF_FREE = 3
 _BACKOFF_MAX_S = 60.0

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from matterstack.core.records import Attempt, Upstream
-from matterstack.core.workflow import FromTask, StoredFile
+from matterstack.core.attempts import Attempt
+from matterstack.core.snapshot import Upstream
+from matterstack.core.task import FromTask, StoredFile
 from matterstack.errors import AttemptFailedError
 from matterstack.files import copy_inside, write_new
 from matterstack.orchestration.session import Session

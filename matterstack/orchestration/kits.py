@@ -10,12 +10,12 @@ from matterstack.errors import KitError, RunStatusError
 from matterstack.orchestration.session import Session
 
 if TYPE_CHECKING:
-    from matterstack.operators.kits import Imported
+    from matterstack.operators.requests.kit_archives import Imported
 
 
 def _kits(session: Session) -> tuple[dict[str, tuple[str, Path]], dict[str, Path]]:
     """Return, by token, name and directory of each kit that waits, and the directories of those that wait no more."""
-    from matterstack.operators.manual_hpc import ManualHPCOperator
+    from matterstack.operators.requests.manual_hpc import ManualHPCOperator
 
     ours = {name for name, operator in session.operators.items() if isinstance(operator, ManualHPCOperator)}
     waiting = {
@@ -32,8 +32,8 @@ def _kits(session: Session) -> tuple[dict[str, tuple[str, Path]], dict[str, Path
 
 
 def export_kits(session: Session, archive: Path) -> list[str]:
-    """Pack every kit that waits; see `matterstack.orchestration.run.Run.export_kits`."""
-    from matterstack.operators.kits import pack
+    """Pack every kit that waits; see `matterstack.run.Run.export_kits`."""
+    from matterstack.operators.requests.kit_archives import pack
 
     waiting, _ = _kits(session)
     if not waiting:
@@ -43,8 +43,8 @@ def export_kits(session: Session, archive: Path) -> list[str]:
 
 
 def import_kits(session: Session, archive: Path, max_gib: float) -> Imported:
-    """Take results home; see `matterstack.orchestration.run.Run.import_kits`."""
-    from matterstack.operators.kits import unpack
+    """Take results home; see `matterstack.run.Run.import_kits`."""
+    from matterstack.operators.requests.kit_archives import unpack
 
     if not archive.is_file():
         raise KitError(f"there is no file {archive}")

@@ -6,10 +6,10 @@ import select
 import time
 from collections.abc import Callable, Iterator
 
-from matterstack.core.records import TickReport
+from matterstack.core.results import TickReport
 from matterstack.errors import RunLockedError
 from matterstack.orchestration import tick
-from matterstack.orchestration.memory import LoopMemory
+from matterstack.orchestration.loop_memory import LoopMemory
 from matterstack.orchestration.session import Session
 
 _LONGEST_S = 2.0

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from matterstack.core.records import IterationCounts, RunRecord
+from matterstack.core.snapshot import IterationCounts, RunRecord
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
 

@@ -10,27 +10,32 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from matterstack.core import scheduling
-from matterstack.core.operator import Operator
-from matterstack.core.records import (
+from matterstack.core.attempts import (
     Absent,
     Attempt,
-    Change,
     LiveAttempt,
     Observation,
     Rejected,
     Seen,
-    Snapshot,
     Submitted,
 )
+from matterstack.core.changes import Change
+from matterstack.core.snapshot import Snapshot
 from matterstack.core.states import TERMINAL_TASK, AttemptStatus
 from matterstack.core.strict_json import dump_json, to_text
+from matterstack.crash_points import reach
 from matterstack.errors import InvalidJsonError, OperatorUnreachableError
-from matterstack.orchestration.border import Border, describe
-from matterstack.orchestration.health import NOBODY, Contacts, Health, merge
-from matterstack.orchestration.memory import LoopMemory
+from matterstack.operators.base import Operator
+from matterstack.orchestration import decisions as scheduling
+from matterstack.orchestration.capture import Border, describe
+from matterstack.orchestration.health import (
+    NOBODY,
+    Contacts,
+    Health,
+    merge,
+)
+from matterstack.orchestration.loop_memory import LoopMemory
 from matterstack.orchestration.session import Session
-from matterstack.testing import reach
 
 T = TypeVar("T")
 

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
+from matterstack.core.attempts import Attempt, LiveAttempt
 from matterstack.core.campaign import Campaign
-from matterstack.core.operator import Operator
-from matterstack.core.records import Attempt, LiveAttempt
 from matterstack.errors import CampaignError, InvalidConfigError
-from matterstack.orchestration.border import Border
+from matterstack.operators.base import Operator
+from matterstack.orchestration.capture import Border
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
 from matterstack.storage.run_lock import RunLock

@@ -14,28 +14,28 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from matterstack.core import scheduling
-from matterstack.core.records import (
-    Change,
-    IterationCounts,
-    LiveAttempt,
-    RunChange,
-    RunRecord,
-    Snapshot,
-    TickReport,
-    Waiting,
+from matterstack.core.attempts import LiveAttempt
+from matterstack.core.changes import Change, RunChange
+from matterstack.core.results import TickReport, Waiting
+from matterstack.core.snapshot import IterationCounts, RunRecord, Snapshot
+from matterstack.core.states import (
+    TERMINAL_RUN,
+    AttemptStatus,
+    RunEvent,
+    RunStatus,
+    TaskEvent,
 )
-from matterstack.core.states import TERMINAL_RUN, AttemptStatus, RunEvent, RunStatus, TaskEvent
+from matterstack.crash_points import reach
+from matterstack.orchestration import decisions as scheduling
 from matterstack.orchestration.analyze import Concluded, conclude
 from matterstack.orchestration.changes import apply_with_skips
 from matterstack.orchestration.execute import execute, start
 from matterstack.orchestration.health import Health
-from matterstack.orchestration.intents import free_slots, write_intents
-from matterstack.orchestration.memory import LoopMemory
+from matterstack.orchestration.loop_memory import LoopMemory
+from matterstack.orchestration.plan import free_slots, write_intents
 from matterstack.orchestration.poll import Polled, poll
 from matterstack.orchestration.session import Session
 from matterstack.storage.state_store import SQLiteStateStore
-from matterstack.testing import reach
 
 log = logging.getLogger("matterstack.tick")
 

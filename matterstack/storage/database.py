@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from matterstack.crash_points import reach
 from matterstack.errors import (
     DamagedStoreError,
     ForeignStoreError,
@@ -30,7 +31,6 @@ from matterstack.errors import (
 )
 from matterstack.files import open_inside, remove_tree
 from matterstack.storage import migrations
-from matterstack.testing import reach
 
 WRITING, READING = "IMMEDIATE", "DEFERRED"
 

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from matterstack.testing import reach
+from matterstack.crash_points import reach
 
 SCHEMA_VERSION = 1
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matterstack.core.records import (
+from matterstack.core.attempts import LiveAttempt
+from matterstack.core.snapshot import (
     IterationCounts,
-    LiveAttempt,
     OperatorTrouble,
     ReadyTask,
     ResultRow,
@@ -22,12 +22,22 @@ from matterstack.core.records import (
     Snapshot,
     Upstream,
 )
-from matterstack.core.states import LIVE_ATTEMPT, AttemptStatus, RunStatus, TaskStatus
+from matterstack.core.states import (
+    LIVE_ATTEMPT,
+    AttemptStatus,
+    RunStatus,
+    TaskStatus,
+)
 from matterstack.errors import DamagedStoreError
 from matterstack.storage import database, migrations
 
 if TYPE_CHECKING:
-    from matterstack.storage.rows import AttemptRow, EventRow, IterationRow, TaskRow
+    from matterstack.storage.rows import (
+        AttemptRow,
+        EventRow,
+        IterationRow,
+        TaskRow,
+    )
 
 _LIVE = ", ".join(f"'{status}'" for status in AttemptStatus if status in LIVE_ATTEMPT)
 _LIVE_SQL = f"""SELECT a.id, a.task, t.iteration, t.task_id, a.attempt, a.status, a.token, t.operator, a.external_id,

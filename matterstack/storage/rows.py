@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from matterstack.core.records import IterationCounts
+from matterstack.core.snapshot import IterationCounts
 
 
 class TaskRow(NamedTuple):

@@ -14,6 +14,7 @@ from typing import Any
 
 from matterstack.core.identifiers import check_identifier
 from matterstack.core.strict_json import parse_json
+from matterstack.crash_points import reach
 from matterstack.errors import (
     InvalidConfigError,
     InvalidJsonError,
@@ -23,9 +24,14 @@ from matterstack.errors import (
     RunNotFoundError,
     UnsafeFileError,
 )
-from matterstack.files import copy_inside, read_inside, remove_tree, sync_directory, write_whole
+from matterstack.files import (
+    copy_inside,
+    read_inside,
+    remove_tree,
+    sync_directory,
+    write_whole,
+)
 from matterstack.storage.run_lock import RunLock, check_exclusion
-from matterstack.testing import reach
 
 _CONFIG_BYTES = 10_000_000
 _SWEEP_AGE_S = 60.0

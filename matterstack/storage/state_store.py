@@ -14,17 +14,21 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from matterstack.core.records import (
+from matterstack.core.changes import (
     AttemptChange,
     AttemptNote,
     Change,
     NewAttempt,
-    OperatorTrouble,
     RunChange,
-    RunRecord,
     TaskChange,
 )
-from matterstack.core.states import AttemptStatus, TaskEvent, TaskStatus, advance
+from matterstack.core.snapshot import OperatorTrouble, RunRecord
+from matterstack.core.states import (
+    AttemptStatus,
+    TaskEvent,
+    TaskStatus,
+    advance,
+)
 from matterstack.errors import InvalidTransitionError, StoreConflictError
 from matterstack.storage import database, migrations
 from matterstack.storage.reader import StoreReader, marks

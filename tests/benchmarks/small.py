@@ -13,8 +13,13 @@ from pathlib import Path
 from ours import workload
 
 import matterstack as ms
-from matterstack.core.operator import Operator
-from matterstack.core.records import Attempt, Observation, Seen, Submitted
+from matterstack.core.attempts import (
+    Attempt,
+    Observation,
+    Seen,
+    Submitted,
+)
+from matterstack.operators.base import Operator
 
 
 class Idle(Operator):

@@ -74,7 +74,7 @@ import asyncio, random
 store = run._session.store
 async def churn():
     # Ten changes a second, in a copy of what the view shows: nothing is executed.
-    from matterstack.core.records import TaskChange
+    from matterstack.core.changes import TaskChange
     from matterstack.core.states import TaskEvent, TaskStatus
     import time
     rows = list(view.board.cards)

@@ -1,0 +1,243 @@
+"""What the tick and the operators tell each other about attempts.
+
+Times are seconds since the Unix epoch, as the clock of the stepping machine showed them.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from matterstack.core.states import AttemptStatus, TaskStatus
+
+if TYPE_CHECKING:
+    from matterstack.core.task import Task
+
+
+class Seen(StrEnum):
+    """What an operator can see of an attempt."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    ENDED = "ended"
+    VANISHED = "vanished"
+
+
+class Observation(NamedTuple):
+    """What an operator saw of one attempt.
+
+    Parameters
+    ----------
+    seen : Seen
+        The state of the thing outside.
+    ok : bool
+        For ENDED: whether it ended well, so that its results are worth collecting.
+    reason : str, optional
+        In plain words: why it ended badly, why it waits.
+    external_id : str, optional
+        What the outside calls it, where that is known only now.
+    started_at, ended_at : float, optional
+        Seconds since the Unix epoch.
+    exit_code : int, optional
+        Of the command; minus the signal's number where one killed it.
+    settling : bool
+        Another look soon may say more, without anybody's doing.
+    kind : str, optional
+        Of an attempt that ended badly: a word for it, such as ``TIMEOUT``; see `Task.retry_on`.
+    """
+
+    seen: Seen
+    ok: bool = True
+    reason: str | None = None
+    external_id: str | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    exit_code: int | None = None
+    settling: bool = False
+    kind: str | None = None
+
+
+class Submitted(NamedTuple):
+    """The outside has taken the attempt.
+
+    Parameters
+    ----------
+    external_id : str, optional
+        What the outside calls it.
+    waits_for : str, optional
+        What it waits for from now on, in plain words, where that is an answer: a person's or
+        an instrument's. The attempt is WAITING at once.
+    to_start : bool
+        It will not begin before `Operator.start`, which the tick calls once this reply is stored.
+    """
+
+    external_id: str | None = None
+    waits_for: str | None = None
+    to_start: bool = False
+
+
+class Refused(NamedTuple):
+    """The outside has surely not taken the attempt, and will not."""
+
+    reason: str
+
+
+class Absent(NamedTuple):
+    """The outside surely does not know the attempt's token."""
+
+
+class Rejected(NamedTuple):
+    """What `Operator.collect_results` returns at a gate where a person rejected what was asked about.
+
+    Parameters
+    ----------
+    reason : str
+        Who rejected, and why.
+    data : Any
+        The answer, for ``analyze``.
+    then : {'fail', 'skip', 'replan'}
+        What follows: see `Task.on_reject`.
+    """
+
+    reason: str
+    data: Any
+    then: str
+
+
+class LiveAttempt(NamedTuple):
+    """An attempt that is not over, with what deciding about it takes."""
+
+    id: int
+    task: int
+    iteration: int
+    task_id: str
+    attempt: int
+    status: AttemptStatus
+    token: str
+    operator: str
+    external_id: str | None
+    reason: str | None
+    submitted_at: float
+    started_at: float | None
+    task_status: TaskStatus
+    failures: int
+    retries: int
+    spec: str
+
+    @property
+    def name(self) -> str:
+        """The name of its directory."""
+        return f"{self.iteration}.{self.task_id}.{self.attempt}"
+
+    def task_of(self) -> Task:
+        """Return what shall be done, parsed now; `Attempt.task` keeps it."""
+        from matterstack.core.task import Task
+
+        return Task.from_json({"task_id": self.task_id, **json.loads(self.spec)})
+
+
+class Attempt:
+    """One try at a task, as an operator is given it.
+
+    Parameters
+    ----------
+    record : LiveAttempt
+        What the store says of it.
+    parent : str
+        Path of the operator's directory.
+    name : str, optional
+        Name of the attempt's directory, where that is not yet ``<iteration>.<task_id>.<attempt>``.
+    """
+
+    __slots__ = ("_directory", "_task", "name", "parent", "record")
+
+    def __init__(self, record: LiveAttempt, parent: str, name: str | None = None) -> None:
+        self.record = record
+        self._task: Task | None = None
+        self._directory: Path | None = None
+        self.parent = parent
+        self.name = record.name if name is None else name
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self.record.name}, {self.status}, {self.token}>"
+
+    @property
+    def iteration(self) -> int:
+        """Number of its iteration."""
+        return self.record.iteration
+
+    @property
+    def task_id(self) -> str:
+        """Its task's id in the iteration."""
+        return self.record.task_id
+
+    @property
+    def attempt(self) -> int:
+        """Which try at the task it is, from 1."""
+        return self.record.attempt
+
+    @property
+    def token(self) -> str:
+        """Its identity outside: ``ms-<hex>``, globally unique."""
+        return self.record.token
+
+    @property
+    def external_id(self) -> str | None:
+        """What the outside calls it, once known."""
+        return self.record.external_id
+
+    @property
+    def status(self) -> AttemptStatus:
+        """Where it stands."""
+        return self.record.status
+
+    @property
+    def submitted_at(self) -> float:
+        """Seconds since the Unix epoch."""
+        return self.record.submitted_at
+
+    @property
+    def started_at(self) -> float | None:
+        """Seconds since the Unix epoch, once known."""
+        return self.record.started_at
+
+    @property
+    def directory(self) -> Path:
+        """Its own directory."""
+        if self._directory is None:
+            self._directory = Path(self.parent, self.name)
+        return self._directory
+
+    @property
+    def task(self) -> Task:
+        """What shall be done."""
+        if self._task is None:
+            self._task = self.record.task_of()
+        return self._task
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables that tell a command what it is."""
+        return {
+            "MATTERSTACK_TOKEN": self.token,
+            "MATTERSTACK_TASK_ID": self.task_id,
+            "MATTERSTACK_ITERATION": str(self.iteration),
+            "MATTERSTACK_ATTEMPT": str(self.attempt),
+        }
+
+    def at(self, name: str) -> Attempt:
+        """Return the same attempt while its directory has another name."""
+        moved = Attempt(self.record, self.parent, name)
+        moved._task = self.task  # parsed for both
+        return moved
+
+    def taken(self, external_id: str | None) -> Attempt:
+        """Return the same attempt with what the outside calls it."""
+        known = Attempt(self.record._replace(external_id=external_id), self.parent, self.name)
+        known._task = self._task
+        return known

@@ -1,0 +1,95 @@
+"""What tasks gave, and what a tick found and did."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matterstack.core.states import RunStatus, TaskStatus
+
+
+class TaskResult(NamedTuple):
+    """What a task of an iteration gave.
+
+    Attributes
+    ----------
+    task_id : str
+    status : TaskStatus
+        COMPLETED, or FAILED or SKIPPED where that was allowed.
+    data : Any
+        The content of its ``result.json``; ``{}`` where there is none.
+    directory : pathlib.Path or None
+        Where its files are; None when it never ran.
+    reason : str or None
+        Why it did not complete.
+    """
+
+    task_id: str
+    status: TaskStatus
+    data: Any
+    directory: Path | None
+    reason: str | None = None
+
+
+class Waiting(StrEnum):
+    """What a run waits for."""
+
+    NOTHING = "nothing"
+    WORK = "work"
+    PEOPLE = "people"
+    OPERATOR = "operator"
+    CAMPAIGN = "campaign"
+
+
+class TickReport(NamedTuple):
+    """What one tick found and did.
+
+    Attributes
+    ----------
+    ready : int
+        Tasks that could have started when the tick began to submit.
+    submitted, completed, failed, skipped : int
+        Tasks this tick submitted, saw completed, gave up, and skipped.
+    live : int
+        Attempts that are not over.
+    iteration : int
+        The iteration the tick worked on.
+    status : RunStatus
+        Where the run stands now.
+    reason : str or None
+        Why it stands there, where that needs saying.
+    waits_for : Waiting
+        Attempts that are under way, a person's answer or act, an operator that was not given or
+        cannot be asked, the campaign that has to be passed again; nothing, once the run is over.
+    look_again_s : float or None
+        After how many seconds another tick may find more: 0 where there is work at once. None where
+        nothing changes until somebody acts.
+    """
+
+    ready: int
+    submitted: int
+    completed: int
+    failed: int
+    skipped: int
+    live: int
+    iteration: int
+    status: RunStatus
+    reason: str | None = None
+    waits_for: Waiting = Waiting.NOTHING
+    look_again_s: float | None = None
+
+    @property
+    def progressed(self) -> bool:
+        """Whether the tick moved any task."""
+        return bool(self.submitted or self.completed or self.failed or self.skipped)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        text = f"Tick: {self.ready} tasks ready, {self.submitted} submitted, {self.completed} completed"
+        for count, word in ((self.failed, "failed"), (self.skipped, "skipped")):
+            if count:
+                text += f", {count} {word}"
+        return text

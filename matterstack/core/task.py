@@ -1,0 +1,331 @@
+"""One thing to be done."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from math import isfinite
+from pathlib import PurePath
+from types import MappingProxyType
+from typing import Any
+
+from matterstack.core.attempt_files import Family, check_names
+from matterstack.core.identifiers import check_identifier, check_relative_path
+from matterstack.core.numbers import is_number
+from matterstack.core.resources import Resources
+from matterstack.core.schemas import ON_REJECT, Approve
+from matterstack.core.strict_json import dump_json
+from matterstack.errors import InvalidTaskError
+
+_DEFAULT_RESOURCES = Resources()
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class FromTask:
+    """A file that another task leaves in its directory.
+
+    Parameters
+    ----------
+    task_id : str
+        The task that makes the file; it becomes a dependency.
+    path : str
+        Where, relative to that task's directory.
+
+    Examples
+    --------
+    >>> Task("band", "./bands relaxed.xyz", files={"relaxed.xyz": FromTask("relax", "final.xyz")}).upstream
+    ('relax',)
+    """
+
+    task_id: str
+    path: str
+
+    def __post_init__(self) -> None:
+        check_identifier(self.task_id, "task id")
+        check_relative_path(self.path, "the file")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file from outside, as the run keeps it: by the SHA-256 of its content."""
+
+    sha256: str
+
+
+FileSource = str | bytes | PurePath | FromTask | StoredFile
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One thing to be done.
+
+    Parameters
+    ----------
+    task_id : str
+        ``[A-Za-z0-9][A-Za-z0-9._-]*``, at most 128 characters, unique in its workflow.
+    command : str or sequence of str, optional
+        A string for ``/bin/sh``, or a program and its arguments. It runs in the attempt's
+        own directory.
+    dependencies : sequence of str
+        Ids of tasks that must be completed before.
+    operator : str
+        The name of the operator that carries it out.
+    files : mapping of str to str, bytes, pathlib.Path or FromTask
+        Files to place in the attempt's directory: text, bytes, a copy of a file (taken
+        when the workflow is planned), or a file of another task.
+    env : mapping of str to str
+        Environment variables. ``"env:NAME"`` stands for the value that NAME has where the
+        task is started, so that a secret is never stored.
+    resources : Resources
+        What one attempt may use.
+    outputs : sequence of str
+        Files the command must leave behind; a missing one fails the attempt.
+    retries : int
+        How many more attempts a failed one gets.
+    retry_on : sequence of str, optional
+        Only after these: ``FAILED``, ``LOST``, and what Slurm calls an end: ``TIMEOUT``,
+        ``OUT_OF_MEMORY``, ``NODE_FAIL``, ``PREEMPTED``, ...
+    allow_failure : bool
+        The run goes on to ``analyze`` although this task failed.
+    allow_dependency_failure : bool
+        Start when the dependencies have ended, however they ended.
+    group : str, optional
+        A name under which views collapse tasks.
+    instructions : str, optional
+        What a person or an instrument is asked to do; markdown.
+    schema : mapping, optional
+        JSON Schema (2020-12 unless ``$schema`` says otherwise) of the answer.
+    assignee : str, optional
+        Whom the request is for.
+    timeout_s : float, optional
+        How long, in seconds, an answer may take from when it was asked for.
+    parameters : mapping, optional
+        Plain JSON data that goes with the request: what an instrument shall set.
+    on_reject : {'fail', 'skip', 'replan'}, optional
+        What it means that a person answers ``{"decision": "reject"}``; by default what the schema
+        says, if it is `matterstack.core.schemas.Approve`. ``fail``: the task fails, and so does the
+        run in the end. ``skip``: the task and all that waits for it are skipped, and the run goes
+        on. ``replan``: nothing more of the iteration starts; once what runs is over, the campaign's
+        ``analyze`` sees the comment, and it plans again.
+
+    Raises
+    ------
+    InvalidTaskError, InvalidIdentifierError, UnsafePathError
+        Naming the task and the value.
+
+    Examples
+    --------
+    >>> Task("relax_Cu", ["python", "relax.py", "Cu"], outputs=["final.xyz"]).outputs
+    ('final.xyz',)
+    """
+
+    task_id: str
+    command: str | Sequence[str] | None = None
+    dependencies: Sequence[str] = ()
+    operator: str = "local"
+    files: Mapping[str, FileSource] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    resources: Resources = _DEFAULT_RESOURCES
+    outputs: Sequence[str] = ()
+    retries: int = 0
+    allow_failure: bool = False
+    allow_dependency_failure: bool = False
+    group: str | None = None
+    instructions: str | None = None
+    schema: Mapping[str, Any] | None = None
+    assignee: str | None = None
+    timeout_s: float | None = None
+    parameters: Mapping[str, Any] | None = None
+    retry_on: Sequence[str] | None = None
+    on_reject: str | None = None
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__  # the documented way into a frozen dataclass
+        check_identifier(self.task_id, "task id")
+        check_identifier(self.operator, "operator name")
+        if self.command is not None:
+            self._check_command()
+        given = dict.fromkeys(self._strings("dependencies", self.dependencies)) if self.dependencies else ()
+        put(self, "dependencies", tuple(given))
+        put(self, "outputs", self._strings("outputs", self.outputs) if self.outputs else ())
+        for path in self.outputs:
+            check_relative_path(path, f"task {self.task_id!r}: the output")
+        if self.files:
+            self._check_files()
+        put(self, "files", MappingProxyType(dict(self.files)))
+        if self.env:
+            self._check_env()
+        put(self, "env", MappingProxyType(dict(self.env)))
+        self._check_policies()
+        self._check_request()
+
+    def _check_command(self) -> None:
+        if isinstance(self.command, str):
+            if not self.command.strip() or "\0" in self.command:
+                raise self._invalid("command", "must not be empty or hold a NUL", self.command)
+            return
+        words = self._strings("command", self.command)
+        if not words or not words[0]:
+            raise self._invalid("command", "must name a program", self.command)
+        object.__setattr__(self, "command", words)
+
+    def _check_policies(self) -> None:
+        """Check what is said of resources, retries and failures."""
+        if not isinstance(self.resources, Resources):
+            raise self._invalid("resources", "must be a Resources", self.resources)
+        if not isinstance(self.retries, int) or isinstance(self.retries, bool) or self.retries < 0:
+            raise self._invalid("retries", "must be a whole number, 0 or more", self.retries)
+        if self.retry_on is not None:
+            given = sorted(self.retry_on) if isinstance(self.retry_on, set | frozenset) else self.retry_on
+            object.__setattr__(self, "retry_on", self._strings("retry_on", given))
+        for name in ("allow_failure", "allow_dependency_failure"):
+            if not isinstance(getattr(self, name), bool):
+                raise self._invalid(name, "must be True or False", getattr(self, name))
+        if self.group is not None and not (isinstance(self.group, str) and 0 < len(self.group) <= 128):
+            raise self._invalid("group", "must be a text of at most 128 characters", self.group)
+
+    def _check_request(self) -> None:
+        """Check what is said to a person or an instrument."""
+        for name in ("instructions", "assignee"):
+            text = getattr(self, name)
+            if text is not None and not (isinstance(text, str) and text.strip() and "\0" not in text):
+                raise self._invalid(name, "must be a text", text)
+        limit_s = self.timeout_s
+        if limit_s is not None and not (is_number(limit_s) and isfinite(limit_s) and limit_s > 0):
+            raise self._invalid("timeout_s", "must be a positive number", limit_s)
+        if self.on_reject is None and isinstance(self.schema, Approve):
+            object.__setattr__(self, "on_reject", self.schema.on_reject)
+        if self.on_reject is not None and self.on_reject not in ON_REJECT:
+            raise self._invalid("on_reject", "must be 'fail', 'skip' or 'replan'", self.on_reject)
+        for name in ("schema", "parameters"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, self._plain(name, getattr(self, name)))
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        """Ids this task waits for: its dependencies, and the sources of its files."""
+        if not self.files:
+            return tuple(self.dependencies)
+        sources = (source.task_id for source in self.files.values() if isinstance(source, FromTask))
+        return tuple(dict.fromkeys([*self.dependencies, *sources]))
+
+    def _invalid(self, name: str, rule: str, value: object) -> InvalidTaskError:
+        return InvalidTaskError(f"task {self.task_id!r}: {name} {rule}, not {value!r}")
+
+    def _strings(self, name: str, value: object) -> tuple[str, ...]:
+        if not isinstance(value, str | bytes) and isinstance(value, Sequence):
+            items = tuple(value)
+            if all(isinstance(item, str) and "\0" not in item for item in items):
+                return items
+        raise self._invalid(name, "must be a list of texts without NUL", value)
+
+    def _plain(self, name: str, value: object) -> Mapping[str, Any]:
+        """Return a copy of what must be plain JSON data, as it will be read back."""
+        if not isinstance(value, Mapping):
+            raise self._invalid(name, "must be a mapping", value)
+        copy: dict[str, Any] = json.loads(dump_json(dict(value), f"task {self.task_id!r}: {name}"))
+        return copy
+
+    def _check_files(self) -> None:
+        if not isinstance(self.files, Mapping):
+            raise self._invalid("files", "must be a mapping of paths to content", self.files)
+        for path in self.files:
+            check_relative_path(path, f"task {self.task_id!r}: the file")
+        check_names(self.task_id, self.files, Family.EVERY)
+        for path, source in self.files.items():
+            if not isinstance(source, str | bytes | PurePath | FromTask | StoredFile):
+                raise self._invalid(f"files[{path!r}]", "must be text, bytes, a Path or FromTask", source)
+            for other in self.files:
+                if path != other and path.startswith(other + "/"):
+                    raise self._invalid("files", f"cannot hold both {other!r} and a file below it", path)
+
+    def _check_env(self) -> None:
+        if not isinstance(self.env, Mapping):
+            raise self._invalid("env", "must be a mapping of texts", self.env)
+        for name, value in self.env.items():
+            if not (isinstance(name, str) and name and "=" not in name and "\0" not in name):
+                raise self._invalid("env", "must have names without '=' and NUL", name)
+            if not isinstance(value, str) or "\0" in value:
+                raise self._invalid(f"env[{name!r}]", "must be a text without NUL", value)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data that `from_json` turns into an equal task; defaults are left out."""
+        data: dict[str, Any] = {"task_id": self.task_id}
+        for name, default in _TASK_DEFAULTS.items():
+            value = getattr(self, name)
+            if value != default:
+                data[name] = list(value) if isinstance(value, tuple) else value
+        if self.env:
+            data["env"] = dict(self.env)
+        if self.files:
+            data["files"] = {path: _file_to_json(source) for path, source in self.files.items()}
+        if self.resources is not _DEFAULT_RESOURCES:
+            data["resources"] = {
+                f.name: list(value) if isinstance(value, tuple) else value
+                for f in fields(Resources)
+                if (value := getattr(self.resources, f.name)) != f.default
+            }
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Task:
+        """Rebuild a task from `to_json`, which a run stored after checking it: nothing is checked again."""
+        task = object.__new__(cls)
+        put = object.__setattr__
+        put(task, "task_id", data["task_id"])
+        for name, default in _TASK_DEFAULTS.items():
+            value = data.get(name, default)
+            put(task, name, tuple(value) if type(value) is list else value)
+        env, files = data.get("env"), data.get("files")
+        put(task, "env", MappingProxyType(env) if env else _NOTHING)
+        made = {path: _file_from_json(source) for path, source in files.items()} if files else None
+        put(task, "files", MappingProxyType(made) if made else _NOTHING)
+        resources = data.get("resources")
+        put(task, "resources", _DEFAULT_RESOURCES if resources is None else Resources(**resources))
+        return task
+
+
+_TASK_DEFAULTS: dict[str, Any] = {
+    "command": None,
+    "dependencies": (),
+    "operator": "local",
+    "outputs": (),
+    "retries": 0,
+    "allow_failure": False,
+    "allow_dependency_failure": False,
+    "group": None,
+    "instructions": None,
+    "schema": None,
+    "assignee": None,
+    "timeout_s": None,
+    "parameters": None,
+    "retry_on": None,
+    "on_reject": None,
+}
+
+
+def _file_to_json(source: FileSource) -> Any:
+    match source:
+        case str():
+            return source
+        case bytes():
+            return {"base64": base64.b64encode(source).decode()}
+        case FromTask():
+            return {"task_id": source.task_id, "path": source.path}
+        case StoredFile():
+            return {"sha256": source.sha256}
+        case _:
+            raise InvalidTaskError(f"the file {source} has to be taken into the run before it can be stored")
+
+
+def _file_from_json(data: Any) -> FileSource:
+    if isinstance(data, str):
+        return data
+    if "base64" in data:
+        return base64.b64decode(data["base64"])
+    if "sha256" in data:
+        return StoredFile(data["sha256"])
+    return FromTask(data["task_id"], data["path"])

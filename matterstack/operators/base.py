@@ -1,0 +1,156 @@
+"""The protocol between the tick and the way an attempt is carried out.
+
+A tick calls, in this order and for all attempts of the operator at once: `Operator.find`
+for attempts whose submission was interrupted, `Operator.cancel` for those no longer
+wanted, `Operator.check_status` for the rest, `Operator.collect_results` for each that
+ended well; then `Operator.prepare` for each new attempt and `Operator.submit` for all; and, once what it
+returned is stored, `Operator.start` for those whose reply says that they still have to be started.
+
+What an operator may raise, and what follows:
+
+=====================================  ==================================================
+``AttemptFailedError``, or anything    the attempt FAILS with the reason and traceback,
+in ``prepare``, ``collect_results``    and the retry policy decides
+``OperatorUnreachableError``           no status changes; counted, backed off, asked again
+anything else in the other methods     the same: nobody can tell, so nothing is guessed
+=====================================  ==================================================
+
+A token missing from a reply also means "cannot tell".
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matterstack.core.attempts import (
+    Absent,
+    Attempt,
+    Observation,
+    Refused,
+    Submitted,
+)
+from matterstack.core.task import Task
+from matterstack.errors import RunStatusError
+
+
+class Traits(NamedTuple):
+    """What a tick and a loop of ticks have to know of an operator.
+
+    Parameters
+    ----------
+    by_people : bool
+        Whether an attempt that is WAITING waits for a person, so that `Run.wait` need not.
+    results_folder : str
+        Where in an attempt's directory its results are; empty for the directory itself.
+    poll_s : float
+        Of a loop of ticks, the shortest time in seconds between two `Operator.check_status`: a
+        scheduler that many share is not asked all the time. In between there is
+        `Operator.glance`. A single `Run.step` always asks.
+    most_at_once : int, optional
+        Of a loop of ticks, how many attempts one tick submits at most, where each takes its time:
+        the first can then start while the others are submitted.
+    """
+
+    by_people: bool = False
+    results_folder: str = ""
+    poll_s: float = 0.0
+    most_at_once: int | None = None
+
+
+class Operator(ABC):
+    """A way to carry out attempts. Subclass it; `docs/operators.md` walks through one.
+
+    Attributes
+    ----------
+    traits : Traits
+        Of the class, or of an object whose settings decide.
+    """
+
+    traits: Traits = Traits()
+
+    def settings(self) -> Mapping[str, Any] | None:
+        """Return the constructor's arguments as plain JSON data, for config.json.
+
+        None where they are not plain data: the operator is then passed again to `open_run`.
+        """
+        return {}
+
+    def check_task(self, task: Task) -> None:
+        """Raise `InvalidTaskError` for a task this operator could never carry out."""
+        return  # most take any task
+
+    def max_live(self, directory: Path) -> int | None:
+        """Return how many attempts may be live at once, or None for no limit.
+
+        Parameters
+        ----------
+        directory : pathlib.Path
+            Where the run keeps this operator's attempts.
+        """
+        return None
+
+    def prepare(self, attempt: Attempt) -> None:
+        """Fill ``attempt.directory``, which holds the task's files already.
+
+        It is not yet at its final place: a rename puts it there when this returns.
+        """
+        return  # most need nothing more
+
+    @abstractmethod
+    def submit(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Refused]:
+        """Hand the attempts to the outside; return by token what became of each."""
+
+    def start(self, attempts: Sequence[Attempt]) -> None:
+        """Let attempts begin whose reply said `Submitted.to_start`; their external ids are on disk now."""
+        return  # most begin at once
+
+    @abstractmethod
+    def check_status(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
+        """Look at live attempts; return by token what was seen. It must not block."""
+
+    def glance(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
+        """Return what can be seen without asking anybody, as `check_status` returns it; see `Traits.poll_s`."""
+        return {}
+
+    @abstractmethod
+    def find(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Absent]:
+        """Tell by token whether an interrupted submission reached the outside.
+
+        `Absent` only when that is sure: the attempt is then submitted again.
+        """
+
+    @abstractmethod
+    def cancel(self, attempts: Sequence[Attempt]) -> Collection[str]:
+        """Stop the attempts; return the tokens of those surely over. Others are asked again."""
+
+    def collect_results(self, attempt: Attempt) -> Any:
+        """Return the data of an attempt that ended well: a JSON value, ``{}`` for none; or `Rejected`."""
+        return {}
+
+    def answer(self, attempt: Attempt, answer: Any) -> None:
+        """Take an answer to an attempt that is WAITING from a cell.
+
+        Raises
+        ------
+        RunStatusError
+            This operator takes none.
+        """
+        raise RunStatusError(f"{attempt.task_id} waits at {attempt.task.operator}, which takes no answers from a cell")
+
+    def wakeup(self, directory: Path) -> int | None:
+        """Return a file descriptor that turns readable when a poll would see something new.
+
+        Parameters
+        ----------
+        directory : pathlib.Path
+            Where the run keeps this operator's attempts.
+
+        Returns
+        -------
+        int or None
+            None when there is none to wait for: then the run is polled.
+        """
+        return None

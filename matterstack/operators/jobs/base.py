@@ -1,0 +1,272 @@
+"""Jobs: scripts that claim the directory of an attempt, run its command, and leave how it ended there.
+
+Whoever starts a job, and however often, its command runs once: the first act is to make a directory, the claim.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from matterstack.core.attempt_files import MACHINERY, Family, check_names
+from matterstack.core.attempts import Attempt, Observation, Seen
+from matterstack.core.states import AttemptStatus
+from matterstack.core.strict_json import MAX_BYTES, dump_json, parse_json
+from matterstack.core.task import Task
+from matterstack.errors import InvalidJsonError, InvalidTaskError, UnsafeFileError
+from matterstack.files import read_inside
+from matterstack.operators.base import Operator
+from matterstack.operators.results import collect
+from matterstack.operators.unchanged import unchanged_since
+
+_WATCH = """\
+# A sign of life for as long as this shell lives, whoever started it; and an end, when that is asked for.
+trap 'finish -15; exit 143' TERM
+( trap '' TERM
+  asked=0
+  while kill -0 $$ 2>/dev/null; do
+    : >.matterstack/claim/alive
+    if [ -e .matterstack/cancel ]; then
+      asked=$((asked + 1))
+      if [ "$asked" -gt 5 ]; then kill -KILL -$$; else kill -TERM -$$; fi
+    fi
+    sleep 1
+  done ) </dev/null >/dev/null 2>&1 &
+"""
+
+
+class Handler(Protocol):
+    """What may mend the inputs of a task after an attempt at it failed.
+
+    The shape is that of custodian's error handlers (https://materialsproject.github.io/custodian/).
+    """
+
+    def check(self, directory: Path) -> bool:
+        """Return whether the failed attempt in `directory` ended of what this handler knows how to mend."""
+
+    def correct(self, directory: Path) -> Any:
+        """Edit the inputs of the next attempt in `directory`; return as JSON data what was done."""
+
+
+class JobOperator(Operator):
+    """What operators have in common that run commands as jobs.
+
+    Attributes
+    ----------
+    preamble : str
+        Lines of shell before each command.
+    grace_s : float
+        How long a job is waited for that is gone and left no exit code.
+    watched : bool
+        Whether nobody else watches a job: it then gives signs of life, and ends itself when asked to.
+    handlers : sequence of Handler
+        Asked about every earlier attempt, in order, when another one is prepared.
+    """
+
+    handlers: Sequence[Handler] = ()
+    preamble: str = ""
+    grace_s: float = 60.0
+    watched: bool = False
+
+    @property
+    def path(self) -> str | None:
+        """What comes first in the ``PATH`` of commands: the place of this Python, where jobs see it too."""
+        return str(Path(sys.executable).parent)
+
+    def check_task(self, task: Task) -> None:
+        """Refuse a task without a command, names of ours, and variables a shell cannot set."""
+        check_names(task.task_id, task.files, Family.JOB)
+        if task.command is None:
+            raise InvalidTaskError(f"task {task.task_id!r} has no command, and a job is made to run one")
+        for name, value in task.env.items():
+            if not name.isidentifier() or not name.isascii():
+                raise InvalidTaskError(f"task {task.task_id!r}: a shell cannot set the variable {name!r}")
+            if value.startswith("env:") and not value.removeprefix("env:").isidentifier():
+                raise InvalidTaskError(f"task {task.task_id!r}: {value!r} names no variable a shell can have")
+
+    def prepare(self, attempt: Attempt) -> None:
+        """Write the job's script, and have handlers mend the inputs after failed attempts."""
+        done = []
+        for number in range(1, attempt.attempt):
+            earlier = Path(attempt.parent, f"{attempt.iteration}.{attempt.task_id}.{number}")
+            # Inputs are those of the task each time, so what was mended after the first attempt is mended again.
+            for handler in self.handlers:
+                if handler.check(earlier):
+                    said = handler.correct(attempt.directory)
+                    done.append({"attempt": number, "handler": type(handler).__name__, "done": said})
+        if done:
+            text = dump_json(done, f"what handlers did to {attempt.task_id}")
+            (attempt.directory / "corrections.json").write_text(text + "\n", encoding="utf-8")
+        script = job_script(attempt, self.preamble, self.path, watched=self.watched)
+        machinery = attempt.directory / MACHINERY
+        machinery.mkdir(exist_ok=True)
+        (machinery / "job.sh").write_text(script, encoding="utf-8")
+
+    def missing(self, attempt: Attempt, said: str, began: float | None, at: float) -> Observation:
+        """Judge an attempt whose job is over or gone, and which left no exit code."""
+        if not attempt.directory.is_dir():
+            return Observation(Seen.VANISHED, reason=f"{said}, and its directory is gone")
+        waited_s = silent_s(attempt, at)
+        if waited_s < self.grace_s:
+            return still(attempt, f"{said}, and it left no exit code yet: waited for {self.grace_s:g} s")
+        if began is None:
+            if not self.take_claim(attempt):
+                return Observation(Seen.VANISHED, reason=f"{said}; it began, and left no exit code")
+            return Observation(Seen.VANISHED, reason=f"{said}; it never began, and cannot any more")
+        return Observation(Seen.VANISHED, reason=f"{said}; it began, and left no exit code")
+
+    def take_claim(self, attempt: Attempt) -> bool:
+        """Claim an attempt in its job's place; return whether it was free."""
+        try:
+            (attempt.directory / MACHINERY / "claim").mkdir()
+        except FileExistsError:
+            return False
+        return True
+
+    def collect_results(self, attempt: Attempt) -> Any:
+        """Check the outputs, and return the content of result.json."""
+        return collect(str(attempt.directory), attempt.task.outputs)
+
+
+def good_end(attempt: Attempt, ended: Mapping[str, Any], began: float | None) -> Observation:
+    """Return what is seen of an attempt whose command ended well."""
+    return Observation(Seen.ENDED, exit_code=0, started_at=began or None, ended_at=float(ended["ended_at"]))
+
+
+def bad_end(reason: str, kind: str, at: float, exit_code: int | None = None, began: float | None = None) -> Observation:
+    """Return what is seen of an attempt that ended badly; `kind` is a word for how."""
+    return Observation(
+        Seen.ENDED, ok=False, reason=reason, kind=kind, exit_code=exit_code, started_at=began or None, ended_at=at
+    )
+
+
+def still(attempt: Attempt, reason: str) -> Observation:
+    """Return what is seen of an attempt that stays as it was, and why."""
+    return Observation(Seen.RUNNING if attempt.status is AttemptStatus.RUNNING else Seen.QUEUED, reason=reason)
+
+
+def judged(attempt: Attempt, judge: Callable[..., Observation], *facts: Any) -> Observation:
+    """Judge one attempt; whatever it did to its own directory, the others are judged too."""
+    try:
+        return judge(attempt, *facts)
+    except (OSError, UnsafeFileError) as error:
+        return still(attempt, f"its directory cannot be looked at: {error}")
+
+
+def exit_of(attempt: Attempt) -> dict[str, Any] | None:
+    """Return what the job wrote when its command ended; None where it has not, or is being written."""
+    if not has_ended(attempt):
+        return None  # of most attempts, and asked at every look
+    try:
+        said = parse_json(read_inside(attempt.directory, f"{MACHINERY}/exit.json", MAX_BYTES))
+        state = said.get("state")
+        return {
+            "exit_code": int(said["exit_code"]),
+            "ended_at": float(said["ended_at"]),
+            "state": state if isinstance(state, str) else None,
+        }
+    except (OSError, UnsafeFileError, InvalidJsonError, AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def has_ended(attempt: Attempt) -> bool:
+    """Return whether something stands where the job writes how its command ended."""
+    return os.path.lexists(f"{attempt.parent}/{attempt.name}/{MACHINERY}/exit.json")
+
+
+class Claim(NamedTuple):
+    """What a job wrote when it claimed an attempt.
+
+    Attributes
+    ----------
+    started_at : float
+        Seconds since the Unix epoch; 0 where it could not say.
+    job : str
+        Its id; empty where it has none, or could not say.
+    """
+
+    started_at: float
+    job: str
+
+
+def has_begun(attempt: Attempt) -> bool:
+    """Return whether a job has claimed the attempt."""
+    return os.path.lexists(f"{attempt.parent}/{attempt.name}/{MACHINERY}/claim")
+
+
+def claim_of(attempt: Attempt) -> Claim | None:
+    """Return what the job wrote that claimed the attempt; None where none has."""
+    if not has_begun(attempt):
+        return None
+    try:
+        said = parse_json(read_inside(attempt.directory, f"{MACHINERY}/claim/started.json", MAX_BYTES))
+        return Claim(float(said["started_at"]), str(said.get("job", "")))
+    except (OSError, UnsafeFileError, InvalidJsonError, AttributeError, KeyError, TypeError, ValueError):
+        return Claim(0.0, "")
+
+
+def began_at(attempt: Attempt) -> float | None:
+    """Return when the job claimed the attempt; 0 where it did, and could not say when."""
+    claim = claim_of(attempt)
+    return None if claim is None else claim.started_at
+
+
+def silent_s(attempt: Attempt, at: float) -> float:
+    """Return for how many seconds the attempt has been missing without a sign of life, by our own clock."""
+    try:
+        beat = os.stat(attempt.directory / MACHINERY / "claim/alive").st_mtime_ns
+    except OSError:
+        beat = 0
+    since = unchanged_since(attempt, "missing.json", str(beat), at)
+    return 0.0 if since is None else at - since
+
+
+def job_script(attempt: Attempt, preamble: str, path: str | None, *, watched: bool) -> str:
+    """Return the script of an attempt's job.
+
+    Parameters
+    ----------
+    attempt : Attempt
+    preamble : str
+        Lines of shell before the command.
+    path : str or None
+        What comes first in ``PATH``.
+    watched : bool
+        Whether it gives signs of life, and ends itself when a file ``cancel`` appears.
+    """
+    task = attempt.task
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in attempt.variables.items()]
+    if path is not None:
+        lines.append(f"PATH={shlex.quote(path)}:$PATH")
+    for name, value in task.env.items():
+        if value.startswith("env:"):
+            secret = value.removeprefix("env:")
+            lines.append(f': "${{{secret}?has to be set: the task needs it}}"; export {name}="${secret}"')
+        else:
+            lines.append(f"export {name}={shlex.quote(value)}")
+    command = task.command if isinstance(task.command, str) else shlex.join(task.command or ())
+    return f"""#!/bin/sh
+# One attempt of task {attempt.task_id}; whoever claims the directory runs it, and nobody else.
+if ! mkdir .matterstack/claim 2>/dev/null; then
+  echo "this attempt was claimed by another job: nothing is done" >&2
+  exit 0
+fi
+host=${{SLURMD_NODENAME:-$(hostname)}}
+printf '{{"started_at": %s, "job": "%s", "host": "%s"}}\\n' \\
+  "$(date +%s)" "$SLURM_JOB_ID" "$host" >.matterstack/claim/started.json
+finish() {{
+  printf '{{"exit_code": %d, "ended_at": %s}}\\n' "$1" "$(date +%s)" >.matterstack/exit.json.new
+  mv .matterstack/exit.json.new .matterstack/exit.json
+}}
+{_WATCH if watched else ""}{chr(10).join(lines)}
+{preamble}
+sh -c {shlex.quote(command)} </dev/null >stdout.txt 2>stderr.txt
+code=$?
+[ "$code" -le 128 ] && said=$code || said=$((128 - code))
+finish "$said"
+exit "$code"
+"""

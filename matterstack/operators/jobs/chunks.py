@@ -1,0 +1,124 @@
+"""Chunks: many attempts that one job runs one after the other.
+
+A chunk is a directory ``.chunks/<name>`` beside those of its attempts: the list of its members, the program that runs
+them, and the ids of its jobs, each written before that job is let go. A chunk whose job was killed gets another one,
+which goes on where the last one stood, since a member that was claimed is never run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matterstack.core.attempt_files import MACHINERY
+from matterstack.core.attempts import Attempt
+from matterstack.errors import UnsafeFileError
+from matterstack.files import read_inside, write_inside
+from matterstack.operators.jobs import chunk_runner
+
+_NAME = f"{MACHINERY}/chunk"
+_PREFIX = "ms-chunk-"
+_CHUNK = re.compile(rf"{_PREFIX}[0-9a-f]+")
+_MOST_BYTES = 100_000
+_MOST_LIST_BYTES = 1_000_000_000
+
+
+class Chunk:
+    """One chunk, by its name.
+
+    Parameters
+    ----------
+    parent : str
+        The operator's directory.
+    name : str
+        Also that of its jobs in the queue.
+    """
+
+    def __init__(self, parent: str, name: str) -> None:
+        self.name = name
+        self.place = f".chunks/{name}"
+        self.directory = Path(parent, self.place)
+
+    @classmethod
+    def make(cls, attempts: Sequence[Attempt], preamble: str, python: str, path: str | None) -> Chunk:
+        """Write a chunk of these attempts; each then knows which one it belongs to.
+
+        Parameters
+        ----------
+        attempts : sequence of Attempt
+        preamble : str
+            Lines of shell before all of them.
+        python : str
+            What runs the chunk, where its job is.
+        path : str or None
+            What comes first in the ``PATH`` of the commands.
+        """
+        chunk = cls(attempts[0].parent, f"{_PREFIX}{os.urandom(10).hex()}")
+        script = f"#!/bin/sh\n# {len(attempts)} attempts, one after the other.\n{preamble}\n"
+        if path is not None:
+            script += f"PATH={shlex.quote(path)}:$PATH\nexport PATH\n"
+        chunk.directory.mkdir(parents=True)
+        members = [_member(attempt) for attempt in attempts]
+        write_inside(chunk.directory, "chunk.json", json.dumps({"members": members}).encode())
+        write_inside(chunk.directory, "chunk.py", Path(chunk_runner.__file__).read_bytes())
+        write_inside(chunk.directory, "job.sh", f"{script}exec {shlex.quote(python)} chunk.py\n".encode())
+        for attempt in attempts:
+            (attempt.directory / _NAME).write_text(chunk.name)
+        return chunk
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of its jobs, oldest first; each was stored before its job was released."""
+        return _lines(self.directory, "jobs")
+
+    def others_may_run(self, attempts: Sequence[Attempt]) -> bool:
+        """Return whether a member that is none of these attempts may still run."""
+        names = {attempt.name for attempt in attempts}
+        members = json.loads(read_inside(self.directory, "chunk.json", _MOST_LIST_BYTES))["members"]
+        others = [Path(self.directory.parent.parent, m["directory"]) for m in members if m["directory"] not in names]
+        return any(
+            not (other / MACHINERY / "exit.json").exists() and not (other / MACHINERY / "cancel").exists()
+            for other in others
+        )
+
+    def add_job(self, number: str) -> None:
+        """Store the id of another job, durably."""
+        if number not in (known := self.ids):
+            write_inside(self.directory, "jobs", "\n".join([*known, number]).encode())
+
+
+def chunk_of(attempt: Attempt) -> str | None:
+    """Return the name of the chunk an attempt belongs to; None for one with a job of its own."""
+    if attempt.external_id is not None:
+        return attempt.external_id if attempt.external_id.startswith(_PREFIX) else None
+    if not os.path.exists(f"{attempt.parent}/{attempt.name}/{_NAME}"):
+        return None
+    names = _lines(attempt.directory, _NAME)
+    return names[0] if names and _CHUNK.fullmatch(names[0]) else None
+
+
+def _lines(directory: Path, name: str) -> list[str]:
+    with contextlib.suppress(OSError, UnsafeFileError):
+        return read_inside(directory, name, _MOST_BYTES).decode(errors="replace").split()
+    return []
+
+
+def _member(attempt: Attempt) -> Mapping[str, Any]:
+    task = attempt.task
+    env = {**task.env, **attempt.variables}
+    argv = ["/bin/sh", "-c", task.command] if isinstance(task.command, str) else list(task.command or ())
+    return {"directory": attempt.name, "argv": argv, "env": env, "limit_s": task.resources.walltime_of(attempt.attempt)}
+
+
+def groups(attempts: Iterable[Attempt], most: int) -> list[list[Attempt]]:
+    """Group attempts that want the same resources, at most so many together, in their order."""
+    alike: dict[str, list[Attempt]] = {}
+    for attempt in attempts:
+        alike.setdefault(json.dumps(attempt.task.resources.scaled(attempt.attempt), sort_keys=True), []).append(attempt)
+    return [same[first : first + most] for same in alike.values() for first in range(0, len(same), most)]

@@ -1,0 +1,266 @@
+"""Slurm by its command line: five calls, and pure parsers of what they print.
+
+Another scheduler can take Slurm's place in `SlurmOperator` by doing the same five things:
+see `Scheduler`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from matterstack.errors import OperatorUnreachableError
+from matterstack.operators.jobs.sites import Command, Done, Site
+from matterstack.operators.sbatch import sbatch_options
+
+_MOST_NAMES = 100  # squeue compares every job with every name
+_MOST_ACCOUNTED = 2000
+_MOST_IDS = 500
+_SQUEUE_FORMAT = "%A|%j|%T|%r|%M|%l"
+_SACCT_FORMAT = "JobIDRaw,JobName,State,ExitCode,Elapsed,Timelimit"
+#: What sbatch says when it has surely not taken the job, and would not at another time (Slurm 22.05, slurm_errno.c).
+_REFUSALS = (
+    r"Invalid (partition|account|qos|feature|generic resource|wckey|node name|job array|time limit)|invalid partition|"
+    r"Invalid (Trackable RESource|account or account/partition)|Requested (node configuration|time limit|partition)|"
+    r"Memory (specification|required)|[Mm]ore processors requested|Access/permission denied|unrecognized option|"
+    r"User's group not permitted|Job violates|[Ii]nvalid (--|\w+ specification|option)|Unable to open file|"
+    r"CPU count (specification|per node)|Job size specification|Pathname of a file"
+)
+
+_NO_CONTACT = r"[Uu]nable to contact|timed out|[Cc]onnection|[Ss]ocket|[Cc]ommunication"
+
+
+class Job(NamedTuple):
+    """A job, as the scheduler sees it.
+
+    Attributes
+    ----------
+    id : str
+        The scheduler's, without white space or a slash; it may be given again to another job.
+    token : str
+        The job's name: together with the id its identity.
+    state : str
+        As Slurm writes it: ``PENDING``, ``RUNNING``, ``TIMEOUT``, ...
+    reason : str
+        Why it is pending; empty otherwise. ``JobHeldUser`` of a job that was submitted held.
+    elapsed, limit : str
+        How long it ran, and was allowed to.
+    """
+
+    id: str
+    token: str
+    state: str
+    reason: str = ""
+    elapsed: str = ""
+    limit: str = ""
+
+
+class NewJob(NamedTuple):
+    """A job to be submitted.
+
+    Attributes
+    ----------
+    token : str
+        Its name.
+    directory : str
+        Where it starts, and its script is.
+    script : str
+        Name of the script.
+    resources : mapping
+        What it may use, as `matterstack.core.resources.Resources` names it.
+    options : sequence of str
+        More options of the scheduler, for every job.
+    """
+
+    token: str
+    directory: str
+    script: str
+    resources: Mapping[str, object]
+    options: Sequence[str]
+
+
+class NotTaken(NamedTuple):
+    """The scheduler has surely not taken a job."""
+
+    reason: str
+
+
+class Scheduler(Protocol):
+    """The five things an operator asks of a scheduler.
+
+    Each raises `OperatorUnreachableError` when nobody can tell what happened, within a bound.
+    """
+
+    def submit_held(self, jobs: Sequence[NewJob]) -> Mapping[str, str | NotTaken]:
+        """Submit jobs so that they cannot start yet; return their ids by token.
+
+        A token that is missing may have been submitted or not.
+        """
+
+    def release(self, ids: Sequence[str]) -> bool:
+        """Let held jobs start, and return whether all of them surely may; one that is gone does no harm."""
+
+    def poll(self, tokens: Sequence[str]) -> list[Job]:
+        """Return the jobs of these names that the queue knows, ended ones too, oldest first, in one question."""
+
+    def find(self, tokens: Sequence[str]) -> list[Job]:
+        """Return the jobs of these names that the accounting knows, oldest first; empty where there is none."""
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """Cancel jobs; those that are gone do no harm."""
+
+
+class Slurm:
+    """The command line of Slurm on this machine.
+
+    Parameters
+    ----------
+    timeout_s : float
+        How long a command may take.
+    site : Site
+        Where its commands run.
+    """
+
+    def __init__(self, timeout_s: float, site: Site) -> None:
+        self.timeout_s = timeout_s
+        self.site = site
+        self._accounting = True
+
+    def _run(self, words: Sequence[str]) -> Done:
+        (done,) = self.site.run([Command(words)], self.timeout_s)
+        if done.code is None:
+            raise OperatorUnreachableError(done.error)
+        return done
+
+    def _ask(self, command: Sequence[str]) -> str:
+        done = self._run(command)
+        if done.code:
+            raise OperatorUnreachableError(f"{command[0]} failed: {_last_line(done.error)}")
+        return done.output
+
+    def submit_held(self, jobs: Sequence[NewJob]) -> Mapping[str, str | NotTaken]:
+        """See `Scheduler.submit_held`."""
+        replies: dict[str, str | NotTaken] = {}
+        trouble = ""
+        # When the first is not answered, the others would wait as long.
+        for job, done in zip(
+            jobs, self.site.run([_sbatch(job) for job in jobs], self.timeout_s, _NO_CONTACT), strict=True
+        ):
+            if done.code is None:
+                trouble = trouble or done.error
+            elif done.code and re.search(_REFUSALS, done.error):
+                replies[job.token] = NotTaken(_last_line(done.error))
+            elif done.code:
+                trouble = trouble or f"sbatch failed, and the job may exist all the same: {_last_line(done.error)}"
+            elif (number := parse_sbatch(done.output)) is None:
+                trouble = trouble or f"sbatch printed no job id: {done.output[:200]!r}"
+            else:
+                replies[job.token] = number
+        if jobs and not replies:
+            raise OperatorUnreachableError(trouble)
+        return replies
+
+    def release(self, ids: Sequence[str]) -> bool:
+        """See `Scheduler.release`."""
+        every = True
+        for first in range(0, len(ids), _MOST_IDS):
+            done = self._run(["scontrol", "release", ",".join(ids[first : first + _MOST_IDS])])
+            if done.code and re.search(_NO_CONTACT, done.error):
+                raise OperatorUnreachableError(f"scontrol release failed: {_last_line(done.error)}")
+            # It fails as a whole when one of the jobs is gone or ended; the next look shows which are held still.
+            every = every and not done.code
+        return every
+
+    def poll(self, tokens: Sequence[str]) -> list[Job]:
+        """See `Scheduler.poll`."""
+        which = f"--name={','.join(tokens)}" if len(tokens) <= _MOST_NAMES else "--me"
+        jobs = parse_squeue(self._ask(["squeue", "--noheader", "--states=all", which, f"--format={_SQUEUE_FORMAT}"]))
+        return _oldest_first(jobs, tokens)
+
+    def find(self, tokens: Sequence[str]) -> list[Job]:
+        """See `Scheduler.find`."""
+        if not self._accounting:
+            return []
+        found: list[Job] = []
+        for first in range(0, len(tokens), _MOST_ACCOUNTED):
+            names = ",".join(tokens[first : first + _MOST_ACCOUNTED])
+            command = ["sacct", "--noheader", "--parsable2", "--allocations", "--duplicates", f"--name={names}"]
+            done = self._run([*command, "--starttime=now-30days", f"--format={_SACCT_FORMAT}"])
+            if "accounting storage is disabled" in done.error:
+                self._accounting = False
+                return []
+            if done.code:
+                raise OperatorUnreachableError(f"sacct failed: {_last_line(done.error)}")
+            found += parse_sacct(done.output)
+        return _oldest_first(found, tokens)
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """See `Scheduler.cancel`."""
+        for first in range(0, len(ids), _MOST_IDS):
+            done = self._run(["scancel", *ids[first : first + _MOST_IDS]])
+            if done.code and "nvalid job id" not in done.error:
+                raise OperatorUnreachableError(f"scancel failed: {_last_line(done.error)}")
+
+
+def _sbatch(job: NewJob) -> Command:
+    words = ["sbatch", "--parsable", "--hold", "--no-requeue", f"--job-name={job.token}", f"--comment={job.token}"]
+    options = [*job.options, *sbatch_options(job.resources)]
+    return Command([*words, "--output=slurm.out", *options, job.script], job.directory)
+
+
+def _oldest_first(jobs: Iterable[Job], tokens: Iterable[str]) -> list[Job]:
+    wanted = set(tokens)
+    return sorted((job for job in jobs if job.token in wanted), key=lambda job: int(job.id))
+
+
+def parse_sbatch(text: str) -> str | None:
+    r"""Return the job id that ``sbatch --parsable`` printed: ``id`` or ``id;cluster``.
+
+    Examples
+    --------
+    >>> parse_sbatch("1234;lab\n"), parse_sbatch("sbatch: something else")
+    ('1234', None)
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    found = re.fullmatch(r"(\d+)(;[\w.-]+)?", lines[-1].strip()) if lines else None
+    return found.group(1) if found else None
+
+
+def parse_squeue(text: str) -> list[Job]:
+    r"""Return the jobs of ``squeue --format=%A|%j|%T|%r|%M|%l``; a line that is none of these is left out.
+
+    Examples
+    --------
+    >>> parse_squeue("7|ms-a|PENDING|JobHeldUser|0:00|1:00\n")
+    [Job(id='7', token='ms-a', state='PENDING', reason='JobHeldUser', elapsed='0:00', limit='1:00')]
+    """
+    found = []
+    for line in text.splitlines():
+        parts = line.split("|")
+        if len(parts) == 6 and parts[0].isdigit() and parts[2].isupper():
+            number, token, state, reason, elapsed, limit = parts
+            found.append(Job(number, token, state, "" if reason == "None" else reason, elapsed, limit))
+    return found
+
+
+def parse_sacct(text: str) -> list[Job]:
+    r"""Return the jobs of ``sacct --parsable2`` with the columns that `Slurm.find` asks for.
+
+    Examples
+    --------
+    >>> parse_sacct("7|ms-a|CANCELLED by 1000|0:15|00:00:03|00:01:00\n")
+    [Job(id='7', token='ms-a', state='CANCELLED', reason='', elapsed='00:00:03', limit='00:01:00')]
+    """
+    found = []
+    for line in text.splitlines():
+        parts = line.split("|")
+        if len(parts) == 6 and parts[0].isdigit() and parts[2]:
+            number, token, state, _, elapsed, limit = parts
+            found.append(Job(number, token, state.split()[0].rstrip("+"), "", elapsed, limit))
+    return found
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:500] if lines else "it said nothing"

@@ -1,0 +1,516 @@
+"""Jobs of a Slurm cluster: held, stored, released, and judged by what they leave.
+
+How an attempt is executed once at most, and never guessed about:
+
+* a job is submitted held, under the attempt's token; the tick stores its id, and only then
+  it is released: a job that nobody knows of cannot start;
+* the first thing a job does is to claim the attempt's directory: of two
+  jobs of one attempt, or a job that is requeued, one runs the command;
+* a job is the one with our id *and* our token: Slurm may give an id again;
+* how it ended stands in ``exit.json``, whatever the queue says or has forgotten;
+* what cannot be asked is not judged.
+
+A job is that of one attempt, or of a chunk of them (`matterstack.operators.jobs.chunks`); Slurm
+and the files of the jobs are here, or where ssh leads (`matterstack.operators.jobs.sites`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matterstack.core.attempt_files import MACHINERY
+from matterstack.core.attempts import (
+    Absent,
+    Attempt,
+    Observation,
+    Refused,
+    Seen,
+    Submitted,
+)
+from matterstack.core.task import Task
+from matterstack.errors import InvalidConfigError, InvalidTaskError, UnsafeFileError
+from matterstack.files import read_tail, write_inside
+from matterstack.operators.base import Traits
+from matterstack.operators.jobs.base import (
+    Handler,
+    JobOperator,
+    bad_end,
+    began_at,
+    claim_of,
+    exit_of,
+    good_end,
+    has_begun,
+    has_ended,
+    judged,
+    still,
+)
+from matterstack.operators.jobs.chunks import Chunk, chunk_of, groups
+from matterstack.operators.jobs.scheduler import (
+    Job,
+    NewJob,
+    NotTaken,
+    Scheduler,
+    Slurm,
+)
+from matterstack.operators.jobs.sites import (
+    Here,
+    Site,
+    Ssh,
+    has_left,
+)
+from matterstack.operators.results import last_words
+from matterstack.operators.sbatch import check_options
+
+#: What each state of a job means (squeue(1), JOB STATE CODES).
+QUEUED = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"})
+RUNNING = frozenset(
+    {"CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
+)
+ENDED = frozenset(
+    {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "BOOT_FAIL", "DEADLINE",
+     "REVOKED"}
+)  # fmt: skip
+_HELD_BY_US = "JobHeldUser"
+_MOST_JOBS = 10
+_MOST_AT_ONCE = 100
+_NEVER = frozenset({"DependencyNeverSatisfied", "InvalidAccount", "InvalidQOS", "BadConstraints", "PartitionTimeLimit"})
+
+
+class _Batch(NamedTuple):
+    """The attempts of one job, under whatever id Slurm gave it."""
+
+    name: str
+    attempts: list[Attempt]
+    chunk: Chunk | None
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids that are stored, oldest first: no other job of this name is ours."""
+        if self.chunk is not None:
+            return self.chunk.ids
+        return [self.attempts[0].external_id] if self.attempts[0].external_id else []
+
+    @property
+    def directory(self) -> Path:
+        """Where its script is."""
+        return self.chunk.directory if self.chunk is not None else self.attempts[0].directory
+
+
+def _batches(attempts: Iterable[Attempt]) -> list[_Batch]:
+    found: dict[str, _Batch] = {}
+    for attempt in attempts:
+        name = chunk_of(attempt)
+        if name is None:
+            found[attempt.token] = _Batch(attempt.token, [attempt], None)
+        else:
+            found.setdefault(name, _Batch(name, [], Chunk(attempt.parent, name))).attempts.append(attempt)
+    return list(found.values())
+
+
+class SlurmOperator(JobOperator):
+    """Run commands as jobs of a Slurm cluster: the one this machine belongs to, or one that ssh reaches.
+
+    Parameters
+    ----------
+    max_queued : int, optional
+        How many jobs may be in the queue at once, running ones included.
+    max_active : int, optional
+        How many of them may run at once; the others stay held.
+    preamble : str
+        Lines of shell before each command: ``module load ...``.
+    options : sequence of str
+        More options of sbatch for every job, as in ``--partition=long``.
+    grace_s : float
+        How long a job that has left the queue without an exit code is waited for: a shared
+        file system may show its files late.
+    timeout_s : float
+        How long a command of Slurm, of ssh or of rsync may take before it counts as unreachable.
+    poll_s : float
+        How many seconds `Run.wait` leaves at least between two questions to the queue.
+    pack : int
+        How many ready attempts that want the same resources share a job, one after the
+        other; its time limit is the sum of theirs.
+    handlers : sequence of Handler
+        What may mend the inputs of a task after an attempt at it failed; see
+        `matterstack.operators.jobs.base.Handler`. An operator with handlers has to be passed to
+        `open_run` again.
+    host : str, optional
+        Where Slurm is, as ``ssh`` takes it: a name of your ssh_config, or ``user@name``.
+    root : str
+        Directory on the host, below your home directory unless it begins with a slash.
+    python : str
+        A Python 3.8 or newer on the host.
+
+    Notes
+    -----
+    Without `host`, the directory of the run has to be on a file system that the nodes share,
+    and a job has the environment of the kernel that submitted it, with the directory of its
+    Python first in ``PATH``. With it, a job has the environment of a login there; attempts
+    are copied to the host with all their files, and come home with their standard output
+    and error, ``result.json``, and the ``outputs`` of the task.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_queued: int | None = None,
+        max_active: int | None = None,
+        preamble: str = "",
+        options: Sequence[str] = (),
+        grace_s: float = 60.0,
+        timeout_s: float = 30.0,
+        poll_s: float = 2.0,
+        pack: int = 1,
+        handlers: Sequence[Handler] = (),
+        host: str | None = None,
+        root: str = "matterstack",
+        python: str = "python3",
+    ) -> None:
+        for name, value in (("max_queued", max_queued), ("max_active", max_active), ("pack", pack)):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise InvalidConfigError(f"{name} must be a positive whole number, not {value!r}")
+        for name, seconds in (("grace_s", grace_s), ("timeout_s", timeout_s), ("poll_s", poll_s)):
+            if not (isinstance(seconds, int | float) and seconds >= 0):
+                raise InvalidConfigError(f"{name} must be a number of seconds, not {seconds!r}")
+        if not isinstance(preamble, str) or "\0" in preamble:
+            raise InvalidConfigError(f"preamble must be lines of shell, not {preamble!r}")
+        try:
+            check_options(options, "options")
+        except InvalidTaskError as error:
+            raise InvalidConfigError(str(error)) from None
+        self.max_queued = max_queued
+        self.max_active = max_active
+        self.preamble = preamble
+        self.options = tuple(options)
+        self.grace_s = grace_s
+        self.timeout_s = timeout_s
+        for handler in handlers:
+            if not (callable(getattr(handler, "check", None)) and callable(getattr(handler, "correct", None))):
+                raise InvalidConfigError(f"a handler needs check(directory) and correct(directory): {handler!r}")
+        self.handlers = tuple(handlers)
+        self.pack = pack
+        self.traits = Traits(poll_s=poll_s, most_at_once=_MOST_AT_ONCE if pack == 1 else None)
+        self.host, self.root, self.python = host, root, python
+        self.site: Site = Here() if host is None else Ssh(host, root, python)
+        self.scheduler: Scheduler = Slurm(timeout_s, self.site)
+
+    def __repr__(self) -> str:
+        where = "" if self.host is None else f", host={self.host!r}"
+        return f"SlurmOperator(max_queued={self.max_queued}, max_active={self.max_active}, pack={self.pack}{where})"
+
+    def settings(self) -> Mapping[str, Any] | None:
+        """Return the constructor's arguments; None with handlers, which are objects of the user's own."""
+        if self.handlers:
+            return None
+        return {
+            "max_queued": self.max_queued,
+            "max_active": self.max_active,
+            "preamble": self.preamble,
+            "options": list(self.options),
+            "grace_s": self.grace_s,
+            "timeout_s": self.timeout_s,
+            "poll_s": self.traits.poll_s,
+            "pack": self.pack,
+            "host": self.host,
+            "root": self.root,
+            "python": self.python,
+        }
+
+    @property
+    def path(self) -> str | None:
+        """What comes first in the ``PATH`` of commands: nothing of this machine on another one."""
+        return super().path if self.host is None else None
+
+    def take_claim(self, attempt: Attempt) -> bool:
+        """Claim an attempt where its job would."""
+        return self.site.claim([attempt], self.timeout_s)[0]
+
+    def check_task(self, task: Task) -> None:
+        """Refuse a task without a command, variables a shell cannot set, and options that are ours."""
+        super().check_task(task)
+        check_options(task.resources.extra, f"task {task.task_id!r}: extra")
+
+    def max_live(self, directory: Path) -> int | None:
+        """Return how many attempts may be in the queue."""
+        return None if self.max_queued is None else self.max_queued * self.pack
+
+    # -- submission -------------------------------------------------------------------------
+
+    def submit(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Refused]:
+        """Submit held jobs; `start` releases them once their ids are stored."""
+        alone = [attempt for attempt in attempts if chunk_of(attempt) is None]
+        for group in groups(alone, self.pack):
+            if len(group) > 1:
+                Chunk.make(group, self.preamble, self.interpreter, self.path)
+        batches = _batches(attempts)
+        self._push(batches)
+        said = self._submit(batches)
+        replies: dict[str, Submitted | Refused] = {}
+        for batch in batches:
+            match said.get(batch.name):
+                case NotTaken(reason):
+                    replies |= {attempt.token: Refused(f"Slurm refused it: {reason}") for attempt in batch.attempts}
+                case str(number):
+                    replies |= self._stored(batch, number)
+        return replies
+
+    @property
+    def interpreter(self) -> str:
+        """The Python that runs chunks, where the jobs are."""
+        return sys.executable if self.host is None else self.python
+
+    def _push(self, batches: Sequence[_Batch]) -> None:
+        names = [attempt.name for batch in batches for attempt in batch.attempts]
+        names += [batch.chunk.place for batch in batches if batch.chunk is not None]
+        self.site.push(batches[0].attempts[0].parent, names, self.timeout_s)
+
+    def _submit(self, batches: Sequence[_Batch]) -> Mapping[str, str | NotTaken]:
+        """Submit a held job for each batch; a name that is missing may have been submitted or not."""
+        jobs = []
+        for batch in batches:
+            first = batch.attempts[0]
+            resources = first.task.resources.scaled(first.attempt)
+            if "walltime_s" in resources:
+                resources["walltime_s"] *= len(batch.attempts)
+            place = self.site.place(first.parent, first.name if batch.chunk is None else batch.chunk.place)
+            script = f"{MACHINERY}/job.sh" if batch.chunk is None else "job.sh"
+            jobs.append(NewJob(batch.name, place, script, resources, self.options))
+        return self.scheduler.submit_held(jobs)
+
+    def _stored(self, batch: _Batch, number: str) -> dict[str, Submitted]:
+        """Note the id of a batch's job: that of a chunk beside it, since it may be given another one."""
+        if batch.chunk is not None:
+            batch.chunk.add_job(number)
+        ours = number if batch.chunk is None else batch.name
+        return {a.token: Submitted(ours, to_start=True) for a in batch.attempts}
+
+    def start(self, attempts: Sequence[Attempt]) -> None:
+        """Release jobs whose ids are stored."""
+        if self.max_active is not None:
+            return  # how many run is known when the queue is looked at
+        self._release(_batches(attempts))
+
+    def _release(self, batches: Sequence[_Batch]) -> None:
+        ids = [(batch, batch.ids[-1]) for batch in batches if batch.ids]
+        if ids and self.scheduler.release([number for _, number in ids]):
+            for batch, number in ids:
+                write_inside(batch.directory, f"{MACHINERY}/released.{number}", b"")
+
+    def find(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Absent]:
+        """Look for jobs by their names, in the queue and the accounting."""
+        batches = _batches(attempts)
+        names = [batch.name for batch in batches]
+        jobs = self.scheduler.find(names) + self.scheduler.poll(names)
+        replies: dict[str, Submitted | Absent] = {}
+        for batch in batches:
+            oldest = next((job for job in jobs if job.token == batch.name), None)
+            if oldest is not None:
+                replies |= self._stored(batch, oldest.id)
+            else:
+                # Should a submission arrive after all, its job is held, and never released.
+                replies |= {attempt.token: Absent() for attempt in batch.attempts}
+        return replies
+
+    # -- looking ----------------------------------------------------------------------------
+
+    def check_status(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
+        """Look at the queue once for all, and at what each job left."""
+        at = time.time()
+        # Before the queue is asked: a job may begin between its answer and our look at the files.
+        begun = {attempt.token for attempt in attempts if has_begun(attempt)}
+        batches = _batches(attempts)
+        self.site.accompany(attempts)
+        jobs = self.scheduler.poll([batch.name for batch in batches])
+        ids = {batch.name: batch.ids for batch in batches}
+        mine: dict[str, Job] = {}
+        strays = []
+        for job in jobs:
+            if job.id == (ids[job.token] or [""])[-1]:
+                mine[job.token] = job
+            elif job.state in QUEUED:
+                strays.append(job.id)
+        if strays:
+            self.scheduler.cancel(strays)  # of a submission that arrived although it seemed to fail
+        gone = [b.name for b in batches if b.name not in mine and not all(map(has_ended, b.attempts))]
+        if gone:
+            for job in self.scheduler.find(gone):
+                if job.id == (ids[job.token] or [""])[-1]:
+                    mine[job.token] = job
+        self._release_more(batches, mine)
+        over = {b.name for b in batches if b.name not in mine or mine[b.name].state in ENDED}
+        left = [a for b in batches for a in b.attempts if (b.name in over or has_left(a)) and not has_ended(a)]
+        late = self.site.fetch(left, self.timeout_s)
+        seen: dict[str, Observation] = {}
+        for batch in batches:
+            waiting = []
+            for attempt in batch.attempts:
+                its = mine.get(batch.name)
+                if attempt.token in late:
+                    seen[attempt.token] = still(attempt, f"what it left is not home yet: {late[attempt.token]}")
+                elif batch.chunk is not None and not has_ended(attempt) and not has_begun(attempt):
+                    waiting.append(attempt)
+                else:
+                    judge = self._judge if batch.chunk is None else self._judge_member
+                    seen[attempt.token] = judged(attempt, judge, its, attempt.token in begun, at)
+            if batch.chunk is not None and waiting:
+                seen |= self._await_turn(batch._replace(attempts=waiting), mine.get(batch.name), at)
+        return seen
+
+    def glance(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
+        """Look for commands that ended well, where their files are here: the queue has no better word for those."""
+        if self.host is not None:
+            return {}
+        return {
+            attempt.token: good_end(attempt, ended, began_at(attempt))
+            for attempt in attempts
+            if (ended := exit_of(attempt)) is not None and ended["exit_code"] == 0 and ended["state"] is None
+        }
+
+    def _release_more(self, batches: Sequence[_Batch], jobs: Mapping[str, Job]) -> None:
+        """Release held jobs: of a tick that was interrupted, or as many as may run now."""
+        held, active = [], 0
+        for batch in batches:
+            job = jobs.get(batch.name)
+            if job is None or job.state in ENDED:
+                continue
+            if job.reason == _HELD_BY_US and not (batch.directory / MACHINERY / f"released.{job.id}").exists():
+                held.append(batch)
+            else:
+                active += 1
+        room = len(held) if self.max_active is None else max(0, self.max_active - active)
+        self._release(held[:room])
+
+    def _judge_member(self, attempt: Attempt, job: Job | None, begun: bool, at: float) -> Observation:
+        """Judge an attempt of a chunk that has begun, or ended."""
+        ended = exit_of(attempt)
+        claim = claim_of(attempt)
+        began = None if claim is None else claim.started_at
+        if ended is not None and ended["exit_code"] == 0 and ended["state"] is None:
+            return good_end(attempt, ended, began)
+        if ended is not None:
+            state, code = ended["state"] or "FAILED", ended["exit_code"]
+            text = f"{state}: " if ended["state"] else ""
+            text += f"exit code {code}{last_words(attempt.directory)}"
+            return bad_end(text, state, float(ended["ended_at"]), code, began)
+        if claim is not None and job is not None and claim.job not in ("", job.id):
+            return self.missing(attempt, f"job {claim.job} of its chunk ended while it ran", began, at)
+        if job is not None and job.state in RUNNING:
+            return Observation(Seen.RUNNING, started_at=began or at)
+        if job is not None and job.state in QUEUED:
+            if begun:
+                return Observation(
+                    Seen.VANISHED, reason="Slurm stopped its chunk after it had begun, and queued that again"
+                )
+            return Observation(Seen.RUNNING, started_at=began or at)
+        said = f"Slurm says {job.state} of its chunk" if job else "Slurm does not know its chunk's job any more"
+        return self.missing(attempt, said, began, at)
+
+    def _await_turn(self, batch: _Batch, job: Job | None, at: float) -> dict[str, Observation]:
+        """Say of attempts whose turn has not come why; give a chunk whose job was killed another one."""
+        assert batch.chunk is not None
+        if job is not None and job.state not in ENDED and job.reason not in _NEVER:
+            why = "held until there is room" if job.reason == _HELD_BY_US else f"its turn in job {job.id} has not come"
+            if job.state in QUEUED and job.reason and job.reason != _HELD_BY_US:
+                why = f"Slurm says {job.reason}"
+            return {a.token: Observation(Seen.QUEUED, reason=why) for a in batch.attempts}
+        said = f"{job.reason if job.reason in _NEVER else job.state}" if job else "gone"
+        if lost := [attempt for attempt in batch.attempts if not attempt.directory.is_dir()]:
+            over = {a.token: self.missing(a, f"its chunk's job ended ({said})", None, at) for a in lost}
+            rest = [attempt for attempt in batch.attempts if attempt.token not in over]
+            return over | (self._await_turn(batch._replace(attempts=rest), job, at) if rest else {})
+        number = len(batch.ids)
+        if number >= _MOST_JOBS:
+            text = f"{said}: the job of its chunk ended {number} times before its turn had come"
+            return {a.token: bad_end(text, said, at) for a in batch.attempts}
+        if job is not None and job.state not in ENDED:
+            self.scheduler.cancel([job.id])
+        reply = self._submit([batch]).get(batch.name)
+        if isinstance(reply, NotTaken):
+            return {a.token: bad_end(f"Slurm refused it: {reply.reason}", "FAILED", at) for a in batch.attempts}
+        if reply is not None:
+            self._stored(batch, reply)
+            self.start(batch.attempts)
+        why = f"the job of its chunk ended ({said}) before its turn had come: another one goes on"
+        return {a.token: Observation(Seen.QUEUED, reason=why) for a in batch.attempts}
+
+    def _judge(self, attempt: Attempt, job: Job | None, begun: bool, at: float) -> Observation:
+        ended = exit_of(attempt)
+        began = began_at(attempt)
+        if job is not None and job.state not in ENDED:
+            if ended is not None and ended["exit_code"] == 0:
+                return good_end(attempt, ended, began)
+            if job.state in RUNNING:
+                note = None if job.state == "RUNNING" else f"Slurm says {job.state}"
+                return Observation(Seen.RUNNING, reason=note, external_id=job.id, started_at=began or at)
+            if begun and ended is None:
+                # Its claim lets nothing run any more; the retry policy decides.
+                self.scheduler.cancel([job.id])
+                return Observation(
+                    Seen.VANISHED, reason="Slurm stopped it after it had begun, and put it back in the queue"
+                )
+            if job.reason in _NEVER:
+                self.scheduler.cancel([job.id])
+                return bad_end(f"{job.reason}: Slurm says that it can never start", "CANCELLED", at)
+            why = "held until there is room" if job.reason == _HELD_BY_US else f"Slurm says {job.reason or job.state}"
+            return Observation(Seen.QUEUED, reason=why, external_id=job.id)
+        if ended is not None and ended["exit_code"] == 0:
+            return good_end(attempt, ended, began)
+        if job is not None and job.state not in ("COMPLETED", "FAILED"):
+            code = ended["exit_code"] if ended else None
+            return bad_end(
+                f"{job.state}: ran {job.elapsed} of {job.limit}{last_words(attempt.directory)}",
+                job.state,
+                at,
+                code,
+                began,
+            )
+        if ended is not None:
+            code = ended["exit_code"]
+            text = f"exit code {code}{last_words(attempt.directory)}"
+            return bad_end(text, "FAILED", float(ended["ended_at"]), code, began)
+        if job is not None and job.state == "FAILED" and began is None:
+            tail = read_tail(attempt.directory, "slurm.out", 500).strip().splitlines()
+            return bad_end(f"FAILED before its command began{': ' + tail[-1] if tail else ''}", "FAILED", at)
+        said = f"Slurm says {job.state}" if job else "Slurm does not know its job any more"
+        return self.missing(attempt, said, began, at)
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def cancel(self, attempts: Sequence[Attempt]) -> Collection[str]:
+        """Cancel the jobs; an attempt is over when none of its jobs can run it."""
+        batches = _batches(attempts)
+        names = [batch.name for batch in batches]
+        jobs = self.scheduler.poll(names)
+        alive = [job for job in jobs if job.state not in ENDED]
+        over = self._cancel_members([batch for batch in batches if batch.chunk is not None])
+        single = {batch.name for batch in batches if batch.chunk is None}
+        # The job of a chunk goes when nothing of it is wanted any more.
+        whole = {b.name for b in batches if b.chunk is not None and not b.chunk.others_may_run(b.attempts)}
+        stop = [job.id for job in alive if job.token in single | whole]
+        if stop:
+            self.scheduler.cancel(stop)
+            jobs = self.scheduler.poll(names)
+        busy = {job.token for job in jobs if job.state not in ENDED}
+        over |= {a.token for b in batches for a in b.attempts if b.name not in busy}
+        return over
+
+    def _cancel_members(self, batches: Sequence[_Batch]) -> set[str]:
+        """Take the claims of attempts in chunks; ask those that run to end. Return those that cannot run any more."""
+        over: set[str] = set()
+        members = [attempt for batch in batches for attempt in batch.attempts]
+        if not members:
+            return over
+        for attempt in members:
+            with contextlib.suppress(OSError, UnsafeFileError):  # one that cannot be asked ends with its job
+                write_inside(attempt.directory, f"{MACHINERY}/cancel", b"")
+        self.site.push(members[0].parent, [f"{attempt.name}/{MACHINERY}/cancel" for attempt in members], self.timeout_s)
+        self.site.accompany(members)
+        for attempt, free in zip(members, self.site.claim(members, self.timeout_s), strict=True):
+            if free or exit_of(attempt) is not None or has_left(attempt):
+                over.add(attempt.token)
+        return over

@@ -1,0 +1,151 @@
+"""Commands on this machine, through a runner process that outlives the kernel.
+
+`matterstack.operators.local.runner` says how an attempt is executed once at most.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matterstack.core.attempts import (
+    Absent,
+    Attempt,
+    Observation,
+    Refused,
+    Submitted,
+)
+from matterstack.core.task import Task
+from matterstack.errors import InvalidConfigError, InvalidTaskError, OperatorUnreachableError
+from matterstack.operators.base import Operator
+from matterstack.operators.local.link import Link
+from matterstack.operators.results import collect
+
+
+class LocalOperator(Operator):
+    """Run commands on this machine.
+
+    Parameters
+    ----------
+    max_active : int, optional
+        How many commands run at once; by default one a core.
+    kill_grace_s : float
+        How long a command that is cancelled or over its time has between SIGTERM and
+        SIGKILL, in seconds.
+
+    Notes
+    -----
+    A command starts in its own directory and session, with the environment of the kernel
+    that submitted it, the directory of that kernel's Python first in ``PATH``, the task's
+    ``env``, and ``MATTERSTACK_TOKEN``, ``_TASK_ID``, ``_ITERATION`` and ``_ATTEMPT``.
+    ``resources.walltime_s`` is its time limit; the other resources are not enforced here.
+    """
+
+    def __init__(self, max_active: int | None = None, *, kill_grace_s: float = 5.0) -> None:
+        if max_active is not None and (not isinstance(max_active, int) or max_active < 1):
+            raise InvalidConfigError(f"max_active must be a positive whole number, not {max_active!r}")
+        if not kill_grace_s >= 0:
+            raise InvalidConfigError(f"kill_grace_s must not be negative, but is {kill_grace_s!r}")
+        self.max_active = max_active
+        self.kill_grace_s = kill_grace_s
+        self._links: dict[tuple[int, str], Link] = {}
+
+    def __repr__(self) -> str:
+        return f"LocalOperator(max_active={self.max_active}, kill_grace_s={self.kill_grace_s:g})"
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return the constructor's arguments."""
+        return {"max_active": self.max_active, "kill_grace_s": self.kill_grace_s}
+
+    def check_task(self, task: Task) -> None:
+        """Refuse a task without a command."""
+        if task.command is None:
+            raise InvalidTaskError(f"task {task.task_id!r} has no command, and the local operator runs commands only")
+
+    def max_live(self, directory: Path) -> int:
+        """Return how many attempts to hand over: those that may run, and a few that wait their turn.
+
+        As many wait as ended during the last second, so that short tasks follow each
+        other without a gap, and a pause stops long ones at once.
+        """
+        link = self._links.get((os.getpid(), str(directory)))
+        return self._active() + (link.ended_lately() if link else 0)
+
+    def _active(self) -> int:
+        return self.max_active or os.cpu_count() or 1
+
+    def _link(self, attempts: Sequence[Attempt]) -> Link:
+        directory = attempts[0].parent
+        key = (os.getpid(), directory)
+        link = self._links.get(key)
+        if link is None or link.closed:
+            self._links[key] = link = Link(Path(directory), self._active())
+        return link
+
+    def _refreshed(self, attempts: Sequence[Attempt]) -> Link:
+        link = self._link(attempts)
+        try:
+            link.refresh(attempts)
+        except OperatorUnreachableError:
+            link = self._link(attempts)  # the runner had left or was killed: another one takes over
+            link.refresh(attempts)
+        return link
+
+    def submit(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Refused]:
+        """Hand the attempts to the run's runner, which is started if there is none."""
+        self._link(attempts).start([self._job(attempt) for attempt in attempts])
+        return {attempt.token: Submitted() for attempt in attempts}
+
+    def _job(self, attempt: Attempt) -> dict[str, Any]:
+        task = attempt.task
+        command = task.command
+        return {
+            "token": attempt.token,
+            "directory": attempt.name,
+            "argv": ["/bin/sh", "-c", command] if isinstance(command, str) else command,
+            "env": {**task.env, **attempt.variables},
+            "limit_s": task.resources.walltime_of(attempt.attempt),
+            "grace_s": self.kill_grace_s,
+        }
+
+    def check_status(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
+        """Return what the runner says; an attempt no runner has seen is handed over again."""
+        link = self._refreshed(attempts)
+        link.forget_others(attempts)
+        absent = [attempt for attempt in attempts if link.known.get(attempt.token, {}).get("event") == "absent"]
+        if absent:
+            # A runner took it and was killed before it started it: the claim makes this safe.
+            link.start([self._job(attempt) for attempt in absent])
+        return {
+            attempt.token: observation for attempt in attempts if (observation := link.observe(attempt)) is not None
+        }
+
+    def find(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Absent]:
+        """Ask the runner, or look for the claim."""
+        link = self._refreshed(attempts)
+        return {
+            attempt.token: Absent() if link.known[attempt.token]["event"] == "absent" else Submitted()
+            for attempt in attempts
+            if attempt.token in link.known
+        }
+
+    def cancel(self, attempts: Sequence[Attempt]) -> Collection[str]:
+        """Stop each command with its whole process group."""
+        link = self._link(attempts)
+        link.ask("cancel", attempts)
+        return [
+            attempt.token
+            for attempt in attempts
+            if link.known.get(attempt.token, {}).get("event") in ("ended", "absent", "vanished")
+        ]
+
+    def collect_results(self, attempt: Attempt) -> Any:
+        """Check the outputs, and return the content of result.json."""
+        return collect(f"{attempt.parent}/{attempt.name}", attempt.task.outputs)
+
+    def wakeup(self, directory: Path) -> int | None:
+        """Return the connection to the runner: it turns readable when a command starts or ends."""
+        link = self._links.get((os.getpid(), str(directory)))
+        return link.socket.fileno() if link is not None and not link.closed else None

@@ -1,0 +1,1 @@
+"""What is left in a directory for somebody to answer: people, instruments, and kits for clusters nothing can reach."""

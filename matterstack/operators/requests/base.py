@@ -1,0 +1,73 @@
+"""What operators have in common that leave a request in a directory and wait for what is put there."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+
+from matterstack.core.attempts import (
+    Absent,
+    Attempt,
+    Observation,
+    Refused,
+    Seen,
+    Submitted,
+)
+from matterstack.core.states import AttemptStatus
+from matterstack.errors import MatterstackError
+from matterstack.operators.base import Operator
+from matterstack.operators.requests.answers import waits_for
+from matterstack.operators.requests.notices import Notify, notify_once
+
+
+class RequestOperator(Operator):
+    """Leave a request, tell whom it is for, and look at its directory at each tick.
+
+    Attributes
+    ----------
+    notify : callable or sequence of str or None
+        Told once of each request.
+    wants : str
+        What is to be put into the directory, in plain words.
+    """
+
+    notify: Notify | None = None
+    wants: str
+
+    def announcement(self, attempt: Attempt) -> str:
+        """Return what is told of a new request."""
+        return f"{self.wants} is wanted"
+
+    @abstractmethod
+    def judge(self, attempt: Attempt, at: float) -> Observation:
+        """Look at one request; what it raises is shown, and holds no other request up."""
+
+    def _tell(self, attempt: Attempt) -> None:
+        notify_once(self.notify, attempt, "request", self.announcement(attempt))
+
+    def _waiting(self, attempt: Attempt) -> Submitted:
+        return Submitted(waits_for=waits_for(attempt, self.wants))
+
+    def submit(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Refused]:
+        """Leave the requests where they are, and tell whom they are for."""
+        for attempt in attempts:
+            self._tell(attempt)
+        return {attempt.token: self._waiting(attempt) for attempt in attempts}
+
+    def find(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Absent]:
+        """Look for the directories."""
+        return {a.token: self._waiting(a) if a.directory.is_dir() else Absent() for a in attempts}
+
+    def check_status(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
+        """Look at each request."""
+        at = time.time()
+        seen = {}
+        for attempt in attempts:
+            try:
+                self._tell(attempt)
+                seen[attempt.token] = self.judge(attempt, at)
+            except (OSError, MatterstackError) as error:
+                state = Seen.RUNNING if attempt.status is AttemptStatus.RUNNING else Seen.WAITING
+                seen[attempt.token] = Observation(state, reason=f"its directory cannot be used: {error}")
+        return seen

@@ -1,0 +1,203 @@
+"""Questions to a person: a directory with the request, and a file with the answer."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from matterstack.core.attempt_files import Family, check_names
+from matterstack.core.attempts import (
+    Attempt,
+    Observation,
+    Rejected,
+    Seen,
+)
+from matterstack.core.schemas import check_schema, columns, template
+from matterstack.core.strict_json import parse_json
+from matterstack.core.task import Task
+from matterstack.files import read_inside
+from matterstack.operators.base import Traits
+from matterstack.operators.requests.answers import (
+    Exchange,
+    Patience,
+    Verdict,
+    current_user,
+)
+from matterstack.operators.requests.base import RequestOperator
+from matterstack.operators.requests.notices import Notify, check_notify, notify_once
+
+#: The schema of a task that gives none.
+ANYTHING: Mapping[str, Any] = {"type": "object"}
+
+_INPUTS_BYTES = 100_000_000
+
+_HOWTO = """\
+How to answer this request: with any editor, no other software is needed.
+
+1. Read instructions.md. The other files here are what you may want to look at;
+   results.csv, if there is one, holds the results of the tasks before.
+2. Copy response.template.json to response.json, and replace its values.
+   {table}schema.json says exactly what is expected (https://json-schema.org).
+3. Save it in this directory, or have it copied here under that name.
+
+The answer is looked at at the next step of the run. If something is wrong with
+it, response.errors.md appears here and says what; mend response.json and save
+it again. An answer that was accepted is kept; what you change afterwards has
+no effect.
+"""
+
+
+class HumanOperator(RequestOperator):
+    """Ask a person.
+
+    Parameters
+    ----------
+    max_rejections : int
+        So many different bad answers fail the attempt.
+    rejection_timeout_s : float, optional
+        So long after the first bad answer, without a good one, the attempt fails.
+    on_invalid : {'wait', 'fail'}
+        ``fail``: the first bad answer fails the attempt.
+    notify : callable or sequence of str, optional
+        Called with a `matterstack.operators.requests.notices.Notice`, or a command that gets it as
+        JSON on its standard input: once a request, and once a refused answer. A run whose
+        operator has a function here is opened with that operator passed again.
+
+    Notes
+    -----
+    A task says what is asked with ``instructions`` and ``schema``, of whom with
+    ``assignee``, and how long that may take with ``timeout_s``.
+    """
+
+    traits = Traits(by_people=True)
+    wants = "response.json"
+
+    def __init__(
+        self,
+        *,
+        max_rejections: int = 3,
+        rejection_timeout_s: float | None = None,
+        on_invalid: str = "wait",
+        notify: Notify | None = None,
+    ) -> None:
+        check_notify(notify)
+        self.patience = Patience(max_rejections, rejection_timeout_s, on_invalid)
+        self.notify = notify
+
+    def __repr__(self) -> str:
+        return f"HumanOperator({', '.join(f'{name}={value!r}' for name, value in asdict(self.patience).items())})"
+
+    def settings(self) -> Mapping[str, Any] | None:
+        """Return the constructor's arguments; None where ``notify`` is a function."""
+        if callable(self.notify):
+            return None
+        return {**asdict(self.patience), "notify": None if self.notify is None else list(self.notify)}
+
+    def check_task(self, task: Task) -> None:
+        """Refuse a schema that cannot be obeyed, and files that would hide those of the request."""
+        if task.schema is not None:
+            check_schema(task.schema, f"task {task.task_id!r}: schema")
+        check_names(task.task_id, task.files, Family.REQUEST)
+
+    def prepare(self, attempt: Attempt) -> None:
+        """Write what the person reads."""
+        task = attempt.task
+        schema = task.schema or ANYTHING
+        text = task.instructions or f"Please answer the request `{attempt.task_id}`."
+        if task.command is not None:
+            shown = task.command if isinstance(task.command, str) else json.dumps(task.command)
+            text += "\n\nThe command of this task:\n\n" + "".join(f"    {line}\n" for line in shown.splitlines())
+        if task.assignee:
+            text = f"For: {task.assignee}\n\n{text}"
+        tabular = columns(schema)
+        files = {
+            "instructions.md": text.rstrip() + "\n",
+            "schema.json": _pretty(schema),
+            "response.template.json": _pretty(template(schema)),
+            "HOWTO.txt": _HOWTO.format(
+                table="Or fill in response.template.csv, and save it as response.csv.\n   " if tabular else ""
+            ),
+        }
+        if tabular:
+            files["response.template.csv"] = _table([list(tabular)])
+        try:
+            raw = read_inside(attempt.directory, "inputs.json", _INPUTS_BYTES)
+            inputs = parse_json(raw, max_bytes=_INPUTS_BYTES)
+        except FileNotFoundError:
+            inputs = {}
+        if results := _results(inputs):
+            files["results.csv"] = results
+        for name, content in files.items():
+            (attempt.directory / name).write_text(content, encoding="utf-8")
+
+    def _exchange(self, attempt: Attempt) -> Exchange:
+        return Exchange(attempt.directory, attempt.task.schema or ANYTHING)
+
+    def announcement(self, attempt: Attempt) -> str:
+        """Return what is asked."""
+        return attempt.task.instructions or "an answer is wanted"
+
+    def judge(self, attempt: Attempt, at: float) -> Observation:
+        """Look for an answer, judge it, and tell of one that was refused."""
+        exchange = self._exchange(attempt)
+        observation = exchange.judge(attempt, self.patience, attempt.task.timeout_s, at)
+        if self.notify is not None and observation.seen in (Seen.REJECTED, Seen.EXPIRED):
+            for refusal in exchange.refusals():
+                notify_once(self.notify, attempt, f"refusal-{refusal.number}", "\n".join(refusal.reasons))
+        return observation
+
+    def cancel(self, attempts: Sequence[Attempt]) -> Collection[str]:
+        """Withdraw the requests: a later answer is told so."""
+        over = []
+        for attempt in attempts:
+            if attempt.directory.is_dir():
+                self._exchange(attempt).decide(Verdict("cancelled", time.time(), reason="it is no longer wanted"))
+            over.append(attempt.token)
+        return over
+
+    def collect_results(self, attempt: Attempt) -> Any:
+        """Return the answer that was accepted; `Rejected` where it rejects what a gate asks about."""
+        exchange = self._exchange(attempt)
+        answer = exchange.accepted()
+        then = attempt.task.on_reject
+        if then is not None and isinstance(answer, dict) and answer.get("decision") == "reject":
+            verdict = exchange.verdict()
+            who = verdict.by.partition("#")[0] if verdict else ""
+            return Rejected(f"rejected by {who}: {answer.get('comment', 'without a comment')}", answer, then)
+        return answer
+
+    def answer(self, attempt: Attempt, answer: Any) -> None:
+        """Answer from a cell, through the same checks.
+
+        Raises
+        ------
+        AnswerRefusedError, AnswerConflictError
+            It violates the schema, or came too late; nothing was changed.
+        """
+        self._exchange(attempt).answer(answer, current_user())
+
+
+def _pretty(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _table(rows: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _results(inputs: Mapping[str, Any]) -> str:
+    """Return the results of the tasks before as a table: a row a task, a column a number or text."""
+    rows: list[dict[str, Any]] = []
+    for task_id, said in inputs.items():
+        data = said["data"] if isinstance(said["data"], dict) else {"data": said["data"]}
+        flat = {name: value for name, value in data.items() if not isinstance(value, dict | list)}
+        rows.append({"task_id": task_id, "status": said["status"]} | flat)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return _table([names, *([row.get(name, "") for name in names] for row in rows)]) if rows else ""

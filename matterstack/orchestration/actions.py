@@ -1,0 +1,165 @@
+"""What a person may do to a run besides stepping it; each takes the lock, and is one transaction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from matterstack.core.changes import (
+    AttemptChange,
+    Change,
+    RunChange,
+    TaskChange,
+)
+from matterstack.core.states import (
+    RUN_TRANSITIONS,
+    TERMINAL_TASK,
+    AttemptEvent,
+    AttemptStatus,
+    RunEvent,
+    RunStatus,
+    TaskEvent,
+    TaskStatus,
+)
+from matterstack.errors import RunStatusError, UnknownTaskError
+from matterstack.orchestration import decisions as scheduling
+from matterstack.orchestration.changes import apply_with_skips
+from matterstack.orchestration.session import Session
+from matterstack.orchestration.tick import make_tick
+from matterstack.storage.reader import StoreReader
+
+
+def _refuse(status: RunStatus, event: RunEvent) -> RunStatusError:
+    possible = sorted(str(s) for s, moves in RUN_TRANSITIONS.items() if event in moves)
+    return RunStatusError(f"the run is {status}, and only one that is {' or '.join(possible)} can {event}")
+
+
+def pause(session: Session, reason: str) -> None:
+    """Stop submitting; what is under way goes on and is polled by every step."""
+    _move(session, RunEvent.PAUSE, reason)
+
+
+def resume(session: Session) -> None:
+    """Submit again, also to operators that were suspended."""
+    _move(session, RunEvent.RESUME, None)
+
+
+def _move(session: Session, event: RunEvent, reason: str | None) -> None:
+    with session.locked() as store:
+        run = store.run()
+        if event not in RUN_TRANSITIONS[run.status]:
+            raise _refuse(run.status, event)
+        with store.transaction():
+            store.apply([RunChange(run.status, event, time.time(), reason)], run.iteration)
+            if event is RunEvent.RESUME:
+                store.set_troubles([], list(store.troubles()))
+
+
+def cancel(session: Session, reason: str) -> int:
+    """End the run: nothing more is submitted, and live attempts are stopped.
+
+    Returns
+    -------
+    int
+        Attempts that are still being stopped; further steps see to them.
+    """
+    with session.locked() as store:
+        run = store.run()
+        if run.status is not RunStatus.CANCELLED:
+            if RunEvent.CANCEL not in RUN_TRANSITIONS[run.status]:
+                raise _refuse(run.status, RunEvent.CANCEL)
+            at = time.time()
+            with store.transaction():
+                store.cancel_unfinished(run.iteration, at)
+                store.apply([RunChange(run.status, RunEvent.CANCEL, at, reason)], run.iteration)
+        return make_tick(session, store, store.snapshot(time.time())).live
+
+
+def retry(session: Session, task_ids: Sequence[str] | None, iteration: int | None = None) -> list[str]:
+    """Give tasks that are over another chance, and with them all that waits for them.
+
+    Parameters
+    ----------
+    session : Session
+    task_ids : sequence of str or None
+        None for every failed task of the current iteration.
+    iteration : int or None
+        The iteration they are of, where that is said.
+
+    Returns
+    -------
+    list of str
+        Every task that is pending again.
+
+    Raises
+    ------
+    UnknownTaskError
+        No such task in the current iteration.
+    RunStatusError
+        The run or the task cannot be retried now.
+    """
+    with session.locked() as store, store.transaction():
+        run = store.run()
+        if run.status not in (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.FAILED):
+            raise _refuse(run.status, RunEvent.RETRY)
+        if iteration is not None and iteration != run.iteration:
+            named = ", ".join(f"{iteration}.{name}" for name in task_ids or ["*"])
+            raise RunStatusError(
+                f"{named} cannot be retried: iteration {iteration} is over, and the run is in iteration {run.iteration}"
+            )
+        names = list(task_ids) if task_ids is not None else [name for name, _ in store.failed_tasks(run.iteration)]
+        wanted = []
+        for name in names:
+            row, status, _, _ = _find(store, run.iteration, name)
+            if status is TaskStatus.SKIPPED and (culprits := store.culprits(row)):
+                raise RunStatusError(f"{name} was skipped because of {', '.join(culprits)}: retry that instead")
+            if status not in TERMINAL_TASK:
+                raise RunStatusError(f"{name} is {status}, so there is nothing to retry yet")
+            wanted.append(row)
+        if not wanted:
+            raise RunStatusError("no task of the current iteration has failed, so there is nothing to retry")
+        at = time.time()
+        again = []
+        below = store.downstream(wanted)
+        for row, name, status in below:
+            if status is TaskStatus.SUBMITTED:
+                raise RunStatusError(f"{name} depends on it and is under way: wait until it is over")
+            if status is not TaskStatus.PENDING:
+                again.append((name, TaskChange(row, status, TaskEvent.RETRY, at, "retried by a person")))
+        changes: list[Change] = [change for _, change in again]
+        if run.status is RunStatus.FAILED:
+            changes.append(RunChange(run.status, RunEvent.RETRY, at))
+        store.apply(changes, run.iteration)
+        store.recount_unmet([row for row, _, _ in below], run.iteration)
+        return [name for name, _ in again]
+
+
+def declare_lost(session: Session, task_id: str) -> None:
+    """Note, on a person's word, that a task's live attempt is dead: its retry policy decides what follows.
+
+    For an attempt that nobody can be asked about any more, for example because its machine
+    is gone for good.
+
+    Raises
+    ------
+    RunStatusError
+        The task has no attempt that could be lost.
+    """
+    with session.locked() as store, store.transaction():
+        run = store.run()
+        row, status, _, _ = _find(store, run.iteration, task_id)
+        for live in store.live_attempts():
+            if live.task == row and live.status in (AttemptStatus.SUBMITTED, AttemptStatus.RUNNING):
+                at = time.time()
+                reason = "declared lost by a person"
+                change = AttemptChange(live.id, row, live.status, AttemptEvent.VANISHED, at, reason=reason, ended_at=at)
+                apply_with_skips(store, [change, *scheduling.end_task(live, at, reason, "LOST")], run.iteration)
+                return
+        raise RunStatusError(f"{task_id} is {status} and has no attempt that is submitted or running")
+
+
+def _find(store: StoreReader, iteration: int, task_id: str) -> tuple[int, TaskStatus, int, int]:
+    found = store.find_task(iteration, task_id)
+    if found is None:
+        raise UnknownTaskError(f"there is no task {task_id!r} in iteration {iteration}; run.tasks lists them")
+    return found

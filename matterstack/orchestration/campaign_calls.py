@@ -1,0 +1,86 @@
+"""From what a campaign says to what the store keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from matterstack.core.campaign import Campaign
+from matterstack.core.results import TaskResult
+from matterstack.core.strict_json import dump_json, to_text
+from matterstack.core.task import StoredFile, Task
+from matterstack.core.workflow import Workflow
+from matterstack.errors import CampaignError
+from matterstack.operators.base import Operator
+from matterstack.storage.run_directory import RunDirectory
+
+#: A task, the ids it waits for, and its specification as JSON text.
+PlannedTask = tuple[Task, tuple[str, ...], str]
+
+
+def plan(
+    campaign: Campaign, state_text: str, operators: Mapping[str, Operator], directory: RunDirectory
+) -> list[PlannedTask] | None:
+    """Ask the campaign for its next workflow, check it whole, and take its files into the run.
+
+    Parameters
+    ----------
+    campaign : Campaign
+    state_text : str
+        The campaign's state as JSON text; it gets a copy of its own.
+    operators : mapping of str to Operator
+        The operators of the run.
+    directory : RunDirectory
+        Where files from outside are kept.
+
+    Returns
+    -------
+    list of (Task, upstream ids, JSON text), or None
+        None when the campaign is done.
+
+    Raises
+    ------
+    CampaignError
+        ``plan`` returned something else than a workflow.
+    WorkflowError
+        The workflow cannot be run.
+    """
+    workflow = campaign.plan(json.loads(state_text))
+    if workflow is None:
+        return None
+    if not isinstance(workflow, Workflow):
+        raise CampaignError(f"{type(campaign).__name__}.plan must return a Workflow or None, not {workflow!r}")
+    workflow.check(operators)
+    planned = []
+    for task in workflow:
+        operators[task.operator].check_task(task)
+        kept = _take_files(task, directory) if task.files else task
+        # The edges are rows of their own.
+        spec = kept.to_json()
+        del spec["task_id"]
+        spec.pop("dependencies", None)
+        planned.append((task, task.upstream, to_text(spec)))
+    return planned
+
+
+def _take_files(task: Task, directory: RunDirectory) -> Task:
+    files = {
+        path: StoredFile(directory.take_file(source)) if isinstance(source, PurePath) else source
+        for path, source in task.files.items()
+    }
+    return dataclasses.replace(task, files=files)
+
+
+def analyze(campaign: Campaign, state_text: str, results: Mapping[str, TaskResult]) -> str:
+    """Return the campaign's new state as JSON text.
+
+    Raises
+    ------
+    InvalidJsonError
+        The new state is not plain JSON data.
+    """
+    state: Any = campaign.analyze(json.loads(state_text), results)
+    return dump_json(state, f"the state that {type(campaign).__name__}.analyze returned")

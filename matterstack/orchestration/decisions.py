@@ -1,0 +1,252 @@
+"""The decisions of a tick, as pure functions: records in, changes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+
+from matterstack.core.attempts import (
+    LiveAttempt,
+    Observation,
+    Seen,
+    Submitted,
+)
+from matterstack.core.changes import (
+    AttemptChange,
+    AttemptNote,
+    Change,
+    PendingSkip,
+    TaskChange,
+)
+from matterstack.core.snapshot import IterationCounts, ReadyTask
+from matterstack.core.states import (
+    LIVE_ATTEMPT,
+    TERMINAL_TASK,
+    AttemptEvent,
+    AttemptStatus,
+    RunStatus,
+    TaskEvent,
+    TaskStatus,
+    advance,
+)
+
+
+def end_task(attempt: LiveAttempt, at: float, reason: str | None, kind: str = "FAILED") -> list[Change]:
+    """Return what a failed or lost attempt means for its task: another try, or the end.
+
+    Parameters
+    ----------
+    attempt : LiveAttempt
+    at : float
+        Seconds since the Unix epoch.
+    reason : str or None
+    kind : str
+        A word for how it ended: a task may be tried again after some of them only.
+    """
+    if attempt.task_status in TERMINAL_TASK:
+        return []
+    again = attempt.failures < attempt.retries and _wanted_again(attempt, kind)
+    event = TaskEvent.RETRY if again else TaskEvent.FAIL
+    return [TaskChange(attempt.task, TaskStatus.SUBMITTED, event, at, reason)]
+
+
+def _wanted_again(attempt: LiveAttempt, kind: str) -> bool:
+    wanted = attempt.task_of().retry_on
+    return wanted is None or kind in wanted
+
+
+def judge(attempt: LiveAttempt, observation: Observation, at: float) -> list[Change]:
+    """Return the changes that an observation of a live attempt implies.
+
+    An attempt seen to have ended well only moves to COLLECTING: what its results mean is
+    said by `collected` or `failed`.
+    """
+    status = attempt.status
+    change: AttemptChange | None = None
+
+    def move(event: AttemptEvent) -> AttemptChange:
+        return AttemptChange(
+            attempt.id,
+            attempt.task,
+            status,
+            event,
+            at,
+            reason=observation.reason,
+            external_id=observation.external_id,
+            started_at=observation.started_at,
+            ended_at=observation.ended_at,
+            exit_code=observation.exit_code,
+        )
+
+    match observation.seen:
+        case Seen.QUEUED if status is AttemptStatus.RUNNING:
+            return [move(AttemptEvent.REQUEUED)]
+        case Seen.RUNNING if status in (AttemptStatus.SUBMITTED, AttemptStatus.WAITING):
+            return [move(AttemptEvent.STARTED)]
+        case Seen.WAITING if status is AttemptStatus.SUBMITTED:
+            return [move(AttemptEvent.WAITING)]
+        case Seen.REJECTED if status is AttemptStatus.WAITING and observation.reason != attempt.reason:
+            return [move(AttemptEvent.REJECTED)]
+        case Seen.EXPIRED if status is AttemptStatus.WAITING:
+            change = move(AttemptEvent.EXPIRED)
+        case Seen.VANISHED if status in (AttemptStatus.SUBMITTED, AttemptStatus.RUNNING):
+            change = move(AttemptEvent.VANISHED)
+        case Seen.ENDED if status in (AttemptStatus.SUBMITTED, AttemptStatus.RUNNING, AttemptStatus.WAITING):
+            change = move(AttemptEvent.ENDED)
+            if not observation.ok:
+                kind = observation.kind or "FAILED"
+                return [change, *failed(attempt, at, observation.reason or "it ended badly", kind)]
+            return [change]
+    if change is None:
+        # It stands where it stood; what is new is at most why.
+        reason = observation.reason
+        return [AttemptNote(attempt.id, reason)] if reason and reason != attempt.reason else []
+    kind = "LOST" if observation.seen is Seen.VANISHED else observation.kind or "FAILED"
+    return [change, *end_task(attempt, at, observation.reason, kind)]
+
+
+def submitted(attempt: LiveAttempt, reply: Submitted, at: float) -> list[Change]:
+    """Return the changes of an attempt that the outside has taken."""
+    event = AttemptEvent.SUBMITTED
+    taken = AttemptChange(attempt.id, attempt.task, attempt.status, event, at, external_id=reply.external_id)
+    if reply.waits_for is None:
+        return [taken]
+    leaves = AttemptStatus.SUBMITTED
+    return [taken, AttemptChange(attempt.id, attempt.task, leaves, AttemptEvent.WAITING, at, reason=reply.waits_for)]
+
+
+def cancelled(attempt: LiveAttempt, at: float) -> list[Change]:
+    """Return the changes of an attempt that was not wanted any more, and is over."""
+    event = AttemptEvent.CANCEL
+    return [AttemptChange(attempt.id, attempt.task, attempt.status, event, at, "cancelled", ended_at=at)]
+
+
+def failed(attempt: LiveAttempt, at: float, reason: str, kind: str = "FAILED") -> list[Change]:
+    """Return the changes of an attempt that failed while it was being collected."""
+    change = AttemptChange(
+        attempt.id, attempt.task, AttemptStatus.COLLECTING, AttemptEvent.FAILED, at, reason=reason, ended_at=at
+    )
+    return [change, *end_task(attempt, at, reason, kind)]
+
+
+def refused(attempt: LiveAttempt, at: float, reason: str) -> list[Change]:
+    """Return the changes of an attempt that could not be prepared, or was refused."""
+    change = AttemptChange(
+        attempt.id, attempt.task, AttemptStatus.SUBMITTING, AttemptEvent.REFUSED, at, reason=reason, ended_at=at
+    )
+    return [change, *end_task(attempt, at, reason)]
+
+
+def collected(attempt: LiveAttempt, at: float, data: str) -> list[Change]:
+    """Return the changes of an attempt whose results are in; `data` is JSON text."""
+    changes: list[Change] = [
+        AttemptChange(
+            attempt.id,
+            attempt.task,
+            AttemptStatus.COLLECTING,
+            AttemptEvent.COLLECTED,
+            at,
+            ended_at=at,
+            data=data,
+        )
+    ]
+    if attempt.task_status not in TERMINAL_TASK:
+        changes.append(TaskChange(attempt.task, TaskStatus.SUBMITTED, TaskEvent.COMPLETE, at))
+    return changes
+
+
+def rejected(attempt: LiveAttempt, at: float, reason: str, data: str, then: str) -> list[Change]:
+    """Return the changes of an attempt whose collected answer is a person's rejection.
+
+    Parameters
+    ----------
+    attempt : LiveAttempt
+    at : float
+        Seconds since the Unix epoch.
+    reason : str
+        Who rejected, and why.
+    data : str
+        The answer as JSON text, for ``analyze``.
+    then : {'fail', 'skip', 'replan'}
+        What the task asked for.
+    """
+    ended, *rest = failed(attempt, at, reason)
+    assert isinstance(ended, AttemptChange)
+    changes: list[Change] = [ended._replace(data=data)]
+    if then == "fail" or attempt.task_status in TERMINAL_TASK:
+        changes += rest
+    else:
+        changes.append(TaskChange(attempt.task, TaskStatus.SUBMITTED, TaskEvent.SKIP, at, reason))
+    return [*changes, PendingSkip(at, "the campaign plans again")] if then == "replan" else changes
+
+
+def settle(dependants: Iterable[tuple[int, bool]], at: float, culprit: str) -> list[TaskChange]:
+    """Return the skips that a task which did not complete means for its pending dependants.
+
+    Parameters
+    ----------
+    dependants : iterable of (int, bool)
+        Each pending dependant, and whether it allows the failure of a dependency.
+    at : float
+        Seconds since the Unix epoch.
+    culprit : str
+        In plain words what happened to the dependency.
+    """
+    return [
+        TaskChange(task, TaskStatus.PENDING, TaskEvent.SKIP, at, culprit) for task, allows in dependants if not allows
+    ]
+
+
+def choose(
+    status: RunStatus,
+    ready: Mapping[str, Sequence[ReadyTask]],
+    rooms: Mapping[str, int],
+) -> list[ReadyTask]:
+    """Return the tasks to submit now.
+
+    Parameters
+    ----------
+    status : RunStatus
+        Only a RUNNING run submits.
+    ready : mapping of operator name to tasks
+        In the order of the plan.
+    rooms : mapping of operator name to int
+        How many more attempts each operator takes; 0 for one that is suspended.
+    """
+    if status is not RunStatus.RUNNING:
+        return []
+    return [task for operator, tasks in ready.items() for task in tasks[: rooms.get(operator, 0)]]
+
+
+def still_live(attempts: Iterable[LiveAttempt], changes: Iterable[Change]) -> list[LiveAttempt]:
+    """Return the attempts as they stand after the changes, without those that are over by them."""
+    now = {
+        change.attempt: advance(change.leaves, change.event) for change in changes if isinstance(change, AttemptChange)
+    }
+    moved = (a._replace(status=now[a.id]) if a.id in now else a for a in attempts)
+    return [attempt for attempt in moved if attempt.status in LIVE_ATTEMPT]
+
+
+class Conclusion(Enum):
+    """What an iteration calls for."""
+
+    GO_ON = "go on"
+    ANALYZE = "analyze"
+    FAIL = "fail"
+
+
+def conclude(status: RunStatus, counts: IterationCounts, *, failed_for_good: int) -> Conclusion:
+    """Return what the run does next, once no task of its iteration is unfinished.
+
+    Parameters
+    ----------
+    status : RunStatus
+        Only a RUNNING run concludes.
+    counts : IterationCounts
+        Of the current iteration.
+    failed_for_good : int
+        Failed tasks whose failure is not allowed.
+    """
+    if status is not RunStatus.RUNNING or counts.unfinished:
+        return Conclusion.GO_ON
+    return Conclusion.FAIL if failed_for_good else Conclusion.ANALYZE

@@ -1,0 +1,91 @@
+"""Which ready tasks are submitted now, and the intent to do so, which is stored before anything is done."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from matterstack.core.attempts import LiveAttempt
+from matterstack.core.changes import NewAttempt
+from matterstack.core.snapshot import RunRecord
+from matterstack.core.states import AttemptStatus, TaskStatus
+from matterstack.orchestration import decisions as scheduling
+from matterstack.orchestration.capture import Border, describe
+from matterstack.orchestration.health import Contacts, Health
+from matterstack.orchestration.session import Session
+from matterstack.storage.state_store import SQLiteStateStore
+
+_MOST_PER_TICK = 1000
+
+
+def free_slots(
+    session: Session, live: Iterable[LiveAttempt], health: Health, *, soon: bool
+) -> tuple[dict[str, int], Contacts]:
+    """Return how many more attempts each operator takes, where it takes any; and who could not say.
+
+    Parameters
+    ----------
+    session : Session
+    live : iterable of LiveAttempt
+        What is with the operators now.
+    health : Health
+    soon : bool
+        Whether a loop makes another tick within a moment, so that portions will do.
+    """
+    held = Counter(attempt.operator for attempt in live)
+    slots = {}
+    contacts: dict[str, str | None] = {}
+    for name, operator in session.operators.items():
+        if not health.takes_work(name):
+            continue
+        with Border() as border:
+            most = operator.max_live(session.directory.operator(name))
+        if border.error is not None:
+            contacts[name] = describe(border.error)
+            continue
+        portion = operator.traits.most_at_once
+        free = portion if soon and portion else _MOST_PER_TICK
+        if most is not None:
+            free = min(free, most - held[name])
+        if free > 0:
+            slots[name] = free
+    return slots, contacts
+
+
+def write_intents(store: SQLiteStateStore, run: RunRecord, slots: Mapping[str, int], at: float) -> list[LiveAttempt]:
+    """Choose from the ready tasks, inside a transaction, and store that they are being submitted."""
+    ready = {name: store.ready_tasks(name, free) for name, free in slots.items()}
+    tasks = scheduling.choose(run.status, ready, slots)
+    new = [NewAttempt(task.id, task.attempts + 1, _token(at), at) for task in tasks]
+    rows = store.submit(new, run.iteration) if new else []
+    return [
+        LiveAttempt(
+            id=row,
+            task=task.id,
+            iteration=run.iteration,
+            task_id=task.task_id,
+            attempt=attempt.attempt,
+            status=AttemptStatus.SUBMITTING,
+            token=attempt.token,
+            operator=task.operator,
+            external_id=None,
+            reason=None,
+            submitted_at=at,
+            started_at=None,
+            task_status=TaskStatus.SUBMITTED,
+            failures=task.failures,
+            retries=task.retries,
+            spec=task.spec,
+        )
+        for row, task, attempt in zip(rows, tasks, new, strict=True)
+    ]
+
+
+def _token(at: float) -> str:
+    """Return a name that no other attempt has: 64 random bits make it so.
+
+    The time before them makes tokens of one tick neighbours in the store's index, so that a tick writes one page of it
+    and not one for each.
+    """
+    return f"ms-{int(at * 1000) & 0xFFFF_FFFF_FFFF:012x}{os.urandom(8).hex()}"

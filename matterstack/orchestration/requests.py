@@ -1,0 +1,171 @@
+"""Requests that wait for an answer: whose, since when, where, and why the last one was refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matterstack.core.attempts import LiveAttempt
+from matterstack.core.states import TERMINAL_TASK, AttemptStatus
+from matterstack.errors import (
+    AnswerConflictError,
+    RunStatusError,
+    UnknownTaskError,
+)
+from matterstack.orchestration.session import Session
+from matterstack.storage.reader import StoreReader
+from matterstack.storage.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One thing that waits for an answer.
+
+    Attributes
+    ----------
+    workspace, run_id : str
+        The run it belongs to.
+    iteration : int
+    task_id : str
+    attempt : int
+    operator : str
+        Name of the operator that asks.
+    assignee : str or None
+        Whom it is for.
+    since : float
+        Seconds since the Unix epoch.
+    instructions : str
+        What to do.
+    reason : str
+        What it waits for, or why the last answer was refused.
+    directory : pathlib.Path
+        Where the request is.
+    schema : mapping or None
+        JSON Schema of the answer.
+    operator_kind : str or None
+        What config.json calls the operator: ``human`` takes answers from a cell.
+    """
+
+    workspace: str
+    run_id: str
+    iteration: int
+    task_id: str
+    attempt: int
+    operator: str
+    assignee: str | None
+    since: float
+    instructions: str
+    reason: str
+    directory: Path
+    schema: Any = None
+    operator_kind: str | None = None
+
+    @property
+    def name(self) -> str:
+        """``<iteration>.<task_id>.<attempt>``, the name of its directory."""
+        return f"{self.iteration}.{self.task_id}.{self.attempt}"
+
+
+def waiting(store: StoreReader, directory: RunDirectory) -> list[Request]:
+    """Return what waits for an answer in a run."""
+    with store.reading():
+        run = store.run()
+        live = store.live_attempts()
+    found = []
+    kinds: dict[str, str | None] = {}
+    if any(attempt.status is AttemptStatus.WAITING for attempt in live):
+        described = directory.read_config().get("operators", {})
+        kinds = {name: operator and operator.get("kind") for name, operator in described.items()}
+    for attempt in live:
+        if attempt.status is not AttemptStatus.WAITING or attempt.task_status in TERMINAL_TASK:
+            continue
+        task = attempt.task_of()
+        found.append(
+            Request(
+                run.workspace,
+                run.run_id,
+                attempt.iteration,
+                attempt.task_id,
+                attempt.attempt,
+                attempt.operator,
+                task.assignee,
+                attempt.submitted_at,
+                task.instructions or "",
+                attempt.reason or "an answer",
+                directory.attempt(attempt.operator, attempt.iteration, attempt.task_id, attempt.attempt),
+                task.schema,
+                kinds.get(attempt.operator),
+            )
+        )
+    return found
+
+
+def find_waiting(session: Session, task_id: str, iteration: int | None, attempt: int | None) -> LiveAttempt:
+    """Return the attempt of a task that waits for an answer.
+
+    Parameters
+    ----------
+    session : Session
+    task_id : str
+    iteration : int or None
+        None for the current one.
+    attempt : int or None
+        None for whichever waits.
+
+    Raises
+    ------
+    UnknownTaskError
+        No such task or attempt.
+    AnswerConflictError
+        That attempt is over.
+    RunStatusError
+        It waits for nothing.
+    """
+    store = session.reader
+    wanted = store.run().iteration if iteration is None else iteration
+    found = store.find_task(wanted, task_id)
+    if found is None:
+        raise UnknownTaskError(f"there is no task {task_id!r} in iteration {wanted}; run.tasks lists them")
+    for live in store.live_attempts():
+        asked = attempt in (None, live.attempt)
+        waits = live.status is AttemptStatus.WAITING and live.task_status not in TERMINAL_TASK
+        if live.task == found[0] and asked and waits:
+            return live
+    if iteration is None and attempt is None:
+        raise RunStatusError(f"{task_id} is {found[1]} and waits for no answer now; run.inbox() lists what does")
+    tried = {row.attempt: row.status for row in store.attempts_of_task(found[0])}
+    if attempt is not None and attempt not in tried:
+        raise UnknownTaskError(f"{wanted}.{task_id} has no attempt {attempt}; run.attempts lists them")
+    name, now = f"{wanted}.{task_id}", found[1] if attempt is None else tried[attempt]
+    raise AnswerConflictError(
+        f"the request {name if attempt is None else f'{name}.{attempt}'} waits no more, it is {now}: your answer "
+        "changed nothing; run.inbox() lists what waits now"
+    )
+
+
+def respond(
+    session: Session, task_id: str, answer: object, *, iteration: int | None = None, attempt: int | None = None
+) -> None:
+    """Answer a request of the run; the next tick takes the answer up.
+
+    Raises
+    ------
+    UnknownTaskError, RunStatusError
+        The task does not wait for an answer.
+    AnswerRefusedError
+        It violates the schema; nothing was changed.
+    AnswerConflictError
+        Somebody else was first, or the request that is named is over.
+    """
+    live = find_waiting(session, task_id, iteration, attempt)
+    operator = session.operators.get(live.operator)
+    if operator is None:
+        raise RunStatusError(
+            f"the operator {live.operator!r} was not given to this process: open_run(path, "
+            f"operators={{{live.operator!r}: ...}})"
+        )
+    operator.answer(session.attempt(live), answer)

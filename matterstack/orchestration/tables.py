@@ -1,0 +1,131 @@
+"""The run as pandas tables: one row a thing, plain columns, times in UTC."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matterstack.core.states import AttemptStatus, TaskStatus
+from matterstack.errors import UnknownTaskError
+from matterstack.storage.reader import StoreReader
+from matterstack.storage.rows import AttemptRow, EventRow, TaskRow
+from matterstack.storage.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    import networkx
+    import pandas as pd
+
+_TIMES = frozenset({"at", "submitted_at", "started_at", "ended_at", "created_at", "since"})
+_WHOLE = frozenset({"exit_code", "attempt"})
+
+
+def _frame(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
+    import pandas as pd
+
+    frame = pd.DataFrame(rows, columns=list(columns))
+    for name in columns:
+        if name in _TIMES:
+            # Whole microseconds: seconds as floats would show rounding noise.
+            stamps = frame[name].astype("Float64") * 1e6
+            frame[name] = pd.to_datetime(stamps.round().astype("Int64"), unit="us", utc=True)
+        elif name in _WHOLE:
+            frame[name] = frame[name].astype("Int64")
+        elif name in ("task_id", "reason", "token", "external_id", "event"):
+            frame[name] = frame[name].astype("str")
+    return frame
+
+
+def _status(frame: pd.DataFrame, statuses: type[TaskStatus] | type[AttemptStatus]) -> pd.DataFrame:
+    import pandas as pd
+
+    kind = pd.CategoricalDtype([str(status) for status in statuses])
+    frame["status"] = frame["status"].astype(kind)
+    frame["operator"] = frame["operator"].astype("category")
+    return frame
+
+
+def tasks(store: StoreReader) -> pd.DataFrame:
+    """Return a row a task; the times and the exit code are those of its last attempt.
+
+    The index is ``<iteration>.<task_id>``.
+    """
+    return _task_frame(store.tasks())
+
+
+def _task_frame(rows: Sequence[TaskRow]) -> pd.DataFrame:
+    frame = _status(_frame(TaskRow._fields[1:11], [row[1:11] for row in rows]), TaskStatus)
+    frame.index = _labels(frame, "task", "iteration", "task_id")
+    return frame
+
+
+def attempts(store: StoreReader) -> pd.DataFrame:
+    """Return a row an attempt, in the order of submission; the index is ``<iteration>.<task_id>.<attempt>``."""
+    frame = _status(_frame(AttemptRow._fields[:-1], [row[:-1] for row in store.attempts()]), AttemptStatus)
+    frame.index = _labels(frame, "attempt", "iteration", "task_id", "attempt")
+    return frame
+
+
+def events(store: StoreReader) -> pd.DataFrame:
+    """Return the journal: a row a transition, in its order; the index is its sequence number."""
+    frame = _frame(EventRow._fields, store.events())
+    frame["iteration"] = frame["iteration"].astype("Int64")
+    frame.index = frame["seq"].rename("event")
+    return frame
+
+
+def results(store: StoreReader) -> pd.DataFrame:
+    """Return a row a completed task, with a column for each key of its ``result.json``.
+
+    The index is ``<iteration>.<task_id>``. A key that would hide ``iteration``, ``task_id`` or
+    ``attempt`` gets a trailing underscore; data that is not an object stands in ``data``.
+    """
+    import pandas as pd
+
+    taken = ("iteration", "task_id", "attempt")
+    records = []
+    for row in store.completed():
+        data = json.loads(row.data) if row.data else {}
+        if not isinstance(data, dict):
+            data = {"data": data}
+        safe = {f"{key}_" if key in taken else key: value for key, value in data.items()}
+        records.append(dict(zip(taken, row[:3], strict=True)) | safe)
+    frame = pd.DataFrame(records) if records else pd.DataFrame(columns=list(taken))
+    frame.index = _labels(frame, "task", "iteration", "task_id")
+    return frame
+
+
+def graph(store: StoreReader) -> networkx.DiGraph[str]:
+    """Return the tasks as a graph; see `matterstack.run.Run.graph`."""
+    import networkx
+
+    with store.reading():
+        rows, edges = store.tasks(), store.edges()
+    names = {row.id: f"{row.iteration}.{row.task_id}" for row in rows}
+    found: networkx.DiGraph[str] = networkx.DiGraph()
+    columns: list[dict[str, Any]] = _task_frame(rows).to_dict("records")  # type: ignore[assignment]
+    found.add_nodes_from((names[row.id], {**it, "group": row.group}) for row, it in zip(rows, columns, strict=True))
+    found.add_edges_from((names[dependency], names[dependant]) for dependency, dependant in edges)
+    return found
+
+
+def attempt_path(
+    directory: RunDirectory, store: StoreReader, task_id: str, iteration: int | None, attempt: int | None
+) -> Path:
+    """Return the directory of an attempt; see `matterstack.run.Run.attempt_path`."""
+    wanted = store.run().iteration if iteration is None else iteration
+    found = store.task(wanted, task_id)
+    if found is None:
+        raise UnknownTaskError(f"there is no task {task_id!r} in iteration {wanted}; run.tasks lists them")
+    number = found.attempt if attempt is None else attempt
+    if not 1 <= number <= found.attempt:
+        raise UnknownTaskError(f"{wanted}.{task_id} has {found.attempt} attempts, and none of number {number}")
+    return directory.attempt(found.operator, wanted, task_id, number)
+
+
+def _labels(frame: pd.DataFrame, name: str, *parts: str) -> pd.Index[Any]:
+    import pandas as pd
+
+    columns = [frame[part].astype(str) for part in parts]
+    return pd.Index([".".join(values) for values in zip(*columns, strict=True)], name=name, dtype="str")

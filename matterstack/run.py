@@ -1,0 +1,400 @@
+"""The object a user holds: one run, to step, look at and act on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from matterstack.core.results import TickReport
+from matterstack.core.snapshot import IterationCounts
+from matterstack.core.states import RunStatus
+from matterstack.operators.base import Operator
+from matterstack.orchestration import (
+    actions as controls,
+)
+from matterstack.orchestration import (
+    kits,
+    loop,
+    tick,
+)
+from matterstack.orchestration import (
+    tables as frames,
+)
+from matterstack.orchestration.explain import Explanation, explain
+from matterstack.orchestration.overview import Overview, look
+from matterstack.orchestration.requests import respond, waiting
+from matterstack.orchestration.session import Session
+from matterstack.storage.reader import StoreReader
+
+if TYPE_CHECKING:
+    import networkx
+    import pandas as pd
+
+    from matterstack.notebook.inbox import Inbox
+    from matterstack.operators.requests.kit_archives import Imported
+
+
+class Run:
+    """One execution of a campaign: a directory that any kernel can open.
+
+    Made by `initialize_run` and `open_run`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import matterstack as ms
+    >>> flow = ms.Workflow([ms.Task("hello", "echo hello")])
+    >>> run = ms.initialize_run("demo", flow, base_path=tempfile.mkdtemp())
+    >>> print(run.step())
+    Tick: 1 tasks ready, 1 submitted, 0 completed
+    >>> run.wait()
+    <RunStatus.COMPLETED: 'COMPLETED'>
+    >>> run.tasks.loc["0.hello", "status"]
+    'COMPLETED'
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    # -- what it is -----------------------------------------------------------------------
+
+    @property
+    def path(self) -> Path:
+        """The run's directory."""
+        return self._session.directory.path
+
+    @property
+    def store(self) -> StoreReader:
+        """What there is to ask the run's database; `docs/store.md` shows some questions."""
+        return self._session.reader
+
+    @property
+    def operators(self) -> Mapping[str, Operator]:
+        """The operators that this process was given or could rebuild, by name."""
+        return MappingProxyType(dict(self._session.operators))
+
+    def attempt_path(self, task_id: str, *, iteration: int | None = None, attempt: int | None = None) -> Path:
+        """Return the directory of an attempt.
+
+        Parameters
+        ----------
+        task_id : str
+        iteration : int, optional
+            By default the current one.
+        attempt : int, optional
+            By default the last one.
+
+        Raises
+        ------
+        UnknownTaskError
+            There is no such task, or it has no such attempt.
+        """
+        return frames.attempt_path(self._session.directory, self.store, task_id, iteration, attempt)
+
+    @property
+    def run_id(self) -> str:
+        """The run's name in its workspace."""
+        return self.store.run().run_id
+
+    @property
+    def workspace(self) -> str:
+        """The workspace the run belongs to."""
+        return self.store.run().workspace
+
+    @property
+    def status(self) -> RunStatus:
+        """Where the run stands."""
+        return self.store.run().status
+
+    @property
+    def reason(self) -> str | None:
+        """Why it stands there: of a run that was paused, failed or cancelled."""
+        return self.store.run().reason
+
+    @property
+    def iteration(self) -> int:
+        """Number of the current iteration."""
+        return self.store.run().iteration
+
+    @property
+    def overview(self) -> Overview:
+        """Where the run stands, all of one moment."""
+        return look(self.store, self.path)
+
+    @property
+    def counts(self) -> IterationCounts:
+        """How many tasks of the current iteration stand where."""
+        return self.store.counts(self.iteration)
+
+    @property
+    def campaign_state(self) -> Any:
+        """The campaign's own data, after the last ``analyze``."""
+        import json
+
+        return json.loads(self.store.run().campaign_state)
+
+    def __repr__(self) -> str:
+        from matterstack.notebook.summary import summary_text
+
+        return summary_text(self.overview)
+
+    def _repr_html_(self) -> str:
+        from matterstack.notebook.summary import summary_html
+
+        return summary_html(self.overview)
+
+    # -- tables ---------------------------------------------------------------------------
+
+    @property
+    def tasks(self) -> pd.DataFrame:
+        """A row a task of every iteration; see `matterstack.orchestration.tables.tasks`."""
+        return frames.tasks(self.store)
+
+    @property
+    def attempts(self) -> pd.DataFrame:
+        """A row an attempt, in the order of submission."""
+        return frames.attempts(self.store)
+
+    @property
+    def events(self) -> pd.DataFrame:
+        """The journal: a row a transition, in its order."""
+        return frames.events(self.store)
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """A row a completed task, with a column for each key of its ``result.json``."""
+        return frames.results(self.store)
+
+    # -- going on -------------------------------------------------------------------------
+
+    def step(self) -> TickReport:
+        """Make one tick: poll, plan, execute, analyze.
+
+        Returns
+        -------
+        TickReport
+            What the tick found and did.
+
+        Raises
+        ------
+        RunLockedError
+            Another process, thread or cell is stepping the run.
+        StoreError
+            The database cannot be used; nothing was changed.
+        """
+        return tick.step(self._session)
+
+    def wait(self, timeout_s: float | None = None) -> RunStatus:
+        """Make ticks until the run ends or needs a person; show progress meanwhile.
+
+        An interrupt stops the waiting, not the run: its tasks go on, and the next
+        ``wait`` or ``step`` takes them up.
+
+        Parameters
+        ----------
+        timeout_s : float, optional
+            Give up waiting after so many seconds.
+
+        Returns
+        -------
+        RunStatus
+            Where the run stands.
+
+        Raises
+        ------
+        RunLockedError
+            Another process is stepping the run, and goes on doing so.
+        """
+        from matterstack.notebook.progress import progress
+
+        with progress(self) as show:
+            for report in self.ticks(timeout_s=timeout_s):
+                show(report)
+        return self.status
+
+    def ticks(self, stop: Callable[[], bool] = lambda: False, timeout_s: float | None = None) -> Iterator[TickReport]:
+        """Make ticks, each as soon as there is something to do, until the run ends or needs a person.
+
+        Parameters
+        ----------
+        stop : callable
+            Asked after each tick, and while nothing happens twice a second: whether to stop.
+        timeout_s : float, optional
+            Stop after so many seconds.
+
+        Yields
+        ------
+        TickReport
+        """
+        return loop.ticks(self._session, stop, timeout_s)
+
+    @property
+    def graph(self) -> networkx.DiGraph[str]:
+        """A new networkx graph: a node a task, named as in `tasks`, and edges from dependency to dependant.
+
+        A node has the columns of `tasks` and its ``group`` as attributes.
+        """
+        return frames.graph(self.store)
+
+    def dag(self, graph: networkx.DiGraph[str] | None = None, *, collapse: str = "auto") -> Any:
+        """Show the graph of tasks, live: colours and glyphs say where each stands, a click tells all about it.
+
+        Parameters
+        ----------
+        graph : networkx.DiGraph, optional
+            What to show: `graph`, a subgraph of it, or other edges between its nodes; by default all.
+        collapse : {'auto', 'tasks', 'group', 'iteration'}
+            What is drawn as one node; ``auto`` collapses what is too large to be read.
+        """
+        from matterstack.notebook.views import DagView
+
+        return DagView(self, graph, collapse)
+
+    def table(self) -> Any:
+        """Show the table of tasks, live, to filter and sort; `tasks` is the plain DataFrame."""
+        from matterstack.notebook.views import TableView
+
+        return TableView(self)
+
+    def watch(self) -> Any:
+        """Show all of the run live without blocking the notebook, with buttons to step and steer it."""
+        from matterstack.notebook.cockpit import Cockpit
+
+        return Cockpit(self)
+
+    def plot_timeline(self, axes: Any = None) -> Any:
+        """Draw when each attempt ran, by operator; see `matterstack.notebook.timeline.plot_timeline`."""
+        from matterstack.notebook.timeline import plot_timeline
+
+        return plot_timeline(self, axes)
+
+    def explain(self) -> Explanation:
+        """Return what holds the run up, since when, and what to do about each."""
+        return explain(self._session)
+
+    def inbox(self) -> Inbox:
+        """Return what waits for an answer: of whom, since when, where, and why the last one was refused."""
+        from matterstack.notebook.inbox import Inbox
+
+        return Inbox(waiting(self.store, self._session.directory), lambda _: self)
+
+    # -- acting ---------------------------------------------------------------------------
+
+    def pause(self, reason: str = "paused by a person") -> Run:
+        """Stop submitting. What is under way goes on, and every step polls it."""
+        controls.pause(self._session, reason)
+        return self
+
+    def resume(self) -> Run:
+        """Submit again, also to operators that were suspended."""
+        controls.resume(self._session)
+        return self
+
+    def cancel(self, reason: str = "cancelled by a person", *, timeout_s: float = 10.0) -> Run:
+        """End the run: nothing more is submitted, and what is under way is stopped.
+
+        Parameters
+        ----------
+        reason : str
+            Kept with the run.
+        timeout_s : float
+            How long to wait until everything has stopped; further steps see to the rest.
+        """
+        if controls.cancel(self._session, reason):
+            loop.until_stopped(self._session, timeout_s)
+        return self
+
+    def retry(self, task_id: str | Sequence[str] | None = None, *, iteration: int | None = None) -> Run:
+        """Give tasks that are over another chance, and with them all that waits for them.
+
+        Parameters
+        ----------
+        task_id : str or sequence of str, optional
+            One task or several; every failed one when left out.
+        iteration : int, optional
+            The iteration they are of. Only those of the current one can be retried, so naming it
+            makes sure that no task of the same name is meant.
+
+        Raises
+        ------
+        UnknownTaskError, RunStatusError
+            There is no such task, or it cannot be retried now; nothing was changed.
+        """
+        names = [task_id] if isinstance(task_id, str) else task_id
+        controls.retry(self._session, names, iteration)
+        return self
+
+    def respond(self, task_id: str, answer: Any, *, iteration: int | None = None, attempt: int | None = None) -> Run:
+        """Answer a request; the next step takes the answer up.
+
+        Parameters
+        ----------
+        task_id : str
+        answer : JSON data
+            Validated against the task's schema before anything is changed.
+        iteration, attempt : int, optional
+            Which request of the task: as in its `Request` of `inbox`. By default the one of the
+            current iteration that waits.
+
+        Raises
+        ------
+        AnswerRefusedError
+            It violates the schema.
+        AnswerConflictError
+            Somebody else answered first, or the request that is named is over.
+        UnknownTaskError, RunStatusError
+            The task does not wait for an answer.
+        """
+        respond(self._session, task_id, answer, iteration=iteration, attempt=attempt)
+        return self
+
+    def export_kits(self, archive: str | os.PathLike[str]) -> list[str]:
+        """Pack every kit that waits to be carried away into a zip archive.
+
+        Parameters
+        ----------
+        archive : path-like
+            Where; an archive that is there is replaced.
+
+        Returns
+        -------
+        list of str
+            Names of the attempts in it.
+
+        Raises
+        ------
+        RunStatusError
+            No kit waits; nothing was written.
+        """
+        return kits.export_kits(self._session, Path(archive))
+
+    def import_kits(self, archive: str | os.PathLike[str], *, max_gib: float = 20.0) -> Imported:
+        """Take results home from a zip archive: in any order, partly, twice.
+
+        Parameters
+        ----------
+        archive : path-like
+        max_gib : float
+            Most GiB to unpack.
+
+        Returns
+        -------
+        Imported
+            Names of attempts: ``taken``, ``known`` already, and ``without_results`` yet.
+
+        Raises
+        ------
+        KitError
+            It is damaged, altered, unsafe, too large or of another run; nothing was changed.
+        RunLockedError
+            Another process is stepping the run.
+        """
+        return kits.import_kits(self._session, Path(archive), max_gib)
+
+    def declare_lost(self, task_id: str) -> Run:
+        """Note on your word that a task's live attempt is dead, where nobody can be asked any more."""
+        controls.declare_lost(self._session, task_id)
+        return self

@@ -1,0 +1,223 @@
+"""How a run begins, goes on, and is found again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from matterstack import __version__
+from matterstack.core.campaign import Campaign, SingleWorkflow
+from matterstack.core.identifiers import check_identifier
+from matterstack.core.results import TickReport
+from matterstack.core.snapshot import RunRecord
+from matterstack.core.states import RunStatus
+from matterstack.core.strict_json import dump_json
+from matterstack.core.workflow import Workflow
+from matterstack.errors import CampaignError, InvalidConfigError, MatterstackError
+from matterstack.operators import kind_of, rebuild
+from matterstack.operators.base import Operator
+from matterstack.orchestration import campaign_calls as planning
+from matterstack.orchestration.capture import Border
+from matterstack.orchestration.session import Session, Settings, reference_to
+from matterstack.run import Run
+from matterstack.storage.reader import StoreReader
+from matterstack.storage.run_directory import RunDirectory, new_run_directory
+from matterstack.storage.state_store import SQLiteStateStore
+
+if TYPE_CHECKING:
+    pass
+
+log = logging.getLogger("matterstack.lifecycle")
+
+#: What config.json says of the campaign of a run that was given one workflow.
+_ONE_WORKFLOW = "workflow"
+
+
+def initialize_run(
+    workspace: str,
+    plan: Campaign | Workflow,
+    *,
+    operators: Mapping[str, Operator] | None = None,
+    config: Mapping[str, Any] | None = None,
+    base_path: str | os.PathLike[str] = ".",
+    run_id: str | None = None,
+) -> Run:
+    """Make a new run, with the first iteration planned: all of it, or nothing.
+
+    Parameters
+    ----------
+    workspace : str
+        What the run belongs to.
+    plan : Campaign or Workflow
+        The strategy, or the one workflow to run.
+    operators : mapping of str to Operator, optional
+        Who carries out tasks, by the name tasks call them; by default ``"local"`` is a
+        `LocalOperator`.
+    config : mapping, optional
+        Settings of the run; see `matterstack.orchestration.session.Settings`.
+    base_path : path-like
+        Where ``workspaces/`` is.
+    run_id : str, optional
+        Name of the run; by default the time and a random part.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    WorkflowError
+        The workflow cannot be run as it stands.
+    CampaignError
+        The campaign plans nothing, or ``plan`` raised.
+    RunExistsError
+        The run id is taken.
+    LockUnsupportedError
+        The file system does not lock.
+    InvalidConfigError
+        A setting or an operator cannot be used.
+    """
+    if isinstance(plan, Workflow):
+        campaign: Campaign = SingleWorkflow(plan)
+    elif isinstance(plan, Campaign):
+        campaign = plan
+    else:
+        raise CampaignError(f"plan must be a Campaign or a Workflow, not {plan!r}")
+    given = _check_operators({"local": rebuild("local", {})} if operators is None else operators)
+    settings = Settings.from_config(config)
+    at = time.time()
+    if run_id is None:
+        run_id = f"{datetime.fromtimestamp(at, UTC):%Y%m%d-%H%M%S}-{os.urandom(3).hex()}"
+    reference = _ONE_WORKFLOW if isinstance(plan, Workflow) else reference_to(campaign)
+    content = {
+        "matterstack": __version__,
+        "workspace": workspace,
+        "run_id": run_id,
+        "campaign": reference,
+        "operators": {name: _describe(operator) for name, operator in given.items()},
+        "settings": asdict(settings),
+    }
+    with new_run_directory(base_path, workspace, run_id, content) as directory:
+        with Border() as border:
+            state = dump_json(campaign.initial_state(), "the campaign's initial state")
+            planned = planning.plan(campaign, state, given, directory)
+        if isinstance(border.error, MatterstackError):
+            raise border.error
+        if border.error is not None:
+            raise CampaignError(
+                f"{type(campaign).__name__} could not plan its first iteration "
+                f"({type(border.error).__name__}: {border.error}); no run was made"
+            ) from border.error
+        if planned is None:
+            raise CampaignError(f"{type(campaign).__name__}.plan returned None at once: there is nothing to run")
+        store = SQLiteStateStore(directory.state)
+        try:
+            with store.transaction():
+                store.create_run(RunRecord(run_id, workspace, RunStatus.PENDING, None, at, 0, state))
+                store.add_iteration(0, at, planned)
+        finally:
+            store.close()
+    final = RunDirectory(directory.path.with_name(run_id))
+    log.info("made run %s", final.path, extra={"run_id": run_id, "workspace": workspace})
+    return Run(
+        Session(
+            final,
+            StoreReader(final.state),
+            given,
+            settings,
+            campaign,
+        )
+    )
+
+
+def _check_operators(operators: Mapping[str, Operator]) -> dict[str, Operator]:
+    for name, operator in operators.items():
+        check_identifier(name, "operator name")
+        if not isinstance(operator, Operator):
+            raise InvalidConfigError(f"operators[{name!r}] must be an Operator object, not {operator!r}")
+    return dict(operators)
+
+
+def _describe(operator: Operator) -> dict[str, Any] | None:
+    kind = kind_of(operator)
+    settings = operator.settings()
+    return None if kind is None else {"kind": kind, "settings": None if settings is None else dict(settings)}
+
+
+def open_run(
+    path: str | os.PathLike[str],
+    campaign: Campaign | None = None,
+    operators: Mapping[str, Operator] | None = None,
+) -> Run:
+    """Open a run that exists: in any kernel, on any day, wherever its directory is now.
+
+    Parameters
+    ----------
+    path : path-like
+        The run's directory.
+    campaign : Campaign, optional
+        Needed where config.json does not name an importable one. Without it the run still
+        polls and submits the current iteration, and stops before ``analyze``.
+    operators : mapping of str to Operator, optional
+        Operators of your own, and replacements for those that config.json describes.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    RunNotFoundError
+        There is no run at the path.
+    StoreError
+        Its database is damaged, foreign or newer; its bytes were left as they are.
+    InvalidConfigError
+        config.json cannot be used.
+    """
+    directory = RunDirectory.at(path)
+    reader = StoreReader(directory.state)
+    config = directory.read_config()
+    try:
+        rebuilt = {
+            name: rebuild(described["kind"], described["settings"])
+            for name, described in config["operators"].items()
+            if described is not None and described["settings"] is not None
+        }
+        settings = Settings.from_config(config["settings"])
+        reference = config["campaign"]
+        if not (reference is None or isinstance(reference, str)):
+            raise TypeError("campaign must be a text")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InvalidConfigError(f"{directory.config} cannot be used: {type(error).__name__}: {error}") from error
+    if campaign is None and reference == _ONE_WORKFLOW:
+        campaign, reference = SingleWorkflow(), None
+    given = rebuilt | _check_operators(operators or {})
+    missing = tuple(name for name in config["operators"] if name not in given)
+    return Run(Session(directory, reader, given, settings, campaign, reference, missing))
+
+
+def step_run(run: Run) -> TickReport:
+    """Make one tick of a run: poll, plan, execute, analyze.
+
+    Parameters
+    ----------
+    run : Run
+
+    Returns
+    -------
+    TickReport
+        What the tick found and did.
+
+    Raises
+    ------
+    RunLockedError
+        Another process, thread or cell is stepping the run.
+    StoreError
+        The database cannot be used; nothing was changed.
+    """
+    return run.step()

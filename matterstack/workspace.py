@@ -1,0 +1,96 @@
+"""All the runs of a workspace: where each stands, and what waits in any of them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from matterstack.errors import MatterstackError
+from matterstack.notebook.inbox import Inbox
+from matterstack.orchestration.overview import overview
+from matterstack.orchestration.requests import Request, waiting
+from matterstack.run import Run
+from matterstack.run_lifecycle import open_run
+from matterstack.storage.reader import StoreReader
+from matterstack.storage.run_directory import list_runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def runs(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFrame:
+    """Return a row a run of the workspace, by run id.
+
+    Parameters
+    ----------
+    workspace : str
+    base_path : path-like
+        Where ``workspaces/`` is.
+
+    Returns
+    -------
+    pandas.DataFrame
+        With ``run_id, status, iteration, tasks, completed, failed, created_at, reason, path``.
+        A run whose database cannot be read has the error as its reason, and no status.
+    """
+    import pandas as pd
+
+    from matterstack.notebook.runs_table import RunsTable
+
+    rows = []
+    known = {}
+    for directory in list_runs(base_path, workspace):
+        row: dict[str, Any] = {"run_id": directory.path.name, "path": str(directory.path)}
+        try:
+            record, counts, _ = overview(directory.path)
+        except MatterstackError as error:
+            row["reason"] = str(error)
+        else:
+            known[directory.path.name] = counts
+            row |= {
+                "status": str(record.status),
+                "iteration": record.iteration,
+                "tasks": counts.total,
+                "completed": counts.completed,
+                "failed": counts.failed,
+                "created_at": pd.Timestamp(record.created_at, unit="s", tz="UTC").round("us"),
+                "reason": record.reason,
+            }
+        rows.append(row)
+    columns = ["run_id", "status", "iteration", "tasks", "completed", "failed", "created_at", "reason", "path"]
+    frame = pd.DataFrame(rows, columns=columns)
+    for name in ("iteration", "tasks", "completed", "failed"):
+        frame[name] = frame[name].astype("Int64")
+    frame["created_at"] = pd.to_datetime(frame["created_at"], utc=True)
+    table = RunsTable(frame)
+    table.counts = known
+    return table
+
+
+def inbox(workspace: str, base_path: str | os.PathLike[str] = ".") -> Inbox:
+    """Return what waits for an answer in any run of a workspace.
+
+    Parameters
+    ----------
+    workspace : str
+    base_path : path-like
+        Where ``workspaces/`` is.
+
+    Returns
+    -------
+    Inbox
+        A sequence of `Request`. A run whose database cannot be read is left out;
+        `matterstack.runs` shows it.
+    """
+    found: list[Request] = []
+    for directory in list_runs(base_path, workspace):
+        try:
+            found += waiting(StoreReader(directory.state), directory)
+        except MatterstackError:
+            continue
+    return Inbox(found, _run_of)
+
+
+def _run_of(request: Request) -> Run:
+    """Open the run of a request, which lies below it."""
+    return open_run(request.directory.parents[2])
