@@ -1,4 +1,4 @@
-"""How a run begins, goes on, and is found again."""
+"""Beginning a run, opening it, and stepping it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from matterstack.errors import CampaignError, InvalidConfigError, MatterstackErr
 from matterstack.operators import kind_of, rebuild
 from matterstack.operators.base import Operator
 from matterstack.orchestration import campaign_calls as planning
-from matterstack.orchestration.capture import Border
+from matterstack.orchestration.capture import capture
 from matterstack.orchestration.session import Session, Settings, reference_to
 from matterstack.run import Run
 from matterstack.storage.reader import StoreReader
@@ -103,16 +103,16 @@ def initialize_run(
         "settings": asdict(settings),
     }
     with new_run_directory(base_path, workspace, run_id, content) as directory:
-        with Border() as border:
+        with capture() as caught:
             state = dump_json(campaign.initial_state(), "the campaign's initial state")
             planned = planning.plan(campaign, state, given, directory)
-        if isinstance(border.error, MatterstackError):
-            raise border.error
-        if border.error is not None:
+        if isinstance(caught.error, MatterstackError):
+            raise caught.error
+        if caught.error is not None:
             raise CampaignError(
                 f"{type(campaign).__name__} could not plan its first iteration "
-                f"({type(border.error).__name__}: {border.error}); no run was made"
-            ) from border.error
+                f"({type(caught.error).__name__}: {caught.error}); no run was made"
+            ) from caught.error
         if planned is None:
             raise CampaignError(f"{type(campaign).__name__}.plan returned None at once: there is nothing to run")
         store = SQLiteStateStore(directory.state)

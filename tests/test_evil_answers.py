@@ -19,7 +19,7 @@ import matterstack as ms
 from matterstack.core.schemas import check_schema, template, violations
 from matterstack.core.strict_json import parse_json
 from matterstack.errors import InvalidJsonError, InvalidTaskError
-from matterstack.operators.requests.answers import Exchange
+from matterstack.operators.requests.answers import RequestDirectory
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "number", "minimum": 1}}, "required": ["n"]}
 
@@ -192,7 +192,7 @@ def test_a_hundred_megabytes_are_refused_without_being_read(tmp_path: Path) -> N
         file.truncate(100_000_000)
     took = []
     for _ in range(5):  # the best of five: the machine may be busy
-        exchange = Exchange(both.path.parent, SCHEMA)
+        exchange = RequestDirectory(both.path.parent, SCHEMA)
         begin = time.perf_counter()
         received = exchange._receive()
         took.append(time.perf_counter() - begin)

@@ -478,7 +478,9 @@ def test_an_answer_names_its_request_so_that_no_later_one_is_answered_by_it(tmp_
     with pytest.raises(UnknownTaskError, match=r"no attempt 7"):
         run.respond("gate", {"decision": "approve"}, iteration=1, attempt=7)
     assert run.inbox()[0].name == second.name
-    RequestForm(second, lambda _: run)._heard(None, {"value": {"decision": "approve"}, "submit": True, "number": 1}, None)
+    RequestForm(second, lambda _: run)._heard(
+        None, {"value": {"decision": "approve"}, "submit": True, "number": 1}, None
+    )
     slow.open = True
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
 

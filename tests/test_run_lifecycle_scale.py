@@ -192,7 +192,7 @@ def test_a_glance_is_no_answer_of_an_operator_that_cannot_be_reached(
         flow.add_task(ms.Task(f"here{n}", "sleep 0.02"))
     operators = {"fake": unreachable, "local": ms.LocalOperator(max_active=1)}
     run = ms.initialize_run("w", flow, base_path=tmp_path, operators=operators)
-    monkeypatch.setattr(LoopMemory, "may_only_glance", lambda self, operator: operator == "fake")
+    monkeypatch.setattr(LoopMemory, "may_only_poll_files", lambda self, operator: operator == "fake")
     for _ in run.ticks(timeout_s=60):
         if run.counts.completed == 20:
             break

@@ -1,4 +1,4 @@
-"""What the tick and the operators tell each other about attempts.
+"""Attempts, as the tick and the operators speak of them.
 
 Times are seconds since the Unix epoch, as the clock of the stepping machine showed them.
 """

@@ -1,4 +1,4 @@
-"""What counts as a number."""
+"""Numbers, told from True and False."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one attempt of a task may use."""
+"""Resources that one attempt of a task may use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,&|*()\[\]:@+-]*\Z")
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one attempt of a task may use.
+    """Resources that one attempt of a task may use.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What tasks gave, and what a tick found and did."""
+"""Results of tasks, and the report of a tick."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a run, a task or an attempt stands, and the three tables of moves between.
+"""Statuses of runs, tasks and attempts, and the three tables of moves between them.
 
 A move that is not in a table does not exist: `advance` is the only way from one status
 to the next, and the store refuses an update that does not leave the status it names.

@@ -1,1 +1,1 @@
-"""What a notebook or a terminal shows. Views only read; a button calls a public function."""
+"""Views for a notebook or a terminal. They only read; a button calls a public function."""

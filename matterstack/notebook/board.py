@@ -1,4 +1,4 @@
-"""What the views show of a run's tasks, kept up to date by what changed."""
+"""The tasks of a run as views show them, kept up to date by what changed."""
 
 from __future__ import annotations
 

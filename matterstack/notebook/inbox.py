@@ -1,4 +1,4 @@
-"""What waits for an answer, shown as forms, as a table, or as text."""
+"""The inbox: requests that wait for an answer, shown as forms, as a table, or as text."""
 
 from __future__ import annotations
 

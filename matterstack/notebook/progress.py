@@ -1,4 +1,4 @@
-"""How far a run has come, shown while a cell waits, or beside the cells that go on."""
+"""Progress of a run, shown while a cell waits, or beside the cells that go on."""
 
 from __future__ import annotations
 

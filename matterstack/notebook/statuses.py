@@ -1,4 +1,4 @@
-"""How a status looks: one letter, colour, glyph and name each, alike in every view.
+"""Looks of the statuses: one letter, colour, glyph and name each, alike in every view.
 
 The colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which people who
 are colour-blind tell apart; the glyphs are paths, so that they need no font and can be told

@@ -1,4 +1,4 @@
-"""When each attempt ran, by operator: a Gantt chart."""
+"""Timeline of the attempts, by operator: a Gantt chart."""
 
 from __future__ import annotations
 

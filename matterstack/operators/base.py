@@ -48,7 +48,7 @@ class Traits(NamedTuple):
     poll_s : float
         Of a loop of ticks, the shortest time in seconds between two `Operator.check_status`: a
         scheduler that many share is not asked all the time. In between there is
-        `Operator.glance`. A single `Run.step` always asks.
+        `Operator.poll_local_files`. A single `Run.step` always asks.
     most_at_once : int, optional
         Of a loop of ticks, how many attempts one tick submits at most, where each takes its time:
         the first can then start while the others are submitted.
@@ -111,7 +111,7 @@ class Operator(ABC):
     def check_status(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
         """Look at live attempts; return by token what was seen. It must not block."""
 
-    def glance(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
+    def poll_local_files(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
         """Return what can be seen without asking anybody, as `check_status` returns it; see `Traits.poll_s`."""
         return {}
 

@@ -1,4 +1,4 @@
-"""What a command left in its directory: its outputs, its data, its last words."""
+"""Results that a command left in its directory: its outputs, its data, its last words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Since when something in an attempt's directory looks as it does, by our own clock and over restarts."""
+"""Notes of since when something in an attempt's directory looks as it does, kept over restarts."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from matterstack.files import read_inside, write_inside
 _MOST_BYTES = 10_000
 
 
-def unchanged_since(attempt: Attempt, name: str, state: str, at: float) -> float | None:
-    """Return since when the state is this one; None when it was not at the last look, and is noted now.
+def note_unchanged(attempt: Attempt, name: str, state: str, at: float) -> float | None:
+    """Note what the state is now, and return since when it has been that; None when it was another at the last look.
 
     Parameters
     ----------

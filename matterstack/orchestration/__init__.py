@@ -1,1 +1,1 @@
-"""What makes a run go: the tick, the lifecycle, and the object a user holds."""
+"""The making of ticks, and all that one may ask of or do to a run."""

@@ -1,4 +1,4 @@
-"""What a person may do to a run besides stepping it; each takes the lock, and is one transaction."""
+"""Actions of a person on a run, besides stepping it; each takes the lock, and is one transaction."""
 
 from __future__ import annotations
 
@@ -119,19 +119,19 @@ def retry(session: Session, task_ids: Sequence[str] | None, iteration: int | Non
         if not wanted:
             raise RunStatusError("no task of the current iteration has failed, so there is nothing to retry")
         at = time.time()
-        again = []
+        retried = []
         below = store.downstream(wanted)
         for row, name, status in below:
             if status is TaskStatus.SUBMITTED:
                 raise RunStatusError(f"{name} depends on it and is under way: wait until it is over")
             if status is not TaskStatus.PENDING:
-                again.append((name, TaskChange(row, status, TaskEvent.RETRY, at, "retried by a person")))
-        changes: list[Change] = [change for _, change in again]
+                retried.append((name, TaskChange(row, status, TaskEvent.RETRY, at, "retried by a person")))
+        changes: list[Change] = [change for _, change in retried]
         if run.status is RunStatus.FAILED:
             changes.append(RunChange(run.status, RunEvent.RETRY, at))
         store.apply(changes, run.iteration)
         store.recount_unmet([row for row, _, _ in below], run.iteration)
-        return [name for name, _ in again]
+        return [name for name, _ in retried]
 
 
 def declare_lost(session: Session, task_id: str) -> None:

@@ -1,4 +1,4 @@
-"""What follows when every task of an iteration is over: analyze, the next plan, or the end of the run."""
+"""The end of an iteration: analyze, the next plan, or the end of the run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matterstack.core.states import RunEvent
 from matterstack.crash_points import reach
 from matterstack.orchestration import campaign_calls as planning
 from matterstack.orchestration import decisions as scheduling
-from matterstack.orchestration.capture import Border, describe
+from matterstack.orchestration.capture import capture, describe
 from matterstack.orchestration.decisions import Conclusion
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
@@ -68,14 +68,14 @@ def conclude(session: Session, reader: StoreReader, run: RunRecord, counts: Iter
 
 def _analyze(session: Session, reader: StoreReader, run: RunRecord, at: float) -> Concluded:
     results = _results(session, reader, run.iteration)
-    with Border() as border:
+    with capture() as caught:
         campaign = session.load_campaign()
         if campaign is not None:
             state = planning.analyze(campaign, run.campaign_state, results)
             planned = planning.plan(campaign, state, session.operators, session.directory)
     reach("analyze.planned")
-    if border.error is not None:
-        why = "the campaign could not go on; mend it, open the run with it, and resume(): " + describe(border.error)
+    if caught.error is not None:
+        why = "the campaign could not go on; mend it, open the run with it, and resume(): " + describe(caught.error)
         return Concluded(RunChange(run.status, RunEvent.PAUSE, at, why))
     if campaign is None:
         return Concluded(wants_campaign=True)

@@ -1,4 +1,4 @@
-"""Where code of others is called: what it raises inside ends here, and is kept."""
+"""A border around code of others: what it raises inside ends there, and is kept."""
 
 from __future__ import annotations
 
@@ -8,23 +8,13 @@ from types import TracebackType
 from matterstack.errors import MatterstackError
 
 
-class Border:
-    """Run a block of somebody else's code; any exception of it becomes `error`.
-
-    An interrupt passes: it is the user's, not the code's.
-
-    Examples
-    --------
-    >>> with Border() as border:
-    ...     1 / 0
-    >>> border.error
-    ZeroDivisionError('division by zero')
-    """
+class Captured:
+    """A block of somebody else's code, and what it raised; made by `capture`."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
 
-    def __enter__(self) -> Border:
+    def __enter__(self) -> Captured:
         return self
 
     def __exit__(
@@ -34,6 +24,21 @@ class Border:
             self.error = value
             return True
         return False
+
+
+def capture() -> Captured:
+    """Run a block of somebody else's code, and of nobody else's; any exception of it becomes ``error``.
+
+    An interrupt passes: it is the user's, not the code's.
+
+    Examples
+    --------
+    >>> with capture() as caught:
+    ...     1 / 0
+    >>> caught.error
+    ZeroDivisionError('division by zero')
+    """
+    return Captured()
 
 
 def describe(error: Exception) -> str:

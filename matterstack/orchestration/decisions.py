@@ -45,12 +45,12 @@ def end_task(attempt: LiveAttempt, at: float, reason: str | None, kind: str = "F
     """
     if attempt.task_status in TERMINAL_TASK:
         return []
-    again = attempt.failures < attempt.retries and _wanted_again(attempt, kind)
-    event = TaskEvent.RETRY if again else TaskEvent.FAIL
+    retries = attempt.failures < attempt.retries and _retries_on(attempt, kind)
+    event = TaskEvent.RETRY if retries else TaskEvent.FAIL
     return [TaskChange(attempt.task, TaskStatus.SUBMITTED, event, at, reason)]
 
 
-def _wanted_again(attempt: LiveAttempt, kind: str) -> bool:
+def _retries_on(attempt: LiveAttempt, kind: str) -> bool:
     wanted = attempt.task_of().retry_on
     return wanted is None or kind in wanted
 

@@ -23,7 +23,7 @@ from matterstack.errors import (
 )
 from matterstack.operators.base import Operator
 from matterstack.orchestration import decisions as scheduling
-from matterstack.orchestration.capture import Border, describe
+from matterstack.orchestration.capture import capture, describe
 from matterstack.orchestration.health import Contacts, Health, merge
 from matterstack.orchestration.inputs import place_inputs
 from matterstack.orchestration.session import Session
@@ -117,7 +117,7 @@ def _execute_operator(
     prepared = []
     for live in group:
         attempt = session.attempt(live)
-        built = _build(session, operator, attempt, upstream.get(live.task, ()), again=live.id in interrupted)
+        built = _build(session, operator, attempt, upstream.get(live.task, ()), may_exist=live.id in interrupted)
         match built:
             case None:
                 prepared.append(attempt)
@@ -128,11 +128,11 @@ def _execute_operator(
     if not prepared:
         return Executed(changes, merge(contacts))
     reach("submit.prepared")
-    with Border() as border:
+    with capture() as caught:
         replies = dict(operator.submit(prepared))
     reach("submit.submitted")
-    if border.error is not None:
-        return Executed(changes, merge([*contacts, {name: describe(border.error)}]))
+    if caught.error is not None:
+        return Executed(changes, merge([*contacts, {name: describe(caught.error)}]))
     submitted = 0
     to_start: list[Attempt] = []
     untold: dict[str, Submitted] = {}
@@ -156,21 +156,21 @@ def start(session: Session, to_start: Mapping[str, Sequence[Attempt]]) -> Contac
     contacts: dict[str, str | None] = {}
     for name, attempts in to_start.items():
         reach("submit.stored")
-        with Border() as border:
+        with capture() as caught:
             session.operators[name].start(attempts)
-        contacts[name] = None if border.error is None else describe(border.error)
+        contacts[name] = None if caught.error is None else describe(caught.error)
     return contacts
 
 
 def _build(
-    session: Session, operator: Operator, attempt: Attempt, upstream: Sequence[Upstream], *, again: bool
+    session: Session, operator: Operator, attempt: Attempt, upstream: Sequence[Upstream], *, may_exist: bool
 ) -> Refused | str | None:
     """Make an attempt's directory; return why that is impossible, or why it cannot be done now."""
 
     def populate(directory: str) -> None:
         staged = attempt.at(directory.rpartition("/")[2])
         place_inputs(session, staged, upstream)
-        with Border() as preparing:
+        with capture() as preparing:
             operator.prepare(staged)
         if isinstance(preparing.error, OperatorUnreachableError):
             raise preparing.error
@@ -179,7 +179,7 @@ def _build(
 
     live = attempt.record
     try:
-        session.directory.build_attempt(live.operator, live.name, live.token, populate, again=again)
+        session.directory.build_attempt(live.operator, live.name, live.token, populate, may_exist=may_exist)
     except (AttemptFailedError, InvalidTaskError, UnsafeFileError) as error:
         return Refused(str(error))
     except (OperatorUnreachableError, OSError) as error:

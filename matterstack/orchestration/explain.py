@@ -1,4 +1,4 @@
-"""What holds a run up, since when, and what to do about each."""
+"""Blockers: all that holds a run up, since when, and what to do about each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_LISTED = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Hindrance:
+class Blocker:
     """One thing that holds the run up.
 
     Attributes
@@ -42,22 +42,22 @@ class Hindrance:
     remedy: str
 
 
-class Explanation(Sequence[Hindrance]):
-    """A sequence of `Hindrance`, shown as text or as a table."""
+class Explanation(Sequence[Blocker]):
+    """A sequence of `Blocker`, shown as text or as a table."""
 
-    def __init__(self, headline: str, hindrances: Sequence[Hindrance]) -> None:
+    def __init__(self, headline: str, blockers: Sequence[Blocker]) -> None:
         self.headline = headline
-        self._hindrances = tuple(hindrances)
+        self._blockers = tuple(blockers)
 
     def __len__(self) -> int:
-        return len(self._hindrances)
+        return len(self._blockers)
 
     @overload
-    def __getitem__(self, index: int) -> Hindrance: ...
+    def __getitem__(self, index: int) -> Blocker: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Hindrance]: ...
-    def __getitem__(self, index: int | slice) -> Hindrance | Sequence[Hindrance]:
-        return self._hindrances[index]
+    def __getitem__(self, index: slice) -> Sequence[Blocker]: ...
+    def __getitem__(self, index: int | slice) -> Blocker | Sequence[Blocker]:
+        return self._blockers[index]
 
     def __repr__(self) -> str:
         lines = [self.headline]
@@ -95,13 +95,13 @@ def explain(session: Session) -> Explanation:
         troubles = store.troubles()
         failed = store.failed_tasks(run.iteration)
         ready = store.ready_operators()
-    found: list[Hindrance] = []
+    found: list[Blocker] = []
     if run.status is RunStatus.PENDING:
-        found.append(Hindrance("run", "it was never stepped", run.created_at, "run.step() or run.wait()"))
+        found.append(Blocker("run", "it was never stepped", run.created_at, "run.step() or run.wait()"))
     elif run.status is RunStatus.PAUSED:
-        found.append(Hindrance("run", run.reason or "it was paused", None, "run.resume()"))
+        found.append(Blocker("run", run.reason or "it was paused", None, "run.resume()"))
     found += [
-        Hindrance(
+        Blocker(
             f"operator {name}",
             "this process was not given it, so nobody asks about its attempts",
             None,
@@ -114,7 +114,7 @@ def explain(session: Session) -> Explanation:
         last = trouble.reason.strip().splitlines()[-1]
         state = ", so nothing new goes to it" if trouble.suspended else ""
         found.append(
-            Hindrance(
+            Blocker(
                 f"operator {trouble.operator}",
                 f"it could not be asked {trouble.failures} times in a row{state}: {last}",
                 trouble.since,
@@ -123,20 +123,20 @@ def explain(session: Session) -> Explanation:
         )
     found += [_attempt(item) for item in live[:_MOST_LISTED]]
     if len(live) > _MOST_LISTED:
-        found.append(Hindrance(f"{len(live) - _MOST_LISTED} more attempts", "they are live", None, "see run.attempts"))
+        found.append(Blocker(f"{len(live) - _MOST_LISTED} more attempts", "they are live", None, "see run.attempts"))
     if counts.ready and run.status is RunStatus.RUNNING:
         found.append(
-            Hindrance(
+            Blocker(
                 f"{counts.ready} ready tasks", "they wait for a step, or for room at their operator", None, "run.step()"
             )
         )
     if blocked := counts.pending - counts.ready:
-        found.append(Hindrance(f"{blocked} blocked tasks", "their dependencies are not completed", None, "wait"))
+        found.append(Blocker(f"{blocked} blocked tasks", "their dependencies are not completed", None, "wait"))
     for task_id, reason in failed[:_MOST_LISTED]:
-        found.append(Hindrance(f"task {task_id}", f"it failed: {reason}", None, f"run.retry({task_id!r})"))
+        found.append(Blocker(f"task {task_id}", f"it failed: {reason}", None, f"run.retry({task_id!r})"))
     if run.status is RunStatus.RUNNING and not counts.unfinished and session.campaign is None:
         found.append(
-            Hindrance(
+            Blocker(
                 "campaign",
                 "every task is over, and the campaign that analyzes them was not given",
                 None,
@@ -152,11 +152,11 @@ def explain(session: Session) -> Explanation:
     return Explanation(headline, found)
 
 
-def _attempt(live: LiveAttempt) -> Hindrance:
+def _attempt(live: LiveAttempt) -> Blocker:
     name = f"{live.iteration}.{live.task_id}.{live.attempt}"
     age_s = max(0.0, time.time() - live.submitted_at)
     if live.task_status in TERMINAL_TASK:
-        return Hindrance(name, "it is being stopped", live.submitted_at, "run.step() sees to it")
+        return Blocker(name, "it is being stopped", live.submitted_at, "run.step() sees to it")
     said = f": {live.reason}" if live.reason else ""
     words = {
         AttemptStatus.SUBMITTING: ("its submission was interrupted or is under way", "run.step() finds out"),
@@ -168,4 +168,4 @@ def _attempt(live: LiveAttempt) -> Hindrance:
     assert live.status in LIVE_ATTEMPT
     why, remedy = words[live.status]
     since = live.started_at if live.status is AttemptStatus.RUNNING else live.submitted_at
-    return Hindrance(name, why, since, remedy)
+    return Blocker(name, why, since, remedy)

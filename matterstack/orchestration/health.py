@@ -1,4 +1,4 @@
-"""Which operators answer: what was known before a tick, what the tick saw, and what follows.
+"""Health of the operators: known before a tick, seen by the tick, and what follows.
 
 An operator that cannot be asked is asked again after a while, and its attempts stay as they are. One that keeps
 failing gets nothing new.

@@ -1,4 +1,4 @@
-"""What an attempt finds in its directory: the results of the tasks before, and its files."""
+"""Inputs of an attempt: the results of the tasks before, its parameters, and its files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a loop of ticks remembers from one tick to the next, and a single tick does without."""
+"""The memory of a loop from one tick to the next, which a single tick does without."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LoopMemory:
         told, self.replies = self.replies, {}
         return told
 
-    def may_only_glance(self, operator: str) -> bool:
+    def may_only_poll_files(self, operator: str) -> bool:
         """Return whether it is too early to ask an operator."""
         return time.monotonic() < self.ask_again_at.get(operator, 0.0)
 

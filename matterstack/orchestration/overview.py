@@ -1,4 +1,4 @@
-"""Where a run stands, read from its directory alone: no operator and no campaign is made."""
+"""An overview of a run from its directory alone: no operator and no campaign is made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which ready tasks are submitted now, and the intent to do so, which is stored before anything is done."""
+"""The plan of a tick: which ready tasks it submits, as intents that are stored before anything is done."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matterstack.core.changes import NewAttempt
 from matterstack.core.snapshot import RunRecord
 from matterstack.core.states import AttemptStatus, TaskStatus
 from matterstack.orchestration import decisions as scheduling
-from matterstack.orchestration.capture import Border, describe
+from matterstack.orchestration.capture import capture, describe
 from matterstack.orchestration.health import Contacts, Health
 from matterstack.orchestration.session import Session
 from matterstack.storage.state_store import SQLiteStateStore
@@ -39,10 +39,10 @@ def free_slots(
     for name, operator in session.operators.items():
         if not health.takes_work(name):
             continue
-        with Border() as border:
+        with capture() as caught:
             most = operator.max_live(session.directory.operator(name))
-        if border.error is not None:
-            contacts[name] = describe(border.error)
+        if caught.error is not None:
+            contacts[name] = describe(caught.error)
             continue
         portion = operator.traits.most_at_once
         free = portion if soon and portion else _MOST_PER_TICK

@@ -1,6 +1,6 @@
 """Asking every operator about its live attempts, and what the answers mean. Nothing is written here.
 
-Each question is put inside a `Border`, which surrounds the operator's code alone. What it raises is not guessed
+Each question is put inside `capture`, which surrounds the operator's code alone. What it raises is not guessed
 about: the operator could not be asked, and its attempts stay as they are.
 """
 
@@ -27,7 +27,7 @@ from matterstack.crash_points import reach
 from matterstack.errors import InvalidJsonError, OperatorUnreachableError
 from matterstack.operators.base import Operator
 from matterstack.orchestration import decisions as scheduling
-from matterstack.orchestration.capture import Border, describe
+from matterstack.orchestration.capture import capture, describe
 from matterstack.orchestration.health import (
     NOBODY,
     Contacts,
@@ -147,10 +147,10 @@ def _replies(kind: type[T] | tuple[type[T], ...], reply: Any) -> dict[str, T]:
 
 
 def _find(name: str, operator: Operator, interrupted: Sequence[Attempt], at: float) -> Polled:
-    with Border() as border:
+    with capture() as caught:
         found = _replies((Submitted, Absent), operator.find(interrupted))
-    if border.error is not None:
-        return Polled(contacts={name: describe(border.error)})
+    if caught.error is not None:
+        return Polled(contacts={name: describe(caught.error)})
     changes: list[Change] = []
     absent = []
     for attempt in interrupted:
@@ -164,11 +164,11 @@ def _find(name: str, operator: Operator, interrupted: Sequence[Attempt], at: flo
 
 def _cancel(name: str, operator: Operator, unwanted: Sequence[Attempt], at: float) -> Polled:
     reach("cancel.begin")
-    with Border() as border:
+    with capture() as caught:
         gone = set(operator.cancel(unwanted))
     reach("cancel.asked")
-    if border.error is not None:
-        return Polled(contacts={name: describe(border.error)})
+    if caught.error is not None:
+        return Polled(contacts={name: describe(caught.error)})
     over = [attempt.record for attempt in unwanted if attempt.token in gone]
     return Polled([change for live in over for change in scheduling.cancelled(live, at)], contacts={name: None})
 
@@ -178,14 +178,14 @@ def _look(
 ) -> tuple[Polled, list[Attempt]]:
     """Look at attempts; return what was seen, and those whose results have to be collected."""
     # Between two questions of a loop; that something is seen then does not mean that the operator answers.
-    only_glance = memory is not None and memory.may_only_glance(name)
+    only_files = memory is not None and memory.may_only_poll_files(name)
     look: Callable[[Sequence[Attempt]], Mapping[str, Observation]]
-    look = operator.glance if only_glance else operator.check_status
-    with Border() as border:
+    look = operator.poll_local_files if only_files else operator.check_status
+    with capture() as caught:
         seen = _replies(Observation, look(watched))
-    if border.error is not None:
-        return Polled(contacts={name: describe(border.error)}), []
-    if memory is not None and not only_glance:
+    if caught.error is not None:
+        return Polled(contacts={name: describe(caught.error)}), []
+    if memory is not None and not only_files:
         memory.note_asked(name, operator.traits.poll_s)
     changes: list[Change] = []
     ended = []
@@ -199,15 +199,15 @@ def _look(
         changes += implied
         if implied and observation.seen is Seen.ENDED and observation.ok:
             ended.append(attempt)
-    return Polled(changes, contacts=NOBODY if only_glance else {name: None}, settling=settling), ended
+    return Polled(changes, contacts=NOBODY if only_files else {name: None}, settling=settling), ended
 
 
 def _collect(name: str, operator: Operator, attempt: Attempt, at: float) -> Polled:
     reach("collect.begin")
     live = attempt.record
-    with Border() as border:
+    with capture() as caught:
         data = operator.collect_results(attempt)
-    match border.error:
+    match caught.error:
         case None:
             pass
         case OperatorUnreachableError() as error:

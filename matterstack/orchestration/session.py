@@ -1,4 +1,4 @@
-"""What a tick works with: the directory, store, operators, campaign and settings of one run."""
+"""A session: the directory, store, operators, campaign and settings of one run, opened by one process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matterstack.core.attempts import Attempt, LiveAttempt
 from matterstack.core.campaign import Campaign
 from matterstack.errors import CampaignError, InvalidConfigError
 from matterstack.operators.base import Operator
-from matterstack.orchestration.capture import Border
+from matterstack.orchestration.capture import capture
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
 from matterstack.storage.run_lock import RunLock
@@ -139,13 +139,13 @@ def import_campaign(reference: str) -> Campaign:
         It cannot be imported, is no Campaign, or cannot be made without arguments.
     """
     module, _, name = reference.partition(":")
-    with Border() as border:
+    with capture() as caught:
         campaign = getattr(importlib.import_module(module), name)()
-    if border.error is not None:
+    if caught.error is not None:
         raise CampaignError(
-            f"the campaign {reference} cannot be imported ({type(border.error).__name__}: {border.error}): put its "
+            f"the campaign {reference} cannot be imported ({type(caught.error).__name__}: {caught.error}): put its "
             "module on the Python path, or pass the campaign to open_run(path, campaign=...)"
-        ) from border.error
+        ) from caught.error
     if not isinstance(campaign, Campaign):
         raise CampaignError(f"{reference} is not a Campaign: pass one to open_run(path, campaign=...)")
     return campaign
@@ -156,9 +156,9 @@ def reference_to(campaign: Campaign) -> str | None:
     kind = type(campaign)
     if kind.__module__ == "__main__" or not kind.__qualname__.isidentifier():
         return None
-    with Border() as border:
+    with capture() as caught:
         again = getattr(importlib.import_module(kind.__module__), kind.__qualname__)()
         if type(again) is kind and bool(vars(again) == vars(campaign)):
             return f"{kind.__module__}:{kind.__qualname__}"
-    log.debug("the campaign %s has to be passed to open_run again: %s", kind.__name__, border.error or "it differs")
+    log.debug("the campaign %s has to be passed to open_run again: %s", kind.__name__, caught.error or "it differs")
     return None

@@ -40,7 +40,7 @@ from matterstack.storage.state_store import SQLiteStateStore
 log = logging.getLogger("matterstack.tick")
 
 #: A loop looks at work that cannot wake it so soon at first, and glances so often between two questions.
-_FIRST_LOOK_S, _GLANCES = 0.05, 8
+_FIRST_LOOK_S, _FILE_POLLS = 0.05, 8
 
 
 def step(session: Session, memory: LoopMemory | None = None) -> TickReport:
@@ -237,7 +237,7 @@ def _outlook(
     if asked and not polled.settling and all(_waits_for_a_person(session, attempt) for attempt in live):
         return _Outlook(Waiting.PEOPLE, None, reason)
     poll_s = min((session.operators[attempt.operator].traits.poll_s for attempt in asked), default=0.0)
-    look_again_s = max(_FIRST_LOOK_S, poll_s / _GLANCES)
+    look_again_s = max(_FIRST_LOOK_S, poll_s / _FILE_POLLS)
     return _Outlook(Waiting.WORK if asked else Waiting.OPERATOR, look_again_s, reason)
 
 

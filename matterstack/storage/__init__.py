@@ -1,1 +1,1 @@
-"""What is kept: the run directory, its lock, and its database."""
+"""The run directory, its lock, and its database."""

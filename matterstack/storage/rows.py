@@ -1,4 +1,4 @@
-"""What the reader answers: a named tuple a row. A module of its own, since a tick needs none of them."""
+"""Rows that the reader answers with, a named tuple each. A module of its own, since a tick needs none of them."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ class RunDirectory:
         copy_inside(self.files, sha256, target)
 
     def build_attempt(
-        self, operator: str, name: str, token: str, populate: Callable[[str], None], *, again: bool
+        self, operator: str, name: str, token: str, populate: Callable[[str], None], *, may_exist: bool
     ) -> None:
         """Make an attempt's directory appear whole, by one rename; one that is there is kept.
 
@@ -153,7 +153,7 @@ class RunDirectory:
         # Plain strings: this is done for every attempt, and Path objects cost more than the system calls.
         parent = f"{self.path}/operators/{operator}"
         final = f"{parent}/{name}"
-        if again and os.path.exists(final):
+        if may_exist and os.path.exists(final):
             return
         partial = f"{parent}/.{token}.{os.getpid()}.new"
         try:

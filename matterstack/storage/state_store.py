@@ -394,17 +394,17 @@ class _Rows:
                 self.journal.append((change.at, None, None, change.event, now, change.reason))
 
     def _add_task(self, change: TaskChange, to: TaskStatus) -> None:
-        again = change.event is TaskEvent.RETRY
+        retry = change.event is TaskEvent.RETRY
         submits = change.event is TaskEvent.SUBMIT
-        by_person = again and change.leaves is not TaskStatus.SUBMITTED
-        fails = again or change.event is TaskEvent.FAIL
+        by_person = retry and change.leaves is not TaskStatus.SUBMITTED
+        fails = retry or change.event is TaskEvent.FAIL
         self.tasks.append((to, change.reason, submits, by_person, fails, change.task, change.leaves))
         self.journal.append((change.at, change.task, None, change.event, to, change.reason))
         self.delta[change.leaves.lower()] -= 1
         self.delta[to.lower()] += 1
         if submits:
             self.delta["ready"] -= 1
-        elif again:
+        elif retry:
             self.delta["ready"] += 1
         else:
             self.ended.append((change.task, to is TaskStatus.COMPLETED))

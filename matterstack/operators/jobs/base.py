@@ -21,7 +21,7 @@ from matterstack.errors import InvalidJsonError, InvalidTaskError, UnsafeFileErr
 from matterstack.files import read_inside
 from matterstack.operators.base import Operator
 from matterstack.operators.results import collect
-from matterstack.operators.unchanged import unchanged_since
+from matterstack.operators.unchanged import note_unchanged
 
 _WATCH = """\
 # A sign of life for as long as this shell lives, whoever started it; and an end, when that is asked for.
@@ -221,7 +221,7 @@ def silent_s(attempt: Attempt, at: float) -> float:
         beat = os.stat(attempt.directory / MACHINERY / "claim/alive").st_mtime_ns
     except OSError:
         beat = 0
-    since = unchanged_since(attempt, "missing.json", str(beat), at)
+    since = note_unchanged(attempt, "missing.json", str(beat), at)
     return 0.0 if since is None else at - since
 
 

@@ -1,4 +1,4 @@
-"""What a chunk job runs: the commands of its attempts, one after the other.
+"""The program of a chunk job: it runs the commands of its attempts, one after the other.
 
 It is copied beside the chunk's list and started there as a program, so it needs nothing but the standard library
 of Python 3.8. Each attempt is claimed before its command starts (a directory is made), so a chunk that is started again
@@ -25,7 +25,7 @@ _ENDED_BY_SIGTERM = (-signal.SIGTERM, 128 + signal.SIGTERM)  # also as a shell s
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
-class Chunk:
+class ChunkRunner:
     """The attempts of one job."""
 
     def __init__(self) -> None:
@@ -160,7 +160,7 @@ def _write(path: str, content: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    chunk = Chunk()
+    chunk = ChunkRunner()
     for each in chunk.members:
         if chunk.over:
             sys.exit(143)

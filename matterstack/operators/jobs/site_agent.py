@@ -1,4 +1,4 @@
-"""What is done where jobs live: commands in order, claims, and a look at what jobs have left.
+"""The hand of a site: it runs commands in order, takes claims, and looks at what jobs have left.
 
 Here it is a module like any other. To a cluster that ssh reaches, its source is sent as a program, so it needs
 nothing but the standard library of Python 3.8.

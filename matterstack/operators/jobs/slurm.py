@@ -361,7 +361,7 @@ class SlurmOperator(JobOperator):
                 seen |= self._await_turn(batch._replace(attempts=waiting), mine.get(batch.name), at)
         return seen
 
-    def glance(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
+    def poll_local_files(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
         """Look for commands that ended well, where their files are here: the queue has no better word for those."""
         if self.host is not None:
             return {}

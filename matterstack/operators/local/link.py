@@ -66,9 +66,9 @@ class Link:
     def refresh(self, attempts: Sequence[Attempt]) -> None:
         """Take in what was reported; ask about attempts that were submitted by somebody else."""
         self._receive()
-        strange = [attempt for attempt in attempts if attempt.token not in self.mine]
-        if strange:
-            self.ask("ask", strange)
+        unknown_to_us = [attempt for attempt in attempts if attempt.token not in self.mine]
+        if unknown_to_us:
+            self.ask("ask", unknown_to_us)
 
     def forget_others(self, attempts: Sequence[Attempt]) -> None:
         """Forget what is no longer asked about: it is over and stored."""

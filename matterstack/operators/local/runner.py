@@ -61,7 +61,7 @@ def _record(kind: str, token: str, rest: str) -> str:
     return f'["{kind}","{token}"{"," if rest else ""}{rest}]\n'
 
 
-class Job:
+class Execution:
     """One attempt the runner was asked to start."""
 
     def __init__(self, request: Message, environment: dict[str, str]) -> None:
@@ -103,14 +103,14 @@ class Runner:
         self.listener = listener
         self.root = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
         self.max_active = 1
-        self.queue: deque[Job] = deque()
-        self.queued: dict[str, Job] = {}
-        self.running: dict[int, Job] = {}
-        self.by_token: dict[str, Job] = {}
-        self.unannounced: dict[str, Job] = {}
+        self.queue: deque[Execution] = deque()
+        self.queued: dict[str, Execution] = {}
+        self.running: dict[int, Execution] = {}
+        self.by_token: dict[str, Execution] = {}
+        self.unannounced: dict[str, Execution] = {}
         self.ended: dict[str, Message] = {}
         self.clients: dict[int, Client] = {}
-        self.deadlines: list[tuple[float, int, Job, str, int]] = []
+        self.deadlines: list[tuple[float, int, Execution, str, int]] = []
         self.counter = itertools.count()
         self.dirty_since = 0.0
         self.unwritten: list[str] = []
@@ -215,7 +215,7 @@ class Runner:
                 self.blocked_until = time.monotonic() + _RETRY_START_S
                 self.tell({"event": "queued", "token": job.token, "reason": f"it cannot be started yet: {error}"})
 
-    def start(self, job: Job) -> None:
+    def start(self, job: Execution) -> None:
         """Claim the attempt and start its command.
 
         Raises
@@ -263,7 +263,7 @@ class Runner:
             os.close(out)
             os.close(error)
 
-    def spawn(self, job: Job, out: int, error: int) -> None:
+    def spawn(self, job: Execution, out: int, error: int) -> None:
         """Start the command of a claimed attempt.
 
         Raises
@@ -371,7 +371,7 @@ class Runner:
                         found = True
         return found
 
-    def finish(self, job: Job, code: int | None, reason: str | None, note: str | None = None) -> None:
+    def finish(self, job: Execution, code: int | None, reason: str | None, note: str | None = None) -> None:
         """Journal how an attempt ended, and tell."""
         ended_at = job.started_at + time.monotonic() - job.began if job.began else time.time()
         message = {
@@ -393,14 +393,14 @@ class Runner:
         if len(self.ended) > 1000:  # older ones are in the journal
             del self.ended[next(iter(self.ended))]
 
-    def stop(self, job: Job, reason: str, number: int) -> None:
+    def stop(self, job: Execution, reason: str, number: int) -> None:
         """Send a signal to an attempt's whole process group; harder when that is not obeyed."""
         job.stopping = job.stopping or reason
         kill_group(job.pid, number)
         if number != signal.SIGKILL:
             self.set_deadline(job.grace_s, job, job.stopping, signal.SIGKILL)
 
-    def set_deadline(self, delay_s: float, job: Job, reason: str, number: int) -> None:
+    def set_deadline(self, delay_s: float, job: Execution, reason: str, number: int) -> None:
         """Send a signal to the job when a time has passed, unless it ends before."""
         heapq.heappush(self.deadlines, (time.monotonic() + delay_s, next(self.counter), job, reason, number))
 
@@ -480,7 +480,7 @@ class Runner:
                     if token in self.queued or token in self.by_token or token in self.ended:
                         self.send(client, self.look(token, item["directory"], {}))
                         continue
-                    job = Job(item, client.environment)
+                    job = Execution(item, client.environment)
                     self.queue.append(job)
                     self.queued[token] = job
             case "ask" | "cancel" as what:

@@ -1,1 +1,1 @@
-"""What is left in a directory for somebody to answer: people, instruments, and kits for clusters nothing can reach."""
+"""Requests in a directory, for somebody to answer: people, instruments, and kits for clusters nothing can reach."""

@@ -48,7 +48,7 @@ from matterstack.errors import (
     UnsafeFileError,
 )
 from matterstack.files import open_inside, read_inside, write_inside
-from matterstack.operators.unchanged import unchanged_since
+from matterstack.operators.unchanged import note_unchanged
 
 _SETTLE_S = 1.0
 _CHECK_S = 10.0
@@ -56,7 +56,7 @@ _MOST_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RejectionPolicy:
     """How often and how long an answer may be wrong.
 
     Parameters
@@ -128,7 +128,7 @@ class _Received(NamedTuple):
     problem: str | None = None
 
 
-class Exchange:
+class RequestDirectory:
     """The directory of one request.
 
     Parameters
@@ -286,13 +286,13 @@ class Exchange:
             return violations(self.schema, value)
         return _check_apart(self.schema, value)
 
-    def judge(self, attempt: Attempt, patience: Patience, limit_s: float | None, at: float) -> Observation:
+    def judge(self, attempt: Attempt, policy: RejectionPolicy, limit_s: float | None, at: float) -> Observation:
         """Look at the directory once, and return what the attempt has come to.
 
         Parameters
         ----------
         attempt : Attempt
-        patience : Patience
+        policy : RejectionPolicy
         limit_s : float or None
             How long after its submission the request expires.
         at : float
@@ -308,11 +308,11 @@ class Exchange:
                 if settling:
                     return Observation(Seen.WAITING, reason=settling, settling=True)
         if verdict is None:
-            verdict = self._out_of_patience(attempt, patience, refusals, limit_s, at)
+            verdict = self._out_of_patience(attempt, policy, refusals, limit_s, at)
         if verdict is None:
             if not refusals:
                 return Observation(Seen.WAITING, reason=self._wish(attempt))
-            return Observation(Seen.REJECTED, reason=self._refused(refusals, patience))
+            return Observation(Seen.REJECTED, reason=self._refused(refusals, policy))
         if verdict.outcome == "accepted":
             return Observation(Seen.ENDED, reason=f"answered by {verdict.by.partition('#')[0]}", ended_at=verdict.at)
         if attempt.status is not AttemptStatus.WAITING:
@@ -338,7 +338,7 @@ class Exchange:
                 patient = received.source.endswith(".csv") or is_cut_off(received.raw)
         if doubtful:
             young = 0 <= at - received.changed_at < _SETTLE_S
-            seen_before = unchanged_since(attempt, "answer.json", received.sha256, at) is not None
+            seen_before = note_unchanged(attempt, "answer.json", received.sha256, at) is not None
             if not seen_before or (patient and young):
                 said = f": {reasons[0]}" if reasons else ""
                 return None, f"{received.source} may still be being written, so it is looked at again{said}"
@@ -369,15 +369,15 @@ class Exchange:
         refusals.append(Refusal(number, received.sha256, at, reasons))
 
     def _out_of_patience(
-        self, attempt: Attempt, patience: Patience, refusals: list[Refusal], limit_s: float | None, at: float
+        self, attempt: Attempt, policy: RejectionPolicy, refusals: list[Refusal], limit_s: float | None, at: float
     ) -> Verdict | None:
         reason = None
         outcome = "failed"
-        if refusals and patience.on_invalid == "fail":
+        if refusals and policy.on_invalid == "fail":
             reason = "a bad answer was given"
-        elif len(refusals) >= patience.max_rejections:
+        elif len(refusals) >= policy.max_rejections:
             reason = f"{len(refusals)} different bad answers were given"
-        elif refusals and (after_s := patience.rejection_timeout_s) is not None and at - refusals[0].at >= after_s:
+        elif refusals and (after_s := policy.rejection_timeout_s) is not None and at - refusals[0].at >= after_s:
             reason = f"no good answer came within {after_s:g} s after the first bad one"
         if reason is not None:
             reason = f"{reason}; the last: {'; '.join(refusals[-1].reasons[:_MOST_SHOWN])}"
@@ -388,12 +388,10 @@ class Exchange:
     def _wish(self, attempt: Attempt) -> str:
         return waits_for(attempt, f"{self.stem}.json")
 
-    def _refused(self, refusals: list[Refusal], patience: Patience) -> str:
+    def _refused(self, refusals: list[Refusal], policy: RejectionPolicy) -> str:
         last = refusals[-1]
         more = f"; and {len(last.reasons) - _MOST_SHOWN} more" if len(last.reasons) > _MOST_SHOWN else ""
-        return (
-            f"refused answer {last.number} of {patience.max_rejections}: {'; '.join(last.reasons[:_MOST_SHOWN])}{more}"
-        )
+        return f"refused answer {last.number} of {policy.max_rejections}: {'; '.join(last.reasons[:_MOST_SHOWN])}{more}"
 
 
 def waits_for(attempt: Attempt, what: str) -> str:

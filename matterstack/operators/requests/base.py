@@ -1,4 +1,4 @@
-"""What operators have in common that leave a request in a directory and wait for what is put there."""
+"""The base of operators that leave a request in a directory and wait for what is put there."""
 
 from __future__ import annotations
 

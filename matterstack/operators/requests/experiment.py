@@ -39,11 +39,11 @@ from matterstack.errors import (
     UnsafePathError,
 )
 from matterstack.files import read_inside, write_inside
-from matterstack.operators.requests.answers import Exchange, Patience, Verdict
+from matterstack.operators.requests.answers import RejectionPolicy, RequestDirectory, Verdict
 from matterstack.operators.requests.base import RequestOperator
 from matterstack.operators.requests.manual_hpc import digest
 from matterstack.operators.requests.notices import Notify, check_notify
-from matterstack.operators.unchanged import unchanged_since
+from matterstack.operators.unchanged import note_unchanged
 
 _REQUEST, _ACK, _HEARTBEAT, _ABORT = (
     "experiment_request.json",
@@ -150,7 +150,7 @@ class ExperimentOperator(RequestOperator):
         self.request_schema = dict(request_schema or {"type": "object"})
         self.result_schema = dict(result_schema or {"type": "object"})
         self.heartbeat_timeout_s = heartbeat_timeout_s
-        self.patience = Patience(max_rejections)
+        self.policy = RejectionPolicy(max_rejections)
         self.notify = notify
 
     def __repr__(self) -> str:
@@ -164,7 +164,7 @@ class ExperimentOperator(RequestOperator):
             "request_schema": self.request_schema,
             "result_schema": self.result_schema,
             "heartbeat_timeout_s": self.heartbeat_timeout_s,
-            "max_rejections": self.patience.max_rejections,
+            "max_rejections": self.policy.max_rejections,
             "notify": None if self.notify is None else list(self.notify),
         }
 
@@ -196,22 +196,22 @@ class ExperimentOperator(RequestOperator):
         text = json.dumps(request, indent=2, ensure_ascii=False) + "\n"
         (attempt.directory / _REQUEST).write_text(text, encoding="utf-8")
 
-    def _exchange(self, attempt: Attempt) -> Exchange:
-        return Exchange(attempt.directory, self._schema(attempt), _STEM, lambda result: _lacks(attempt, result))
+    def _request_directory(self, attempt: Attempt) -> RequestDirectory:
+        return RequestDirectory(attempt.directory, self._schema(attempt), _STEM, lambda result: _lacks(attempt, result))
 
     def judge(self, attempt: Attempt, at: float) -> Observation:
         """Look for a claim, signs of life and a result."""
-        exchange = self._exchange(attempt)
+        request = self._request_directory(attempt)
         begun = _begun(attempt)
         limit_s = attempt.task.timeout_s
         late = limit_s is not None and at - attempt.submitted_at >= limit_s
         if late and not begun:
             begun = not _withdraw(attempt)
         # What has begun does not expire: it is asked to abort, and says itself that it has.
-        came = exchange.judge(attempt, self.patience, None if begun else limit_s, at)
+        came = request.judge(attempt, self.policy, None if begun else limit_s, at)
         if came.seen is Seen.ENDED:
-            return self._ended(exchange, came)
-        if came.seen is Seen.EXPIRED or exchange.verdict() is not None:
+            return self._ended(request, came)
+        if came.seen is Seen.EXPIRED or request.verdict() is not None:
             write_inside(attempt.directory, _ABORT, _abort(attempt))
             if attempt.status is AttemptStatus.RUNNING:
                 return Observation(Seen.ENDED, ok=False, reason=came.reason, ended_at=at)
@@ -225,16 +225,16 @@ class ExperimentOperator(RequestOperator):
         silent_s = _silent(attempt, at)
         if self.heartbeat_timeout_s is not None and silent_s >= self.heartbeat_timeout_s:
             why = f"the instrument shows no sign of life for {silent_s:.0f} s; it finds {_ABORT} when it comes back"
-            if exchange.decide(Verdict("expired", at, reason=why)).outcome == "accepted":
-                return self._ended(exchange, came)
+            if request.decide(Verdict("expired", at, reason=why)).outcome == "accepted":
+                return self._ended(request, came)
             write_inside(attempt.directory, _ABORT, _abort(attempt))
             return Observation(Seen.VANISHED, reason=why)
         said = came.reason if came.settling or came.seen is Seen.REJECTED else "the instrument works"
         asked = f"; its {limit_s:g} s are over, and it was asked to abort" if late else ""
         return Observation(Seen.RUNNING, reason=f"{said}{asked}", settling=came.settling)
 
-    def _ended(self, exchange: Exchange, came: Observation) -> Observation:
-        result = exchange.accepted()
+    def _ended(self, request: RequestDirectory, came: Observation) -> Observation:
+        result = request.accepted()
         if result["status"] == "COMPLETED":
             return came._replace(reason=None)
         return came._replace(ok=False, reason=f"the instrument says {result['status']}: {result['reason']}")
@@ -248,7 +248,9 @@ class ExperimentOperator(RequestOperator):
                 continue
             write_inside(attempt.directory, _ABORT, _abort(attempt))
             if _withdraw(attempt) or _present(attempt, f"{_STEM}.json") or self._is_silent(attempt):
-                self._exchange(attempt).decide(Verdict("cancelled", time.time(), reason="it is no longer wanted"))
+                self._request_directory(attempt).decide(
+                    Verdict("cancelled", time.time(), reason="it is no longer wanted")
+                )
                 over.append(attempt.token)
         return over
 
@@ -258,7 +260,7 @@ class ExperimentOperator(RequestOperator):
 
     def collect_results(self, attempt: Attempt) -> Any:
         """Check the files by their hashes, and return the measured data with their list."""
-        result = self._exchange(attempt).accepted()
+        result = self._request_directory(attempt).accepted()
         if (lacking := _lacks(attempt, result)) is not None:
             raise AttemptFailedError(lacking)
         files = {entry["path"]: entry["sha256"].lower() for entry in result.get("files", ())}
@@ -315,7 +317,7 @@ def _silent(attempt: Attempt, at: float) -> float:
     for name in (_HEARTBEAT, _ACK):
         with contextlib.suppress(FileNotFoundError):
             life.update(read_inside(attempt.directory, name, MAX_BYTES) + b"|")
-    since = unchanged_since(attempt, "silent.json", life.hexdigest(), at)
+    since = note_unchanged(attempt, "silent.json", life.hexdigest(), at)
     return 0.0 if since is None else at - since
 
 

@@ -23,8 +23,8 @@ from matterstack.core.task import Task
 from matterstack.files import read_inside
 from matterstack.operators.base import Traits
 from matterstack.operators.requests.answers import (
-    Exchange,
-    Patience,
+    RejectionPolicy,
+    RequestDirectory,
     Verdict,
     current_user,
 )
@@ -86,17 +86,17 @@ class HumanOperator(RequestOperator):
         notify: Notify | None = None,
     ) -> None:
         check_notify(notify)
-        self.patience = Patience(max_rejections, rejection_timeout_s, on_invalid)
+        self.policy = RejectionPolicy(max_rejections, rejection_timeout_s, on_invalid)
         self.notify = notify
 
     def __repr__(self) -> str:
-        return f"HumanOperator({', '.join(f'{name}={value!r}' for name, value in asdict(self.patience).items())})"
+        return f"HumanOperator({', '.join(f'{name}={value!r}' for name, value in asdict(self.policy).items())})"
 
     def settings(self) -> Mapping[str, Any] | None:
         """Return the constructor's arguments; None where ``notify`` is a function."""
         if callable(self.notify):
             return None
-        return {**asdict(self.patience), "notify": None if self.notify is None else list(self.notify)}
+        return {**asdict(self.policy), "notify": None if self.notify is None else list(self.notify)}
 
     def check_task(self, task: Task) -> None:
         """Refuse a schema that cannot be obeyed, and files that would hide those of the request."""
@@ -135,8 +135,8 @@ class HumanOperator(RequestOperator):
         for name, content in files.items():
             (attempt.directory / name).write_text(content, encoding="utf-8")
 
-    def _exchange(self, attempt: Attempt) -> Exchange:
-        return Exchange(attempt.directory, attempt.task.schema or ANYTHING)
+    def _request_directory(self, attempt: Attempt) -> RequestDirectory:
+        return RequestDirectory(attempt.directory, attempt.task.schema or ANYTHING)
 
     def announcement(self, attempt: Attempt) -> str:
         """Return what is asked."""
@@ -144,10 +144,10 @@ class HumanOperator(RequestOperator):
 
     def judge(self, attempt: Attempt, at: float) -> Observation:
         """Look for an answer, judge it, and tell of one that was refused."""
-        exchange = self._exchange(attempt)
-        observation = exchange.judge(attempt, self.patience, attempt.task.timeout_s, at)
+        request = self._request_directory(attempt)
+        observation = request.judge(attempt, self.policy, attempt.task.timeout_s, at)
         if self.notify is not None and observation.seen in (Seen.REJECTED, Seen.EXPIRED):
-            for refusal in exchange.refusals():
+            for refusal in request.refusals():
                 notify_once(self.notify, attempt, f"refusal-{refusal.number}", "\n".join(refusal.reasons))
         return observation
 
@@ -156,17 +156,19 @@ class HumanOperator(RequestOperator):
         over = []
         for attempt in attempts:
             if attempt.directory.is_dir():
-                self._exchange(attempt).decide(Verdict("cancelled", time.time(), reason="it is no longer wanted"))
+                self._request_directory(attempt).decide(
+                    Verdict("cancelled", time.time(), reason="it is no longer wanted")
+                )
             over.append(attempt.token)
         return over
 
     def collect_results(self, attempt: Attempt) -> Any:
         """Return the answer that was accepted; `Rejected` where it rejects what a gate asks about."""
-        exchange = self._exchange(attempt)
-        answer = exchange.accepted()
+        request = self._request_directory(attempt)
+        answer = request.accepted()
         then = attempt.task.on_reject
         if then is not None and isinstance(answer, dict) and answer.get("decision") == "reject":
-            verdict = exchange.verdict()
+            verdict = request.verdict()
             who = verdict.by.partition("#")[0] if verdict else ""
             return Rejected(f"rejected by {who}: {answer.get('comment', 'without a comment')}", answer, then)
         return answer
@@ -179,7 +181,7 @@ class HumanOperator(RequestOperator):
         AnswerRefusedError, AnswerConflictError
             It violates the schema, or came too late; nothing was changed.
         """
-        self._exchange(attempt).answer(answer, current_user())
+        self._request_directory(attempt).answer(answer, current_user())
 
 
 def _pretty(value: object) -> str:

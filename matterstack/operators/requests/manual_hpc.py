@@ -45,7 +45,7 @@ from matterstack.operators.requests.base import RequestOperator
 from matterstack.operators.requests.notices import Notify, check_notify
 from matterstack.operators.results import last_words, read_result
 from matterstack.operators.sbatch import check_options, sbatch_options
-from matterstack.operators.unchanged import unchanged_since
+from matterstack.operators.unchanged import note_unchanged
 
 #: Names that file transfer programs give a file they are still writing: rsync's ``.NAME.XXXXXX``
 #: (rsync(1), --inplace), WinSCP's ``.filepart``, browsers' ``.part`` and ``.crdownload``.
@@ -198,9 +198,9 @@ class ManualHPCOperator(RequestOperator):
         if not came.anything:
             if limit is not None and at - attempt.submitted_at >= limit:
                 return self._over(attempt, f"nothing was brought home within {limit:g} s")
-            return Observation(Seen.WAITING, reason=came.strange or waits_for(attempt, "output/"))
+            return Observation(Seen.WAITING, reason=came.unknown_to_us or waits_for(attempt, "output/"))
         state = f"{came.state} {'right' if came.wrong is None else 'wrong'}"
-        since = unchanged_since(attempt, "output.json", state, at)
+        since = note_unchanged(attempt, "output.json", state, at)
         if came.wrong is None:
             # Nothing says that this is all, so it has to lie still for a moment.
             if since is not None and not 0 <= at - came.changed_at < _SETTLE_S:
@@ -224,7 +224,7 @@ class _Came(NamedTuple):
     """What was found of a kit's results.
 
     ``said`` is how the command ended, where that is told; ``wrong`` why the results cannot be
-    taken as they are; ``anything`` whether there is an output at all; ``strange`` what is
+    taken as they are; ``anything`` whether there is an output at all; ``unknown_to_us`` what is
     there and is not understood; ``state`` changes when anything changes.
     """
 
@@ -232,7 +232,7 @@ class _Came(NamedTuple):
     exit_code: int | None
     wrong: str | None
     anything: bool
-    strange: str | None
+    unknown_to_us: str | None
     state: str
     changed_at: float
 
@@ -242,11 +242,11 @@ def _look(attempt: Attempt) -> _Came:
     directory = attempt.directory
     if not directory.is_dir():
         raise UnsafeFileError(f"the kit {attempt.name} is not there any more")
-    said, code, strange = _status(attempt)
+    said, code, unknown_to_us = _status(attempt)
     output = directory / _OUTPUT
     if not os.path.lexists(output):
         wrong = "output/ is not there" if said else None
-        return _Came(said, code, wrong, said is not None, strange, "", 0.0)
+        return _Came(said, code, wrong, said is not None, unknown_to_us, "", 0.0)
     if output.is_symlink() or not output.is_dir():
         raise UnsafeFileError("output is a link or a file, and must be a directory")
     whole: list[str] = []
@@ -260,8 +260,8 @@ def _look(attempt: Attempt) -> _Came:
         (partial if is_partial else whole).append(name)
         state.update(name.encode(errors="surrogateescape") + _stamp(output / name))
         changed_at = max(changed_at, os.lstat(output / name).st_ctime)
-    wrong = strange or _wrong(attempt, whole, partial, said, state.hexdigest())
-    return _Came(said, code, wrong, True, strange, state.hexdigest(), changed_at)
+    wrong = unknown_to_us or _wrong(attempt, whole, partial, said, state.hexdigest())
+    return _Came(said, code, wrong, True, unknown_to_us, state.hexdigest(), changed_at)
 
 
 def _stamp(path: Path) -> bytes:
@@ -314,7 +314,7 @@ def check_sums(directory: Path) -> str | None:
 
 
 def _status(attempt: Attempt) -> tuple[str | None, int | None, str | None]:
-    """Return how the command ended and its exit code, where ``status.json`` or ``done`` say so; and what is strange."""
+    """Return how the command ended and its exit code, as ``status.json`` or ``done`` say; and what is not understood."""
     directory = attempt.directory
     try:
         said = parse_json(read_inside(directory, "status.json", MAX_BYTES))
