@@ -43,6 +43,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
 
 class MatterstackError(Exception):
     """Base of every error MatterStack raises on purpose."""
@@ -53,7 +59,17 @@ class WorkflowError(MatterstackError, ValueError):
 
 
 class InvalidTaskError(WorkflowError):
-    """A task holds a value that makes no sense; the message names task and field."""
+    """A task holds a value that makes no sense; the message names task and field.
+
+    Attributes
+    ----------
+    task_id : str or None
+        None where the value was made before its task.
+    """
+
+    def __init__(self, message: str, *, task_id: str | None = None) -> None:
+        super().__init__(message)
+        self.task_id = task_id
 
 
 class InvalidIdentifierError(WorkflowError):
@@ -105,7 +121,17 @@ class RunError(MatterstackError):
 
 
 class RunNotFoundError(RunError, FileNotFoundError):
-    """There is no run at this path."""
+    """There is no run at this path.
+
+    Attributes
+    ----------
+    path : pathlib.Path or None
+        Where it was looked for.
+    """
+
+    def __init__(self, message: str, *, path: Path | None = None) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class RunExistsError(RunError, FileExistsError):
@@ -121,14 +147,34 @@ class RunStatusError(RunError):
 
 
 class UnknownTaskError(RunError, KeyError):
-    """No task of this id in the run's current iteration."""
+    """No task of this id in the run's current iteration.
+
+    Attributes
+    ----------
+    task_id : str or None
+        The id that was asked for.
+    """
+
+    def __init__(self, message: str, *, task_id: str | None = None) -> None:
+        super().__init__(message)
+        self.task_id = task_id
 
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError would show the repr
 
 
 class AnswerRefusedError(RunError, ValueError):
-    """An answer violates the schema of its request; the message lists how, and nothing was changed."""
+    """An answer violates the schema of its request; the message lists how, and nothing was changed.
+
+    Attributes
+    ----------
+    violations : tuple of str
+        In plain words, each with the place in the answer.
+    """
+
+    def __init__(self, message: str, *, violations: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.violations = tuple(violations)
 
 
 class AnswerConflictError(RunError):
@@ -171,7 +217,17 @@ class LockUnsupportedError(LockError):
 
 
 class StoreError(MatterstackError):
-    """The run's database cannot be used."""
+    """The run's database cannot be used.
+
+    Attributes
+    ----------
+    path : pathlib.Path or None
+        Of ``state.sqlite``.
+    """
+
+    def __init__(self, message: str, *, path: Path | None = None) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class DamagedStoreError(StoreError):

@@ -82,6 +82,28 @@ def test_the_tree_of_errors_is_the_one_drawn() -> None:
     assert all(issubclass(getattr(errors, name), ms.errors.MatterstackError) for name in real)  # type: ignore[attr-defined]
 
 
+def test_errors_carry_their_facts_beside_the_words(run: ms.Run, tmp_path: Path) -> None:
+    with pytest.raises(errors.UnknownTaskError) as unknown:
+        run.retry("nobody")
+    assert unknown.value.task_id == "nobody"
+    with pytest.raises(errors.RunNotFoundError) as missing:
+        ms.open_run(tmp_path)
+    assert missing.value.path == tmp_path
+    with pytest.raises(errors.InvalidTaskError) as invalid:
+        ms.Task("relax", "true", retries=-1)
+    assert invalid.value.task_id == "relax"
+    ask = ms.Workflow([ms.Task("ask", operator="human", schema={"required": ["n"]})])
+    asked = ms.initialize_run("w", ask, base_path=tmp_path, operators={"human": ms.HumanOperator()})
+    asked.step()
+    with pytest.raises(errors.AnswerRefusedError) as refused:
+        asked.respond("ask", {})
+    assert refused.value.violations == ("$.n: is missing",)
+    (run.path / "state.sqlite").write_bytes(b"garbage" * 100)
+    with pytest.raises(errors.DamagedStoreError) as damaged:
+        ms.open_run(run.path)
+    assert damaged.value.path == run.path / "state.sqlite"
+
+
 def test_tasks_table(run: ms.Run) -> None:
     frame = run.tasks
     assert list(frame.columns) == [

@@ -136,5 +136,6 @@ def check_names(task_id: str, paths: Iterable[str], *families: Family) -> None:
         if path.split("/")[0].casefold() in taken:
             raise InvalidTaskError(
                 f"task {task_id!r}: files must not use {path!r}, a name of the run's own in the directory of "
-                f"{' and '.join(families)}: call the file otherwise"
+                f"{' and '.join(families)}: call the file otherwise",
+                task_id=task_id,
             )

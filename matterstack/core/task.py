@@ -213,7 +213,7 @@ class Task:
         return tuple(dict.fromkeys([*self.dependencies, *sources]))
 
     def _invalid(self, name: str, rule: str, value: object) -> InvalidTaskError:
-        return InvalidTaskError(f"task {self.task_id!r}: {name} {rule}, not {value!r}")
+        return InvalidTaskError(f"task {self.task_id!r}: {name} {rule}, not {value!r}", task_id=self.task_id)
 
     def _strings(self, name: str, value: object) -> tuple[str, ...]:
         if not isinstance(value, str | bytes) and isinstance(value, Sequence):

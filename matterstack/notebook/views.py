@@ -111,7 +111,8 @@ class DagView(View):
             names = {card.name for card in self.board.cards.values()}
             if strange := [node for node in shown if node not in names]:
                 raise UnknownTaskError(
-                    f"the graph has the node {strange[0]!r}, which is no task of the run; see run.graph"
+                    f"the graph has the node {strange[0]!r}, which is no task of the run; see run.graph",
+                    task_id=str(strange[0]),
                 )
         self.drawing = Drawing(self.board, collapse, (), shown)
         super().__init__(run, collapse=collapse, graph=self.drawing.graph(), state=self.drawing.state())

@@ -161,5 +161,7 @@ def declare_lost(session: Session, task_id: str) -> None:
 def _find(store: StoreReader, iteration: int, task_id: str) -> tuple[int, TaskStatus, int, int]:
     found = store.find_task(iteration, task_id)
     if found is None:
-        raise UnknownTaskError(f"there is no task {task_id!r} in iteration {iteration}; run.tasks lists them")
+        raise UnknownTaskError(
+            f"there is no task {task_id!r} in iteration {iteration}; run.tasks lists them", task_id=task_id
+        )
     return found

@@ -129,7 +129,9 @@ def find_waiting(session: Session, task_id: str, iteration: int | None, attempt:
     wanted = store.run().iteration if iteration is None else iteration
     found = store.find_task(wanted, task_id)
     if found is None:
-        raise UnknownTaskError(f"there is no task {task_id!r} in iteration {wanted}; run.tasks lists them")
+        raise UnknownTaskError(
+            f"there is no task {task_id!r} in iteration {wanted}; run.tasks lists them", task_id=task_id
+        )
     for live in store.live_attempts():
         asked = attempt in (None, live.attempt)
         waits = live.status is AttemptStatus.WAITING and live.task_status not in TERMINAL_TASK
@@ -139,7 +141,7 @@ def find_waiting(session: Session, task_id: str, iteration: int | None, attempt:
         raise RunStatusError(f"{task_id} is {found[1]} and waits for no answer now; run.inbox() lists what does")
     tried = {row.attempt: row.status for row in store.attempts_of_task(found[0])}
     if attempt is not None and attempt not in tried:
-        raise UnknownTaskError(f"{wanted}.{task_id} has no attempt {attempt}; run.attempts lists them")
+        raise UnknownTaskError(f"{wanted}.{task_id} has no attempt {attempt}; run.attempts lists them", task_id=task_id)
     name, now = f"{wanted}.{task_id}", found[1] if attempt is None else tried[attempt]
     raise AnswerConflictError(
         f"the request {name if attempt is None else f'{name}.{attempt}'} waits no more, it is {now}: your answer "

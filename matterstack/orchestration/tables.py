@@ -117,10 +117,14 @@ def attempt_path(
     wanted = store.run().iteration if iteration is None else iteration
     found = store.task(wanted, task_id)
     if found is None:
-        raise UnknownTaskError(f"there is no task {task_id!r} in iteration {wanted}; run.tasks lists them")
+        raise UnknownTaskError(
+            f"there is no task {task_id!r} in iteration {wanted}; run.tasks lists them", task_id=task_id
+        )
     number = found.attempt if attempt is None else attempt
     if not 1 <= number <= found.attempt:
-        raise UnknownTaskError(f"{wanted}.{task_id} has {found.attempt} attempts, and none of number {number}")
+        raise UnknownTaskError(
+            f"{wanted}.{task_id} has {found.attempt} attempts, and none of number {number}", task_id=task_id
+        )
     return directory.attempt(found.operator, wanted, task_id, number)
 
 

@@ -99,22 +99,23 @@ def errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.IntegrityError as error:
-        raise StoreConflictError(f"{path}: {error}; nothing was changed") from error
+        raise StoreConflictError(f"{path}: {error}; nothing was changed", path=path) from error
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
-            raise StoreError(f"{path} stayed locked for {_BUSY_TIMEOUT_S:g} s by another program") from error
+            raise StoreError(f"{path} stayed locked for {_BUSY_TIMEOUT_S:g} s by another program", path=path) from error
         if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # of the question, not of the file
-            raise StoreError(f"{path} cannot be asked that: {error}; nothing was changed") from error
+            raise StoreError(f"{path} cannot be asked that: {error}; nothing was changed", path=path) from error
         raise StoreUnwritableError(
-            f"{path}: {error}; nothing was changed. Check free space and permissions, then step again"
+            f"{path}: {error}; nothing was changed. Check free space and permissions, then step again", path=path
         ) from error
     except sqlite3.DatabaseError as error:
         raise DamagedStoreError(
             f"{path} is not a readable database: {error}; it was left as it is. Restore a copy, or recover "
-            "what can be read with the .recover command of the sqlite3 shell"
+            "what can be read with the .recover command of the sqlite3 shell",
+            path=path,
         ) from error
     except FileNotFoundError as error:
-        raise RunNotFoundError(f"{path} is not there (any more): was the run moved? Open it anew") from error
+        raise RunNotFoundError(f"{path} is not there (any more): was the run moved? Open it anew", path=path) from error
 
 
 @contextlib.contextmanager
@@ -152,14 +153,17 @@ def look_at(path: Path) -> Files:
     """
     status = os.stat(path, follow_symlinks=False)
     if not stat.S_ISREG(status.st_mode):
-        raise ForeignStoreError(f"{path} is not a regular file")
+        raise ForeignStoreError(f"{path} is not a regular file", path=path)
     if status.st_size == 0:
-        raise DamagedStoreError(f"{path} is empty, so the run in it is lost; it was left as it is. Restore a copy")
+        raise DamagedStoreError(
+            f"{path} is empty, so the run in it is lost; it was left as it is. Restore a copy", path=path
+        )
     for end in ("-wal", "-shm"):
         if os.path.lexists(f"{path}{end}"):
             raise ForeignStoreError(
                 f"{path.name}{end} lies beside {path}: another program has it open in write-ahead mode, which "
-                "MatterStack does not use. It was left as it is; close that program, or remove the file"
+                "MatterStack does not use. It was left as it is; close that program, or remove the file",
+                path=path,
             )
     return Files((status.st_dev, status.st_ino), _has_journal(path))
 
@@ -176,13 +180,16 @@ def _has_journal(path: Path) -> bool:
     except FileNotFoundError:
         return False
     except PermissionError as error:
-        raise StoreError(f"{journal} cannot be read, and without it the run cannot: {error}") from None
+        raise StoreError(f"{journal} cannot be read, and without it the run cannot: {error}", path=path) from None
     except UnsafeFileError as error:
-        raise ForeignStoreError(f"{journal}: {error}. All was left as it is; remove it if it is not yours") from None
+        raise ForeignStoreError(
+            f"{journal}: {error}. All was left as it is; remove it if it is not yours", path=path
+        ) from None
     if tail.endswith(_JOURNAL_MAGIC) and len(tail) == _JOURNAL_TAIL_BYTES and any(tail[:4]):
         raise ForeignStoreError(
             f"{journal} names another file, which opening {path.name} would remove. MatterStack never writes such a "
-            "journal; all was left as it is. Ask where this directory comes from, or remove the journal"
+            "journal; all was left as it is. Ask where this directory comes from, or remove the journal",
+            path=path,
         )
     return True
 
@@ -227,7 +234,8 @@ def open_known(path: Path, files: Files, mode: str) -> Connection:
             if _MODE_WAL in head[_MODE_AT:]:
                 raise ForeignStoreError(
                     f"{path} is in write-ahead mode, which MatterStack does not use; it was left as it is. "
-                    "'PRAGMA journal_mode = DELETE' of the sqlite3 shell puts it back"
+                    "'PRAGMA journal_mode = DELETE' of the sqlite3 shell puts it back",
+                    path=path,
                 )
         connection = connect(path, mode)
         connection.identity = files.identity
@@ -286,7 +294,7 @@ def open_copy(path: Path) -> tuple[Connection, tuple[Fingerprint, Fingerprint]]:
             return copy, before
         finally:
             remove_tree(folder)
-    raise StoreError(f"{path} was changed each time it was looked at; look again")
+    raise StoreError(f"{path} was changed each time it was looked at; look again", path=path)
 
 
 def _copy(path: Path, folder: Path, *, with_journal: bool) -> None:
@@ -306,7 +314,8 @@ def _copy(path: Path, folder: Path, *, with_journal: bool) -> None:
             return  # its writer has just finished: it is copied anew
         raise StoreError(
             f"{path} was left by a writer that was killed, and a private copy, to look at it without changing it, "
-            f"cannot be made in {folder.parent}: {said.decode(errors='replace').strip() or error}"
+            f"cannot be made in {folder.parent}: {said.decode(errors='replace').strip() or error}",
+            path=path,
         ) from error
 
 
@@ -328,30 +337,34 @@ def read_version(connection: sqlite3.Connection, path: Path) -> int:
     if ("table", "schema_info") not in there:
         raise ForeignStoreError(
             f"{path} is an SQLite database without MatterStack's schema_info, so it is of another program "
-            "or has no schema version; it was left as it is"
+            "or has no schema version; it was left as it is",
+            path=path,
         )
     rows = connection.execute("SELECT version FROM schema_info").fetchall()
     if len(rows) != 1 or not isinstance(rows[0][0], int):
         raise DamagedStoreError(
-            f"{path}: schema_info must hold one version number, but holds {rows!r}; it was left as it is"
+            f"{path}: schema_info must hold one version number, but holds {rows!r}; it was left as it is", path=path
         )
     version: int = rows[0][0]
     if version > migrations.SCHEMA_VERSION:
         raise NewerStoreError(
             f"{path} has schema version {version}, and this MatterStack knows versions up to "
-            f"{migrations.SCHEMA_VERSION}; it was left as it is. Install a newer matterstack to open it"
+            f"{migrations.SCHEMA_VERSION}; it was left as it is. Install a newer matterstack to open it",
+            path=path,
         )
     if steps := [step for step in range(version, migrations.SCHEMA_VERSION) if step not in migrations.MIGRATIONS]:
         raise ForeignStoreError(
             f"{path} has schema version {version}, and this MatterStack has no migration from version {steps[0]}; "
-            "its bytes were left as they are"
+            "its bytes were left as they are",
+            path=path,
         )
     ours = migrations.OBJECTS.get(version, there)
     if missing := sorted(f"{kind} {name}" for kind, name in ours - there):
-        raise DamagedStoreError(f"{path} lacks the {', the '.join(missing)}; it was left as it is")
+        raise DamagedStoreError(f"{path} lacks the {', the '.join(missing)}; it was left as it is", path=path)
     if strange := sorted(f"{kind} {name}" for kind, name in there - ours):
         raise ForeignStoreError(
             f"{path} has the {', the '.join(strange)}, which no database of schema version {version} has: somebody "
-            "else added that. It was left as it is"
+            "else added that. It was left as it is",
+            path=path,
         )
     return version

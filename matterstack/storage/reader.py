@@ -154,7 +154,7 @@ class StoreReader:
         """Return the row of the run."""
         rows = self.query("SELECT run_id, workspace, status, reason, created_at, iteration, campaign_state FROM runs")
         if len(rows) != 1:
-            raise DamagedStoreError(f"{self.path} holds {len(rows)} runs instead of one")
+            raise DamagedStoreError(f"{self.path} holds {len(rows)} runs instead of one", path=self.path)
         run_id, workspace, status, *rest = rows[0]
         return RunRecord(run_id, workspace, RunStatus(status), *rest)
 

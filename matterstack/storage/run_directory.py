@@ -67,7 +67,8 @@ class RunDirectory:
         if not directory.state.exists():
             raise RunNotFoundError(
                 f"no run at {directory.path}: there is no state.sqlite in it. A run's directory is "
-                "<base_path>/workspaces/<workspace>/runs/<run_id>"
+                "<base_path>/workspaces/<workspace>/runs/<run_id>",
+                path=directory.path,
             )
         return directory
 

@@ -285,9 +285,10 @@ class SQLiteStateStore(StoreReader):
             return StoreConflictError(
                 f"{self.path}: {self._subject(change)} is {found[0][0] if found else 'not there'}, and a change leaves "
                 f"{change.leaves} (its last events: {story or 'none'}); nothing was changed. Somebody else wrote to "
-                "this run; step again"
+                "this run; step again",
+                path=self.path,
             )
-        return StoreConflictError(f"{self.path}: a change was given twice; nothing was changed")
+        return StoreConflictError(f"{self.path}: a change was given twice; nothing was changed", path=self.path)
 
     def _subject(self, change: Change) -> str:
         """Return what people call what a change is of: an attempt, a task, or the run."""

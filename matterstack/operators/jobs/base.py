@@ -81,12 +81,18 @@ class JobOperator(Operator):
         """Refuse a task without a command, names of ours, and variables a shell cannot set."""
         check_names(task.task_id, task.files, Family.JOB)
         if task.command is None:
-            raise InvalidTaskError(f"task {task.task_id!r} has no command, and a job is made to run one")
+            raise InvalidTaskError(
+                f"task {task.task_id!r} has no command, and a job is made to run one", task_id=task.task_id
+            )
         for name, value in task.env.items():
             if not name.isidentifier() or not name.isascii():
-                raise InvalidTaskError(f"task {task.task_id!r}: a shell cannot set the variable {name!r}")
+                raise InvalidTaskError(
+                    f"task {task.task_id!r}: a shell cannot set the variable {name!r}", task_id=task.task_id
+                )
             if value.startswith("env:") and not value.removeprefix("env:").isidentifier():
-                raise InvalidTaskError(f"task {task.task_id!r}: {value!r} names no variable a shell can have")
+                raise InvalidTaskError(
+                    f"task {task.task_id!r}: {value!r} names no variable a shell can have", task_id=task.task_id
+                )
 
     def prepare(self, attempt: Attempt) -> None:
         """Write the job's script, and have handlers mend the inputs after failed attempts."""

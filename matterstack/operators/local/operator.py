@@ -62,7 +62,9 @@ class LocalOperator(Operator):
     def check_task(self, task: Task) -> None:
         """Refuse a task without a command."""
         if task.command is None:
-            raise InvalidTaskError(f"task {task.task_id!r} has no command, and the local operator runs commands only")
+            raise InvalidTaskError(
+                f"task {task.task_id!r} has no command, and the local operator runs commands only", task_id=task.task_id
+            )
 
     def max_live(self, directory: Path) -> int:
         """Return how many attempts to hand over: those that may run, and a few that wait their turn.

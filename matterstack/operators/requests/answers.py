@@ -192,9 +192,11 @@ class RequestDirectory:
         text = dump_json(value, "the answer") + "\n"
         raw = text.encode()
         if len(raw) > MAX_BYTES:
-            raise AnswerRefusedError(f"the answer has {len(raw)} bytes; {MAX_BYTES} at most are taken")
+            long = f"the answer has {len(raw)} bytes; {MAX_BYTES} at most are taken"
+            raise AnswerRefusedError(long, violations=[long])
         if found := self._check(parse_json(raw), len(raw)):
-            raise AnswerRefusedError("the answer was refused, and nothing was changed:\n- " + "\n- ".join(found))
+            listed = "\n- ".join(found)
+            raise AnswerRefusedError(f"the answer was refused, and nothing was changed:\n- {listed}", violations=found)
         mine = f"{by}#{os.urandom(8).hex()}"
         earlier = self.verdict() or self._accept(raw, f"{self.stem}.json", mine)
         if earlier.by != mine:

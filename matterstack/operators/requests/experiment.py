@@ -173,7 +173,7 @@ class ExperimentOperator(RequestOperator):
         if task.schema is not None:
             check_schema(task.schema, f"task {task.task_id!r}: schema")
         if found := violations(self.request_schema, dict(task.parameters or {})):
-            raise InvalidTaskError(f"task {task.task_id!r}: parameters: {'; '.join(found)}")
+            raise InvalidTaskError(f"task {task.task_id!r}: parameters: {'; '.join(found)}", task_id=task.task_id)
         check_names(task.task_id, task.files, Family.INSTRUMENT)
 
     def _schema(self, attempt: Attempt) -> dict[str, Any]:

@@ -135,13 +135,19 @@ class ManualHPCOperator(RequestOperator):
     def check_task(self, task: Task) -> None:
         """Refuse a task without a command."""
         if task.command is None:
-            raise InvalidTaskError(f"task {task.task_id!r} has no command, and a kit is made to run one")
+            raise InvalidTaskError(
+                f"task {task.task_id!r} has no command, and a kit is made to run one", task_id=task.task_id
+            )
         check_options(task.resources.extra, f"task {task.task_id!r}: extra")
         for name, value in task.env.items():
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-                raise InvalidTaskError(f"task {task.task_id!r}: a shell cannot set the variable {name!r}")
+                raise InvalidTaskError(
+                    f"task {task.task_id!r}: a shell cannot set the variable {name!r}", task_id=task.task_id
+                )
             if value.startswith(_SECRET) and not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*", value):
-                raise InvalidTaskError(f"task {task.task_id!r}: {value!r} names no variable a shell can have")
+                raise InvalidTaskError(
+                    f"task {task.task_id!r}: {value!r} names no variable a shell can have", task_id=task.task_id
+                )
 
     def prepare(self, attempt: Attempt) -> None:
         """Make the kit from the task's files."""
@@ -314,7 +320,7 @@ def check_sums(directory: Path) -> str | None:
 
 
 def _status(attempt: Attempt) -> tuple[str | None, int | None, str | None]:
-    """Return how the command ended and its exit code, as ``status.json`` or ``done`` say; and what is not understood."""
+    """Return how the command ended and its exit code, as ``status.json`` or ``done`` say; and what is unclear."""
     directory = attempt.directory
     try:
         said = parse_json(read_inside(directory, "status.json", MAX_BYTES))
