@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 from matterstack.core.attempt_files import TABLE, Family
@@ -51,6 +55,102 @@ def test_links_between_pages_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+# -- the map of the package ---------------------------------------------------------------------
+
+MAP = re.compile(r"(?<=<!-- map: begin -->\n).*?(?=<!-- map: end -->)", re.DOTALL)
+PACKAGE = ROOT / "matterstack"
+
+
+def floors() -> list[list[str]]:
+    """Return the floors of the house, from the roof down, as import-linter holds them."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["name"] == "layers"]
+    return [floor.split(" | ") for floor in layers]
+
+
+def rooms() -> list[str]:
+    """Return every room, from the roof down."""
+    return [room for floor in floors() for room in floor]
+
+
+def sources(room: str) -> list[Path]:
+    file = PACKAGE / f"{room}.py"
+    return [file] if file.exists() else sorted((PACKAGE / room).rglob("*.py"))
+
+
+def imports_of(room: str) -> set[str]:
+    """Return the other rooms that a room imports from when it runs."""
+    found = set()
+    for path in sources(room):
+        tree = ast.parse(path.read_text())
+        typing_only = {
+            inner
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+            for inner in ast.walk(node)
+        }
+        for node in ast.walk(tree):
+            if (
+                isinstance(node, ast.ImportFrom)
+                and node not in typing_only
+                and (node.module or "").startswith("matterstack")
+            ):
+                parts = str(node.module).split(".")
+                found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return {name for floor in floors() for name in floor if name in found} - {room}
+
+
+def first_words(path: Path) -> str:
+    """Return the first line of a module's docstring."""
+    return (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()[0].rstrip(".").replace("|", "\\|")
+
+
+def house() -> str:
+    """Return the map as Markdown: a line a room, and a line each for what is in it."""
+    rows = ["| floor | room | what is in it | knows |", "|---|---|---|---|"]
+    for number, floor in enumerate(floors()):
+        for room in floor:
+            folder = (PACKAGE / room).is_dir()
+            name, home = (
+                (f"{room}/", PACKAGE / room / "__init__.py") if folder else (f"{room}.py", PACKAGE / f"{room}.py")
+            )
+            knows = [f"`{other}`" for other in rooms() if other in imports_of(room)]
+            rows.append(
+                f"| {len(floors()) - number} | `{name}` | {first_words(home)} | {', '.join(knows) or 'nothing'} |"
+            )
+    parts = ["\n".join(rows)]
+    for room in rooms():
+        if (PACKAGE / room).is_dir():
+            modules = [path for path in sources(room) if path.name != "__init__.py"]
+            lines = [f"| in `{room}/` | |", "|---|---|"]
+            lines += [f"| `{path.relative_to(PACKAGE / room)}` | {first_words(path)} |" for path in modules]
+            parts.append("\n".join(lines))
+    return "\n" + "\n\n".join(parts) + "\n\n"
+
+
+def test_the_map_is_that_of_the_imports() -> None:
+    (found,) = MAP.findall(PAGE.read_text())
+    assert found == house(), "run `python tests/test_docs.py`"
+
+
+def test_every_module_says_in_its_first_words_what_it_is() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        words = first_words(path)
+        assert words, path
+        assert words.split()[0] not in {"What", "How", "Where", "When", "Which", "Since"}, f"{path}: {words}"
+
+
+def test_programs_that_run_outside_the_package_need_nothing_of_it() -> None:
+    """Each is loaded by a Python that has no site-packages and does not see the package."""
+    for name in ("local/runner.py", "jobs/chunk_runner.py", "jobs/site_agent.py"):
+        path = PACKAGE / "operators" / name
+        program = "import sys; sys.path.append(sys.argv[1]); __import__(sys.argv[2]); "
+        program += "print([m for m in sys.modules if 'matter' in m])"
+        command = [sys.executable, "-I", "-S", "-c", program, str(path.parent), path.stem]
+        done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=True)
+        assert done.stdout.strip() == "[]", name
+
+
 if __name__ == "__main__":
     NAMES.write_text(BLOCK.sub(lambda _: names(), NAMES.read_text()))
-    PAGE.write_text(BLOCK.sub(lambda _: tables(), PAGE.read_text()))
+    PAGE.write_text(MAP.sub(lambda _: house(), BLOCK.sub(lambda _: tables(), PAGE.read_text())))

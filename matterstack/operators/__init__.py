@@ -1,4 +1,4 @@
-"""The ways an attempt is carried out, one module each; a module is imported when its operator is first used."""
+"""The ways an attempt is carried out, in three families; a module is imported when its operator is first used."""
 
 from __future__ import annotations
 
