@@ -20,6 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).with_name("helpers")))
+
 from ledger import check_executions, starts, witnessed
 
 import matterstack as ms

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import SECOND, Lab, Notebook, lab
+from browser import SECOND, SHOTS, Lab, Notebook, lab
 
 import matterstack as ms
 
@@ -370,9 +370,7 @@ def test_a_saved_page_shows_the_static_twins_offline(jupyter: Lab, gates: Path) 
         assert wanted in text or page.locator(f"text={wanted}").count()
     assert dialogs == []
     page.screenshot(
-        path=str(
-            Path(os.environ.get("MATTERSTACK_SCREENSHOTS", str(Path(__file__).parent / "screenshots"))) / "saved.png"
-        ),
+        path=str(SHOTS / "saved.png"),
         full_page=True,
     )
     context.close()

@@ -1,4 +1,4 @@
-"""A real Slurm on loopback, started by `tests/slurm/start-slurm`."""
+"""A real Slurm on loopback, started by `tests/helpers/slurm/start-slurm`."""
 
 from __future__ import annotations
 

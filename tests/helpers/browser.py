@@ -22,7 +22,7 @@ CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
 #: Where screenshots go: `.ci/run` keeps them.
-SHOTS = Path(os.environ.get("MATTERSTACK_SCREENSHOTS", Path(__file__).parent / "screenshots"))
+SHOTS = Path(os.environ.get("MATTERSTACK_SCREENSHOTS", Path(__file__).parents[1] / "screenshots"))
 SECOND = 1000.0
 
 

@@ -45,7 +45,7 @@ def exchange(run: ms.Run, name: str = "0.xrd_Cu.1") -> Path:
 
 @contextmanager
 def instrument(run: ms.Run, mood: str = "good", count: int = 1) -> Iterator[subprocess.Popen[bytes]]:
-    program = Path(__file__).with_name("instrument.py")
+    program = Path(__file__).parents[1] / "helpers/instrument.py"
     process = subprocess.Popen(
         [sys.executable, str(program), str(run.path / "operators/xrd"), "--mood", mood, "--count", str(count)]
     )
