@@ -118,16 +118,28 @@ class Drawing:
 
     def graph(self) -> dict[str, Any]:
         """Return what does not change while statuses do, as plain data for the browser."""
+        nodes = [
+            {
+                "key": node.key,
+                "label": neutral(node.label),
+                "shown": _shown(neutral(node.label), len(node.tasks), node.single),
+                "x": x,
+                "y": y,
+                "count": len(node.tasks),
+                "single": node.single,
+            }
+            for node, (x, y) in zip(self.nodes, map(self._at, self.layout.points), strict=True)
+        ]
+        edges = [
+            {"from": a, "to": b, "path": _edge_path(nodes[a], nodes[b], [self._at(bend) for bend in bends])}
+            for (a, b), bends in zip(self.edges, self.layout.bends, strict=True)
+        ]
         return {
-            "nodes": [
-                [node.key, neutral(node.label), *self._at(point), len(node.tasks), node.single]
-                for node, point in zip(self.nodes, self.layout.points, strict=True)
-            ],
-            "edges": [
-                [a, b, [list(self._at(bend)) for bend in bends]]
-                for (a, b), bends in zip(self.edges, self.layout.bends, strict=True)
-            ],
-            "size": [round(self.width), round(self.height)],
+            "nodes": nodes,
+            "edges": edges,
+            "width": round(self.width),
+            "height": round(self.height),
+            "node": {"width": NODE_WIDTH, "height": NODE_HEIGHT},
             "note": self.note,
         }
 
@@ -148,7 +160,7 @@ class Drawing:
     def svg(self) -> str:
         """Return the drawing as SVG that needs nothing else; all text is escaped."""
         graph, state = self.graph(), self.state()
-        width, height = graph["size"]
+        width, height = graph["width"], graph["height"]
         legend_height = 24
         out = [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height + legend_height}" '
@@ -165,10 +177,9 @@ class Drawing:
                 out.append(f'<text x="{at + 20}" y="16" fill="#333333">{text}</text>')
                 at += 34 + 7 * len(text)
         out.append(f'<g transform="translate(0,{legend_height})">')
-        for a, b, bends in graph["edges"]:
-            out.append(f'<path d="{edge_path(graph["nodes"], a, b, bends)}" fill="none" stroke="#a0a0a0"/>')
-        for number, (_, label, x, y, count, single) in enumerate(graph["nodes"]):
-            out.append(_node(label, x, y, count, single, state["codes"][number], state["parts"].get(str(number))))
+        out += [f'<path d="{edge["path"]}" fill="none" stroke="#a0a0a0"/>' for edge in graph["edges"]]
+        for number, node in enumerate(graph["nodes"]):
+            out.append(_node(node, state["codes"][number], state["parts"].get(str(number))))
         out.append("</g></svg>")
         return "".join(out)
 
@@ -212,14 +223,18 @@ def _keys(
     return found
 
 
-def edge_path(nodes: Sequence[Sequence[Any]], a: int, b: int, bends: Sequence[Sequence[int]]) -> str:
+def _shown(label: str, count: int, single: bool) -> str:
+    """Return what of a label has room in a node."""
+    shown = label if len(label) <= 18 else f"{label[:8]}…{label[-9:]}"
+    return shown if single else f"{shown} ({count})"
+
+
+def _edge_path(source: dict[str, Any], target: dict[str, Any], bends: Sequence[tuple[int, int]]) -> str:
     """Return an edge as the data of an SVG path: from the right of one node to the left of the other."""
-    x, y = nodes[a][2] + NODE_WIDTH, nodes[a][3] + NODE_HEIGHT // 2
+    half = NODE_HEIGHT // 2
+    x, y = source["x"] + NODE_WIDTH, source["y"] + half
     path = [f"M{x} {y}"]
-    for to_x, to_y in [
-        *((bx, by + NODE_HEIGHT // 2) for bx, by in bends),
-        (nodes[b][2], nodes[b][3] + NODE_HEIGHT // 2),
-    ]:
+    for to_x, to_y in [*((bx, by + half) for bx, by in bends), (target["x"], target["y"] + half)]:
         middle = (x + to_x) // 2
         path.append(f"C{middle} {y} {middle} {to_y} {to_x} {to_y}")
         x, y = to_x, to_y
@@ -234,24 +249,21 @@ def _glyph(code: str) -> str:
     )
 
 
-def _node(label: str, x: int, y: int, count: int, single: bool, code: str, parts: dict[str, int] | None) -> str:
+def _node(node: dict[str, Any], code: str, parts: dict[str, int] | None) -> str:
     look = BY_CODE[code]
-    shown = label if len(label) <= 18 else f"{label[:8]}…{label[-9:]}"
-    if not single:
-        shown += f" ({count})"
     dashed = ' stroke-dasharray="4 3"' if code in "BSN" else ""
     bar = []
     if parts:
         at = 0.0
         for part in LOOKS:
             if number := parts.get(part.code):
-                length = (NODE_WIDTH - 2) * number / count
+                length = (NODE_WIDTH - 2) * number / node["count"]
                 box = f'x="{1 + at:.1f}" y="{NODE_HEIGHT - 4}" width="{length:.1f}" height="3"'
                 bar.append(f'<rect {box} fill="{part.colour}"/>')
                 at += length
     return (
-        f'<g transform="translate({x},{y})"><title>{escape(label)}: {look.name}</title>'
+        f'<g transform="translate({node["x"]},{node["y"]})"><title>{escape(node["label"])}: {look.name}</title>'
         f'<rect width="{NODE_WIDTH}" height="{NODE_HEIGHT}" rx="5" fill="#ffffff" stroke="{look.colour}" '
         f'stroke-width="1.5"{dashed}/>{"".join(bar)}<g transform="translate(5,5)">{_glyph(code)}</g>'
-        f'<text x="26" y="17" fill="#222222">{escape(shown)}</text></g>'
+        f'<text x="26" y="17" fill="#222222">{escape(node["shown"])}</text></g>'
     )

@@ -18,6 +18,7 @@ from matterstack.core.schemas import violations_by_path
 from matterstack.core.text import neutral
 from matterstack.errors import AnswerConflictError, MatterstackError, UnsafeFileError
 from matterstack.files import read_inside
+from matterstack.notebook.assets import CSS, script
 from matterstack.notebook.inbox import Inbox
 from matterstack.notebook.views import with_twin
 from matterstack.orchestration.explain import format_time
@@ -27,7 +28,6 @@ from matterstack.orchestration.requests import Request
 if TYPE_CHECKING:
     from matterstack.run import Run
 
-_STATIC = Path(__file__).with_name("static")
 _PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
 _MOST_PICTURES, _PICTURE_BYTES = 12, 1_000_000
 _TABLE_BYTES, _MOST_ROWS = 200_000, 50
@@ -43,8 +43,8 @@ class RequestForm(anywidget.AnyWidget):
         Returns the run of the request, when somebody submits.
     """
 
-    _esm = _STATIC / "form.js"
-    _css = _STATIC / "views.css"
+    _esm = script("form.js")
+    _css = CSS
     request = traitlets.Dict().tag(sync=True)
     context = traitlets.Unicode("").tag(sync=True)
     reason = traitlets.Unicode("").tag(sync=True)

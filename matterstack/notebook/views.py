@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -12,6 +11,7 @@ import traitlets
 
 from matterstack.core.text import neutral
 from matterstack.errors import UnknownTaskError
+from matterstack.notebook.assets import CSS, script
 from matterstack.notebook.board import Board, Card, News
 from matterstack.notebook.details import details_html
 from matterstack.notebook.drawing import COLLAPSE, Drawing, describe
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
     from matterstack.run import Run
 
-_STATIC = Path(__file__).with_name("static")
 _MOST_ROWS = 200
-_LOOKS = [list(look) for look in LOOKS]
+_LOOKS = [look._asdict() for look in LOOKS]
 
 
 class View(anywidget.AnyWidget, Follows):
@@ -37,7 +36,7 @@ class View(anywidget.AnyWidget, Follows):
     run : Run
     """
 
-    _css = _STATIC / "views.css"
+    _css = CSS
     looks: Any = traitlets.List().tag(sync=True)
     selected = traitlets.Unicode("").tag(sync=True)
 
@@ -96,7 +95,7 @@ class DagView(View):
         The graph has a node that is no task of the run.
     """
 
-    _esm = _STATIC / "dag.js"
+    _esm = script("dag.js")
     graph = traitlets.Dict().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
     panel = traitlets.Unicode("").tag(sync=True)
@@ -203,9 +202,8 @@ class TableView(View):
     run : Run
     """
 
-    _esm = _STATIC / "table.js"
+    _esm = script("table.js")
     columns: Any = traitlets.List().tag(sync=True)
-    widths: Any = traitlets.List().tag(sync=True)
     rows: Any = traitlets.List().tag(sync=True)
 
     def __init__(self, run: Run) -> None:
@@ -213,8 +211,7 @@ class TableView(View):
         self._attach()
         super().__init__(
             run,
-            columns=[name for name, _ in _COLUMNS],
-            widths=[width for _, width in _COLUMNS],
+            columns=[{"name": name, "width": width} for name, width in _COLUMNS],
             rows=[_row(card) for card in self.board.cards.values()],
         )
 

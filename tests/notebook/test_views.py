@@ -127,8 +127,8 @@ def test_any_part_of_the_graph_is_drawn_and_goes_on_being_live(tmp_path: Path) -
     run = make(tmp_path, *(ms.Task(f"t{n}", "true", dependencies=[f"t{n - 1}"] if n else []) for n in range(5)))
     part = networkx.subgraph_view(run.graph, filter_node=lambda name: name != "0.t2")
     view = run.dag(part)
-    assert [node[0] for node in view.graph["nodes"]] == ["0.t0", "0.t1", "0.t3", "0.t4"]
-    assert [edge[:2] for edge in view.graph["edges"]] == [[0, 1], [2, 3]]
+    assert [node["key"] for node in view.graph["nodes"]] == ["0.t0", "0.t1", "0.t3", "0.t4"]
+    assert [(edge["from"], edge["to"]) for edge in view.graph["edges"]] == [(0, 1), (2, 3)]
     assert view.state["counts"] == {"R": 1, "B": 3}
     assert "t2" not in view.twin_text()
     assert "t2" not in view.drawing.svg()
@@ -136,7 +136,7 @@ def test_any_part_of_the_graph_is_drawn_and_goes_on_being_live(tmp_path: Path) -
     view.follower.look()
     assert view.state["codes"] == "CCCC"
     other = networkx.DiGraph([("0.t0", "0.t4")])
-    assert [edge[:2] for edge in run.dag(other).graph["edges"]] == [[0, 1]]
+    assert [(edge["from"], edge["to"]) for edge in run.dag(other).graph["edges"]] == [(0, 1)]
     assert len(run.dag(collapse="iteration").graph["nodes"]) == 1
     with pytest.raises(UnknownTaskError, match=r"'0\.t9'"):
         run.dag(networkx.DiGraph([("0.t0", "0.t9")]))

@@ -1,35 +1,19 @@
-// The drawing of a run's graph. Positions come from Python; statuses are patched in place.
-const SVG = "http://www.w3.org/2000/svg";
-const WIDTH = 158, HEIGHT = 26;
+// @ts-check
+// The drawing of a run's graph. All geometry comes from Python; statuses are patched in place.
 
-function make(tag, attributes = {}, parent = null, text = null) {
-  const element = tag.startsWith("svg:") ? document.createElementNS(SVG, tag.slice(4)) : document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  if (text !== null) element.textContent = text;
-  if (parent) parent.appendChild(element);
-  return element;
-}
+/**
+ * @typedef {{ key: string, label: string, shown: string, x: number, y: number, count: number, single: boolean }} Node
+ * @typedef {{ from: number, to: number, path: string }} Edge
+ * @typedef {{ nodes: Node[], edges: Edge[], width: number, height: number, node: { width: number, height: number }, note: string }} Graph
+ * @typedef {{ codes: string, parts: Record<string, Record<string, number>>, counts: Record<string, number> }} State
+ */
 
-function shorten(label, count, single) {
-  const shown = label.length <= 18 ? label : label.slice(0, 8) + "…" + label.slice(-9);
-  return single ? shown : `${shown} (${count})`;
-}
-
-function edgePath(nodes, [a, b, bends]) {
-  let x = nodes[a][2] + WIDTH, y = nodes[a][3] + HEIGHT / 2;
-  let path = `M${x} ${y}`;
-  const way = bends.map(([bx, by]) => [bx, by + HEIGHT / 2]);
-  way.push([nodes[b][2], nodes[b][3] + HEIGHT / 2]);
-  for (const [toX, toY] of way) {
-    const middle = (x + toX) / 2;
-    path += `C${middle} ${y} ${middle} ${toY} ${toX} ${toY}`;
-    [x, y] = [toX, toY];
-  }
-  return path;
-}
-
+/** @param {{ model: any, el: HTMLElement }} context */
 function render({ model, el }) {
-  const looks = Object.fromEntries(model.get("looks").map((look) => [look[0], look]));
+  /** @type {Look[]} */
+  const every = model.get("looks");
+  /** @type {Record<string, Look>} */
+  const looks = Object.fromEntries(every.map((look) => [look.code, look]));
   const root = make("div", { class: "ms-dag" }, el);
   const bar = make("div", { class: "ms-bar" }, root);
   const legend = make("div", { class: "ms-legend", role: "status", "aria-label": "legend" }, bar);
@@ -37,6 +21,7 @@ function render({ model, el }) {
   const collapse = make("select", { "aria-label": "collapse by" }, bar);
   for (const [value, text] of [["auto", "automatic"], ["tasks", "every task"], ["group", "by group"], ["iteration", "by iteration"]])
     make("option", { value }, collapse, text);
+  /** @type {Record<string, HTMLButtonElement>} */
   const buttons = {};
   for (const [name, text, title] of [["in", "+", "zoom in"], ["out", "−", "zoom out"], ["fit", "fit", "show all"]])
     buttons[name] = make("button", { type: "button", title, "aria-label": title }, bar, text);
@@ -45,48 +30,64 @@ function render({ model, el }) {
   const svg = make("svg:svg", { class: "ms-canvas", tabindex: "0", role: "application",
     "aria-label": "graph of tasks: arrow keys walk, Enter opens, plus and minus zoom, 0 shows all" }, body);
   const panel = make("div", { class: "ms-panel", "aria-live": "polite" }, body);
-  let nodes = [], elements = [], outward = [], inward = [], codes = "", view = [0, 0, 100, 100], only = null;
+  /** @type {Node[]} */
+  let nodes = [];
+  /** @type {Record<string, any>[]} */
+  let elements = [];
+  /** @type {number[][]} */
+  let outward = [];
+  /** @type {number[][]} */
+  let inward = [];
+  /** @type {string | null} */
+  let only = null;
+  let box = { width: 0, height: 0 }, codes = "", view = [0, 0, 100, 100];
 
+  /** @param {number[]} next */
   function setView(next) {
     view = next;
     svg.setAttribute("viewBox", view.join(" "));
   }
   function fit() {
-    const [width, height] = model.get("graph").size;
+    const { width, height } = model.get("graph");
     setView([0, 0, Math.max(width, 300), Math.max(height, 60)]);
   }
+  /** @param {number} factor @param {number} [x] @param {number} [y] */
   function zoom(factor, x = view[0] + view[2] / 2, y = view[1] + view[3] / 2) {
     setView([x - (x - view[0]) * factor, y - (y - view[1]) * factor, view[2] * factor, view[3] * factor]);
   }
+  /** @param {number} number */
   function reveal(number) {
-    const [, , x, y] = nodes[number];
-    const inside = x >= view[0] && y >= view[1] && x + WIDTH <= view[0] + view[2] && y + HEIGHT <= view[1] + view[3];
-    if (!inside) setView([x + WIDTH / 2 - view[2] / 2, y + HEIGHT / 2 - view[3] / 2, view[2], view[3]]);
+    const { x, y } = nodes[number], { width, height } = box;
+    const inside = x >= view[0] && y >= view[1] && x + width <= view[0] + view[2] && y + height <= view[1] + view[3];
+    if (!inside) setView([x + width / 2 - view[2] / 2, y + height / 2 - view[3] / 2, view[2], view[3]]);
   }
 
+  /** @param {number} number @param {string} code @param {Record<string, number>} [parts] */
   function paint(number, code, parts) {
     const element = elements[number], look = looks[code];
-    element.box.setAttribute("stroke", look[2]);
-    element.box.setAttribute("stroke-dasharray", "BSN".includes(code) ? "4 3" : "none");
-    element.glyph.setAttribute("d", look[3]);
-    element.glyph.setAttribute("stroke", look[2]);
-    element.title.textContent = `${nodes[number][1]}: ${look[1]}`;
-    element.group.setAttribute("data-status", look[1]);
+    element.frame.setAttribute("stroke", look.colour);
+    element.frame.setAttribute("stroke-dasharray", "BSN".includes(code) ? "4 3" : "none");
+    element.glyph.setAttribute("d", look.glyph);
+    element.glyph.setAttribute("stroke", look.colour);
+    element.title.textContent = `${nodes[number].label}: ${look.name}`;
+    element.group.setAttribute("data-status", look.name);
     element.group.classList.toggle("ms-running", code === "X");
     if (parts) {
       element.parts.replaceChildren();
       let at = 1;
-      for (const part of model.get("looks")) {
-        const length = ((WIDTH - 2) * (parts[part[0]] || 0)) / nodes[number][4];
-        if (length) make("svg:rect", { x: at, y: HEIGHT - 4, width: length, height: 3, fill: part[2] }, element.parts);
+      for (const part of every) {
+        const length = ((box.width - 2) * (parts[part.code] || 0)) / nodes[number].count;
+        if (length) make("svg:rect", { x: at, y: box.height - 4, width: length, height: 3, fill: part.colour }, element.parts);
         at += length;
       }
     }
   }
 
   function draw() {
+    /** @type {Graph} */
     const graph = model.get("graph");
     nodes = graph.nodes;
+    box = graph.node;
     elements = [];
     outward = nodes.map(() => []);
     inward = nodes.map(() => []);
@@ -95,19 +96,19 @@ function render({ model, el }) {
     note.hidden = !graph.note;
     const lines = make("svg:g", { class: "ms-edges" });
     for (const edge of graph.edges) {
-      outward[edge[0]].push(edge[1]);
-      inward[edge[1]].push(edge[0]);
-      make("svg:path", { d: edgePath(nodes, edge), "data-ends": `${edge[0]} ${edge[1]}` }, lines);
+      outward[edge.from].push(edge.to);
+      inward[edge.to].push(edge.from);
+      make("svg:path", { d: edge.path, "data-ends": `${edge.from} ${edge.to}` }, lines);
     }
     const boxes = make("svg:g");
-    nodes.forEach(([key, label, x, y, count, single], number) => {
+    nodes.forEach(({ key, shown, x, y }, number) => {
       const group = make("svg:g", { transform: `translate(${x},${y})`, class: "ms-node", "data-key": key, "data-number": number }, boxes);
       const title = make("svg:title", {}, group);
-      const box = make("svg:rect", { width: WIDTH, height: HEIGHT, rx: 5 }, group);
+      const frame = make("svg:rect", { ...box, rx: 5 }, group);
       const parts = make("svg:g", {}, group);
       const glyph = make("svg:path", { class: "ms-glyph", transform: "translate(5,5)" }, group);
-      make("svg:text", { x: 26, y: 17 }, group, shorten(label, count, single));
-      elements.push({ group, title, box, parts, glyph });
+      make("svg:text", { x: 26, y: 17 }, group, shown);
+      elements.push({ group, title, frame, parts, glyph });
     });
     svg.append(lines, boxes);
     codes = "";
@@ -117,6 +118,7 @@ function render({ model, el }) {
   }
 
   function update() {
+    /** @type {State} */
     const state = model.get("state");
     if (state.codes.length !== nodes.length) return; // its graph is on the way
     for (let number = 0; number < nodes.length; number++) {
@@ -125,12 +127,11 @@ function render({ model, el }) {
     }
     codes = state.codes;
     legend.replaceChildren();
-    for (const [code, name, colour, glyph] of model.get("looks")) {
-      const count = state.counts[code];
+    for (const look of every) {
+      const { code, name } = look, count = state.counts[code];
       if (!count) continue;
       const item = make("button", { type: "button", class: "ms-key", "aria-pressed": only === code, title: `show only ${name.toLowerCase()}` }, legend);
-      const icon = make("svg:svg", { width: 14, height: 14, viewBox: "0 0 16 16" }, item);
-      make("svg:path", { d: glyph, stroke: colour, fill: "none", "stroke-width": 2.2 }, icon);
+      icon(look, 14, item);
       make("span", {}, item, `${count} ${name.toLowerCase()}`);
       item.onclick = () => { only = only === code ? null : code; update(); dim(); };
     }
@@ -140,7 +141,7 @@ function render({ model, el }) {
   function dim() {
     const wanted = search.value.trim().toLowerCase();
     elements.forEach(({ group }, number) => {
-      const hit = (!wanted || nodes[number][1].toLowerCase().includes(wanted)) && (!only || codes[number] === only
+      const hit = (!wanted || nodes[number].label.toLowerCase().includes(wanted)) && (!only || codes[number] === only
         || (model.get("state").parts[number] || {})[only]);
       group.classList.toggle("ms-dim", !hit);
     });
@@ -148,31 +149,35 @@ function render({ model, el }) {
 
   function mark() {
     const selected = model.get("selected");
-    const number = nodes.findIndex((node) => node[0] === selected);
+    const number = nodes.findIndex((node) => node.key === selected);
     elements.forEach(({ group }, other) => group.classList.toggle("ms-selected", other === number));
     for (const line of svg.querySelectorAll(".ms-edges path"))
       line.classList.toggle("ms-near", number >= 0 && line.dataset.ends.split(" ").includes(String(number)));
     return number;
   }
+  /** @param {number} number */
   function select(number) {
     if (number < 0 || number >= nodes.length) return;
-    model.set("selected", nodes[number][0]);
+    model.set("selected", nodes[number].key);
     model.save_changes();
-    if (!nodes[number][5]) panel.textContent = `${nodes[number][1]}: ${nodes[number][4]} tasks. Double-click or Enter shows them.`;
+    const { single, label, count } = nodes[number];
+    if (!single) panel.textContent = `${label}: ${count} tasks. Double-click or Enter shows them.`;
   }
+  /** @param {number} number */
   function open(number) {
-    if (number < 0 || nodes[number][5]) return;
-    model.set("expanded", [...model.get("expanded"), nodes[number][0]]);
+    if (number < 0 || nodes[number].single) return;
+    model.set("expanded", [...model.get("expanded"), nodes[number].key]);
     model.save_changes();
   }
-  const numberOf = (event) => {
+  const numberOf = (/** @type {any} */ event) => {
     const group = event.target.closest && event.target.closest(".ms-node");
     return group ? Number(group.dataset.number) : -1;
   };
 
+  /** @type {{ x: number, y: number, view: number[], moved: boolean } | null} */
   let drag = null;
-  svg.addEventListener("pointerdown", (event) => { drag = { x: event.clientX, y: event.clientY, view, moved: false }; });
-  svg.addEventListener("pointermove", (event) => {
+  svg.addEventListener("pointerdown", (/** @type {any} */ event) => { drag = { x: event.clientX, y: event.clientY, view, moved: false }; });
+  svg.addEventListener("pointermove", (/** @type {any} */ event) => {
     if (!drag || !(event.buttons & 1)) return;
     const scale = view[2] / svg.clientWidth;
     const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
@@ -181,9 +186,9 @@ function render({ model, el }) {
       setView([drag.view[0] - dx * scale, drag.view[1] - dy * scale, drag.view[2], drag.view[3]]);
     }
   });
-  svg.addEventListener("click", (event) => { if (!(drag && drag.moved)) select(numberOf(event)); });
-  svg.addEventListener("dblclick", (event) => open(numberOf(event)));
-  svg.addEventListener("wheel", (event) => {
+  svg.addEventListener("click", (/** @type {any} */ event) => { if (!(drag && drag.moved)) select(numberOf(event)); });
+  svg.addEventListener("dblclick", (/** @type {any} */ event) => open(numberOf(event)));
+  svg.addEventListener("wheel", (/** @type {any} */ event) => {
     if (!event.ctrlKey && document.activeElement !== svg) return; // let the page scroll
     event.preventDefault();
     const box = svg.getBoundingClientRect();
@@ -191,13 +196,13 @@ function render({ model, el }) {
     const y = view[1] + ((event.clientY - box.top) / box.height) * view[3];
     zoom(event.deltaY > 0 ? 1.15 : 1 / 1.15, x, y);
   }, { passive: false });
-  svg.addEventListener("keydown", (event) => {
-    const at = nodes.findIndex((node) => node[0] === model.get("selected"));
-    const nearest = (others) => others.length ? others.reduce((a, b) =>
-      Math.abs(nodes[a][3] - nodes[at][3]) <= Math.abs(nodes[b][3] - nodes[at][3]) ? a : b) : -1;
-    const column = (step) => {
-      const same = nodes.map((node, number) => number).filter((number) => nodes[number][2] === nodes[at][2])
-        .sort((a, b) => nodes[a][3] - nodes[b][3]);
+  svg.addEventListener("keydown", (/** @type {any} */ event) => {
+    const at = nodes.findIndex((node) => node.key === model.get("selected"));
+    const nearest = (/** @type {number[]} */ others) => others.length ? others.reduce((a, b) =>
+      Math.abs(nodes[a].y - nodes[at].y) <= Math.abs(nodes[b].y - nodes[at].y) ? a : b) : -1;
+    const column = (/** @type {number} */ step) => {
+      const same = nodes.map((node, number) => number).filter((number) => nodes[number].x === nodes[at].x)
+        .sort((a, b) => nodes[a].y - nodes[b].y);
       return same[same.indexOf(at) + step] ?? -1;
     };
     let next = -1;
@@ -216,9 +221,9 @@ function render({ model, el }) {
     event.stopPropagation(); // the notebook has keys of its own
     if (next >= 0) { select(next); reveal(next); }
   });
-  for (const field of [search, collapse]) field.addEventListener("keydown", (event) => event.stopPropagation());
+  for (const field of [search, collapse]) field.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => event.stopPropagation());
   search.addEventListener("input", dim);
-  search.addEventListener("keydown", (event) => {
+  search.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     if (event.key !== "Enter") return;
     const number = elements.findIndex(({ group }) => !group.classList.contains("ms-dim"));
     if (number >= 0) { select(number); reveal(number); }
@@ -230,7 +235,6 @@ function render({ model, el }) {
 
   const onPanel = () => { panel.innerHTML = model.get("panel"); panel.hidden = !panel.innerHTML; }; // escaped in Python
   const onCollapse = () => { collapse.value = model.get("collapse"); };
-  const alive = () => model.send({ here: true });
   model.on("change:graph", draw);
   model.on("change:state", update);
   model.on("change:selected", mark);
@@ -239,10 +243,9 @@ function render({ model, el }) {
   onCollapse();
   draw();
   onPanel();
-  alive();
-  const pulse = setInterval(alive, 20000);
+  const stop = pulse(model);
   return () => {
-    clearInterval(pulse);
+    stop();
     model.off("change:graph", draw);
     model.off("change:state", update);
     model.off("change:selected", mark);

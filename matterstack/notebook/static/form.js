@@ -1,35 +1,43 @@
+// @ts-check
 // A form made from a JSON Schema. It keeps the schema's order, preselects nothing, and decides nothing: every change
 // goes to Python, which validates and says what is wrong with which field.
-function make(tag, attributes = {}, parent = null, text = null) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  if (text !== null) element.textContent = text;
-  if (parent) parent.appendChild(element);
-  return element;
-}
-
 const NOTHING = Symbol("nothing");
 
+/** @param {any} schema @param {any} root @returns {any} */
 function resolve(schema, root) {
   for (let turn = 0; turn < 10 && schema && typeof schema === "object" && typeof schema.$ref === "string" && schema.$ref.startsWith("#/"); turn++)
-    schema = schema.$ref.slice(2).split("/").reduce((at, part) => (at || {})[part.replaceAll("~1", "/").replaceAll("~0", "~")], root);
+    schema = schema.$ref.slice(2).split("/").reduce((/** @type {any} */ at, /** @type {string} */ part) => (at || {})[part.replaceAll("~1", "/").replaceAll("~0", "~")], root);
   return schema && typeof schema === "object" ? schema : {};
 }
 
 let counter = 0;
 
-// Returns a field: its element, read() gives its value or NOTHING, and errors(list) shows what is wrong.
+/**
+ * A field: `element`; `read()` gives its value or NOTHING; `errors(list)` shows what is wrong.
+ * @typedef {{ element: HTMLElement, read: () => any, errors: (list: [(string | number)[], string][]) => void }} Field
+ */
+
+/**
+ * Make the field of a schema.
+ * @param {any} schema
+ * @param {any} root the whole schema, for its references
+ * @param {(string | number)[]} path of the value in the answer
+ * @param {boolean} required
+ * @param {string} name
+ * @param {() => void} changed
+ * @returns {Field}
+ */
 function field(schema, root, path, required, name, changed) {
   schema = resolve(schema, root);
   const id = `ms-field-${counter++}`;
   const element = make("div", { class: "ms-field", "data-path": JSON.stringify(path) });
-  const kind = Array.isArray(schema.type) ? schema.type.find((type) => type !== "null") : schema.type;
+  const kind = Array.isArray(schema.type) ? schema.type.find((/** @type {string} */ type) => type !== "null") : schema.type;
   const title = schema.title || name;
   const wrong = make("div", { class: "ms-error", role: "alert" });
-  const own = (list) => {
+  const own = (/** @type {[(string | number)[], string][]} */ list) => {
     wrong.textContent = list.filter(([at]) => JSON.stringify(at) === JSON.stringify(path)).map(([, text]) => text).join("\n");
   };
-  const label = (parent, target) => {
+  const label = (/** @type {Element} */ parent, /** @type {string} */ target) => {
     if (!title) return;
     const made = make("label", { for: target }, parent, title);
     if (required) made.classList.add("ms-required");
@@ -38,12 +46,13 @@ function field(schema, root, path, required, name, changed) {
   const bounds = [["minimum", "≥"], ["exclusiveMinimum", ">"], ["maximum", "≤"], ["exclusiveMaximum", "<"]]
     .filter(([rule]) => rule in schema).map(([rule, sign]) => `${sign} ${schema[rule]}`);
   const help = [schema.description, bounds.join(", ")].filter(Boolean).join("; ");
-  const hint = (parent) => { if (help) make("div", { class: "ms-help" }, parent, help); };
+  const hint = (/** @type {Element} */ parent) => { if (help) make("div", { class: "ms-help" }, parent, help); };
 
   if (schema.properties || kind === "object") {
     const set = make("fieldset", {}, element);
     if (title) make("legend", { class: required ? "ms-required" : "" }, set, title);
     hint(set);
+    /** @type {[string, Field][]} */
     const inner = Object.entries(schema.properties || {}).map(([key, child]) => {
       const made = field(child, root, [...path, key], (schema.required || []).includes(key), key, changed);
       set.appendChild(made.element);
@@ -54,6 +63,7 @@ function field(schema, root, path, required, name, changed) {
     return {
       element,
       read() {
+        /** @type {Record<string, any>} */
         const value = {};
         for (const [key, made] of inner) { const got = made.read(); if (got !== NOTHING) value[key] = got; }
         return Object.keys(value).length || required || !path.length ? value : NOTHING;
@@ -66,7 +76,7 @@ function field(schema, root, path, required, name, changed) {
     hint(element);
     const select = make("select", { id }, element);
     make("option", { value: "" }, select, "choose …");
-    schema.enum.forEach((value, number) => make("option", { value: String(number) }, select, typeof value === "string" ? value : JSON.stringify(value)));
+    schema.enum.forEach((/** @type {any} */ value, /** @type {number} */ number) => make("option", { value: String(number) }, select, typeof value === "string" ? value : JSON.stringify(value)));
     select.addEventListener("input", changed);
     element.appendChild(wrong);
     return { element, read: () => (select.value === "" ? NOTHING : schema.enum[Number(select.value)]), errors: own };
@@ -98,6 +108,7 @@ function field(schema, root, path, required, name, changed) {
     if (title) make("legend", { class: required ? "ms-required" : "" }, set, title);
     hint(set);
     const rows = make("div", {}, set);
+    /** @type {{ made: Field, row: HTMLElement }[]} */
     let inner = [];
     const add = () => {
       const row = make("div", { style: "display:flex;gap:6px;align-items:flex-end" }, rows);
@@ -128,10 +139,10 @@ function field(schema, root, path, required, name, changed) {
         let place = 0;
         for (const { made } of inner) {
           const filled = made.read() !== NOTHING;
-          const mine = JSON.parse(made.element.dataset.path);
+          const mine = JSON.parse(made.element.dataset.path || "[]");
           const wanted = [...path, place];
           made.errors(filled ? list.filter(([at]) => wanted.every((part, number) => at[number] === part))
-            .map(([at, text]) => [[...mine, ...at.slice(wanted.length)], text]) : []);
+            .map(([at, text]) => /** @type {[(string | number)[], string]} */ ([[...mine, ...at.slice(wanted.length)], text])) : []);
           if (filled) place += 1;
         }
       },
@@ -162,13 +173,14 @@ function field(schema, root, path, required, name, changed) {
       read() {
         broken = "";
         if (input.value.trim() === "") return NOTHING;
-        try { return JSON.parse(input.value); } catch (error) { broken = String(error.message); return input.value; }
+        try { return JSON.parse(input.value); } catch (error) { broken = error instanceof Error ? error.message : String(error); return input.value; }
       },
-      errors(list) { own(list); if (broken) wrong.textContent = `not JSON, so it is taken as text (${broken})`; },
+      errors(/** @type {[(string | number)[], string][]} */ list) { own(list); if (broken) wrong.textContent = `not JSON, so it is taken as text (${broken})`; },
     };
   }
 }
 
+/** @param {{ model: any, el: HTMLElement }} context */
 function render({ model, el }) {
   const request = model.get("request");
   const root = make("div", { class: "ms-form", "data-task": request.task }, el);
@@ -181,8 +193,10 @@ function render({ model, el }) {
   make("div", { class: "ms-help" }, root, `in ${request.directory}`);
   const reason = make("div", { class: "ms-note" }, root);
   const form = make("form", { novalidate: "" }, root);
-  let timer = null, asked = 0;
-  const ask = (submit) => {
+  let asked = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  const ask = (/** @type {boolean} */ submit) => {
     clearTimeout(timer);
     const value = made.read();
     asked += 1;
@@ -193,10 +207,10 @@ function render({ model, el }) {
   form.appendChild(made.element);
   const submit = make("button", { type: "submit" }, form, "Submit");
   const outcome = make("div", { class: "ms-outcome", role: "status" }, root);
-  form.addEventListener("submit", (event) => { event.preventDefault(); ask(true); });
-  form.addEventListener("keydown", (event) => event.stopPropagation());
-  form.addEventListener("click", (event) => { if (event.target.tagName === "BUTTON" && event.target.type === "button") changed(); });
-  const onMessage = (message) => {
+  form.addEventListener("submit", (/** @type {Event} */ event) => { event.preventDefault(); ask(true); });
+  form.addEventListener("keydown", (/** @type {Event} */ event) => event.stopPropagation());
+  form.addEventListener("click", (/** @type {any} */ event) => { if (event.target.tagName === "BUTTON" && event.target.type === "button") changed(); });
+  const onMessage = (/** @type {any} */ message) => {
     if (message.number !== undefined && message.number < asked) return;
     if (message.errors) made.errors(message.errors);
     if (message.outcome !== undefined) outcome.textContent = message.outcome;

@@ -1,28 +1,27 @@
+// @ts-check
 // The table of tasks: filtered and sorted here, so that ten thousand rows answer at once. Only rows in sight exist.
-const ROW = 22, SVG = "http://www.w3.org/2000/svg";
-
-function make(tag, attributes = {}, parent = null, text = null) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  if (text !== null) element.textContent = text;
-  if (parent) parent.appendChild(element);
-  return element;
-}
+const ROW = 22;
 
 // Rows that changed are put into the model, so that a view opened later is up to date.
+/** @param {any} model @param {any} message */
 function patch(model, message) {
   const rows = model.get("rows");
   for (const [number, row] of message.rows || []) rows[number] = row;
 }
 
 // Once a model, for patches that come while no view is open.
+/** @param {{ model: any }} context */
 function initialize({ model }) {
-  model.on("msg:custom", (message) => patch(model, message));
+  model.on("msg:custom", (/** @type {any} */ message) => patch(model, message));
 }
 
+/** @param {{ model: any, el: HTMLElement }} context */
 function render({ model, el }) {
-  const columns = model.get("columns"), widths = model.get("widths");
-  const looks = Object.fromEntries(model.get("looks").map((look) => [look[1], look]));
+  /** @type {{ name: string, width: number }[]} */
+  const columns = model.get("columns");
+  /** @type {Record<string, Look>} */
+  const looks = Object.fromEntries(model.get("looks").map((/** @type {Look} */ look) => [look.name, look]));
+  const place = (/** @type {string} */ name) => columns.findIndex((column) => column.name === name);
   const root = make("div", { class: "ms-table" }, el);
   const bar = make("div", { class: "ms-bar" }, root);
   const text = make("input", { type: "search", placeholder: "filter by text", "aria-label": "filter by text" }, bar);
@@ -32,32 +31,36 @@ function render({ model, el }) {
   const box = make("div", { class: "ms-rows", tabindex: "0", role: "grid", "aria-label": "tasks" }, root);
   const head = make("div", { class: "ms-head", role: "row" }, box);
   const canvas = make("div", { style: "position:relative" }, box);
-  let order = { column: -1, down: false }, hits = [];
+  let order = { column: -1, down: false };
+  /** @type {number[]} */
+  let hits = [];
 
-  columns.forEach((name, column) => {
-    const cell = make("div", { class: "ms-cell", role: "columnheader", style: `width:${widths[column]}px` }, head);
+  columns.forEach(({ name, width }, column) => {
+    const cell = make("div", { class: "ms-cell", role: "columnheader", style: `width:${width}px` }, head);
     const button = make("button", { type: "button", title: `sort by ${name}` }, cell, name);
     button.onclick = () => { order = { column, down: order.column === column && !order.down }; find(); };
   });
 
   function choices() {
-    const rows = model.get("rows"), at = columns.indexOf("status"), it = columns.indexOf("iteration");
-    const fill = (select, values, every) => {
+    const rows = model.get("rows"), at = place("status"), it = place("iteration");
+    const fill = (/** @type {HTMLSelectElement} */ select, /** @type {string[]} */ values, /** @type {string} */ every) => {
       const kept = select.value;
       select.replaceChildren();
       make("option", { value: "" }, select, every);
       for (const value of values) make("option", { value }, select, value);
       select.value = kept;
     };
-    const there = new Set(rows.map((row) => row[at]));
-    fill(status, model.get("looks").map((look) => look[1]).filter((name) => there.has(name)), "every status");
-    fill(iteration, [...new Set(rows.map((row) => String(row[it])))], "every iteration");
+    const there = new Set(rows.map((/** @type {any[]} */ row) => row[at]));
+    fill(status, Object.keys(looks).filter((name) => there.has(name)), "every status");
+    fill(iteration, [...new Set(/** @type {any[][]} */ (rows).map((row) => String(row[it])))], "every iteration");
   }
 
   function find() {
     const begin = performance.now();
-    const rows = model.get("rows"), wanted = text.value.trim().toLowerCase();
-    const at = columns.indexOf("status"), it = columns.indexOf("iteration");
+    /** @type {any[][]} */
+    const rows = model.get("rows");
+    const wanted = text.value.trim().toLowerCase();
+    const at = place("status"), it = place("iteration");
     hits = [];
     for (let number = 0; number < rows.length; number++) {
       const row = rows[number];
@@ -76,7 +79,7 @@ function render({ model, el }) {
         return (typeof x === "number" && typeof y === "number" ? x - y : String(x) < String(y) ? -1 : 1) * sign;
       });
     }
-    head.querySelectorAll('[role="columnheader"]').forEach((cell, column) =>
+    head.querySelectorAll('[role="columnheader"]').forEach((/** @type {Element} */ cell, /** @type {number} */ column) =>
       cell.setAttribute("aria-sort", column === order.column ? (order.down ? "descending" : "ascending") : "none"));
     shown.textContent = `${hits.length} of ${rows.length}`;
     canvas.style.height = `${hits.length * ROW}px`;
@@ -85,7 +88,7 @@ function render({ model, el }) {
   }
 
   function paint() {
-    const rows = model.get("rows"), selected = model.get("selected"), name = columns.indexOf("task");
+    const rows = model.get("rows"), selected = model.get("selected"), name = place("task");
     const first = Math.max(0, Math.floor(box.scrollTop / ROW) - 5);
     const last = Math.min(hits.length, first + Math.ceil((box.clientHeight || 360) / ROW) + 10);
     const drawn = [];
@@ -93,17 +96,9 @@ function render({ model, el }) {
       const row = rows[hits[place]];
       const line = make("div", { class: "ms-row", role: "row", style: `top:${place * ROW}px`, "data-key": row[name] });
       if (row[name] === selected) line.classList.add("ms-selected");
-      row.forEach((value, column) => {
-        const cell = make("div", { class: "ms-cell", role: "gridcell", style: `width:${widths[column]}px` }, line);
-        const look = columns[column] === "status" && looks[value];
-        if (look) {
-          const icon = document.createElementNS(SVG, "svg");
-          for (const [key, set] of [["width", 13], ["height", 13], ["viewBox", "0 0 16 16"]]) icon.setAttribute(key, set);
-          const path = document.createElementNS(SVG, "path");
-          for (const [key, set] of [["d", look[3]], ["stroke", look[2]], ["fill", "none"], ["stroke-width", 2.2]]) path.setAttribute(key, set);
-          icon.appendChild(path);
-          cell.appendChild(icon);
-        }
+      row.forEach((/** @type {any} */ value, /** @type {number} */ column) => {
+        const cell = make("div", { class: "ms-cell", role: "gridcell", style: `width:${columns[column].width}px` }, line);
+        if (columns[column].name === "status" && looks[value]) icon(looks[value], 13, cell);
         cell.append(value === null ? "" : String(value));
         cell.title = value === null ? "" : String(value);
       });
@@ -112,47 +107,46 @@ function render({ model, el }) {
     canvas.replaceChildren(...drawn);
   }
 
+  /** @param {string} key */
   function select(key) {
     model.set("selected", key);
     model.save_changes();
   }
-  canvas.addEventListener("click", (event) => {
+  canvas.addEventListener("click", (/** @type {any} */ event) => {
     const line = event.target.closest(".ms-row");
     if (line) select(line.dataset.key);
   });
-  box.addEventListener("keydown", (event) => {
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  box.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
     if (!step || event.target !== box) return;
     event.preventDefault();
     event.stopPropagation();
-    const rows = model.get("rows"), name = columns.indexOf("task");
+    const rows = model.get("rows"), name = place("task");
     const at = hits.findIndex((number) => rows[number][name] === model.get("selected"));
     const next = Math.min(hits.length - 1, Math.max(0, at + step));
     if (hits.length) select(rows[hits[next]][name]);
   });
   function follow() {
-    const rows = model.get("rows"), name = columns.indexOf("task");
+    const rows = model.get("rows"), name = place("task");
     const at = hits.findIndex((number) => rows[number][name] === model.get("selected"));
     if (at >= 0 && (at * ROW < box.scrollTop || (at + 2) * ROW > box.scrollTop + box.clientHeight))
       box.scrollTop = Math.max(0, at * ROW - 100);
     paint();
   }
   const renew = () => { choices(); find(); };
-  const onPatch = (message) => { patch(model, message); renew(); };
+  const onPatch = (/** @type {any} */ message) => { patch(model, message); renew(); };
   for (const field of [text, status, iteration]) {
     field.addEventListener("input", find);
-    field.addEventListener("keydown", (event) => event.stopPropagation());
+    field.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => event.stopPropagation());
   }
   box.addEventListener("scroll", paint);
-  const alive = () => model.send({ here: true });
   model.on("change:rows", renew);
   model.on("msg:custom", onPatch);
   model.on("change:selected", follow);
   renew();
-  alive();
-  const pulse = setInterval(alive, 20000);
+  const stop = pulse(model);
   return () => {
-    clearInterval(pulse);
+    stop();
     model.off("change:rows", renew);
     model.off("msg:custom", onPatch);
     model.off("change:selected", follow);

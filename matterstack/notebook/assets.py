@@ -1,0 +1,21 @@
+"""The scripts and the style of the views, as widgets load them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_STATIC = Path(__file__).with_name("static")
+
+#: The style of all views.
+CSS = _STATIC / "views.css"
+
+
+def script(name: str) -> str:
+    """Return the ES module of a view: what all share, and then its own.
+
+    Parameters
+    ----------
+    name : str
+        Of the file, as in ``dag.js``.
+    """
+    return "\n".join((_STATIC / part).read_text(encoding="utf-8") for part in ("shared.js", name))

@@ -1,0 +1,47 @@
+// @ts-check
+// What the views share. Python puts this text in front of each of them: a widget is one ES module without a build step.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/**
+ * How a status looks, as matterstack/notebook/statuses.py says.
+ * @typedef {{ code: string, name: string, colour: string, glyph: string }} Look
+ */
+
+/**
+ * Make an element; `svg:` before its name makes one of SVG. Text is text: nothing in it is markup.
+ * @param {string} tag
+ * @param {Record<string, unknown>} [attributes]
+ * @param {Element | null} [parent]
+ * @param {string | null} [text]
+ * @returns {any}
+ */
+function make(tag, attributes = {}, parent = null, text = null) {
+  const element = tag.startsWith("svg:") ? document.createElementNS(SVG, tag.slice(4)) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, String(value));
+  if (text !== null) element.textContent = text;
+  if (parent) parent.appendChild(element);
+  return element;
+}
+
+/**
+ * Draw the glyph of a status as an icon.
+ * @param {Look} look
+ * @param {number} size in pixels
+ * @param {Element} parent
+ */
+function icon(look, size, parent) {
+  const svg = make("svg:svg", { width: size, height: size, viewBox: "0 0 16 16" }, parent);
+  make("svg:path", { d: look.glyph, stroke: look.colour, fill: "none", "stroke-width": 2.2 }, svg);
+}
+
+/**
+ * Tell Python for as long as somebody may see a view; returns what stops that.
+ * @param {{ send: (message: unknown) => void }} model
+ */
+function pulse(model) {
+  const alive = () => model.send({ here: true });
+  alive();
+  const timer = setInterval(alive, 20000);
+  return () => clearInterval(timer);
+}
