@@ -46,6 +46,7 @@ class Entry(NamedTuple):
 
 
 #: Every name that is not the task's own, in the order of the page that shows them (`docs/attempt-directory.md`).
+#: Of what a kit brings home, that which says that it is whole comes last.
 TABLE: tuple[Entry, ...] = (
     Entry("inputs.json", Family.EVERY, "the run", "status, directory and data of each dependency"),
     Entry("parameters.json", Family.EVERY, "the run", "`Task.parameters`, where the task has any"),

@@ -57,12 +57,8 @@ class Shell(JobOperator):
         return {attempt.token: Submitted(attempt.token) for attempt in attempts}
 
     def check_status(self, attempts: Sequence[Any]) -> Any:
-        from matterstack.operators.jobs.base import (
-            bad_end,
-            began_at,
-            exit_of,
-            good_end,
-        )
+        from matterstack.operators.jobs.base import bad_end, good_end
+        from matterstack.operators.jobs.claim import began_at, exit_of
 
         seen = {}
         for attempt in attempts:

@@ -5,23 +5,21 @@ Whoever starts a job, and however often, its command runs once: the first act is
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from matterstack.core.attempt_files import MACHINERY, Family, check_names
 from matterstack.core.attempts import Attempt, Observation, Seen
 from matterstack.core.states import AttemptStatus
-from matterstack.core.strict_json import MAX_BYTES, dump_json, parse_json
+from matterstack.core.strict_json import dump_json
 from matterstack.core.task import Task
-from matterstack.errors import InvalidJsonError, InvalidTaskError, UnsafeFileError
-from matterstack.files import read_inside
+from matterstack.errors import InvalidTaskError, UnsafeFileError
 from matterstack.operators.base import Operator
+from matterstack.operators.jobs.claim import silent_s
 from matterstack.operators.results import collect
-from matterstack.operators.unchanged import note_unchanged
 
 _WATCH = """\
 # A sign of life for as long as this shell lives, whoever started it; and an end, when that is asked for.
@@ -161,74 +159,6 @@ def judged(attempt: Attempt, judge: Callable[..., Observation], *facts: Any) -> 
         return judge(attempt, *facts)
     except (OSError, UnsafeFileError) as error:
         return still(attempt, f"its directory cannot be looked at: {error}")
-
-
-def exit_of(attempt: Attempt) -> dict[str, Any] | None:
-    """Return what the job wrote when its command ended; None where it has not, or is being written."""
-    if not has_ended(attempt):
-        return None  # of most attempts, and asked at every look
-    try:
-        said = parse_json(read_inside(attempt.directory, f"{MACHINERY}/exit.json", MAX_BYTES))
-        state = said.get("state")
-        return {
-            "exit_code": int(said["exit_code"]),
-            "ended_at": float(said["ended_at"]),
-            "state": state if isinstance(state, str) else None,
-        }
-    except (OSError, UnsafeFileError, InvalidJsonError, AttributeError, KeyError, TypeError, ValueError):
-        return None
-
-
-def has_ended(attempt: Attempt) -> bool:
-    """Return whether something stands where the job writes how its command ended."""
-    return os.path.lexists(f"{attempt.parent}/{attempt.name}/{MACHINERY}/exit.json")
-
-
-class Claim(NamedTuple):
-    """What a job wrote when it claimed an attempt.
-
-    Attributes
-    ----------
-    started_at : float
-        Seconds since the Unix epoch; 0 where it could not say.
-    job : str
-        Its id; empty where it has none, or could not say.
-    """
-
-    started_at: float
-    job: str
-
-
-def has_begun(attempt: Attempt) -> bool:
-    """Return whether a job has claimed the attempt."""
-    return os.path.lexists(f"{attempt.parent}/{attempt.name}/{MACHINERY}/claim")
-
-
-def claim_of(attempt: Attempt) -> Claim | None:
-    """Return what the job wrote that claimed the attempt; None where none has."""
-    if not has_begun(attempt):
-        return None
-    try:
-        said = parse_json(read_inside(attempt.directory, f"{MACHINERY}/claim/started.json", MAX_BYTES))
-        return Claim(float(said["started_at"]), str(said.get("job", "")))
-    except (OSError, UnsafeFileError, InvalidJsonError, AttributeError, KeyError, TypeError, ValueError):
-        return Claim(0.0, "")
-
-
-def began_at(attempt: Attempt) -> float | None:
-    """Return when the job claimed the attempt; 0 where it did, and could not say when."""
-    claim = claim_of(attempt)
-    return None if claim is None else claim.started_at
-
-
-def silent_s(attempt: Attempt, at: float) -> float:
-    """Return for how many seconds the attempt has been missing without a sign of life, by our own clock."""
-    try:
-        beat = os.stat(attempt.directory / MACHINERY / "claim/alive").st_mtime_ns
-    except OSError:
-        beat = 0
-    since = note_unchanged(attempt, "missing.json", str(beat), at)
-    return 0.0 if since is None else at - since
 
 
 def job_script(attempt: Attempt, preamble: str, path: str | None, *, watched: bool) -> str:

@@ -25,14 +25,8 @@ from matterstack.core.attempts import (
 )
 from matterstack.errors import InvalidConfigError, MissingLibraryError, OperatorUnreachableError
 from matterstack.files import write_inside
-from matterstack.operators.jobs.base import (
-    JobOperator,
-    bad_end,
-    began_at,
-    exit_of,
-    good_end,
-    judged,
-)
+from matterstack.operators.jobs.base import JobOperator, bad_end, good_end, judged
+from matterstack.operators.jobs.claim import began_at, exit_of
 from matterstack.operators.results import last_words
 
 _MOST = 5000

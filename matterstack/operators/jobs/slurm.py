@@ -36,20 +36,9 @@ from matterstack.core.task import Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, UnsafeFileError
 from matterstack.files import read_tail, write_inside
 from matterstack.operators.base import Traits
-from matterstack.operators.jobs.base import (
-    Handler,
-    JobOperator,
-    bad_end,
-    began_at,
-    claim_of,
-    exit_of,
-    good_end,
-    has_begun,
-    has_ended,
-    judged,
-    still,
-)
+from matterstack.operators.jobs.base import Handler, JobOperator, bad_end, good_end, judged, still
 from matterstack.operators.jobs.chunks import Chunk, chunk_of, groups
+from matterstack.operators.jobs.claim import began_at, claim_of, exit_of, has_begun, has_ended
 from matterstack.operators.jobs.scheduler import (
     Job,
     NewJob,

@@ -14,9 +14,7 @@ moment: ``verdict.json`` is created by a hard link, which one of them wins.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import os
 import subprocess
@@ -29,7 +27,7 @@ from typing import Any, NamedTuple
 
 from matterstack.core.attempt_files import MACHINERY
 from matterstack.core.attempts import Attempt, Observation, Seen
-from matterstack.core.schemas import columns, is_costly, violations
+from matterstack.core.schemas import is_costly, violations
 from matterstack.core.states import AttemptStatus
 from matterstack.core.strict_json import (
     MAX_BYTES,
@@ -48,6 +46,7 @@ from matterstack.errors import (
     UnsafeFileError,
 )
 from matterstack.files import open_inside, read_inside, write_inside
+from matterstack.operators.requests.tables import parse_table
 from matterstack.operators.unchanged import note_unchanged
 
 _SETTLE_S = 1.0
@@ -280,7 +279,7 @@ class RequestDirectory:
 
     def _parse(self, source: str, raw: bytes) -> Any:
         if source.endswith(".csv"):
-            return _parse_csv(raw, self.schema)
+            return parse_table(raw, self.schema)
         return parse_json(raw)
 
     def _check(self, value: object, size_bytes: int) -> list[str]:
@@ -414,62 +413,6 @@ def _user(uid: int) -> str:
 def current_user() -> str:
     """Return the name of whoever runs this process."""
     return _user(os.getuid())
-
-
-def _parse_csv(raw: bytes, schema: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows of a table, typed as its schema says; an empty cell is left out.
-
-    Raises
-    ------
-    InvalidJsonError
-        It is no table of the expected columns.
-    """
-    kinds = columns(schema)
-    if kinds is None:
-        raise InvalidJsonError("a table is not asked for: answer in response.json")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidJsonError(f"not UTF-8 text: byte {error.start} is {raw[error.start]:#04x}") from None
-    if "\0" in text:
-        raise InvalidJsonError("a NUL is not text")
-    rows = []
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = next(reader, [])
-        if not header or len(set(header)) != len(header):
-            raise InvalidJsonError(f"the first line must name each column once: {', '.join(kinds)}")
-        for cells in reader:
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                raise InvalidJsonError(f"line {reader.line_num}: {len(cells)} cells, but {len(header)} columns")
-            rows.append(
-                {
-                    name: _cell(cell, kinds.get(name, "string"), f"line {reader.line_num}, column {name}")
-                    for name, cell in zip(header, cells, strict=True)
-                    if cell.strip()
-                }
-            )
-    except csv.Error as error:
-        raise InvalidJsonError(f"line {reader.line_num}: {error}") from None
-    return rows
-
-
-def _cell(cell: str, kind: str, where: str) -> Any:
-    """Return a cell as its type; text that is not of the type stays text, for the schema to refuse."""
-    word = cell.strip()
-    if kind == "boolean" and word.lower() in ("true", "false"):
-        return word.lower() == "true"
-    if kind in ("number", "integer"):
-        try:
-            value = parse_json(word.encode())
-        except InvalidJsonError:
-            return cell
-        return value if isinstance(value, int | float) and not isinstance(value, bool) else cell
-    if kind == "null" and word == "null":
-        return None
-    return cell
 
 
 def _check_apart(schema: Mapping[str, Any], value: object) -> list[str]:

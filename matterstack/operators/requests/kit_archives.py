@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from matterstack.core.attempt_files import TABLE, Family
 from matterstack.core.identifiers import check_relative_path
 from matterstack.core.strict_json import MAX_BYTES, parse_json
 from matterstack.crash_points import reach
@@ -32,7 +33,11 @@ _MANIFEST_BYTES = 50_000_000
 _MOST_MEMBERS = 200_000
 _GIB = 1024**3
 #: What comes home; everything else in an archive must be as it went out.
-_RESULTS = ("output", "output.sha256", "status.json", "done")
+_RESULTS = tuple(
+    entry.name.rstrip("/")
+    for entry in TABLE
+    if entry.family is Family.KIT and entry.writer in ("the kit", "the person")
+)
 
 
 class Imported(NamedTuple):
