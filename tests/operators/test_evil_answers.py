@@ -19,7 +19,7 @@ import matterstack as ms
 from matterstack.core.schemas import check_schema, template, violations
 from matterstack.core.strict_json import parse_json
 from matterstack.errors import InvalidJsonError, InvalidTaskError
-from matterstack.operators.requests.answers import RequestDirectory
+from matterstack.operators.requests.request_directory import RequestDirectory
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "number", "minimum": 1}}, "required": ["n"]}
 

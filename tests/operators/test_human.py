@@ -524,9 +524,9 @@ def test_drafts_references_and_formats_are_obeyed(tmp_path: Path) -> None:
 def test_a_pattern_that_backtracks_and_an_answer_that_makes_it_do_not_hold_the_tick(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from matterstack.operators.requests import answers
+    from matterstack.operators.requests import check_apart
 
-    monkeypatch.setattr(answers, "_CHECK_S", 4.0)
+    monkeypatch.setattr(check_apart, "_CHECK_S", 4.0)
     run = ask(tmp_path, schema={"properties": {"x": {"pattern": "^(a+)+$"}}})
     put(run, json.dumps({"x": "a" * 60 + "!"}))
     run.step()

@@ -153,8 +153,8 @@ def still(attempt: Attempt, reason: str) -> Observation:
     return Observation(Seen.RUNNING if attempt.status is AttemptStatus.RUNNING else Seen.QUEUED, reason=reason)
 
 
-def judged(attempt: Attempt, judge: Callable[..., Observation], *facts: Any) -> Observation:
-    """Judge one attempt; whatever it did to its own directory, the others are judged too."""
+def judge_alone(attempt: Attempt, judge: Callable[..., Observation], *facts: Any) -> Observation:
+    """Judge one attempt; whatever it did to its own directory, the others are judge_alone too."""
     try:
         return judge(attempt, *facts)
     except (OSError, UnsafeFileError) as error:

@@ -25,7 +25,7 @@ from matterstack.core.attempts import (
 )
 from matterstack.errors import InvalidConfigError, MissingLibraryError, OperatorUnreachableError
 from matterstack.files import write_inside
-from matterstack.operators.jobs.base import JobOperator, bad_end, good_end, judged
+from matterstack.operators.jobs.base import JobOperator, bad_end, good_end, judge_alone
 from matterstack.operators.jobs.claim import began_at, exit_of
 from matterstack.operators.results import last_words
 
@@ -198,7 +198,7 @@ class DaskOperator(JobOperator):
             elif state == "processing":
                 seen[attempt.token] = Observation(Seen.RUNNING, started_at=began or at)
             else:
-                seen[attempt.token] = judged(attempt, self.missing, "its worker is gone", began, at)
+                seen[attempt.token] = judge_alone(attempt, self.missing, "its worker is gone", began, at)
         if lost:
             self._hand_over(lost)
         return seen

@@ -1,7 +1,7 @@
 """Sites of jobs: a file system that this machine shares, or a host that ssh reaches.
 
 The directory of an attempt here and there have one content: what is needed goes out before the job is submitted, what
-it leaves comes home before it is judged. So whoever looks at an attempt looks here.
+it leaves comes home before it is judge_alone. So whoever looks at an attempt looks here.
 """
 
 from __future__ import annotations

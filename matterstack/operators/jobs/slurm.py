@@ -1,4 +1,4 @@
-"""Jobs of a Slurm cluster: held, stored, released, and judged by what they leave.
+"""Jobs of a Slurm cluster: held, stored, released, and judge_alone by what they leave.
 
 How an attempt is executed once at most, and never guessed about:
 
@@ -8,7 +8,7 @@ How an attempt is executed once at most, and never guessed about:
   jobs of one attempt, or a job that is requeued, one runs the command;
 * a job is the one with our id *and* our token: Slurm may give an id again;
 * how it ended stands in ``exit.json``, whatever the queue says or has forgotten;
-* what cannot be asked is not judged.
+* what cannot be asked is not judge_alone.
 
 A job is that of one attempt, or of a chunk of them (`matterstack.operators.jobs.chunks`); Slurm
 and the files of the jobs are here, or where ssh leads (`matterstack.operators.jobs.sites`).
@@ -36,7 +36,7 @@ from matterstack.core.task import Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, UnsafeFileError
 from matterstack.files import read_tail, write_inside
 from matterstack.operators.base import Traits
-from matterstack.operators.jobs.base import Handler, JobOperator, bad_end, good_end, judged, still
+from matterstack.operators.jobs.base import Handler, JobOperator, bad_end, good_end, judge_alone, still
 from matterstack.operators.jobs.chunks import Chunk, chunk_of, groups
 from matterstack.operators.jobs.claim import began_at, claim_of, exit_of, has_begun, has_ended
 from matterstack.operators.jobs.scheduler import (
@@ -345,7 +345,7 @@ class SlurmOperator(JobOperator):
                     waiting.append(attempt)
                 else:
                     judge = self._judge if batch.chunk is None else self._judge_member
-                    seen[attempt.token] = judged(attempt, judge, its, attempt.token in begun, at)
+                    seen[attempt.token] = judge_alone(attempt, judge, its, attempt.token in begun, at)
             if batch.chunk is not None and waiting:
                 seen |= self._await_turn(batch._replace(attempts=waiting), mine.get(batch.name), at)
         return seen

@@ -19,14 +19,14 @@ from typing import Any
 from matterstack import crash_points
 from matterstack.core.attempts import Attempt, Observation, Seen
 from matterstack.errors import OperatorUnreachableError
-from matterstack.operators.local import runner
+from matterstack.operators.local.runner.processes import boot_id
 from matterstack.operators.results import last_words
 
 _ANSWER_S = 5.0
 _START_S = 20.0
 _MOST_AHEAD = 64
 #: As a module it is loaded from its bytecode; as a script it would be compiled at every start.
-_START_RUNNER = "import sys; sys.path.append(sys.argv[1]); import runner; runner.start(*sys.argv[2:])"
+_START_RUNNER = "import sys; sys.path.append(sys.argv[1]); import runner.serve; runner.serve.start(*sys.argv[2:])"
 
 
 class Link:
@@ -219,7 +219,7 @@ def _connect(directory: Path) -> socket.socket:
         if holder is None:
             _start_runner(directory, deadline)
             continue
-        if (holder.get("host"), holder.get("boot")) != (socket.gethostname(), runner.boot_id()):
+        if (holder.get("host"), holder.get("boot")) != (socket.gethostname(), boot_id()):
             raise OperatorUnreachableError(
                 f"the local commands of {directory.parent.parent} are looked after by pid {holder.get('pid')} on "
                 f"{holder.get('host')}, which still holds runner.lock: step the run there, or end that process"
@@ -251,7 +251,7 @@ def _holder(directory: Path) -> dict[str, Any] | None:
             with contextlib.suppress(ValueError):
                 holder: dict[str, Any] = json.loads(os.pread(descriptor, 4096, 0))
                 return holder
-            return {"host": socket.gethostname(), "boot": runner.boot_id(), "address": ""}
+            return {"host": socket.gethostname(), "boot": boot_id(), "address": ""}
         return None
     finally:
         os.close(descriptor)
@@ -264,7 +264,7 @@ def _start_runner(directory: Path, deadline: float) -> None:
         directory / "runner.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
     )
     ready, done = os.pipe2(os.O_CLOEXEC)
-    place = os.path.dirname(os.path.abspath(runner.__file__))
+    place = os.path.dirname(os.path.abspath(__file__))
     try:
         pid = os.posix_spawn(
             sys.executable,

@@ -17,8 +17,8 @@ from matterstack.core.attempts import (
 from matterstack.core.states import AttemptStatus
 from matterstack.errors import MatterstackError
 from matterstack.operators.base import Operator
-from matterstack.operators.requests.answers import waits_for
 from matterstack.operators.requests.notices import Notify, notify_once
+from matterstack.operators.requests.request_directory import waits_for
 
 
 class RequestOperator(Operator):

@@ -39,10 +39,11 @@ from matterstack.errors import (
     UnsafePathError,
 )
 from matterstack.files import read_inside, write_inside
-from matterstack.operators.requests.answers import RejectionPolicy, RequestDirectory, Verdict
 from matterstack.operators.requests.base import RequestOperator
 from matterstack.operators.requests.manual_hpc import digest
 from matterstack.operators.requests.notices import Notify, check_notify
+from matterstack.operators.requests.rejection_policy import RejectionPolicy
+from matterstack.operators.requests.request_directory import RequestDirectory, Verdict
 from matterstack.operators.unchanged import note_unchanged
 
 _REQUEST, _ACK, _HEARTBEAT, _ABORT = (

@@ -22,14 +22,10 @@ from matterstack.core.strict_json import parse_json
 from matterstack.core.task import Task
 from matterstack.files import read_inside
 from matterstack.operators.base import Traits
-from matterstack.operators.requests.answers import (
-    RejectionPolicy,
-    RequestDirectory,
-    Verdict,
-    current_user,
-)
 from matterstack.operators.requests.base import RequestOperator
 from matterstack.operators.requests.notices import Notify, check_notify, notify_once
+from matterstack.operators.requests.rejection_policy import RejectionPolicy
+from matterstack.operators.requests.request_directory import RequestDirectory, Verdict, current_user
 
 #: The schema of a task that gives none.
 ANYTHING: Mapping[str, Any] = {"type": "object"}

@@ -40,9 +40,9 @@ from matterstack.errors import (
 )
 from matterstack.files import open_inside, read_inside, write_inside
 from matterstack.operators.base import Traits
-from matterstack.operators.requests.answers import waits_for
 from matterstack.operators.requests.base import RequestOperator
 from matterstack.operators.requests.notices import Notify, check_notify
+from matterstack.operators.requests.request_directory import waits_for
 from matterstack.operators.results import last_words, read_result
 from matterstack.operators.sbatch import check_options, sbatch_options
 from matterstack.operators.unchanged import note_unchanged

@@ -1,23 +1,4 @@
-"""The process that starts a run's local commands and outlives whoever asked for them.
-
-One runner serves one operator directory, which is its working directory, so the run may
-be moved while it works. It is started by `matterstack.operators.local.operator`, alone, with
-nothing but the standard library, and it leaves when nothing is left to do and
-nobody is connected.
-
-How an attempt is executed once at most:
-
-* the runner holds ``runner.lock`` (flock) for its life: there is one runner at a time;
-* before it starts a command it writes a claim to ``journal.jsonl`` and creates
-  ``stdout.txt`` with O_EXCL: whoever finds either does not start the attempt again;
-* it holds a flock on ``stdout.txt`` that the command inherits: when the runner is killed,
-  the lock, the recorded process and the token in the environment of its processes tell
-  whether the command is still alive.
-
-Requests and reports are lines of JSON on a stream socket in Linux's abstract namespace,
-so that no path is too long and no socket file is left behind. Only the same user may
-connect.
-"""
+"""The runner at work: it starts commands, watches them, and tells who is connected."""
 
 from __future__ import annotations
 
@@ -36,29 +17,37 @@ import struct
 import time
 from collections import deque
 
+from .journal import Journal
+from .points import reach
+from .processes import (
+    CLAIM_FD,
+    adopt_orphans,
+    boot_id,
+    boot_ticks,
+    find_program,
+    kill_group,
+    oom_kills,
+    orphans,
+    resolve,
+    signal_name,
+    start_time,
+)
+
 # It is started once a run and often for a moment only, so it imports little.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from typing import Any
 
     Message = dict[str, Any]
 
-CLAIM_FD = 198  # high, so that it collides with no redirection of a shell
 _SYNC_AFTER_S = 0.02
 _SYNC_AT_MOST_S = 1.0
 _FLUSH_EVERY_S = 0.02
 _FIRST_CLIENT_S = 30.0
 _NO_ROOM = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 _RETRY_START_S = 1.0
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _MAX_CLIENT_BACKLOG = 8_000_000
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-
-
-def _record(kind: str, token: str, rest: str) -> str:
-    """Return a line of the journal; `rest` is JSON text."""
-    return f'["{kind}","{token}"{"," if rest else ""}{rest}]\n'
 
 
 class Execution:
@@ -112,16 +101,13 @@ class Runner:
         self.clients: dict[int, Client] = {}
         self.deadlines: list[tuple[float, int, Execution, str, int]] = []
         self.counter = itertools.count()
-        self.dirty_since = 0.0
-        self.unwritten: list[str] = []
         self.blocked_until = 0.0
         self.flushed_at = 0.0
         self.oom_kills, self.oom_read_at = 0, float("-inf")
         self.children = -1
         with contextlib.suppress(OSError):  # a kernel may be built without it (proc_pid_task(5))
             self.children = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
-        self.journal = os.open("journal.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
-        self._mend_journal()
+        self.journal = Journal()
         self.selector = selectors.DefaultSelector()
         self.selector.register(listener, selectors.EVENT_READ, None)
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -129,75 +115,6 @@ class Runner:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         self.selector.register(reader, selectors.EVENT_READ, None)
-
-    # -- journal ------------------------------------------------------------------------
-
-    def _mend_journal(self) -> None:
-        """End a line that a crash cut off, so that the next one stands alone."""
-        size = os.fstat(self.journal).st_size
-        if size and os.pread(self.journal, 1, size - 1) != b"\n":
-            os.write(self.journal, b"\n")
-
-    def write(self, kind: str, token: str, rest: str = "") -> None:
-        """Append a record whole; it is visible at once, and on disk soon.
-
-        Parameters
-        ----------
-        kind : str
-            ``claim``, ``start`` or ``end``.
-        token : str
-            Of the attempt.
-        rest : str
-            What else is known, as JSON text.
-
-        Raises
-        ------
-        OSError
-            It could not be written, for example because the disk is full; nothing was.
-        """
-        lines = "".join([*self.unwritten, _record(kind, token, rest)]).encode()
-        self._append(lines)
-        self.unwritten.clear()
-
-    def write_later(self, kind: str, token: str, rest: str) -> None:
-        """Have a record of what has happened already appended with the next one, or by `write_rest`."""
-        self.unwritten.append(_record(kind, token, rest))
-
-    def write_rest(self) -> None:
-        """Append what has happened already: when the disk is full, as soon as it is not."""
-        if self.unwritten:
-            with contextlib.suppress(OSError):
-                self._append("".join(self.unwritten).encode())
-                self.unwritten.clear()
-                reach("runner.journalled")
-
-    def _append(self, lines: bytes) -> None:
-        written = os.write(self.journal, lines)
-        if written != len(lines):
-            os.ftruncate(self.journal, os.fstat(self.journal).st_size - written)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self.dirty_since = self.dirty_since or time.monotonic()
-
-    def sync(self) -> None:
-        """Bring the journal to disk."""
-        with contextlib.suppress(OSError):
-            os.fdatasync(self.journal)
-            self.dirty_since = 0.0
-
-    def recorded(self, tokens: list[str]) -> dict[str, dict[str, list[Any]]]:
-        """Return the journal's records of some attempts, by token and kind, in one pass."""
-        self.write_rest()
-        found: dict[str, dict[str, list[Any]]] = {token: {} for token in tokens}
-        with open("journal.jsonl", "rb") as journal:
-            for line in journal:
-                parts = line.split(b'"', 4)
-                if len(parts) == 5 and (token := parts[3].decode(errors="replace")) in found:
-                    with contextlib.suppress(ValueError):
-                        kind, _, *rest = json.loads(line)
-                        found[token][kind] = rest
-                        if kind == "free":  # claimed, and then not started
-                            found[token].pop("claim", None)
-        return found
 
     # -- starting -----------------------------------------------------------------------
 
@@ -231,7 +148,7 @@ class Runner:
             )
         except FileExistsError:
             # Claimed before: never again.
-            self.tell(self.look(job.token, job.directory, self.strange([job.token])))
+            self.tell(self.look(job.token, job.directory, self.records_of([job.token])))
             return
         except (FileNotFoundError, NotADirectoryError):
             self.finish(job, None, "its directory is not there")
@@ -245,7 +162,7 @@ class Runner:
                 0o666,
             )
             reach("runner.claiming")
-            self.write("claim", job.token)
+            self.journal.write("claim", job.token)
             reach("runner.claimed")
         except OSError:
             os.unlink(f"{job.directory}/stdout.txt")
@@ -256,7 +173,7 @@ class Runner:
         try:
             self.spawn(job, out, error)
         except OSError:
-            self.write_later("free", job.token, "")
+            self.journal.write_later("free", job.token, "")
             os.unlink(f"{job.directory}/stdout.txt")
             raise
         finally:
@@ -311,7 +228,7 @@ class Runner:
         self.running[job.pid] = job
         self.by_token[job.token] = job
         reach("runner.started")
-        self.write_later("start", job.token, f"{job.pid},{before},{job.start[1]},{job.started_at!r}")
+        self.journal.write_later("start", job.token, f"{job.pid},{before},{job.start[1]},{job.started_at!r}")
         if job.limit_s is not None:
             reason = f"time limit: it was stopped after {job.limit_s:g} s"
             self.set_deadline(job.limit_s, job, reason, signal.SIGTERM)
@@ -387,7 +304,7 @@ class Runner:
         self.unannounced.pop(job.token, None)
         text = _encode(message)
         reach("runner.ended")
-        self.write_later("end", job.token, text)
+        self.journal.write_later("end", job.token, text)
         self.tell_text(text)
         self.ended[job.token] = message
         if len(self.ended) > 1000:  # older ones are in the journal
@@ -414,10 +331,10 @@ class Runner:
 
     # -- answering ----------------------------------------------------------------------
 
-    def strange(self, tokens: list[str]) -> dict[str, dict[str, list[Any]]]:
+    def records_of(self, tokens: list[str]) -> dict[str, dict[str, list[Any]]]:
         """Return what the journal says of attempts this runner does not have in mind."""
         unknown = [t for t in tokens if not (t in self.ended or t in self.queued or t in self.by_token)]
-        return self.recorded(unknown) if unknown else {}
+        return self.journal.recorded(unknown) if unknown else {}
 
     def look(self, token: str, directory: str, journal: dict[str, dict[str, list[Any]]]) -> Message:
         """Return what is known of an attempt, also of one that an earlier runner started."""
@@ -484,7 +401,7 @@ class Runner:
                     self.queue.append(job)
                     self.queued[token] = job
             case "ask" | "cancel" as what:
-                journal = self.strange([token for token, _ in request["attempts"]])
+                journal = self.records_of([token for token, _ in request["attempts"]])
                 for token, directory in request["attempts"]:
                     reply = self.look if what == "ask" else self.cancel
                     self.send(client, reply(token, directory, journal))
@@ -579,24 +496,26 @@ class Runner:
             self.enforce()
             self.start_queued()
             self.announce()
-            self.write_rest()
+            self.journal.write_rest()
             self.flush()
             # A driver that hears of an exit commits it, so the journal's own way to the disk
             # can wait until nothing else is to be done.
-            if self.dirty_since and (not events or time.monotonic() - self.dirty_since > _SYNC_AT_MOST_S):
-                self.sync()
-            idle = not (self.running or self.queue or self.clients or self.unwritten)
+            if self.journal.dirty_since and (
+                not events or time.monotonic() - self.journal.dirty_since > _SYNC_AT_MOST_S
+            ):
+                self.journal.sync()
+            idle = not (self.running or self.queue or self.clients or self.journal.unwritten)
             if idle and time.monotonic() >= quiet_until:
-                self.sync()
+                self.journal.sync()
                 return
 
     def patience(self) -> float:
         """Return how long the loop may sleep."""
         now = time.monotonic()
         limits = [_FIRST_CLIENT_S]
-        if self.dirty_since:
+        if self.journal.dirty_since:
             limits.append(_SYNC_AFTER_S)
-        if self.unwritten:
+        if self.journal.unwritten:
             limits.append(_RETRY_START_S)
         if self.unannounced or any(client.unsent for client in self.clients.values()):
             limits.append(_FLUSH_EVERY_S)
@@ -605,148 +524,6 @@ class Runner:
         if self.queue and len(self.running) < self.max_active:
             limits.append(self.blocked_until - now)
         return max(0.0, min(limits))
-
-
-# -- looking at processes -------------------------------------------------------------------
-
-
-def resolve(env: dict[str, str], environment: dict[str, str]) -> dict[str, str]:
-    """Replace each ``env:NAME`` by the value of NAME where the task is started."""
-    values = dict(env)
-    for name, value in env.items():
-        if value.startswith("env:"):
-            source = value[4:]
-            if source not in environment:
-                raise LookupError(f"env[{name!r}] refers to {value!r}, but {source} is not set where it was started")
-            values[name] = environment[source]
-    return values
-
-
-def find_program(name: str, path: str, directory: str) -> str:
-    """Return what a shell would start for `name` in `directory`."""
-    if "/" in name:
-        return name
-    for place in path.split(os.pathsep):
-        candidate = os.path.join(place or ".", name)
-        seen_from_here = os.path.join(directory, candidate)
-        if os.path.isfile(seen_from_here) and os.access(seen_from_here, os.X_OK):
-            return candidate
-    raise LookupError(f"{name}: command not found")
-
-
-def boot_ticks() -> int:
-    """Return the clock ticks since boot, as proc_pid_stat(5) counts the start of a process."""
-    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS_PER_S)
-
-
-def start_time(pid: int) -> int:
-    """Return when a live process started, in clock ticks since boot (proc_pid_stat(5), field 22); else -1."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except (OSError, IndexError):
-        return -1
-    return -1 if fields[0] in (b"Z", b"X") else int(fields[19])
-
-
-def oom_kills() -> int:
-    """Return how many processes the kernel's out-of-memory killer has ended (proc_vmstat(5))."""
-    try:
-        with open("/proc/vmstat", "rb") as file:
-            for line in file:
-                if line.startswith(b"oom_kill "):
-                    return int(line.split()[1])
-    except (OSError, ValueError):
-        pass
-    return 0
-
-
-def orphans(token: str, pid: int, start: list[int], claim: str) -> list[int]:
-    """Return processes of an attempt whose runner is gone; [0] for one that only its lock shows."""
-    found: list[int] = []
-    # Looking into /proc at every start would wait for the program to be loaded, so only the
-    # time around it is known; a process id does not come round within that time.
-    if pid and start[0] - 1 <= start_time(pid) <= start[1] + 1:
-        found.append(pid)
-    needle = f"MATTERSTACK_TOKEN={token}".encode()
-    for other in processes():
-        if other != pid:
-            try:
-                with open(f"/proc/{other}/environ", "rb") as file:
-                    if needle in file.read().split(b"\0") and start_time(other) >= 0:
-                        found.append(other)
-            except OSError:
-                continue
-    if not found:
-        try:
-            descriptor = os.open(claim, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            return found
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            found.append(0)
-        finally:
-            os.close(descriptor)
-    return found
-
-
-def processes() -> Iterator[int]:
-    """Yield the ids of all processes but this one."""
-    me = os.getpid()
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != me:
-            yield int(name)
-
-
-def adopt_orphans() -> None:
-    """Become the parent of processes whose own parent ends (prctl(2), PR_SET_CHILD_SUBREAPER)."""
-    import ctypes
-
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
-
-
-def kill_group(pid: int, number: int) -> bool:
-    """Send a signal to a process group; return whether anybody was there."""
-    try:
-        os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
-
-
-def signal_name(number: int) -> str:
-    """Return ``SIGKILL`` for 9."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def crash_points() -> Callable[[str], None]:
-    """Return what to call at a crash point: nothing to speak of, unless a test armed one."""
-    if "MATTERSTACK_CRASH" not in os.environ:
-        return lambda point: None
-    # Whoever armed one has named the file that knows how to crash: the runner imports nothing of its package.
-    import importlib.util
-
-    found = importlib.util.spec_from_file_location("crash_points", os.environ["MATTERSTACK_CRASH_POINTS"])
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    reach: Callable[[str], None] = module.reach
-    return reach
-
-
-def boot_id() -> str:
-    """Return the kernel's id of this boot (random(4)); empty where there is none."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
 
 
 def start(ready: str, directory: str) -> None:
@@ -792,6 +569,3 @@ def serve_directory(ready: int, directory: str) -> None:
     os.close(ready)
     adopt_orphans()
     runner.serve()
-
-
-reach = crash_points()

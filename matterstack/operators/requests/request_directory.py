@@ -17,11 +17,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,46 +38,17 @@ from matterstack.errors import (
     AnswerConflictError,
     AnswerRefusedError,
     AttemptFailedError,
-    InvalidConfigError,
     InvalidJsonError,
     UnsafeFileError,
 )
 from matterstack.files import open_inside, read_inside, write_inside
+from matterstack.operators.requests.check_apart import check_apart
+from matterstack.operators.requests.rejection_policy import RejectionPolicy
 from matterstack.operators.requests.tables import parse_table
 from matterstack.operators.unchanged import note_unchanged
 
 _SETTLE_S = 1.0
-_CHECK_S = 10.0
 _MOST_SHOWN = 10
-
-
-@dataclass(frozen=True, slots=True)
-class RejectionPolicy:
-    """How often and how long an answer may be wrong.
-
-    Parameters
-    ----------
-    max_rejections : int
-        So many different bad answers fail the attempt.
-    rejection_timeout_s : float, optional
-        So long after the first bad answer, without a good one, the attempt fails.
-    on_invalid : {'wait', 'fail'}
-        ``fail``: the first bad answer fails it.
-    """
-
-    max_rejections: int = 3
-    rejection_timeout_s: float | None = None
-    on_invalid: str = "wait"
-
-    def __post_init__(self) -> None:
-        most = self.max_rejections
-        if not isinstance(most, int) or isinstance(most, bool) or most < 1:
-            raise InvalidConfigError(f"max_rejections must be a positive whole number, not {most!r}")
-        limit = self.rejection_timeout_s
-        if limit is not None and not (isinstance(limit, int | float) and limit >= 0):
-            raise InvalidConfigError(f"rejection_timeout_s must be a number of seconds, not {limit!r}")
-        if self.on_invalid not in ("wait", "fail"):
-            raise InvalidConfigError(f"on_invalid must be 'wait' or 'fail', not {self.on_invalid!r}")
 
 
 class Verdict(NamedTuple):
@@ -285,7 +253,7 @@ class RequestDirectory:
     def _check(self, value: object, size_bytes: int) -> list[str]:
         if not is_costly(self.schema, size_bytes):
             return violations(self.schema, value)
-        return _check_apart(self.schema, value)
+        return check_apart(self.schema, value)
 
     def judge(self, attempt: Attempt, policy: RejectionPolicy, limit_s: float | None, at: float) -> Observation:
         """Look at the directory once, and return what the attempt has come to.
@@ -305,7 +273,7 @@ class RequestDirectory:
             refusals = self.refusals()
             received = self._receive()
             if received is not None and received.sha256 not in {refusal.sha256 for refusal in refusals}:
-                verdict, settling = self._examine(attempt, received, refusals, at)
+                verdict, settling = self._judge_answer(attempt, received, refusals, at)
                 if settling:
                     return Observation(Seen.WAITING, reason=settling, settling=True)
         if verdict is None:
@@ -320,7 +288,7 @@ class RequestDirectory:
             return Observation(Seen.WAITING, reason=verdict.reason, settling=True)  # one move after the other
         return Observation(Seen.EXPIRED, reason=verdict.reason, ended_at=verdict.at)
 
-    def _examine(
+    def _judge_answer(
         self, attempt: Attempt, received: _Received, refusals: list[Refusal], at: float
     ) -> tuple[Verdict | None, str | None]:
         """Accept or refuse a new answer; or say that it is too early for that."""
@@ -413,28 +381,3 @@ def _user(uid: int) -> str:
 def current_user() -> str:
     """Return the name of whoever runs this process."""
     return _user(os.getuid())
-
-
-def _check_apart(schema: Mapping[str, Any], value: object) -> list[str]:
-    """Check in a process of its own, so that no pattern and no answer can hold the tick."""
-    question = json.dumps({"schema": schema, "instance": value})
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "matterstack.operators.requests.answers"],
-            input=question,
-            capture_output=True,
-            text=True,
-            timeout=_CHECK_S,
-            check=True,
-        )
-    except subprocess.TimeoutExpired:
-        return [f"$: cannot be checked against its schema within {_CHECK_S:g} s"]
-    except subprocess.CalledProcessError as error:
-        return [f"$: cannot be checked against its schema: {error.stderr.strip()[-300:]}"]
-    found: list[str] = json.loads(done.stdout)
-    return found
-
-
-if __name__ == "__main__":
-    asked = json.load(sys.stdin)
-    json.dump(violations(asked["schema"], asked["instance"]), sys.stdout)
