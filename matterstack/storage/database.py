@@ -268,7 +268,7 @@ def fingerprint(path: Path) -> tuple[Fingerprint, Fingerprint]:
 
 
 def open_copy(path: Path) -> tuple[Connection, tuple[Fingerprint, Fingerprint]]:
-    """Return a connection to a private copy, rolled back and of today's schema, and of what it is the copy.
+    """Copy a database, and return a connection to the copy, rolled back and of today's schema, and of what it is.
 
     The copy's names are gone when this returns; its content goes with the connection.
 

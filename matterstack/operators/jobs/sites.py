@@ -159,7 +159,7 @@ class Ssh:
     # -- the connection -----------------------------------------------------------------------
 
     def _ssh(self) -> list[str]:
-        """Return ssh with its options; found out once."""
+        """Find out once with which options ssh is called, make the folder of its connection, and return both."""
         if not self._words:
             said = self._start(["ssh", "-G", "--", self.host], 30.0)
             if said.code != 0:
@@ -225,7 +225,7 @@ class Ssh:
     # -- what a site does ---------------------------------------------------------------------
 
     def _key(self, parent: str) -> str:
-        """Return the name of a run's directory there; it was drawn once, and moves with the run."""
+        """Draw the name of a run's directory there once, keep it with the run, and return it."""
         try:
             key = read_inside(parent, _KEY, 100).decode(errors="replace")
         except FileNotFoundError:
