@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matterstack.operators.requests.human import HumanOperator
     from matterstack.operators.requests.manual_hpc import ManualHPCOperator
     from matterstack.run import Run
-    from matterstack.run_lifecycle import initialize_run, open_run, step_run
+    from matterstack.run_lifecycle import initialize_run, open_run, step_run, trust
     from matterstack.storage.reader import StoreReader
     from matterstack.workspace import inbox, runs
 
@@ -50,6 +50,7 @@ _HOMES = {
     "initialize_run": "run_lifecycle",
     "open_run": "run_lifecycle",
     "step_run": "run_lifecycle",
+    "trust": "run_lifecycle",
     "inbox": "workspace",
     "runs": "workspace",
 }
@@ -80,6 +81,7 @@ __all__ = [
     "open_run",
     "runs",
     "step_run",
+    "trust",
 ]
 
 

@@ -1,4 +1,4 @@
-"""``matterstack step|wait|status|explain|check RUN_DIRECTORY``: a run from a shell, or from cron."""
+"""``matterstack step|wait|status|explain|check|trust RUN_DIRECTORY``: a run from a shell, or from cron."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="matterstack",
         description="Step, wait for, look at, or check a run. Stepping needs a campaign that can be imported. Checking "
-        "compares the database with itself: counters with rows, statuses with each other.",
+        "compares the database with itself: counters with rows, statuses with each other. Trusting says that you may "
+        "step a run that was made elsewhere, or every run below a folder.",
         epilog="exit status: 0 done, 75 another process is running (try again), 1 any other error, or a check that "
         "found something, 2 wrong usage",
     )
-    parser.add_argument("command", choices=["step", "wait", "status", "explain", "check"])
+    parser.add_argument("command", choices=["step", "wait", "status", "explain", "check", "trust"])
     parser.add_argument("run_directory", help="<base_path>/workspaces/<workspace>/runs/<run_id>")
     given = parser.parse_args(arguments)
     try:
@@ -37,6 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from matterstack.orchestration.overview import overview
 
             print(summary_text(overview(given.run_directory)))
+            return 0
+        if given.command == "trust":
+            from matterstack.run_lifecycle import trust
+
+            trust(given.run_directory)
+            print("Trusted: you may step it.")
             return 0
         if given.command == "check":
             from matterstack.orchestration.overview import check

@@ -21,6 +21,7 @@
     │   ├── RunExistsError            the run id is taken
     │   ├── InvalidConfigError        a setting or config.json that cannot be used
     │   ├── RunStatusError            the run or task does not allow this now
+    │   ├── UntrustedRunError         nobody has said that this run may be stepped here; nothing of it was run
     │   ├── UnknownTaskError          no such task in this run
     │   ├── AnswerRefusedError        an answer violates its schema; nothing was changed
     │   ├── AnswerConflictError       another answer was first, or the request is over
@@ -144,6 +145,23 @@ class InvalidConfigError(RunError, ValueError):
 
 class RunStatusError(RunError):
     """The status of the run or task does not allow this now."""
+
+
+class UntrustedRunError(RunError):
+    """Made elsewhere or by somebody else, and never trusted; nothing of the run was run.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The run's directory.
+    would_run : str
+        What stepping it would run, in plain words.
+    """
+
+    def __init__(self, message: str, *, path: Path, would_run: str) -> None:
+        super().__init__(message)
+        self.path = path
+        self.would_run = would_run
 
 
 class UnknownTaskError(RunError, KeyError):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matterstack import __version__
@@ -18,13 +20,15 @@ from matterstack.core.snapshot import RunRecord
 from matterstack.core.states import RunStatus
 from matterstack.core.strict_json import dump_json
 from matterstack.core.workflow import Workflow
-from matterstack.errors import CampaignError, InvalidConfigError, MatterstackError
+from matterstack.errors import CampaignError, InvalidConfigError, MatterstackError, RunNotFoundError
 from matterstack.operators import kind_of, rebuild
 from matterstack.operators.base import Operator
 from matterstack.orchestration import campaign_calls as planning
+from matterstack.orchestration import trusting
 from matterstack.orchestration.capture import capture
 from matterstack.orchestration.session import Session, Settings, reference_to
 from matterstack.run import Run
+from matterstack.storage import trust as trust_records
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory, new_run_directory
 from matterstack.storage.state_store import SQLiteStateStore
@@ -94,8 +98,10 @@ def initialize_run(
     if run_id is None:
         run_id = f"{datetime.fromtimestamp(at, UTC):%Y%m%d-%H%M%S}-{os.urandom(3).hex()}"
     reference = _ONE_WORKFLOW if isinstance(plan, Workflow) else reference_to(campaign)
+    key = os.urandom(16).hex()
     content = {
         "matterstack": __version__,
+        "key": key,
         "workspace": workspace,
         "run_id": run_id,
         "campaign": reference,
@@ -122,17 +128,15 @@ def initialize_run(
                 store.add_iteration(0, at, planned)
         finally:
             store.close()
+        # The directory keeps its inode when it gets its name. Where the user's folder cannot be written, this process
+        # may step the run all the same, and a later one asks.
+        with contextlib.suppress(OSError):
+            trust_records.record_run(directory.path, key)
     final = RunDirectory(directory.path.with_name(run_id))
     log.info("made run %s", final.path, extra={"run_id": run_id, "workspace": workspace})
-    return Run(
-        Session(
-            final,
-            StoreReader(final.state),
-            given,
-            settings,
-            campaign,
-        )
-    )
+    session = Session(final, StoreReader(final.state), given, settings, campaign)
+    session.trust_made_here()
+    return Run(session)
 
 
 def _check_operators(operators: Mapping[str, Operator]) -> dict[str, Operator]:
@@ -221,3 +225,29 @@ def step_run(run: Run) -> TickReport:
         The database cannot be used; nothing was changed.
     """
     return run.step()
+
+
+def trust(path: str | os.PathLike[str]) -> None:
+    """Say that you trust a run, or every run below a folder, so that you may step it.
+
+    Stepping a run runs its commands, its campaign, and what its operators name, as you. Looking at it runs nothing, and
+    needs no trust. See ``docs/trust.md``.
+
+    Parameters
+    ----------
+    path : path-like
+        A run's directory; or a folder, for all runs that are or will be below it, whoever puts them there.
+
+    Raises
+    ------
+    RunNotFoundError
+        There is no such directory.
+    """
+    given = Path(path).absolute()
+    if not given.is_dir():
+        raise RunNotFoundError(f"there is no directory {given}, so there is nothing to trust", path=given)
+    directory = RunDirectory(given)
+    if os.path.lexists(directory.state):
+        trusting.trust_run(directory)
+    else:
+        trust_records.record_folder(given)

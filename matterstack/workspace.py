@@ -42,7 +42,7 @@ def runs(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFram
     for directory in list_runs(base_path, workspace):
         row: dict[str, Any] = {"run_id": directory.path.name, "path": str(directory.path)}
         try:
-            record, counts, _ = overview(directory.path)
+            record, counts, *_ = overview(directory.path)
         except MatterstackError as error:
             row["reason"] = str(error)
         else:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+
 from no_skips import pytest_runtest_makereport
+
+# What tests trust is no business of whoever runs them; the processes that they start see the same.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="matterstack-test-state-")
 
 __all__ = ["pytest_runtest_makereport"]

@@ -19,7 +19,7 @@ _EVERY_S = 0.25
 
 
 def _line(run: Run) -> str:
-    record, counts, _ = run.overview
+    record, counts, *_ = run.overview
     return f"{record.run_id} {record.status}: iteration {record.iteration}, {describe_counts(counts)}"
 
 

@@ -34,7 +34,7 @@ def count_parts(counts: IterationCounts) -> dict[str, int]:
 
 def summary_text(overview: Overview) -> str:
     """Return a few lines on where the run stands."""
-    run, counts, path = overview
+    run, counts, path, would_run = overview
     lines = [
         f"Run {run.run_id} of {run.workspace}: {run.status}",
         f"iteration {run.iteration}: {describe_counts(counts)}",
@@ -42,6 +42,8 @@ def summary_text(overview: Overview) -> str:
     ]
     if run.reason:
         lines.insert(1, _first_line(run.reason))
+    if would_run is not None:
+        lines.append(f"not trusted here: a step would run {would_run}")
     return "\n".join(lines)
 
 
@@ -54,11 +56,13 @@ def describe_counts(counts: IterationCounts) -> str:
 
 def summary_html(overview: Overview) -> str:
     """Return the same as a small table with a bar; everything is escaped."""
-    run, counts, path = overview
+    run, counts, path, would_run = overview
     rows = [("status", str(run.status))]
     if run.reason:
         rows.append(("reason", _first_line(run.reason)))
     rows += [("iteration", f"{run.iteration}: {describe_counts(counts)}"), ("directory", shown_path(path))]
+    if would_run is not None:
+        rows.append(("not trusted here", f"a step would run {would_run}"))
     body = "".join(
         f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(value)}</td></tr>"
         for name, value in rows

@@ -63,6 +63,7 @@ def cancel(session: Session, reason: str) -> int:
     int
         Attempts that are still being stopped; further steps see to them.
     """
+    session.require_trust()  # stopping asks the run's operators
     with session.locked() as store:
         run = store.run()
         if run.status is not RunStatus.CANCELLED:

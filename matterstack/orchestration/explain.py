@@ -11,10 +11,12 @@ from typing import overload
 from matterstack.core.attempts import LiveAttempt
 from matterstack.core.states import (
     LIVE_ATTEMPT,
+    TERMINAL_RUN,
     TERMINAL_TASK,
     AttemptStatus,
     RunStatus,
 )
+from matterstack.orchestration import trusting
 from matterstack.orchestration.session import Session
 
 _MOST_LISTED = 20
@@ -96,6 +98,11 @@ def explain(session: Session) -> Explanation:
         failed = store.failed_tasks(run.iteration)
         ready = store.ready_operators()
     found: list[Blocker] = []
+    if run.status not in TERMINAL_RUN and not trusting.is_trusted(session.directory):
+        path = str(session.directory.path)
+        why = "you have neither made it here nor trusted it; a step would run "
+        why += trusting.would_run(session.directory, store)
+        found.append(Blocker("run", why, None, f"if you know where it comes from: matterstack.trust({path!r})"))
     if run.status is RunStatus.PENDING:
         found.append(Blocker("run", "it was never stepped", run.created_at, "run.step() or run.wait()"))
     elif run.status is RunStatus.PAUSED:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from matterstack.core.snapshot import IterationCounts, RunRecord
+from matterstack.core.states import TERMINAL_RUN
+from matterstack.orchestration import trusting
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
 
@@ -22,11 +24,14 @@ class Overview(NamedTuple):
         How many tasks of the current iteration stand where.
     path : pathlib.Path
         Its directory.
+    would_run : str or None
+        What stepping it would run, where it is not over and this user has neither made nor trusted it.
     """
 
     record: RunRecord
     counts: IterationCounts
     path: Path
+    would_run: str | None = None
 
 
 def shown_path(path: Path) -> str:
@@ -39,7 +44,10 @@ def look(store: StoreReader, path: Path) -> Overview:
     """Return where the run of an open store stands."""
     with store.reading():
         record = store.run()
-        return Overview(record, store.counts(record.iteration), path)
+        counts = store.counts(record.iteration)
+    directory = RunDirectory(path)
+    asked = record.status not in TERMINAL_RUN and not trusting.is_trusted(directory)
+    return Overview(record, counts, path, trusting.would_run(directory, store) if asked else None)
 
 
 def check(path: str | os.PathLike[str]) -> list[str]:

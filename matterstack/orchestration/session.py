@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -13,7 +14,9 @@ from matterstack.core.attempts import Attempt, LiveAttempt
 from matterstack.core.campaign import Campaign
 from matterstack.errors import CampaignError, InvalidConfigError
 from matterstack.operators.base import Operator
+from matterstack.orchestration import trusting
 from matterstack.orchestration.capture import capture
+from matterstack.storage import trust
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
 from matterstack.storage.run_lock import RunLock
@@ -81,6 +84,7 @@ class Session:
     reference: str | None = None
     missing: tuple[str, ...] = ()
     _store: SQLiteStateStore | None = None
+    _trusted: tuple[int, int] | None = None
 
     @contextmanager
     def locked(self) -> Iterator[SQLiteStateStore]:
@@ -100,6 +104,27 @@ class Session:
                 self._store.check_files()
             with self.store.guarded(lock.check):
                 yield self.store
+
+    def trust_made_here(self) -> None:
+        """Trust the run in this session: this process has made it."""
+        status = os.stat(self.directory.path)
+        self._trusted = (status.st_dev, status.st_ino)
+
+    def require_trust(self) -> None:
+        """Raise unless this user made the run, or has said that it may be stepped.
+
+        Raises
+        ------
+        UntrustedRunError
+            Naming what stepping it would run; nothing of it was run.
+        """
+        status = os.stat(self.directory.path)
+        identity = (status.st_dev, status.st_ino)
+        if self._trusted == identity:
+            return
+        if not trusting.is_trusted(self.directory):
+            raise trust.refusal(self.directory.path, trusting.would_run(self.directory, self.reader))
+        self._trusted = identity
 
     @property
     def store(self) -> SQLiteStateStore:

@@ -55,11 +55,14 @@ def step(session: Session, memory: LoopMemory | None = None) -> TickReport:
 
     Raises
     ------
+    UntrustedRunError
+        This user has neither made the run nor trusted it.
     RunLockedError
         Somebody else is stepping the run.
     StoreError
         The database cannot be used; nothing was changed.
     """
+    session.require_trust()
     with session.locked() as store:
         reach("tick.locked")
         snapshot = store.snapshot(time.time())

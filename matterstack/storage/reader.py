@@ -387,6 +387,15 @@ class StoreReader:
         text: str = self.query("SELECT spec FROM tasks WHERE id = ?", (task,))[0][0]
         return text
 
+    def commands_left(self) -> int:
+        """Return how many tasks that are not over have a command."""
+        sql = (
+            "SELECT count(*) FROM tasks WHERE status IN ('PENDING', 'SUBMITTED') "
+            "AND json_type(spec, '$.command') IS NOT NULL"
+        )
+        number: int = self.query(sql)[0][0]
+        return number
+
     # -- the database against itself ------------------------------------------------------
 
     def check(self) -> list[str]:
