@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from matterstack.core.text import neutral
 from matterstack.errors import MatterstackError, RunLockedError
 
 #: Exit codes: sysexits.h calls 75 a temporary failure; try again.
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from matterstack.orchestration.overview import check
 
             found = check(given.run_directory)
-            print("\n".join(found) or "The database agrees with itself.")
+            print(neutral("\n".join(found)) or "The database agrees with itself.")
             return EXIT_ERROR if found else 0
         from matterstack.run_lifecycle import open_run
 
@@ -59,17 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 report = run.step()
                 print(report)
                 if report.reason:
-                    print(report.reason)
+                    print(neutral(report.reason))
             case "wait":
                 run.wait()
                 print(run)
             case "explain":
                 print(run.explain())
     except RunLockedError as error:
-        print(f"matterstack: {error}", file=sys.stderr)
+        print(neutral(f"matterstack: {error}"), file=sys.stderr)
         return EXIT_LOCKED
     except MatterstackError as error:
-        print(f"matterstack: {type(error).__name__}: {error}", file=sys.stderr)
+        print(neutral(f"matterstack: {type(error).__name__}: {error}"), file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
         print("matterstack: stopped waiting; the run's tasks go on", file=sys.stderr)

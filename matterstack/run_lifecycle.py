@@ -20,7 +20,13 @@ from matterstack.core.snapshot import RunRecord
 from matterstack.core.states import RunStatus
 from matterstack.core.strict_json import dump_json
 from matterstack.core.workflow import Workflow
-from matterstack.errors import CampaignError, InvalidConfigError, MatterstackError, RunNotFoundError
+from matterstack.errors import (
+    CampaignError,
+    InvalidConfigError,
+    InvalidIdentifierError,
+    MatterstackError,
+    RunNotFoundError,
+)
 from matterstack.operators import kind_of, rebuild
 from matterstack.operators.base import Operator
 from matterstack.orchestration import campaign_calls as planning
@@ -187,6 +193,8 @@ def open_run(
     reader = StoreReader(directory.state)
     config = directory.read_config()
     try:
+        for name in config["operators"]:
+            check_identifier(name, "operator name")
         rebuilt = {
             name: rebuild(described["kind"], described["settings"])
             for name, described in config["operators"].items()
@@ -196,7 +204,7 @@ def open_run(
         reference = config["campaign"]
         if not (reference is None or isinstance(reference, str)):
             raise TypeError("campaign must be a text")
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, InvalidIdentifierError) as error:
         raise InvalidConfigError(f"{directory.config} cannot be used: {type(error).__name__}: {error}") from error
     if campaign is None and reference == _ONE_WORKFLOW:
         campaign, reference = SingleWorkflow(), None

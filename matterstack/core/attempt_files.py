@@ -90,6 +90,7 @@ TABLE: tuple[Entry, ...] = (
         Entry(f"{MACHINERY}/{name}", family, "the run", meaning)
         for family in (Family.REQUEST, Family.INSTRUMENT)
         for name, meaning in (
+            ("token", "whose directory it is"),
             ("verdict.json", "how the request ended: who, when, the SHA-256"),
             ("accepted/", "the bytes that were accepted, by their SHA-256"),
             ("rejected/", "each refused answer, with the reasons"),
@@ -106,6 +107,7 @@ TABLE: tuple[Entry, ...] = (
     Entry("status.json", Family.KIT, "the kit", "how the command ended"),
     Entry("done", Family.KIT, "the person", "that it ended well, where the kit was run in another way"),
     Entry("CANCELLED.txt", Family.KIT, "the run", "that it is no longer wanted"),
+    Entry(f"{MACHINERY}/token", Family.KIT, "the run", "whose directory it is"),
     Entry(f"{MACHINERY}/output.json", Family.KIT, "the run", "since when what came home has not changed"),
     Entry(f"{MACHINERY}/notified/", Family.KIT, "the run", "what somebody was told of"),
 )

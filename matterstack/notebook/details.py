@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 from collections.abc import Sequence
 from html import escape
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 _TAIL_BYTES = 2000
 _MOST_FILES = 40
 _MOST_DATA = 4000
+_MOST_ATOMS = 400
+#: What numbers and shapes that make no sense raise on their way through numpy, ASE and matplotlib.
+_NO_STRUCTURE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RecursionError)
 
 
 def details_html(run: Run, board: Board, name: str) -> str:
@@ -79,7 +83,10 @@ def _of_attempt(run: Run, card: Card, last: AttemptRow) -> list[str]:
             lines = "\n".join(text.splitlines()[-12:])
             style = "margin:2px 0;max-height:12em;overflow:auto"
             parts.append(f"<div><small>{stream}</small><pre style='{style}'>{_text(lines)}</pre></div>")
-    data = json.loads(last.data) if last.data else {}
+    try:
+        data = json.loads(last.data) if last.data else {}
+    except (ValueError, RecursionError):
+        return [*parts, "<p>its data is no JSON that can be shown</p>"]
     if data not in ({}, None):
         picture = structure_svg(data)
         if picture:
@@ -145,7 +152,10 @@ def structure_svg(data: Any) -> str:
     A structure is an ASE ``Atoms`` in the JSON form of ``ase.io.jsonio``, or a pymatgen
     ``Structure`` in that of ``as_dict``. Nothing is decoded but numbers and symbols.
     """
-    found = _find_structure(data)
+    try:
+        found = _find_structure(data)
+    except _NO_STRUCTURE:
+        return ""
     if found is None:
         return ""
     try:
@@ -156,14 +166,18 @@ def structure_svg(data: Any) -> str:
         return ""
     try:
         numbers, positions, cell = found
+        if len(numbers) > _MOST_ATOMS:
+            return f"<p>a structure of {len(numbers)} atoms, too large to be drawn here</p>"
         atoms = Atoms(numbers, positions=positions, cell=cell)
+        if not all(math.isfinite(number) for number in (*atoms.positions.flat, *atoms.cell.array.flat)):
+            return ""
         figure = matplotlib.figure.Figure(figsize=(2.2, 2.2))
         axes = figure.add_axes((0, 0, 1, 1))
         plot_atoms(atoms, axes, rotation="10x,-15y")
         axes.set_axis_off()
         out = BytesIO()
         figure.savefig(out, format="png", dpi=90)
-    except (ValueError, TypeError, KeyError, IndexError):
+    except _NO_STRUCTURE:
         return ""
     formula = str(atoms.symbols)
     encoded = base64.b64encode(out.getvalue()).decode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from matterstack.core.snapshot import IterationCounts
+from matterstack.core.text import neutral
 from matterstack.orchestration.overview import Overview, shown_path
 
 #: Order, colour and name of what a bar shows.
@@ -44,7 +45,7 @@ def summary_text(overview: Overview) -> str:
         lines.insert(1, _first_line(run.reason))
     if would_run is not None:
         lines.append(f"not trusted here: a step would run {would_run}")
-    return "\n".join(lines)
+    return neutral("\n".join(lines))
 
 
 def describe_counts(counts: IterationCounts) -> str:
@@ -64,10 +65,10 @@ def summary_html(overview: Overview) -> str:
     if would_run is not None:
         rows.append(("not trusted here", f"a step would run {would_run}"))
     body = "".join(
-        f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(value)}</td></tr>"
+        f"<tr><th style='text-align:left'>{name}</th><td style='text-align:left'>{escape(neutral(value))}</td></tr>"
         for name, value in rows
     )
-    title = f"Run <code>{escape(run.run_id)}</code> of <b>{escape(run.workspace)}</b>"
+    title = f"Run <code>{escape(neutral(run.run_id))}</code> of <b>{escape(neutral(run.workspace))}</b>"
     return f"<div><p>{title}</p>{bar_html(counts)}<table>{body}</table></div>"
 
 

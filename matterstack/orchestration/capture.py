@@ -12,7 +12,7 @@ class Captured:
     """A block of somebody else's code, and what it raised; made by `capture`."""
 
     def __init__(self) -> None:
-        self.error: Exception | None = None
+        self.error: Exception | SystemExit | None = None
 
     def __enter__(self) -> Captured:
         return self
@@ -20,7 +20,7 @@ class Captured:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        if isinstance(value, Exception):
+        if isinstance(value, Exception | SystemExit):
             self.error = value
             return True
         return False
@@ -29,7 +29,7 @@ class Captured:
 def capture() -> Captured:
     """Run a block of somebody else's code, and of nobody else's; any exception of it becomes ``error``.
 
-    An interrupt passes: it is the user's, not the code's.
+    An interrupt passes: it is the user's, not the code's. That the code wants to end the process is its error.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def capture() -> Captured:
     return Captured()
 
 
-def describe(error: Exception) -> str:
+def describe(error: Exception | SystemExit) -> str:
     """Return one of our errors as its message, and any other with its traceback."""
     if isinstance(error, MatterstackError):
         return str(error)

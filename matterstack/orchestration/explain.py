@@ -16,6 +16,7 @@ from matterstack.core.states import (
     AttemptStatus,
     RunStatus,
 )
+from matterstack.core.text import neutral
 from matterstack.orchestration import trusting
 from matterstack.orchestration.session import Session
 
@@ -66,7 +67,7 @@ class Explanation(Sequence[Blocker]):
         for item in self:
             since = f" (since {format_time(item.since)})" if item.since is not None else ""
             lines.append(f"- {item.what}: {item.why}{since}\n  -> {item.remedy}")
-        return "\n".join(lines)
+        return neutral("\n".join(lines))
 
     def _repr_html_(self) -> str:
         from html import escape

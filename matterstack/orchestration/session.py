@@ -100,6 +100,7 @@ class Session:
             The database cannot be used; nothing was changed.
         """
         with RunLock(self.directory.lock) as lock:
+            self.directory.check_folders(self.operators)
             if self._store is not None:
                 self._store.check_files()
             with self.store.guarded(lock.check):
@@ -165,7 +166,9 @@ def import_campaign(reference: str) -> Campaign:
     """
     module, _, name = reference.partition(":")
     with capture() as caught:
-        campaign = getattr(importlib.import_module(module), name)()
+        kind = getattr(importlib.import_module(module), name)
+        # Nothing of it is called before it is known to be a campaign.
+        campaign = kind() if isinstance(kind, type) and issubclass(kind, Campaign) else kind
     if caught.error is not None:
         raise CampaignError(
             f"the campaign {reference} cannot be imported ({type(caught.error).__name__}: {caught.error}): put its "

@@ -7,8 +7,9 @@ import errno
 import json
 import os
 import re
+import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -72,6 +73,19 @@ class RunDirectory:
             )
         return directory
 
+    def check_folders(self, operators: Iterable[str]) -> None:
+        """Raise unless the folders of operators, where they are, are folders and no links to somewhere else.
+
+        Raises
+        ------
+        UnsafeFileError
+            Naming the culprit.
+        """
+        for name in ("operators", *(f"operators/{operator}" for operator in operators)):
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISDIR(os.lstat(f"{self.path}/{name}").st_mode):
+                    raise UnsafeFileError(f"{self.path}/{name} is no folder of the run's own: nothing was done there")
+
     def operator(self, name: str) -> Path:
         """Return where an operator's attempts are."""
         return self.path / "operators" / name
@@ -133,7 +147,13 @@ class RunDirectory:
         """Copy a file of the run to where an attempt wants it."""
         if not _SHA256.match(sha256):
             raise InvalidTaskError(f"{sha256!r} is not a SHA-256 digest")
-        copy_inside(self.files, sha256, target)
+        import hashlib
+
+        copy_inside(self.path, f"files/{sha256}", target)
+        with open(target, "rb") as copy:
+            if hashlib.file_digest(copy, "sha256").hexdigest() != sha256:
+                target.unlink()
+                raise UnsafeFileError(f"files/{sha256[:12]}... does not hold what it was named after: it was changed")
 
     def build_attempt(
         self, operator: str, name: str, token: str, populate: Callable[[str], None], *, may_exist: bool
@@ -154,8 +174,6 @@ class RunDirectory:
         # Plain strings: this is done for every attempt, and Path objects cost more than the system calls.
         parent = f"{self.path}/operators/{operator}"
         final = f"{parent}/{name}"
-        if may_exist and os.path.exists(final):
-            return
         partial = f"{parent}/.{token}.{os.getpid()}.new"
         try:
             os.mkdir(partial)
@@ -168,12 +186,36 @@ class RunDirectory:
             reach("attempt.made")
             populate(partial)
             reach("attempt.filled")
+            if may_exist and os.path.lexists(final) and _same_tree(partial, final):
+                remove_tree(partial)
+                return
             os.rename(partial, final)
             reach("attempt.renamed")
         except BaseException as error:
             remove_tree(partial)
-            if not (isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST)):
-                raise
+            if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise UnsafeFileError(
+                    f"operators/{operator}/{name} was there already, and is not as this run makes it: it is not used"
+                ) from None
+            raise
+
+
+def _same_tree(made: str, found: str) -> bool:
+    """Return whether a directory that was found has just the files of one that was made."""
+    import filecmp
+
+    def names(root: str) -> list[tuple[str, bool]]:
+        return sorted(
+            (os.path.relpath(os.path.join(folder, name), root), os.path.islink(os.path.join(folder, name)))
+            for folder, folders, files in os.walk(root)
+            for name in (*folders, *files)
+        )
+
+    there = names(made)
+    if os.path.islink(found) or names(found) != there or any(is_link for _, is_link in there):
+        return False
+    files = [name for name, _ in there if os.path.isfile(os.path.join(made, name))]
+    return all(filecmp.cmp(os.path.join(made, name), os.path.join(found, name), shallow=False) for name in files)
 
 
 def runs_root(base_path: str | os.PathLike[str], workspace: str) -> Path:

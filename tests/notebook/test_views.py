@@ -6,7 +6,10 @@ import asyncio
 import itertools
 import json
 import re
+import sqlite3
+import time
 import xml.etree.ElementTree as ElementTree
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +239,37 @@ def test_retry_acts_on_what_is_selected_and_says_what_it_did(tmp_path: Path) -> 
     cockpit.follower.look()
     assert "no task of the current iteration has failed" in press("")
     run.cancel(timeout_s=30)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '{"numbers": ['
+        + "6," * 39_999
+        + '6], "positions": ['
+        + "[0,0,0]," * 39_999
+        + '[0,0,0]], "cell": [[1,0,0],[0,1,0],[0,0,1]]}',
+        '{"numbers": [6], "positions": [[1e400, 0, 0]], "cell": [[1,0,0],[0,1,0],[0,0,1]]}',
+        '{"numbers": {"__ndarray__": [[1000000000000], "int64", [1]]}, "positions": [], "cell": []}',
+        '{"numbers": {"__ndarray__": 7}, "positions": 7, "cell": 7}',
+        '{"numbers": [99999], "positions": [[0, 0, 0]], "cell": null}',
+        '{"numbers": ["C"], "positions": [["x", 0, 0]], "cell": [[1,0,0],[0,1,0],[0,0,1]]}',
+        "[" * 20_000 + "]" * 20_000,
+        "not JSON",
+        '{"@class": "Structure", "lattice": {"matrix": "x"}, "sites": [{"species": [{"element": "C"}], "xyz": [0]}]}',
+    ],
+    ids=lambda text: text[:40],
+)
+def test_a_panel_shows_any_data_that_a_strangers_database_holds(tmp_path: Path, data: str) -> None:
+    run = make(tmp_path, ms.Task("a", "echo '{\"x\": 1}' > result.json"))
+    run.wait(timeout_s=30)
+    with closing(sqlite3.connect(run.path / "state.sqlite")) as connection, connection:
+        connection.execute("UPDATE attempts SET data = ?", (data,))
+    view = ms.open_run(run.path).dag()
+    began = time.process_time()
+    view.selected = "0.a"
+    assert time.process_time() - began < 20, "the kernel is not held up"
+    assert "COMPLETED" in view.panel
 
 
 # -- following -------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 from collections import deque
@@ -233,6 +234,13 @@ def _connect(directory: Path) -> socket.socket:
             error = refused
             select.poll().poll(5)
             continue
+        _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if uid != os.getuid():
+            connection.close()
+            raise OperatorUnreachableError(
+                f"the runner of {directory} is a process of another user (uid {uid}): it is told nothing, and not "
+                "believed"
+            )
         connection.setblocking(False)
         return connection
     raise OperatorUnreachableError(f"the runner of {directory} cannot be reached: {error}; see runner.log there")
@@ -248,6 +256,12 @@ def _holder(directory: Path) -> dict[str, Any] | None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
+            owner = os.fstat(descriptor).st_uid
+            if owner != os.getuid():
+                raise OperatorUnreachableError(
+                    f"the runner of {directory} is of another user (uid {owner}), and would be told your environment: "
+                    "wait until their commands are over, or have them step the run"
+                ) from None
             with contextlib.suppress(ValueError):
                 holder: dict[str, Any] = json.loads(os.pread(descriptor, 4096, 0))
                 return holder

@@ -6,6 +6,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
+from matterstack.core.attempt_files import MACHINERY
 from matterstack.core.attempts import (
     Absent,
     Attempt,
@@ -15,10 +16,20 @@ from matterstack.core.attempts import (
     Submitted,
 )
 from matterstack.core.states import AttemptStatus
-from matterstack.errors import MatterstackError
+from matterstack.errors import MatterstackError, UnsafeFileError
+from matterstack.files import read_inside, write_inside
 from matterstack.operators.base import Operator
 from matterstack.operators.requests.notices import Notify, notify_once
 from matterstack.operators.requests.request_directory import waits_for
+
+_TOKEN = f"{MACHINERY}/token"
+
+
+def _carries_token(attempt: Attempt) -> bool:
+    try:
+        return read_inside(attempt.directory, _TOKEN, 1000) == attempt.token.encode()
+    except (FileNotFoundError, UnsafeFileError):
+        return False
 
 
 class RequestOperator(Operator):
@@ -52,12 +63,14 @@ class RequestOperator(Operator):
     def submit(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Refused]:
         """Leave the requests where they are, and tell whom they are for."""
         for attempt in attempts:
+            # A directory of this name that somebody else has put there does not have it.
+            write_inside(attempt.directory, _TOKEN, attempt.token.encode())
             self._tell(attempt)
         return {attempt.token: self._waiting(attempt) for attempt in attempts}
 
     def find(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Absent]:
-        """Look for the directories."""
-        return {a.token: self._waiting(a) if a.directory.is_dir() else Absent() for a in attempts}
+        """Look for the directories that were left under these tokens."""
+        return {a.token: self._waiting(a) if _carries_token(a) else Absent() for a in attempts}
 
     def check_status(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
         """Look at each request."""

@@ -443,17 +443,18 @@ class Runner:
                 if len(client.unsent) > _MAX_CLIENT_BACKLOG:
                     self.drop(client)  # it does not listen; it will ask when it comes back
 
-    def accept(self) -> None:
-        """Let a driver of the same user in."""
+    def accept(self) -> bool:
+        """Let a driver of the same user in; return whether it was one."""
         connection, _ = self.listener.accept()
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         _, uid, _ = struct.unpack("3i", credentials)
         if uid != os.getuid():
             connection.close()
-            return
+            return False
         client = Client(connection)
         self.clients[connection.fileno()] = client
         self.selector.register(connection, selectors.EVENT_READ, client)
+        return True
 
     def drop(self, client: Client) -> None:
         """Forget a driver; its jobs go on."""
@@ -485,8 +486,8 @@ class Runner:
             events = self.selector.select(self.patience())
             for key, _ in events:
                 if key.fileobj is self.listener:
-                    self.accept()
-                    quiet_until = 0.0
+                    if self.accept():
+                        quiet_until = 0.0
                 elif key.fileobj == self.child_pipe:
                     with contextlib.suppress(BlockingIOError):
                         os.read(self.child_pipe, 4096)
