@@ -132,6 +132,20 @@ def ask() -> ms.Task:
     return ms.Task("ask", operator="human", instructions="?")
 
 
+def test_the_check_of_an_answer_imports_nothing_of_the_present_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = {"type": "object", "properties": {"x": {"type": "string", "pattern": "^a+$"}}}
+    run = make(tmp_path, ms.Task("ask", operator="human", instructions="?", schema=schema))
+    run.step()
+    for name in ("jsonschema", "matterstack", "json"):
+        (run.path / f"{name}.py").write_text(f"open({str(tmp_path / 'pwned')!r}, 'w').close()")
+    monkeypatch.chdir(run.path)
+    (run.attempt_path("ask") / "response.json").write_text('{"x": "aaa"}')
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert not (tmp_path / "pwned").exists()
+
+
 def test_text_of_jobs_and_runs_reaches_a_terminal_neutral(tmp_path: Path) -> None:
     clipboard = "\x1b]52;c;cHduZWQ=\x07"
     run = make(tmp_path, ms.Task("a", f"printf {clipboard!r} >&2; exit 1"))

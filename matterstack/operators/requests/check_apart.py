@@ -18,7 +18,7 @@ def check_apart(schema: Mapping[str, Any], value: object) -> list[str]:
     question = json.dumps({"schema": schema, "instance": value})
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "matterstack.operators.requests.check_apart"],
+            [sys.executable, "-P", "-m", "matterstack.operators.requests.check_apart"],
             input=question,
             capture_output=True,
             text=True,
