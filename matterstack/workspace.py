@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from matterstack.errors import MatterstackError
 from matterstack.notebook.inbox import Inbox
+from matterstack.orchestration.capture import capture, describe
 from matterstack.orchestration.overview import overview
 from matterstack.orchestration.requests import Request, waiting
 from matterstack.run import Run
@@ -16,6 +16,10 @@ from matterstack.storage.run_directory import list_runs
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+#: Of SQLite's virtual machine, before a run's database is cut off; one of a hundred thousand tasks needs a hundredth.
+_MOST_STEPS = 20_000_000
 
 
 def runs(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFrame:
@@ -41,12 +45,8 @@ def runs(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFram
     known = {}
     for directory in list_runs(base_path, workspace):
         row: dict[str, Any] = {"run_id": directory.path.name, "path": str(directory.path)}
-        try:
-            record, counts, *_ = overview(directory.path)
-        except MatterstackError as error:
-            row["reason"] = str(error)
-        else:
-            known[directory.path.name] = counts
+        with capture() as caught:  # one bad run is its own row, whatever is wrong with it
+            record, counts, *_ = overview(directory.path, _MOST_STEPS)
             row |= {
                 "status": str(record.status),
                 "iteration": record.iteration,
@@ -56,6 +56,9 @@ def runs(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFram
                 "created_at": pd.Timestamp(record.created_at, unit="s", tz="UTC").round("us"),
                 "reason": record.reason,
             }
+            known[directory.path.name] = counts
+        if caught.error is not None:
+            row["reason"] = describe(caught.error)
         rows.append(row)
     columns = ["run_id", "status", "iteration", "tasks", "completed", "failed", "created_at", "reason", "path"]
     frame = pd.DataFrame(rows, columns=columns)
@@ -84,10 +87,8 @@ def inbox(workspace: str, base_path: str | os.PathLike[str] = ".") -> Inbox:
     """
     found: list[Request] = []
     for directory in list_runs(base_path, workspace):
-        try:
-            found += waiting(StoreReader(directory.state), directory)
-        except MatterstackError:
-            continue
+        with capture():  # one bad run does not hide what waits in the others
+            found += waiting(StoreReader(directory.state, _MOST_STEPS), directory)
     return Inbox(found, _run_of)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from matterstack.core.states import AttemptStatus, TaskStatus
+from matterstack.errors import InvalidTaskError
 
 if TYPE_CHECKING:
     from matterstack.core.task import Task
@@ -138,7 +139,12 @@ class LiveAttempt(NamedTuple):
         """Return what shall be done, parsed now; `Attempt.task` keeps it."""
         from matterstack.core.task import Task
 
-        return Task.from_json({"task_id": self.task_id, **json.loads(self.spec)})
+        try:
+            return Task.from_json({"task_id": self.task_id, **json.loads(self.spec)})
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise InvalidTaskError(
+                f"task {self.task_id!r}: what the database says of it cannot be read: {error}", task_id=self.task_id
+            ) from None
 
 
 class Attempt:

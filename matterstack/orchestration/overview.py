@@ -63,8 +63,15 @@ def check(path: str | os.PathLike[str]) -> list[str]:
     return StoreReader(RunDirectory.at(path).state).check()
 
 
-def overview(path: str | os.PathLike[str]) -> Overview:
+def overview(path: str | os.PathLike[str], most_steps: int | None = None) -> Overview:
     """Return where the run in a directory stands.
+
+    Parameters
+    ----------
+    path : path-like
+        The run's directory.
+    most_steps : int, optional
+        How much work its database may make; see `StoreReader`.
 
     Raises
     ------
@@ -74,4 +81,4 @@ def overview(path: str | os.PathLike[str]) -> Overview:
         Its database cannot be used.
     """
     directory = RunDirectory.at(path)
-    return look(StoreReader(directory.state), directory.path)
+    return look(StoreReader(directory.state, most_steps), directory.path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from matterstack.core.attempts import LiveAttempt
 from matterstack.core.states import TERMINAL_TASK, AttemptStatus
@@ -16,9 +16,6 @@ from matterstack.errors import (
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,10 @@ _JOURNAL_TAIL_BYTES = 16
 #: Bytes 18 and 19 of a database are 2 where it is in write-ahead mode.
 _MODE_AT, _MODE_WAL = 18, 2
 
+_COLUMNS_SQL = """SELECT m.name, p.name, p.hidden FROM sqlite_master m, pragma_table_xinfo(m.name) p
+  WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite#_%' ESCAPE '#'"""
+_STEPS_AT_ONCE = 10_000
+
 #: Identity of a file, its size, and when it was changed; None where there is none.
 Fingerprint = tuple[int, int, int, int] | None
 
@@ -101,8 +105,14 @@ def errors(path: Path) -> Iterator[None]:
     except sqlite3.IntegrityError as error:
         raise StoreConflictError(f"{path}: {error}; nothing was changed", path=path) from error
     except sqlite3.OperationalError as error:
+        if not hasattr(error, "sqlite_errorcode"):  # Python's own, of a text that is none
+            raise DamagedStoreError(f"{path} holds text that cannot be read: {error}", path=path) from error
         if "locked" in str(error):
             raise StoreError(f"{path} stayed locked for {_BUSY_TIMEOUT_S:g} s by another program", path=path) from error
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            raise StoreError(
+                f"{path} was cut off: it took more work to look at than any run of ours; open it alone", path=path
+            ) from error
         if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # of the question, not of the file
             raise StoreError(f"{path} cannot be asked that: {error}; nothing was changed", path=path) from error
         raise StoreUnwritableError(
@@ -243,6 +253,18 @@ def open_known(path: Path, files: Files, mode: str) -> Connection:
     return connection
 
 
+def bound(connection: sqlite3.Connection, most_steps: int) -> None:
+    """Have SQLite give up after so many steps of its virtual machine, counted over the life of the connection."""
+    left = most_steps
+
+    def count() -> bool:
+        nonlocal left
+        left -= _STEPS_AT_ONCE
+        return left < 0
+
+    connection.set_progress_handler(count, _STEPS_AT_ONCE)
+
+
 def must_be_rolled_back(connection: sqlite3.Connection) -> bool:
     """Return whether a read-only connection is refused because a writer was killed; a live one is waited for."""
     try:
@@ -365,6 +387,17 @@ def read_version(connection: sqlite3.Connection, path: Path) -> int:
         raise ForeignStoreError(
             f"{path} has the {', the '.join(strange)}, which no database of schema version {version} has: somebody "
             "else added that. It was left as it is",
+            path=path,
+        )
+    found = {
+        f"column {table}.{column}"
+        for table, column, hidden in connection.execute(_COLUMNS_SQL)
+        if hidden or column not in migrations.COLUMNS.get(version, {}).get(table, column).split()
+    }
+    if found:
+        raise ForeignStoreError(
+            f"{path} has the {', the '.join(sorted(found))}, which no database of schema version {version} has: "
+            "somebody else added that. It was left as it is",
             path=path,
         )
     return version

@@ -31,6 +31,21 @@ OBJECTS: Mapping[int, frozenset[tuple[str, str]]] = {
     )
 }
 
+#: The columns of its tables, likewise; a generated or hidden one is none of ours.
+COLUMNS: Mapping[int, Mapping[str, str]] = {
+    1: {
+        "schema_info": "version",
+        "runs": "run_id workspace status reason created_at iteration campaign_state",
+        "iterations": "iteration created_at ended_at total pending ready submitted completed failed skipped cancelled",
+        "tasks": "id iteration task_id status operator unmet attempts failures retries allow_failure"
+        " allow_dependency_failure reason spec",
+        "dependencies": "dependency task",
+        "attempts": "id task attempt status token external_id reason submitted_at started_at ended_at exit_code data",
+        "events": "seq at task attempt event status reason",
+        "operator_troubles": "operator failures since ask_again_at reason suspended",
+    }
+}
+
 #: Each entry lifts a database of the version it stands under by one.
 MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {}
 

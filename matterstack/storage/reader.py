@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matterstack.core.attempts import LiveAttempt
+from matterstack.core.identifiers import check_identifier
 from matterstack.core.snapshot import (
     IterationCounts,
     OperatorTrouble,
@@ -54,6 +55,8 @@ _ATTEMPT_SQL = """SELECT t.iteration, t.task_id, a.attempt, a.status, t.operator
 _EVENT_SQL = """SELECT e.seq, e.at, CASE WHEN e.attempt IS NOT NULL THEN 'attempt' WHEN e.task IS NOT NULL THEN 'task'
   ELSE 'run' END, t.iteration, t.task_id, a.attempt, e.event, e.status, e.reason FROM events e
   LEFT JOIN tasks t ON t.id = e.task LEFT JOIN attempts a ON a.id = e.attempt"""
+#: The last second that a timestamp of Python can show.
+_LATEST_S = 253_402_300_799
 _COUNTED = IterationCounts._fields
 _COUNTS = ", ".join(_COUNTED)
 _COUNT_CHECK_SQL = f"""SELECT i.iteration, {", ".join(f"i.{name}" for name in _COUNTED)},
@@ -92,6 +95,9 @@ class StoreReader:
     ----------
     path : str or os.PathLike
         Of ``state.sqlite``.
+    most_steps : int, optional
+        How much work SQLite may do, in steps of its virtual machine, before it is cut off: where many runs
+        are looked at, and one of them may be anybody's.
 
     Raises
     ------
@@ -107,9 +113,10 @@ class StoreReader:
         Of the schema, when it was opened.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], most_steps: int | None = None) -> None:
         self.path = Path(path)
         self._mine = _Mine()
+        self._most_steps = most_steps
         with database.errors(self.path):
             connection, version = self._connection(), self._mine.version
             self.version = database.read_version(connection, self.path) if version is None else version
@@ -121,6 +128,8 @@ class StoreReader:
             self.close()
             mine.connection = database.open_known(self.path, files, "ro")
             mine.identity = (os.getpid(), files.identity)
+            if self._most_steps is not None:
+                database.bound(mine.connection, self._most_steps)
         hot = files.journal and database.must_be_rolled_back(mine.connection)
         if not hot:
             if mine.version != migrations.SCHEMA_VERSION:  # not known yet, or older: a step may have migrated it since
@@ -129,6 +138,8 @@ class StoreReader:
                 return mine.connection
         if mine.copy is None or mine.copied != database.fingerprint(self.path):
             mine.copy, mine.copied = database.open_copy(self.path)
+            if self._most_steps is not None:
+                database.bound(mine.copy, self._most_steps)
         return mine.copy
 
     def close(self) -> None:
@@ -152,23 +163,44 @@ class StoreReader:
 
     def run(self) -> RunRecord:
         """Return the row of the run."""
-        rows = self.query("SELECT run_id, workspace, status, reason, created_at, iteration, campaign_state FROM runs")
+        columns = "run_id, workspace, status, reason, created_at, iteration, campaign_state"
+        rows = self.query(f"SELECT {columns} FROM runs LIMIT 2")
         if len(rows) != 1:
-            raise DamagedStoreError(f"{self.path} holds {len(rows)} runs instead of one", path=self.path)
-        run_id, workspace, status, *rest = rows[0]
-        return RunRecord(run_id, workspace, RunStatus(status), *rest)
+            raise self._damaged(f"holds {'no run' if not rows else 'more runs than one'}")
+        run_id, workspace, status, reason, created_at, iteration, campaign_state = rows[0]
+        texts = (run_id, workspace, campaign_state, "" if reason is None else reason)
+        if not all(isinstance(text, str) for text in texts) or status not in RunStatus.__members__:
+            raise self._damaged("says things of its run that make no sense")
+        if not (isinstance(created_at, int | float) and 0 <= created_at <= _LATEST_S and _is_count(iteration)):
+            raise self._damaged("says times or numbers of its run that make no sense")
+        return RunRecord(run_id, workspace, RunStatus(status), reason, created_at, iteration, campaign_state)
+
+    def _damaged(self, what: str) -> DamagedStoreError:
+        return DamagedStoreError(f"{self.path} {what}; it was left as it is", path=self.path)
 
     def counts(self, iteration: int) -> IterationCounts:
         """Return how many tasks of the iteration stand where."""
         rows = self.query(f"SELECT {_COUNTS} FROM iterations WHERE iteration = ?", (iteration,))
+        if rows and not all(map(_is_count, rows[0])):
+            raise self._damaged(f"counts tasks in a way that makes no sense: {rows[0]!r:.200}")
         return IterationCounts(*rows[0]) if rows else IterationCounts()
 
     def live_attempts(self) -> list[LiveAttempt]:
         """Return every attempt that is not over, oldest first."""
-        return [
-            LiveAttempt._make((*row[:5], AttemptStatus(row[5]), *row[6:12], TaskStatus(row[12]), *row[13:]))
-            for row in self.query(_LIVE_SQL)
-        ]
+        try:
+            found = [
+                LiveAttempt._make((*row[:5], AttemptStatus(row[5]), *row[6:12], TaskStatus(row[12]), *row[13:]))
+                for row in self.query(_LIVE_SQL)
+            ]
+            for live in found:
+                # They make the names of directories.
+                check_identifier(live.task_id, "task id")
+                check_identifier(live.operator, "operator name")
+                if not (_is_count(live.attempt) and _is_count(live.iteration)):
+                    raise ValueError(f"attempt {live.attempt!r} of iteration {live.iteration!r}")
+        except (ValueError, TypeError) as error:
+            raise self._damaged(f"holds an attempt that makes no sense ({error})") from None
+        return found
 
     def snapshot(self, at: float) -> Snapshot:
         """Return all that a tick begins with, of one moment."""
@@ -183,6 +215,11 @@ class StoreReader:
             "WHERE status = 'PENDING' AND unmet = 0 AND operator = ? ORDER BY id LIMIT ?",
             (operator, limit),
         )
+        try:
+            for row in rows:
+                check_identifier(row[1], "task id")
+        except (ValueError, TypeError) as error:
+            raise self._damaged(f"holds a task that makes no sense ({error})") from None
         return [ReadyTask(*row) for row in rows]
 
     def ready_operators(self) -> list[str]:
@@ -426,6 +463,10 @@ class StoreReader:
                 for iteration, task_id, status, said, there, live in self.query(_ATTEMPT_CHECK_SQL)
             ]
         return found
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value < 2**53
 
 
 def marks(values: Sequence[object]) -> str:

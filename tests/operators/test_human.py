@@ -86,6 +86,7 @@ def test_the_request_is_whole_and_says_how_to_answer(tmp_path: Path) -> None:
     assert set(there) == {
         *("instructions.md", "schema.json", "response.template.json", "HOWTO.txt"),
         *("inputs.json", "results.csv", "final.xyz", "cell.png"),
+        ".matterstack",
     }
     assert there["instructions.md"].read_text() == "For: Ada\n\nWhich?\n"
     assert json.loads(there["schema.json"].read_text()) == SCHEMA
