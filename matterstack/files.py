@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from matterstack.errors import UnsafeFileError
@@ -38,17 +39,56 @@ def open_inside(root: Path | str, relative: str) -> int:
     parts = relative.split("/")
     if len(parts) == 1:
         return _checked(relative, None, f"{root}/{relative}")
+    descriptor = _folder(root, relative, parts[:-1])
+    try:
+        return _checked(relative, descriptor, parts[-1])
+    finally:
+        os.close(descriptor)
+
+
+def _folder(root: Path | str, relative: str, parts: Sequence[str]) -> int:
+    """Open the folder that lies so many parts of a path below `root`."""
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for part in parts[:-1]:
+        for part in parts:
             inner = os.open(part, _READ | os.O_DIRECTORY, dir_fd=descriptor)
             os.close(descriptor)
             descriptor = inner
-        return _checked(relative, descriptor, parts[-1])
     except OSError as error:
+        os.close(descriptor)
         raise _named(relative, error) from None
+    return descriptor
+
+
+def list_inside(root: Path | str, relative: str) -> list[tuple[str, int | None]]:
+    """Return what lies in a folder below `root`, following no link on the way, by name.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        A directory we trust.
+    relative : str
+        A folder below it.
+
+    Returns
+    -------
+    list of tuple
+        A name, and the size of the file in bytes; None where it is no plain file.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such folder.
+    UnsafeFileError
+        A link on the way, or no folder.
+    """
+    descriptor = _folder(root, relative, relative.split("/"))
+    try:
+        with os.scandir(descriptor) as entries:
+            found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
     finally:
         os.close(descriptor)
+    return sorted((name, status.st_size if stat.S_ISREG(status.st_mode) else None) for name, status in found)
 
 
 def _named(relative: str, error: OSError) -> Exception:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-import os
 from collections.abc import Sequence
 from html import escape
 from io import BytesIO
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matterstack.core.text import neutral
-from matterstack.files import read_tail
+from matterstack.errors import UnsafeFileError
+from matterstack.files import list_inside, read_tail
 from matterstack.notebook.board import Board, Card
 from matterstack.notebook.statuses import BY_CODE
 from matterstack.orchestration.explain import format_time
@@ -76,10 +76,11 @@ def details_html(run: Run, board: Board, name: str) -> str:
 def _of_attempt(run: Run, card: Card, last: AttemptRow) -> list[str]:
     operator = run.operators.get(card.operator)
     home = run.attempt_path(card.task_id, iteration=card.iteration, attempt=last.attempt)
-    directory = home / (operator.traits.results_folder if operator is not None else "")
+    relative = home.relative_to(run.path)
+    directory = relative / (operator.traits.results_folder if operator is not None else "")
     parts = []
     for stream in ("stdout.txt", "stderr.txt"):
-        if text := read_tail(directory, stream, _TAIL_BYTES).strip():
+        if text := read_tail(run.path, f"{directory}/{stream}", _TAIL_BYTES).strip():
             lines = "\n".join(text.splitlines()[-12:])
             style = "margin:2px 0;max-height:12em;overflow:auto"
             parts.append(f"<div><small>{stream}</small><pre style='{style}'>{_text(lines)}</pre></div>")
@@ -97,26 +98,21 @@ def _of_attempt(run: Run, card: Card, last: AttemptRow) -> list[str]:
             "<details open><summary>data</summary>"
             f"<pre style='margin:2px 0;max-height:16em;overflow:auto'>{_text(text[:_MOST_DATA])}{more}</pre></details>"
         )
-    names = _files(home)
+    names = _files(run.path, str(relative))
     if names:
         listed = "<br>".join(_text(entry) for entry in names)
         parts.append(f"<details><summary>files in {_text(shown_path(home))}</summary>{listed}</details>")
     return parts
 
 
-def _files(home: Path) -> list[str]:
+def _files(root: Path, relative: str) -> list[str]:
     try:
-        entries = sorted(os.scandir(home), key=lambda entry: entry.name)
-    except OSError:
+        entries = list_inside(root, relative)
+    except (OSError, UnsafeFileError):
         return []
-    names = []
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_file(follow_symlinks=False):
-            names.append(f"{entry.name} ({entry.stat(follow_symlinks=False).st_size} bytes)")
-        else:
-            names.append(f"{entry.name}/")
+    names = [
+        f"{name}/" if size is None else f"{name} ({size} bytes)" for name, size in entries if not name.startswith(".")
+    ]
     return names if len(names) <= _MOST_FILES else [*names[:_MOST_FILES], f"and {len(names) - _MOST_FILES} more"]
 
 

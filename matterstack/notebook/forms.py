@@ -17,7 +17,7 @@ import traitlets
 from matterstack.core.schemas import violations_by_path
 from matterstack.core.text import neutral
 from matterstack.errors import AnswerConflictError, MatterstackError, UnsafeFileError
-from matterstack.files import read_inside
+from matterstack.files import list_inside, read_inside
 from matterstack.notebook.assets import CSS, script
 from matterstack.notebook.inbox import Inbox
 from matterstack.notebook.views import with_twin
@@ -120,14 +120,16 @@ class InboxView(ipywidgets.VBox):  # type: ignore[misc]
 def context_html(directory: Path) -> str:
     """Return pictures and the table of results in a request's directory as HTML; everything is escaped."""
     parts = []
+    run = directory.parents[2]
+    home = str(directory.relative_to(run))
     try:
-        names = sorted(path.name for path in directory.iterdir())
-    except OSError:
+        names = [name for name, _ in list_inside(run, home)]
+    except (OSError, UnsafeFileError):
         return ""
     pictures = [name for name in names if Path(name).suffix.lower() in _PICTURES][:_MOST_PICTURES]
     for name in pictures:
         try:
-            content = base64.b64encode(read_inside(directory, name, _PICTURE_BYTES)).decode()
+            content = base64.b64encode(read_inside(run, f"{home}/{name}", _PICTURE_BYTES)).decode()
         except (OSError, UnsafeFileError):
             continue
         kind = _PICTURES[Path(name).suffix.lower()]
@@ -135,7 +137,7 @@ def context_html(directory: Path) -> str:
         image = f"<img alt='{shown}' src='data:{kind};base64,{content}'>"
         parts.append(f"<figure style='margin:0'>{image}<figcaption>{shown}</figcaption></figure>")
     try:
-        text = read_inside(directory, "results.csv", _TABLE_BYTES).decode(errors="replace")
+        text = read_inside(run, f"{home}/results.csv", _TABLE_BYTES).decode(errors="replace")
         rows = list(csv.reader(io.StringIO(text)))
         parts.append(_table(rows[: _MOST_ROWS + 1]))
     except (OSError, UnsafeFileError, csv.Error):

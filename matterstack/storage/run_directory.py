@@ -233,6 +233,16 @@ def list_runs(base_path: str | os.PathLike[str], workspace: str) -> list[RunDire
     return [directory for directory in found if directory.state.is_file()]
 
 
+def _check_umask() -> None:
+    mask = os.umask(0o077)  # it can only be read by setting it
+    os.umask(mask)
+    if mask & 0o700:
+        raise InvalidConfigError(
+            f"the umask is {mask:03o}, so you could not use the files that are made for you: "
+            "set another, 022 or 027 say (os.umask(0o027)); nothing was made"
+        )
+
+
 @contextlib.contextmanager
 def new_run_directory(
     base_path: str | os.PathLike[str], workspace: str, run_id: str, config: Mapping[str, Any]
@@ -259,7 +269,10 @@ def new_run_directory(
         The run id is taken.
     LockUnsupportedError
         The file system does not lock.
+    InvalidConfigError
+        The umask takes from this user what it makes.
     """
+    _check_umask()
     root = runs_root(base_path, workspace)
     final = root / check_identifier(run_id, "run id")
     if final.exists():

@@ -426,6 +426,8 @@ class _Rows:
 
 
 def _create(path: Path) -> None:
+    with contextlib.suppress(FileExistsError):  # SQLite would make it for its user alone to write
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
     connection = database.connect(path, "rwc")
     try:
         with database.transaction(connection):

@@ -14,6 +14,9 @@ from crashes import killed_at
 
 import matterstack as ms
 from matterstack.errors import InvalidConfigError, UnsafeFileError
+from matterstack.notebook.board import Board
+from matterstack.notebook.details import details_html
+from matterstack.notebook.forms import context_html
 
 
 def make(base: Path, *tasks: ms.Task) -> ms.Run:
@@ -157,3 +160,24 @@ def test_text_of_jobs_and_runs_reaches_a_terminal_neutral(tmp_path: Path) -> Non
     done = subprocess.run([sys.executable, "-m", "matterstack.cli", "status", os.fsencode(odd)], capture_output=True)
     assert done.returncode == 1
     assert b"\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize("link", ["operators", "operators/human", "operators/human/0.look.1"])
+def test_a_view_does_not_follow_a_link(tmp_path: Path, link: str) -> None:
+    task = ms.Task("look", operator="human", instructions="good?")
+    run = make(tmp_path, task)
+    run.step()
+    outside = tmp_path / "outside"
+    (run.path / link).rename(outside)
+    (run.path / link).symlink_to(outside)
+    folder = run.attempt_path("look")
+    (folder / "cell.png").write_bytes(b"secret picture")
+    (folder / "results.csv").write_text("secret,table\n")
+    (folder / "stdout.txt").write_text("secret words\n")
+    board = Board(run.store)
+    board.refresh()
+    shown = details_html(run, board, "0.look")
+    assert "good?" in shown
+    assert "secret" not in shown
+    assert "cell.png" not in shown
+    assert context_html(folder) == ""

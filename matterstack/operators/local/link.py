@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import socket
+import stat
 import struct
 import sys
 import time
@@ -238,8 +239,8 @@ def _connect(directory: Path) -> socket.socket:
         if uid != os.getuid():
             connection.close()
             raise OperatorUnreachableError(
-                f"the runner of {directory} is a process of another user (uid {uid}): it is told nothing, and not "
-                "believed"
+                f"the runner of {directory} is a process of another user (uid {uid}): it is told nothing of your "
+                "environment, and not believed. Wait until their commands are over, or have them step the run"
             )
         connection.setblocking(False)
         return connection
@@ -249,19 +250,13 @@ def _connect(directory: Path) -> socket.socket:
 def _holder(directory: Path) -> dict[str, Any] | None:
     """Return what runner.lock says of the runner that holds it; None when nobody does."""
     try:
-        descriptor = os.open(directory / "runner.lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = _open_own(directory / "runner.lock", os.O_RDWR)
     except FileNotFoundError:
         return None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            owner = os.fstat(descriptor).st_uid
-            if owner != os.getuid():
-                raise OperatorUnreachableError(
-                    f"the runner of {directory} is of another user (uid {owner}), and would be told your environment: "
-                    "wait until their commands are over, or have them step the run"
-                ) from None
             with contextlib.suppress(ValueError):
                 holder: dict[str, Any] = json.loads(os.pread(descriptor, 4096, 0))
                 return holder
@@ -271,12 +266,26 @@ def _holder(directory: Path) -> dict[str, Any] | None:
         os.close(descriptor)
 
 
+def _open_own(path: Path, flags: int) -> int:
+    """Open a file of the runner's, never waiting for it; where something else stands in its place, say so."""
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise OperatorUnreachableError(
+            f"{path} cannot be opened: {error.strerror}; remove it, if it is no file"
+        ) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OperatorUnreachableError(f"{path} is no plain file, so no runner can use it: remove it")
+    return descriptor
+
+
 def _start_runner(directory: Path, deadline: float) -> None:
     """Start a runner and wait until it listens, or until it finds that another one does."""
     directory.mkdir(parents=True, exist_ok=True)
-    log = os.open(
-        directory / "runner.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
-    )
+    log = _open_own(directory / "runner.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     ready, done = os.pipe2(os.O_CLOEXEC)
     place = os.path.dirname(os.path.abspath(__file__))
     try:

@@ -545,7 +545,7 @@ def serve_directory(ready: int, directory: str) -> None:
     if os.fork():
         os._exit(0)
     os.chdir(directory)
-    lock = os.open("runner.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    lock = os.open("runner.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,0 +1,148 @@
+"""What is made has the permissions that the user's umask leaves: a group folder works, a private run stays private."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import matterstack as ms
+from matterstack.errors import InvalidConfigError
+
+ADA, BEN, CARL = 41001, 41002, 41003
+GROUP = 41100
+
+root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder of a group, setgid, that its members may write; pytest's own lies below one of root's."""
+    make(tmp_path)
+    step(tmp_path)
+    path = Path(tempfile.mkdtemp(prefix="matterstack-modes-"))
+    os.chown(path, 0, GROUP)
+    path.chmod(0o2775)
+    yield path
+    shutil.rmtree(path)
+
+
+def play(user: int, mask: int, home: Path, act: Callable[[], object]) -> str:
+    """Do something as another user, in a process of theirs, and return what it says.
+
+    A fork, since an interpreter may lie where only root can read it; `folder` has had everything imported.
+    """
+    home.mkdir(exist_ok=True)
+    os.chown(home, user, user)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reader)
+            os.setgroups([] if user == CARL else [GROUP])
+            os.setgid(user)
+            os.setuid(user)
+            os.umask(mask)
+            os.environ |= {"HOME": str(home), "XDG_DATA_HOME": str(home), "XDG_STATE_HOME": str(home)}
+            os.chdir(home)
+            try:
+                said = str(act())
+            except Exception as error:
+                said = f"{type(error).__name__}: {error}"
+            os.write(writer, said.encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, encoding="utf-8") as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return said
+
+
+def make(folder: Path) -> ms.RunStatus:
+    tasks = [ms.Task("a", operator="human", instructions="?"), ms.Task("b", operator="human", instructions="?")]
+    run = ms.initialize_run(
+        "w", ms.Workflow(tasks), base_path=folder, run_id="r", operators={"human": ms.HumanOperator()}
+    )
+    run.step()
+    run.respond("a", {"status": "COMPLETED"})
+    run.step()
+    return run.status
+
+
+def step(folder: Path) -> list[str]:
+    run = ms.open_run(folder / "workspaces/w/runs/r")
+    ms.trust(run.path)
+    run.respond("b", {"status": "COMPLETED"})
+    run.wait(timeout_s=30)
+    return list(run.tasks["status"])
+
+
+@root
+def test_the_next_of_a_group_steps_the_run(folder: Path) -> None:
+    assert play(ADA, 0o002, folder / "ada", lambda: make(folder)) == "RUNNING"
+    path = folder / "workspaces/w/runs/r"
+    status = {entry.relative_to(path): entry.stat() for entry in path.rglob("*")}
+    assert [name for name, found in status.items() if found.st_gid != GROUP or not found.st_mode & stat.S_IWGRP] == []
+    assert play(BEN, 0o002, folder / "ben", lambda: step(folder)) == "['COMPLETED', 'COMPLETED']"
+
+
+@root
+def test_a_private_run_is_private(folder: Path) -> None:
+    assert play(ADA, 0o077, folder / "ada", lambda: make(folder)) == "RUNNING"
+    path = folder / "workspaces/w/runs/r"
+    assert [entry for entry in path.rglob("*") if entry.stat().st_mode & 0o077] == []
+    assert "Error: " in play(CARL, 0o022, folder / "carl", lambda: step(folder))
+    assert play(ADA, 0o077, folder / "ada", lambda: step(folder)) == "['COMPLETED', 'COMPLETED']"
+
+
+@pytest.mark.parametrize("mask", [0o002, 0o077])
+def test_the_files_of_a_runner_follow_the_umask(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path, run_id="r")
+        assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    finally:
+        os.umask(before)
+    for entry in run.path.rglob("*"):
+        expected = (0o777 if entry.is_dir() else 0o666) & ~mask
+        assert stat.S_IMODE(entry.stat().st_mode) == expected, entry
+
+
+@pytest.mark.parametrize("mask", [0o777, 0o700, 0o277])
+def test_a_umask_that_takes_all_is_named_and_leaves_nothing(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        with pytest.raises(InvalidConfigError, match="umask"):
+            ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path)
+    finally:
+        os.umask(before)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["runner.log", "runner.lock"])
+@pytest.mark.parametrize("kind", ["fifo", "link", "folder"])
+def test_what_stands_in_place_of_a_file_of_ours_is_named(tmp_path: Path, name: str, kind: str) -> None:
+    run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path, run_id="r")
+    place = run.path / "operators" / "local" / name
+    place.parent.mkdir(exist_ok=True)
+    if kind == "fifo":
+        os.mkfifo(place)
+    elif kind == "folder":
+        place.mkdir()
+    else:
+        place.symlink_to(tmp_path / "elsewhere")
+    run.step()
+    troubles = [trouble.reason for trouble in run.store.troubles().values()]
+    assert name in str(troubles)
+    assert not (tmp_path / "elsewhere").exists()
+    if kind == "folder":
+        place.rmdir()
+    else:
+        place.unlink()
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
