@@ -16,3 +16,14 @@ def neutral(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c in _KEPT or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def storable(text: str) -> str:
+    r"""Return text with escapes instead of what UTF-8 does not have: lone surrogates, of file names in another code.
+
+    Examples
+    --------
+    >>> print(storable("M\udcfcller.dat"))
+    M\udcfcller.dat
+    """
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from matterstack.core.attempt_files import MACHINERY, Family, taken_names
 from matterstack.core.identifiers import check_identifier
 from matterstack.core.strict_json import parse_json
 from matterstack.crash_points import reach
@@ -186,7 +187,7 @@ class RunDirectory:
             reach("attempt.made")
             populate(partial)
             reach("attempt.filled")
-            if may_exist and os.path.lexists(final) and _same_tree(partial, final):
+            if may_exist and os.path.lexists(final) and _is_as_made(partial, final):
                 remove_tree(partial)
                 return
             os.rename(partial, final)
@@ -200,21 +201,33 @@ class RunDirectory:
             raise
 
 
-def _same_tree(made: str, found: str) -> bool:
-    """Return whether a directory that was found has just the files of one that was made."""
+def _is_as_made(made: str, found: str) -> bool:
+    """Return whether a directory that was found can be used instead of one that was made.
+
+    It can where all that was made is in it, unchanged, and beside that only machinery: an interrupted submission
+    had come further. And where its job has claimed it: then no job will begin in it again, and this one is asked.
+    """
     import filecmp
 
-    def names(root: str) -> list[tuple[str, bool]]:
-        return sorted(
-            (os.path.relpath(os.path.join(folder, name), root), os.path.islink(os.path.join(folder, name)))
-            for folder, folders, files in os.walk(root)
-            for name in (*folders, *files)
-        )
-
-    there = names(made)
-    if os.path.islink(found) or names(found) != there or any(is_link for _, is_link in there):
+    if any(os.path.islink(place) for place in (found, f"{found}/{MACHINERY}", f"{found}/{MACHINERY}/claim")):
         return False
-    files = [name for name, _ in there if os.path.isfile(os.path.join(made, name))]
+    if os.path.isdir(f"{found}/{MACHINERY}/claim"):
+        return True
+
+    def names(root: str) -> dict[str, bool]:
+        return {
+            os.path.relpath(path, root): os.path.isfile(path) and not os.path.islink(path)
+            for folder, folders, files in os.walk(root)
+            for path in (os.path.join(folder, name) for name in (*folders, *files))
+        }
+
+    there, here = names(made), names(found)
+    if any(here.get(name) is not is_file for name, is_file in there.items()):
+        return False
+    ours = taken_names(Family.JOB)
+    if any(name.split("/")[0] not in ours or os.path.islink(f"{found}/{name}") for name in here.keys() - there.keys()):
+        return False
+    files = [name for name, is_file in there.items() if is_file]
     return all(filecmp.cmp(os.path.join(made, name), os.path.join(found, name), shallow=False) for name in files)
 
 

@@ -29,6 +29,7 @@ from matterstack.core.states import (
     TaskStatus,
     advance,
 )
+from matterstack.core.text import storable
 from matterstack.errors import InvalidTransitionError, StoreConflictError
 from matterstack.storage import database, migrations
 from matterstack.storage.reader import StoreReader, marks
@@ -353,7 +354,7 @@ class SQLiteStateStore(StoreReader):
         connection.executemany(
             "INSERT OR REPLACE INTO operator_troubles (operator, failures, since, ask_again_at, reason, suspended) "
             "VALUES (?, ?, ?, ?, ?, ?)",
-            [(t.operator, t.failures, t.since, t.ask_again_at, t.reason, t.suspended) for t in failing],
+            [(t.operator, t.failures, t.since, t.ask_again_at, storable(t.reason), t.suspended) for t in failing],
         )
 
 
@@ -380,6 +381,8 @@ class _Rows:
         StoreConflictError
             It leaves another status than the one before it has led to.
         """
+        if change.reason is not None and not change.reason.isascii():
+            change = change._replace(reason=storable(change.reason))
         match change:
             case AttemptChange():
                 status = advance(change.leaves, change.event)

@@ -79,7 +79,8 @@ def pack(away: Path, archive: Path, choose: Callable[[str], bool] = lambda name:
 def test_a_kit_holds_what_it_needs(tmp_path: Path) -> None:
     run = start(tmp_path, resources=ms.Resources(nodes=2, tasks=8, memory_gib=3, gpus=1, walltime_s=3725))
     directory = kit(run)
-    assert sorted(path.name for path in directory.iterdir()) == ["HOWTO.txt", "MANIFEST.json", "inputs", "submit.sh"]
+    shown = sorted(path.name for path in directory.glob("[!.]*"))
+    assert shown == ["HOWTO.txt", "MANIFEST.json", "inputs", "submit.sh"]
     manifest = json.loads((directory / "MANIFEST.json").read_text())
     assert manifest["token"] == run.attempts.loc["0.a.1", "token"]
     for name, sha256 in manifest["sha256"].items():
@@ -327,3 +328,39 @@ def test_an_export_that_fails_leaves_no_half_archive(tmp_path: Path) -> None:
         run.export_kits(tmp_path / "kits.zip")
     assert (tmp_path / "kits.zip").read_bytes() == b"the one before"
     assert sorted(os.listdir(tmp_path)) == ["kits.zip", "workspaces"]
+
+
+@pytest.mark.parametrize("names", [["../../../../../../secret"], ["/etc/hostname"], ["a/../../b"], 5, None])
+def test_a_manifest_that_was_written_anew_takes_no_file_out(tmp_path: Path, names: object) -> None:
+    run = start(tmp_path)
+    (tmp_path / "secret").write_text("PRIVATE KEY")
+    manifest = kit(run) / "MANIFEST.json"
+    sums = dict.fromkeys(names, "0" * 64) if isinstance(names, list) else names
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "sha256": sums}))
+    with pytest.raises(KitError, match="no kit was exported"):
+        run.export_kits(tmp_path / "kits.zip")
+    assert not (tmp_path / "kits.zip").exists()
+
+
+def test_a_link_in_a_kit_takes_no_file_out(tmp_path: Path) -> None:
+    run = start(tmp_path)
+    (tmp_path / "secret").write_text("PRIVATE KEY")
+    place = kit(run) / "inputs/start.xyz"
+    place.unlink()
+    place.symlink_to(tmp_path / "secret")
+    with pytest.raises(KitError, match="link"):
+        run.export_kits(tmp_path / "kits.zip")
+    assert list(tmp_path.glob("*kits.zip*")) == []
+
+
+def test_a_name_that_is_no_text_holds_nothing_up(tmp_path: Path) -> None:
+    run = start(tmp_path)
+    output = os.fsencode(kit(run) / "output")
+    os.mkdir(output)
+    with open(output + b"/.M\xfcller.dat.aB3xY9", "w"):
+        pass
+    run.step()
+    run.step()
+    reasons = " ".join(str(reason) for reason in run.attempts["reason"])
+    assert "M\\udcfcller.dat" in reasons
+    assert "M\\udcfcller.dat" in str(run.explain())

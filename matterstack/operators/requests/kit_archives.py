@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import stat
+import time
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ from matterstack.errors import (
     UnsafeFileError,
     UnsafePathError,
 )
-from matterstack.files import read_inside, remove_tree, sync_directory
+from matterstack.files import open_inside, read_inside, remove_tree, sync_directory
 from matterstack.operators.requests.manual_hpc import check_sums
 
 _MANIFEST_BYTES = 50_000_000
@@ -72,19 +73,45 @@ def pack(archive: Path, kits: Mapping[str, Path]) -> None:
     try:
         with zipfile.ZipFile(partial, "x", zipfile.ZIP_DEFLATED, strict_timestamps=False) as out:
             for name, directory in kits.items():
-                for path in _sent(directory):
-                    out.write(path, f"{name}/{path.relative_to(directory)}")
+                for relative in _sent(directory):
+                    _put(out, directory, relative, f"{name}/{relative}")
         partial.replace(archive)
+    except UnsafeFileError as error:
+        raise KitError(f"{error}; no kit was exported") from None
     except OSError as error:
         raise KitError(f"{archive} cannot be written: {error}; one that was there is unchanged") from error
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _sent(directory: Path) -> list[Path]:
-    """Return what of a kit goes out: what its manifest lists, and the manifest."""
-    manifest = parse_json(read_inside(directory, "MANIFEST.json", _MANIFEST_BYTES), max_bytes=_MANIFEST_BYTES)
-    return [directory / name for name in ("MANIFEST.json", *manifest["sha256"])]
+def _sent(directory: Path) -> list[str]:
+    """Return what of a kit goes out, relative to it: what its manifest lists, and the manifest.
+
+    Raises
+    ------
+    KitError
+        The manifest is not as it was made: what it names might lie outside of the kit.
+    """
+    try:
+        manifest = parse_json(read_inside(directory, "MANIFEST.json", _MANIFEST_BYTES), max_bytes=_MANIFEST_BYTES)
+        return ["MANIFEST.json", *(check_relative_path(name, "it names") for name in dict(manifest["sha256"]))]
+    except (InvalidJsonError, UnsafePathError, TypeError, LookupError, ValueError) as error:
+        raise KitError(f"{directory.name}/MANIFEST.json is not as it was made ({error}); no kit was exported") from None
+
+
+def _put(out: zipfile.ZipFile, directory: Path, relative: str, name: str) -> None:
+    """Write a file of a kit into an archive, with its permission bits; a link is refused."""
+    with open(open_inside(directory, relative), "rb") as file:
+        status = os.fstat(file.fileno())
+        year, *rest = time.localtime(status.st_mtime)[:6]
+        month, day, hour, minute, second = rest
+        when = (year, month, day, hour, minute, second) if 1980 <= year <= 2107 else (1980, 1, 1, 0, 0, 0)
+        info = zipfile.ZipInfo(name, when)
+        info.external_attr = status.st_mode << 16
+        info.compress_type = zipfile.ZIP_DEFLATED
+        info.file_size = status.st_size
+        with out.open(info, "w") as member:
+            shutil.copyfileobj(file, member)
 
 
 def unpack(archive: Path, kits: Mapping[str, Path], over: Mapping[str, Path], max_gib: float) -> Imported:
