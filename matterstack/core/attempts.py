@@ -140,7 +140,11 @@ class LiveAttempt(NamedTuple):
         from matterstack.core.task import Task
 
         try:
-            return Task.from_json({"task_id": self.task_id, **json.loads(self.spec)})
+            task = Task.from_json({"task_id": self.task_id, **json.loads(self.spec)})
+            for shown in (task.instructions, task.assignee):
+                if not isinstance(shown, str | None):
+                    raise TypeError(f"{shown!r:.100} is no text")
+            return task
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise InvalidTaskError(
                 f"task {self.task_id!r}: what the database says of it cannot be read: {error}", task_id=self.task_id

@@ -98,7 +98,9 @@ def test_an_attempt_that_makes_no_sense_is_not_gone_after(tmp_path: Path, statem
     assert not (tmp_path / "elsewhere").exists()
 
 
-@pytest.mark.parametrize("spec", ["'not json'", "'[]'", "'" + "[" * 5000 + "'"])
+@pytest.mark.parametrize(
+    "spec", ["'not json'", "'[]'", "'{\"instructions\": [1]}'", '\'{"assignee": {"a": 1}}\'', "'" + "[" * 5000 + "'"]
+)
 def test_a_waiting_task_that_cannot_be_read_hides_no_other_run(tmp_path: Path, spec: str) -> None:
     good, bad = make(tmp_path, "good"), make(tmp_path, "bad")
     write(bad, f"UPDATE tasks SET spec = {spec} WHERE task_id = 'look'")
