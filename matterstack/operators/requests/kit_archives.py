@@ -6,6 +6,7 @@ then put in place. An archive with one bad kit changes nothing.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import os
 import shutil
@@ -195,8 +196,19 @@ def _find(
     found: dict[str, dict[str, zipfile.ZipInfo]] = {}
     manifests = [name for name in members if name.rpartition("/")[2] == "MANIFEST.json"]
     # A task may have a file of that name too: it lies in a kit, and is no kit.
-    roots = [name.removesuffix("MANIFEST.json") for name in manifests]
-    outer = [root for root in roots if not any(root != other and root.startswith(other) for other in roots)]
+    outer: list[str] = []
+    for root in sorted(name.removesuffix("MANIFEST.json") for name in manifests):
+        if not (outer and root.startswith(outer[-1])):
+            outer.append(root)
+    inside: dict[str, dict[str, zipfile.ZipInfo]] = {root: {} for root in outer}
+    stray = None
+    for name, info in members.items():
+        # Whatever lies between a root and a name below it, in the order of text, would lie below the root as well.
+        root = outer[bisect.bisect_right(outer, name) - 1] if outer else ""
+        if outer and name.startswith(root):
+            inside[root][name.removeprefix(root)] = info
+        else:
+            stray = name
     for root in outer:
         info = members[f"{root}MANIFEST.json"]
         try:
@@ -213,12 +225,10 @@ def _find(
             raise KitError(f"{archive}: {root}MANIFEST.json was altered; nothing was changed")
         if token in found:
             raise KitError(f"{archive} holds the kit of {home.name} twice; nothing was changed")
-        found[token] = {name.removeprefix(root): info for name, info in members.items() if name.startswith(root)}
+        found[token] = inside[root]
     if not found:
         raise KitError(f"{archive} holds no kit: there is no MANIFEST.json in it; nothing was changed")
-    taken = sum(len(names) for names in found.values())
-    if taken != len(members):
-        stray = next(name for name in members if not any(name.startswith(root) for root in outer))
+    if stray is not None:
         raise KitError(f"{archive}: {stray} belongs to no kit; nothing was changed")
     return found
 
