@@ -159,7 +159,7 @@ class RunDirectory:
     def build_attempt(
         self, operator: str, name: str, token: str, populate: Callable[[str], None], *, may_exist: bool
     ) -> None:
-        """Make an attempt's directory appear whole, by one rename; one that is there is kept.
+        """Make an attempt's directory appear whole, by one rename; one of our own that is there is kept.
 
         Parameters
         ----------
@@ -169,8 +169,13 @@ class RunDirectory:
             Of the attempt.
         populate : callable
             Fills a directory under a temporary name.
-        again : bool
-            Whether it may be there already.
+        may_exist : bool
+            Whether an interrupted submission may have made it already.
+
+        Raises
+        ------
+        UnsafeFileError
+            Something else is there; it is left.
         """
         # Plain strings: this is done for every attempt, and Path objects cost more than the system calls.
         parent = f"{self.path}/operators/{operator}"
