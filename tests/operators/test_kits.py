@@ -364,3 +364,20 @@ def test_a_name_that_is_no_text_holds_nothing_up(tmp_path: Path) -> None:
     reasons = " ".join(str(reason) for reason in run.attempts["reason"])
     assert "M\\udcfcller.dat" in reasons
     assert "M\\udcfcller.dat" in str(run.explain())
+
+
+@pytest.mark.parametrize(("first", "second"), [("x", "x-1"), ("x", "x/1"), ("x y", "x"), ("b", "a")])
+def test_kits_are_told_apart_whatever_their_folders_are_called(tmp_path: Path, first: str, second: str) -> None:
+    run = start(tmp_path)
+    away = carry(run, tmp_path)
+    (away / "0.a.1").rename(away / first)
+    (away / second).parent.mkdir(exist_ok=True)
+    (away / "0.b.1").rename(away / second)
+    archive = pack(away, tmp_path / "back.zip")
+    if "/" in second:  # one kit in another is no kit of its own
+        with pytest.raises(KitError, match="no part of the kit"):
+            run.import_kits(archive)
+    else:
+        taken, *others = run.import_kits(archive)
+        assert (sorted(taken), others) == (["0.a.1", "0.b.1"], [[], []])
+        assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
