@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _TAIL_BYTES = 2000
 _MOST_FILES = 40
+#: What a task says of itself, and what it is called in the panel.
+_TOLD = {"command": "command", "instructions": "asks", "assignee": "for"}
 _MOST_DATA = 4000
 _MOST_ATOMS = 400
 #: What numbers and shapes that make no sense raise on their way through numpy, ASE and matplotlib.
@@ -45,18 +47,14 @@ def details_html(run: Run, board: Board, name: str) -> str:
     if card is None:
         return ""
     store = run.store
-    spec = json.loads(store.specification(card.id))
+    spec = _specification(store.specification(card.id))
     attempts = store.attempts_of_task(card.id)
     look = BY_CODE[card.code]
     parts = [f"<h4 style='margin:4px 0'>{_text(name)} <small style='color:{look.colour}'>{look.name}</small></h4>"]
     if card.reason:
         parts.append(f"<p style='margin:4px 0;white-space:pre-wrap'>{_text(card.reason[-2000:])}</p>")
     facts = [("operator", card.operator), ("group", card.group or "")]
-    command = spec.get("command")
-    if command is not None:
-        facts.append(("command", command if isinstance(command, str) else json.dumps(command, ensure_ascii=False)))
-    facts.append(("asks", spec.get("instructions", "")))
-    facts.append(("for", spec.get("assignee", "")))
+    facts += [(shown, _words(spec[name])) for name, shown in _TOLD.items() if spec.get(name) is not None]
     up = [board.cards[a].task_id for a, b in board.edges if b == card.id]
     down = [board.cards[b].task_id for a, b in board.edges if a == card.id]
     facts += [("after", _some(up)), ("before", _some(down))]
@@ -71,6 +69,19 @@ def details_html(run: Run, board: Board, name: str) -> str:
         parts.append(_grid(("attempt", "status", "since", "took", "exit code", "reason"), rows))
         parts += _of_attempt(run, card, attempts[-1])
     return f"<div class='ms-details'>{''.join(parts)}</div>"
+
+
+def _specification(text: str) -> dict[str, Any]:
+    """Return the task as the database has it, which may be anything: this run may be a stranger's."""
+    try:
+        spec = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return {"command": "it is no JSON that can be shown"}
+    return spec if isinstance(spec, dict) else {}
+
+
+def _words(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _of_attempt(run: Run, card: Card, last: AttemptRow) -> list[str]:

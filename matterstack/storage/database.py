@@ -13,6 +13,7 @@ import os
 import sqlite3
 import stat
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,6 +47,7 @@ _MODE_AT, _MODE_WAL = 18, 2
 _COLUMNS_SQL = """SELECT m.name, p.name, p.hidden FROM sqlite_master m, pragma_table_xinfo(m.name) p
   WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite#_%' ESCAPE '#'"""
 _STEPS_AT_ONCE = 10_000
+_MOST_BOUND_S = 10.0
 
 #: Identity of a file, its size, and when it was changed; None where there is none.
 Fingerprint = tuple[int, int, int, int] | None
@@ -254,13 +256,18 @@ def open_known(path: Path, files: Files, mode: str) -> Connection:
 
 
 def bound(connection: sqlite3.Connection, most_steps: int) -> None:
-    """Have SQLite give up after so many steps of its virtual machine, counted over the life of the connection."""
+    """Have SQLite give up after so many steps of its virtual machine, counted over the life of the connection.
+
+    Steps are what counts, since a slow machine is no fault of the run; seconds are there for values whose
+    every step is slow.
+    """
     left = most_steps
+    until = time.monotonic() + _MOST_BOUND_S
 
     def count() -> bool:
         nonlocal left
         left -= _STEPS_AT_ONCE
-        return left < 0
+        return left < 0 or time.monotonic() > until
 
     connection.set_progress_handler(count, _STEPS_AT_ONCE)
 

@@ -2,8 +2,8 @@
 
 A run directory can hold commands of anybody. So whether it may be stepped is recorded outside of it, in the user's own
 folder (``$XDG_STATE_HOME/matterstack/trust``, by default below ``~/.local/state``), a file each: its name is made from
-the run's random key and from device and inode of its directory. A rename keeps those; a copy, an unzipped or a returned
-directory has others.
+the run's random key and from device, inode and birth of its directory. A rename keeps those; a copy, an unzipped or a
+returned directory has others. The birth is needed because a file system gives the inode of what was removed to the next.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from matterstack.errors import UntrustedRunError
+from matterstack.files import birth_ns
 
 #: Names folders whose runs are trusted, where homes do not last: in containers, CI, on a JupyterHub.
 VARIABLE = "MATTERSTACK_TRUST"
@@ -30,7 +31,7 @@ def _book() -> Path:
 def _entry(kind: str, path: Path, key: str = "") -> Path:
     """Return where it is recorded that a directory is trusted."""
     status = os.stat(path)
-    name = json.dumps([kind, key, status.st_dev, status.st_ino])
+    name = json.dumps([kind, key, status.st_dev, status.st_ino, birth_ns(path)])
     return _book() / f"{kind}-{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
 
 

@@ -113,3 +113,36 @@ def test_a_database_that_would_keep_one_busy_is_cut_off(tmp_path: Path) -> None:
     assert len(StoreReader(run.path / "state.sqlite", most_steps=20_000_000).ready_tasks("local", 3000)) == 3000
     with pytest.raises(StoreError, match="cut off"):
         StoreReader(run.path / "state.sqlite", most_steps=20_000).ready_tasks("local", 3000)
+
+
+def panel_of(run: ms.Run) -> str:
+    view = run.dag()
+    view.selected = "0.look"
+    return str(view.panel)
+
+
+SPECS = [
+    "[]",
+    "null",
+    '{"instructions": [1], "command": 3}',
+    '{"assignee": {"a": "\\u001b[31m"}}',
+    '{"command": {"a": [null]}}',
+]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_the_panel_of_a_task_that_makes_no_sense_shows_what_it_can(tmp_path: Path, spec: str) -> None:
+    run = make(tmp_path, "r")
+    write(run, f"UPDATE tasks SET spec = '{spec}' WHERE task_id = 'look'")
+    panel = panel_of(run)
+    assert "0.look" in panel
+    assert "\x1b" not in panel
+
+
+@pytest.mark.parametrize(
+    "data", ["[" * 5000, "{", '{"positions": 1, "numbers": {"__ndarray__": 3}, "cell": []}', "1e999"]
+)
+def test_the_panel_of_a_result_that_makes_no_sense_shows_what_it_can(tmp_path: Path, data: str) -> None:
+    run = make(tmp_path, "r")
+    write(run, f"UPDATE attempts SET data = '{data}'")
+    assert "0.look" in panel_of(run)

@@ -15,6 +15,7 @@ from crashes import in_child
 
 import matterstack as ms
 from matterstack.errors import RunNotFoundError, RunStatusError, UntrustedRunError
+from matterstack.storage.trust import is_trusted, record_folder, record_run
 
 
 def make(base: Path) -> ms.Run:
@@ -190,3 +191,18 @@ def test_killed_while_it_is_made_the_run_is_there_or_not_and_if_it_is_it_can_be_
         runs = list((base / "workspaces/w/runs").glob("r"))
         assert [ms.open_run(path).step().submitted for path in runs] == [3] * len(runs)
         assert os.path.exists(base)
+
+
+def test_what_comes_back_into_the_place_of_what_was_removed_is_asked_about(tmp_path: Path) -> None:
+    """A file system gives the inode of a directory that was removed to the next one that is made."""
+    for number in range(30):
+        folder, kept = tmp_path / f"{number}" / "folder", tmp_path / f"{number}" / "kept"
+        folder.mkdir(parents=True)
+        record_run(folder, "key")
+        record_folder(folder)
+        assert is_trusted(folder, "key")
+        folder.rename(kept)
+        assert is_trusted(kept, "key")
+        kept.rmdir()
+        folder.mkdir()
+        assert not is_trusted(folder, "key")
