@@ -12,9 +12,30 @@ from pathlib import Path
 
 from matterstack.errors import UnsafeFileError
 
+#: What the machine or its disk lacks for the moment, whichever file it was asked for.
+_MACHINE_TROUBLE = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EIO,
+        errno.ESTALE,
+        errno.ENOLCK,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.ENODEV,
+        errno.ETIMEDOUT,
+    }
+)
 _AT_FDCWD = -100
 _STATX_BTIME = 0x800
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def is_machine_trouble(error: OSError) -> bool:
+    """Return whether an error is the machine's or its disk's, and no fault of the file: to be tried again later."""
+    return error.errno in _MACHINE_TROUBLE
 
 
 def open_inside(root: Path | str, relative: str) -> int:

@@ -87,9 +87,7 @@ def execute(
     for live in submissions:
         groups.setdefault(live.operator, []).append(live)
     parts = [
-        _execute_operator(
-            session, name, group, reader.upstream_of([live.task for live in group]), interrupted, at, soon
-        )
+        _execute_operator(session, name, group, reader, interrupted, at, soon)
         for name, group in groups.items()
         if name in session.operators and health.may_ask(name)
     ]
@@ -106,7 +104,7 @@ def _execute_operator(
     session: Session,
     name: str,
     group: Sequence[LiveAttempt],
-    upstream: Mapping[int, Sequence[Upstream]],
+    reader: StoreReader,
     interrupted: frozenset[int],
     at: float,
     soon: bool,
@@ -115,9 +113,9 @@ def _execute_operator(
     changes: list[Change] = []
     contacts: list[Contacts] = []
     prepared = []
-    for live in group:
+    for live, upstream in zip(group, reader.upstream_of([live.task for live in group]), strict=True):
         attempt = session.attempt(live)
-        built = _build(session, operator, attempt, upstream.get(live.task, ()), may_exist=live.id in interrupted)
+        built = _build(session, operator, attempt, upstream, may_exist=live.id in interrupted)
         match built:
             case None:
                 prepared.append(attempt)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from matterstack.core.attempts import Attempt
 from matterstack.core.snapshot import Upstream
-from matterstack.core.task import FromTask, StoredFile
+from matterstack.core.task import FileSource, FromTask, StoredFile
 from matterstack.errors import AttemptFailedError
-from matterstack.files import copy_inside, write_new
+from matterstack.files import copy_inside, is_machine_trouble, write_new
 from matterstack.orchestration.session import Session
 
 
@@ -49,16 +49,31 @@ def _place_files(session: Session, attempt: Attempt, upstream: Sequence[Upstream
     }
     for relative, content in attempt.task.files.items():
         target = attempt.directory / relative
-        target.parent.mkdir(parents=True, exist_ok=True)
-        match content:
-            case str():
-                target.write_text(content, encoding="utf-8")
-            case bytes():
-                target.write_bytes(content)
-            case FromTask(task_id, path):
-                try:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            match content:
+                case str():
+                    target.write_text(content, encoding="utf-8")
+                case bytes():
+                    target.write_bytes(content)
+                case FromTask(task_id, path):
                     copy_inside(places[task_id], path, target)
-                except FileNotFoundError:
-                    raise AttemptFailedError(f"{task_id} did not leave the file {path}") from None
-            case StoredFile(sha256):
-                session.directory.place_stored(sha256, target)
+                case StoredFile(sha256):
+                    session.directory.place_stored(sha256, target)
+        except OSError as error:
+            if is_machine_trouble(error):
+                raise
+            raise AttemptFailedError(_cannot_be_placed(relative, content, error)) from None
+
+
+def _cannot_be_placed(relative: str, content: FileSource, error: OSError) -> str:
+    """Return whose fault it is that a file of a task cannot be placed."""
+    why = error.strerror
+    match content, error:
+        case FromTask(task_id, path), FileNotFoundError():
+            return f"{task_id} did not leave the file {path}"
+        case FromTask(task_id, path), _:
+            return f"its file {relative} cannot be placed: {path} of {task_id}: {why}"
+        case StoredFile(sha256), FileNotFoundError():
+            return f"its file {relative} cannot be placed: the run's files/{sha256} is not there any more"
+    return f"its file {relative} cannot be placed: {why}"

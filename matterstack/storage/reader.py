@@ -57,6 +57,11 @@ _EVENT_SQL = """SELECT e.seq, e.at, CASE WHEN e.attempt IS NOT NULL THEN 'attemp
   LEFT JOIN tasks t ON t.id = e.task LEFT JOIN attempts a ON a.id = e.attempt"""
 #: The last second that a timestamp of Python can show.
 _LATEST_S = 253_402_300_799
+#: Of results that tasks wait for: how many tasks are looked at together, up to how many characters one comes with them,
+#: and how many characters of larger ones are held.
+_TASKS_AT_ONCE = 50
+_SMALL = 4000
+_MOST_HELD = 50_000_000
 _COUNTED = IterationCounts._fields
 _COUNTS = ", ".join(_COUNTED)
 _COUNT_CHECK_SQL = f"""SELECT i.iteration, {", ".join(f"i.{name}" for name in _COUNTED)},
@@ -230,17 +235,40 @@ class StoreReader:
             found.append(name)
         return found
 
-    def upstream_of(self, tasks: Sequence[int]) -> dict[int, list[Upstream]]:
-        """Return, by task, each task it waits for, with what that gave."""
-        found: dict[int, list[Upstream]] = {}
-        for task, *row in self.query(
-            "SELECT d.task, p.task_id, p.status, p.attempts, a.data, p.operator FROM dependencies d "
-            "JOIN tasks p ON p.id = d.dependency LEFT JOIN attempts a ON a.task = p.id AND a.attempt = p.attempts "
-            f"WHERE d.task IN ({marks(tasks)}) ORDER BY d.task, p.id",
-            tasks,
-        ):
-            found.setdefault(task, []).append(Upstream._make(row))
-        return found
+    def upstream_of(self, tasks: Sequence[int]) -> Iterator[list[Upstream]]:
+        """Yield, for one task after the other, each task it waits for, with what that gave.
+
+        What many wait for is read once. What is held at a time is bounded, but for what a single task needs.
+        """
+        large: dict[int, str] = {}
+        for first in range(0, len(tasks), _TASKS_AT_ONCE):
+            some = tasks[first : first + _TASKS_AT_ONCE]
+            edges = f"SELECT task, dependency FROM dependencies WHERE task IN ({marks(some)})"
+            waits: dict[int, list[int]] = {task: [] for task in some}
+            for task, before in self.query(f"{edges} ORDER BY dependency", some):
+                waits[task].append(before)
+            found = {
+                row: (Upstream._make(said), attempt)
+                for row, attempt, *said in self.query(
+                    f"SELECT p.id, CASE WHEN length(a.data) > {_SMALL} THEN a.id END, p.task_id, p.status, p.attempts, "
+                    f"CASE WHEN length(a.data) <= {_SMALL} THEN a.data END, p.operator FROM tasks p "
+                    "LEFT JOIN attempts a ON a.task = p.id AND a.attempt = p.attempts "
+                    f"WHERE p.id IN (SELECT dependency FROM ({edges}))",
+                    some,
+                )
+            }
+            for task in some:
+                upstream = [found[before] for before in waits[task]]
+                self._read_large(large, {attempt for _, attempt in upstream if attempt is not None})
+                yield [one if attempt is None else one._replace(data=large[attempt]) for one, attempt in upstream]
+
+    def _read_large(self, held: dict[int, str], needed: set[int]) -> None:
+        """Read what is needed and not held yet, in the place of what is not needed where that would be too much."""
+        if sum(map(len, held.values())) > _MOST_HELD:
+            for attempt in held.keys() - needed:
+                del held[attempt]
+        for attempt in needed - held.keys():
+            ((held[attempt],),) = self.query("SELECT data FROM attempts WHERE id = ?", (attempt,))
 
     def pending_dependants(self, task: int) -> list[tuple[int, bool]]:
         """Return each pending task that waits for this one, and whether it allows its failure."""

@@ -3,7 +3,7 @@
 A run directory can hold commands of anybody. So whether it may be stepped is recorded outside of it, in the user's own
 folder (``$XDG_STATE_HOME/matterstack/trust``, by default below ``~/.local/state``), a file each: its name is made from
 the run's random key and from device, inode and birth of its directory. A rename keeps those; a copy, an unzipped or a
-returned directory has others. The birth is needed because a file system gives the inode of what was removed to the next.
+returned directory has others. The birth is needed, since a file system gives the inode of what was removed to the next.
 """
 
 from __future__ import annotations

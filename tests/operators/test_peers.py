@@ -6,37 +6,17 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from users import as_user, root
 
 import matterstack as ms
 from matterstack.operators.local.link import boot_id
 
 STRANGER = 41009
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
-
-
-def as_stranger(act: Callable[[], str], ready: Callable[[], None] = lambda: None) -> str:
-    """Do something in a process of another user, and return what it says."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgroups([])
-            os.setgid(STRANGER)
-            os.setuid(STRANGER)
-            os.write(writer, act().encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    ready()
-    with open(reader, encoding="utf-8") as pipe:
-        said = pipe.read()
-    os.waitpid(child, 0)
-    return said
+pytestmark = root
 
 
 def test_a_stranger_who_connects_is_let_out_and_the_runner_stays(tmp_path: Path) -> None:
@@ -56,7 +36,7 @@ def test_a_stranger_who_connects_is_let_out_and_the_runner_stays(tmp_path: Path)
             except ConnectionResetError:
                 return "b''"
 
-    assert as_stranger(connect) == "b''"
+    assert as_user(STRANGER, connect) == "b''"
     with open(gate, "w", encoding="utf-8") as pipe:
         pipe.write("done\n")
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
@@ -100,6 +80,6 @@ def test_a_runner_of_a_stranger_is_told_nothing(tmp_path: Path, monkeypatch: pyt
         assert run.tasks.loc["0.a", "status"] != "COMPLETED"
         os.close(stopped)
 
-    assert as_stranger(serve, step) == "b''"
+    assert as_user(STRANGER, serve, ready=step) == "b''"
     os.close(descriptor)
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED

@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from users import as_user, root
 
 import matterstack as ms
 from matterstack.errors import InvalidConfigError
 
 ADA, BEN, CARL = 41001, 41002, 41003
 GROUP = 41100
-
-root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
 
 
 @pytest.fixture
@@ -33,35 +32,17 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def play(user: int, mask: int, home: Path, act: Callable[[], object]) -> str:
-    """Do something as another user, in a process of theirs, and return what it says.
-
-    A fork, since an interpreter may lie where only root can read it; `folder` has had everything imported.
-    """
+    """Do something as a user of the group, with a home and a umask of their own."""
     home.mkdir(exist_ok=True)
     os.chown(home, user, user)
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(reader)
-            os.setgroups([] if user == CARL else [GROUP])
-            os.setgid(user)
-            os.setuid(user)
-            os.umask(mask)
-            os.environ |= {"HOME": str(home), "XDG_DATA_HOME": str(home), "XDG_STATE_HOME": str(home)}
-            os.chdir(home)
-            try:
-                said = str(act())
-            except Exception as error:
-                said = f"{type(error).__name__}: {error}"
-            os.write(writer, said.encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with open(reader, encoding="utf-8") as pipe:
-        said = pipe.read()
-    os.waitpid(child, 0)
-    return said
+
+    def at_home() -> object:
+        os.umask(mask)
+        os.environ |= {"HOME": str(home), "XDG_DATA_HOME": str(home), "XDG_STATE_HOME": str(home)}
+        os.chdir(home)
+        return act()
+
+    return as_user(user, at_home, groups=[] if user == CARL else [GROUP])
 
 
 def make(folder: Path) -> ms.RunStatus:
