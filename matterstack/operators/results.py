@@ -9,7 +9,7 @@ from typing import Any
 
 from matterstack.core.strict_json import MAX_BYTES, parse_json
 from matterstack.errors import AttemptFailedError, InvalidJsonError, UnsafeFileError
-from matterstack.files import open_inside, read_inside, read_tail
+from matterstack.files import is_machine_trouble, open_inside, read_inside, read_tail
 
 
 def collect(directory: str, outputs: Iterable[str]) -> Any:
@@ -19,6 +19,8 @@ def collect(directory: str, outputs: Iterable[str]) -> Any:
     ------
     AttemptFailedError
         An output is missing or no plain file, or ``result.json`` is not strict JSON.
+    OSError
+        The machine or its disk has a trouble that is not the file's.
     """
     for output in outputs:
         try:
@@ -26,7 +28,7 @@ def collect(directory: str, outputs: Iterable[str]) -> Any:
         except FileNotFoundError:
             raise AttemptFailedError(f"the command ended well, but its output {output} is not there") from None
         except (OSError, UnsafeFileError) as error:
-            raise AttemptFailedError(f"the output {output} cannot be used: {error}") from None
+            raise _judged(f"the output {output} cannot be used", error) from None
     return read_result(directory)
 
 
@@ -37,13 +39,22 @@ def read_result(directory: str) -> Any:
     ------
     AttemptFailedError
         It is not strict JSON, or no plain file.
+    OSError
+        The machine or its disk has a trouble that is not the file's.
     """
     if not os.path.lexists(f"{directory}/result.json"):
         return {}  # of most commands
     try:
         return parse_json(read_inside(directory, "result.json", MAX_BYTES))
     except (OSError, UnsafeFileError, InvalidJsonError) as error:
-        raise AttemptFailedError(f"result.json cannot be used: {error}") from None
+        raise _judged("result.json cannot be used", error) from None
+
+
+def _judged(what: str, error: Exception) -> Exception:
+    """Return what to raise: the machine's trouble as it is, any other as the attempt's end."""
+    if isinstance(error, OSError) and is_machine_trouble(error):
+        return error
+    return AttemptFailedError(f"{what}: {error}")
 
 
 def last_words(directory: Path) -> str:

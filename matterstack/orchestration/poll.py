@@ -25,6 +25,7 @@ from matterstack.core.states import TERMINAL_TASK, AttemptStatus
 from matterstack.core.strict_json import dump_json, to_text
 from matterstack.crash_points import reach
 from matterstack.errors import InvalidJsonError, OperatorUnreachableError
+from matterstack.files import is_machine_trouble
 from matterstack.operators.base import Operator
 from matterstack.orchestration import decisions as scheduling
 from matterstack.orchestration.capture import capture, describe
@@ -211,6 +212,8 @@ def _collect(name: str, operator: Operator, attempt: Attempt, at: float) -> Poll
         case None:
             pass
         case OperatorUnreachableError() as error:
+            return Polled(contacts={name: describe(error)})
+        case OSError() as error if is_machine_trouble(error):
             return Polled(contacts={name: describe(error)})
         case error:
             return Polled(scheduling.failed(live, at, f"its results cannot be collected: {describe(error)}"))

@@ -17,7 +17,7 @@ from users import as_user, root
 
 import matterstack as ms
 from matterstack.core.attempts import Absent, Attempt, Observation, Seen, Submitted
-from matterstack.operators import Operator
+from matterstack.operators import Operator, results
 from matterstack.orchestration import inputs
 from matterstack.storage import reader
 
@@ -165,3 +165,23 @@ def test_what_is_held_no_longer_is_read_again(tmp_path: Path) -> None:
         assert {name: entry["data"]["text"] for name, entry in given.items()} == {
             f"a{letter}": letter * 100_000 for letter in "abcdef"
         }
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO])
+def test_results_that_the_machine_cannot_read_now_are_collected_later(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = ms.Task("a", "echo '{\"n\": 3}' > result.json", outputs=["result.json"])
+    run = ms.initialize_run("w", ms.Workflow([task]), base_path=tmp_path)
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(results, "open_inside", fail)
+        while os.strerror(number) not in str(run.explain()):
+            run.step()
+            assert run.status is ms.RunStatus.RUNNING
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.results.loc["0.a", "n"] == 3
+    assert len(run.attempts) == 1
