@@ -90,7 +90,9 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(f"matterstack.{_HOMES[name]}"), name)
         globals()[name] = value
         return value
-    raise AttributeError(f"module 'matterstack' has no attribute {name!r}")
+    from matterstack.core.text import did_you_mean
+
+    raise AttributeError(f"module 'matterstack' has no attribute {name!r}{did_you_mean(name, __all__)}")
 
 
 def __dir__() -> list[str]:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from matterstack.core.states import TERMINAL_RUN, RunStatus
 from matterstack.core.text import neutral
 from matterstack.errors import MatterstackError, RunLockedError
 
@@ -19,15 +20,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, or 75 when another process steps the run, or 1 for any other error.
+        0, or 75 when another process steps the run, or 1 for any other error, and where the run has failed.
     """
     parser = argparse.ArgumentParser(
         prog="matterstack",
         description="Step, wait for, look at, or check a run. Stepping needs a campaign that can be imported. Checking "
         "compares the database with itself: counters with rows, statuses with each other. Trusting says that you may "
         "step a run that was made elsewhere, or every run below a folder.",
-        epilog="exit status: 0 done, 75 another process is running (try again), 1 any other error, or a check that "
-        "found something, 2 wrong usage",
+        epilog="exit status: 0 done, 75 another process is running (try again), 1 a run that is FAILED after step or "
+        "wait, a check that found something, or any other error, 2 wrong usage",
     )
     parser.add_argument("command", choices=["step", "wait", "status", "explain", "check", "trust"])
     parser.add_argument("run_directory", help="<base_path>/workspaces/<workspace>/runs/<run_id>")
@@ -61,9 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(report)
                 if report.reason:
                     print(neutral(report.reason))
+                return _exit_code(report.status)
             case "wait":
                 run.wait()
                 print(run)
+                if run.status not in TERMINAL_RUN:
+                    print(run.explain())
+                return _exit_code(run.status)
             case "explain":
                 print(run.explain())
     except RunLockedError as error:
@@ -76,6 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("matterstack: stopped waiting; the run's tasks go on", file=sys.stderr)
         return 130
     return 0
+
+
+def _exit_code(status: RunStatus) -> int:
+    return EXIT_ERROR if status is RunStatus.FAILED else 0
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from matterstack.core.results import TickReport
 from matterstack.core.snapshot import IterationCounts
 from matterstack.core.states import RunStatus
+from matterstack.core.text import did_you_mean
 from matterstack.operators.base import Operator
 from matterstack.orchestration import (
     actions as controls,
@@ -58,6 +59,10 @@ class Run:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+
+    def __getattr__(self, name: str) -> Any:
+        public = [known for known in dir(type(self)) if not known.startswith("_")]
+        raise AttributeError(f"a Run has no {name!r}{did_you_mean(name, public)}", name=name, obj=self)
 
     # -- what it is -----------------------------------------------------------------------
 

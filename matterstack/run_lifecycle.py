@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from matterstack import __version__
 from matterstack.core.campaign import Campaign, SingleWorkflow
 from matterstack.core.identifiers import check_identifier
+from matterstack.core.keywords import suggesting
 from matterstack.core.results import TickReport
 from matterstack.core.snapshot import RunRecord
 from matterstack.core.states import RunStatus
@@ -48,6 +49,7 @@ log = logging.getLogger("matterstack.lifecycle")
 _ONE_WORKFLOW = "workflow"
 
 
+@suggesting
 def initialize_run(
     workspace: str,
     plan: Campaign | Workflow,
@@ -146,6 +148,10 @@ def initialize_run(
 
 
 def _check_operators(operators: Mapping[str, Operator]) -> dict[str, Operator]:
+    if not isinstance(operators, Mapping):
+        raise InvalidConfigError(
+            f"operators must say who is called how, as in {{'local': LocalOperator()}}, not {operators!r}"
+        )
     for name, operator in operators.items():
         check_identifier(name, "operator name")
         if not isinstance(operator, Operator):
@@ -159,6 +165,7 @@ def _describe(operator: Operator) -> dict[str, Any] | None:
     return None if kind is None else {"kind": kind, "settings": None if settings is None else dict(settings)}
 
 
+@suggesting
 def open_run(
     path: str | os.PathLike[str],
     campaign: Campaign | None = None,

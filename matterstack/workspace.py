@@ -36,6 +36,11 @@ def runs(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFram
     pandas.DataFrame
         With ``run_id, status, iteration, tasks, completed, failed, created_at, reason, path``.
         A run whose database cannot be read has the error as its reason, and no status.
+
+    Raises
+    ------
+    RunNotFoundError
+        There is no such workspace.
     """
     import pandas as pd
 
@@ -84,6 +89,11 @@ def inbox(workspace: str, base_path: str | os.PathLike[str] = ".") -> Inbox:
     Inbox
         A sequence of `Request`. A run whose database cannot be read is left out;
         `matterstack.runs` shows it.
+
+    Raises
+    ------
+    RunNotFoundError
+        There is no such workspace.
     """
     found: list[Request] = []
     for directory in list_runs(base_path, workspace):

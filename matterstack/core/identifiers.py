@@ -7,6 +7,7 @@ import re
 from matterstack.errors import InvalidIdentifierError, UnsafePathError
 
 MAX_LENGTH = 128
+_LABEL = re.compile(r"\d+\.")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
 
@@ -34,6 +35,22 @@ def check_identifier(text: object, what: str) -> str:
         f"{shown} is not a valid {what}: use letters, digits, '.', '_' and '-', beginning with a letter or digit, "
         f"at most {MAX_LENGTH} characters"
     )
+
+
+def check_task_id(text: object) -> str:
+    """Return `text` if it is a valid task id, else raise: a valid id that is not read as ``<iteration>.<task_id>``.
+
+    Raises
+    ------
+    InvalidIdentifierError
+    """
+    name = check_identifier(text, "task id")
+    if _LABEL.match(name):
+        raise InvalidIdentifierError(
+            f"{name!r} is not a valid task id: tables call a task <iteration>.<task_id>, so an id must not begin with "
+            "digits and a dot; 't" + name + "' would do"
+        )
+    return name
 
 
 def check_relative_path(text: object, what: str) -> str:

@@ -8,12 +8,14 @@ from dataclasses import dataclass, fields
 from math import isfinite
 from typing import Any
 
+from matterstack.core.keywords import suggesting_class
 from matterstack.core.numbers import is_number
 from matterstack.errors import InvalidTaskError
 
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,&|*()\[\]:@+-]*\Z")
 
 
+@suggesting_class
 @dataclass(frozen=True, slots=True)
 class Resources:
     """Resources that one attempt of a task may use.

@@ -92,4 +92,4 @@ class TickReport(NamedTuple):
         for count, word in ((self.failed, "failed"), (self.skipped, "skipped")):
             if count:
                 text += f", {count} {word}"
-        return text
+        return text if self.status is RunStatus.RUNNING else f"{text}; the run is {self.status}"

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, fields
 from math import isfinite
 from pathlib import PurePath
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from matterstack.core.attempt_files import Family, check_names
-from matterstack.core.identifiers import check_identifier, check_relative_path
+from matterstack.core.identifiers import check_identifier, check_relative_path, check_task_id
+from matterstack.core.keywords import suggesting_class
 from matterstack.core.numbers import is_number
 from matterstack.core.resources import Resources
 from matterstack.core.schemas import ON_REJECT, Approve
@@ -58,6 +59,7 @@ class StoredFile:
 FileSource = str | bytes | PurePath | FromTask | StoredFile
 
 
+@suggesting_class
 @dataclass(frozen=True, slots=True)
 class Task:
     """One thing to be done.
@@ -69,8 +71,8 @@ class Task:
     command : str or sequence of str, optional
         A string for ``/bin/sh``, or a program and its arguments. It runs in the attempt's
         own directory.
-    dependencies : sequence of str
-        Ids of tasks that must be completed before.
+    dependencies : sequence of (str or Task), or one
+        Tasks that must be completed before.
     operator : str
         The name of the operator that carries it out.
     files : mapping of str to str, bytes, pathlib.Path or FromTask
@@ -124,7 +126,7 @@ class Task:
 
     task_id: str
     command: str | Sequence[str] | None = None
-    dependencies: Sequence[str] = ()
+    dependencies: Sequence[str | Task] | str | Task = ()
     operator: str = "local"
     files: Mapping[str, FileSource] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
@@ -144,12 +146,11 @@ class Task:
 
     def __post_init__(self) -> None:
         put = object.__setattr__  # the documented way into a frozen dataclass
-        check_identifier(self.task_id, "task id")
+        check_task_id(self.task_id)
         check_identifier(self.operator, "operator name")
         if self.command is not None:
             self._check_command()
-        given = dict.fromkeys(self._strings("dependencies", self.dependencies)) if self.dependencies else ()
-        put(self, "dependencies", tuple(given))
+        put(self, "dependencies", self._dependencies() if self.dependencies else ())
         put(self, "outputs", self._strings("outputs", self.outputs) if self.outputs else ())
         for path in self.outputs:
             check_relative_path(path, f"task {self.task_id!r}: the output")
@@ -162,7 +163,16 @@ class Task:
         self._check_policies()
         self._check_request()
 
+    def _dependencies(self) -> tuple[str, ...]:
+        """Return the ids of what it waits for, each once: given as ids or as tasks, several or one."""
+        given: Any = [self.dependencies] if isinstance(self.dependencies, str | Task) else self.dependencies
+        if isinstance(given, list | tuple):
+            given = [one.task_id if isinstance(one, Task) else one for one in given]
+        return tuple(dict.fromkeys(self._strings("dependencies", given)))
+
     def _check_command(self) -> None:
+        if callable(self.command):
+            raise self._invalid("command", "must be a text for /bin/sh or a list of texts", self.command)
         if isinstance(self.command, str):
             if not self.command.strip() or "\0" in self.command:
                 raise self._invalid("command", "must not be empty or hold a NUL", self.command)
@@ -207,10 +217,11 @@ class Task:
     @property
     def upstream(self) -> tuple[str, ...]:
         """Ids this task waits for: its dependencies, and the sources of its files."""
+        named = cast("tuple[str, ...]", self.dependencies)  # as it is kept
         if not self.files:
-            return tuple(self.dependencies)
+            return named
         sources = (source.task_id for source in self.files.values() if isinstance(source, FromTask))
-        return tuple(dict.fromkeys([*self.dependencies, *sources]))
+        return tuple(dict.fromkeys([*named, *sources]))
 
     def _invalid(self, name: str, rule: str, value: object) -> InvalidTaskError:
         return InvalidTaskError(f"task {self.task_id!r}: {name} {rule}, not {value!r}", task_id=self.task_id)
@@ -238,6 +249,12 @@ class Task:
         for path, source in self.files.items():
             if not isinstance(source, str | bytes | PurePath | FromTask | StoredFile):
                 raise self._invalid(f"files[{path!r}]", "must be text, bytes, a Path or FromTask", source)
+            if source == path:
+                raise InvalidTaskError(
+                    f"task {self.task_id!r}: files[{path!r}] would hold the text {path!r}. For the file of that name: "
+                    f"files={{{path!r}: pathlib.Path({path!r})}}; for the text: bytes, or a newline at its end",
+                    task_id=self.task_id,
+                )
             for other in self.files:
                 if path != other and path.startswith(other + "/"):
                     raise self._invalid("files", f"cannot hold both {other!r} and a file below it", path)

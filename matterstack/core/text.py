@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 _KEPT = frozenset("\n\t")
 
 
@@ -27,3 +29,17 @@ def storable(text: str) -> str:
     M\udcfcller.dat
     """
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """Return a question that names what is nearly called so, to go on an error's sentence; nothing where nothing is.
+
+    Examples
+    --------
+    >>> did_you_mean("relx", ["relax", "bands"])
+    " (did you mean 'relax'?)"
+    """
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(word), known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

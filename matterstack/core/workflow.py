@@ -7,6 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
 from matterstack.core.task import Task
+from matterstack.core.text import did_you_mean
 from matterstack.errors import (
     CollidingTaskError,
     CyclicWorkflowError,
@@ -107,13 +108,15 @@ class Workflow:
                 given = ", ".join(sorted(operators)) or "none"
                 raise UnknownOperatorError(
                     f"task {task.task_id!r} wants the operator {task.operator!r}, which the run was not given "
-                    f"(it has: {given}); pass operators={{{task.operator!r}: ...}}"
+                    f"(it has: {given}){did_you_mean(task.operator, operators)}; "
+                    f"pass operators={{{task.operator!r}: ...}}"
                 )
             upstream = task.upstream
             for other in upstream:
                 if other not in self._tasks:
                     raise UnknownDependencyError(
                         f"task {task.task_id!r} depends on {other!r}, which is not in the workflow"
+                        + did_you_mean(other, self._tasks)
                     )
                 ordered = ordered and other in before
             before.add(task.task_id)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
-from matterstack.core.snapshot import IterationCounts
+from matterstack.core.snapshot import IterationCounts, RunRecord
+from matterstack.core.states import RunStatus
 from matterstack.core.text import neutral
 from matterstack.orchestration.overview import Overview, shown_path
 
@@ -42,7 +43,7 @@ def summary_text(overview: Overview) -> str:
         shown_path(path),
     ]
     if run.reason:
-        lines.insert(1, _first_line(run.reason))
+        lines.insert(1, _reason(run))
     if would_run is not None:
         lines.append(f"not trusted here: a step would run {would_run}")
     return neutral("\n".join(lines))
@@ -60,7 +61,7 @@ def summary_html(overview: Overview) -> str:
     run, counts, path, would_run = overview
     rows = [("status", str(run.status))]
     if run.reason:
-        rows.append(("reason", _first_line(run.reason)))
+        rows.append(("reason", _reason(run)))
     rows += [("iteration", f"{run.iteration}: {describe_counts(counts)}"), ("directory", shown_path(path))]
     if would_run is not None:
         rows.append(("not trusted here", f"a step would run {would_run}"))
@@ -87,7 +88,10 @@ def bar_html(counts: IterationCounts) -> str:
     )
 
 
-def _first_line(text: str) -> str:
-    lines = text.strip().splitlines() or [""]
+def _reason(run: RunRecord) -> str:
+    """Return why a run stands where it stands; and where more is to be said, who says it."""
+    lines = (run.reason or "").strip().splitlines() or [""]
     # Of a traceback the last line says most.
-    return lines[0] if len(lines) == 1 else f"{lines[0]} ... {lines[-1]}"
+    said = lines[0] if len(lines) == 1 or lines[-1] in lines[0] else f"{lines[0]} ... {lines[-1]}"
+    more = run.status is RunStatus.FAILED or len(lines) > 1
+    return f"{said}; run.explain() says what to do" if more else said

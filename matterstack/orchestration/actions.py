@@ -21,9 +21,10 @@ from matterstack.core.states import (
     TaskEvent,
     TaskStatus,
 )
-from matterstack.errors import RunStatusError, UnknownTaskError
+from matterstack.errors import RunStatusError
 from matterstack.orchestration import decisions as scheduling
 from matterstack.orchestration.changes import apply_with_skips
+from matterstack.orchestration.naming import find_named
 from matterstack.orchestration.session import Session
 from matterstack.orchestration.tick import make_tick
 from matterstack.storage.reader import StoreReader
@@ -103,14 +104,19 @@ def retry(session: Session, task_ids: Sequence[str] | None, iteration: int | Non
         run = store.run()
         if run.status not in (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.FAILED):
             raise _refuse(run.status, RunEvent.RETRY)
-        if iteration is not None and iteration != run.iteration:
-            named = ", ".join(f"{iteration}.{name}" for name in task_ids or ["*"])
+        if task_ids is None:
+            meant = [(run.iteration, name) for name, _ in store.failed_tasks(run.iteration)]
+        else:
+            meant = [find_named(store, name, iteration) for name in task_ids]
+        past = [named for named in meant if named[0] != run.iteration]
+        if past or iteration not in (None, run.iteration):
+            over, name = past[0] if past else (iteration, "*")
             raise RunStatusError(
-                f"{named} cannot be retried: iteration {iteration} is over, and the run is in iteration {run.iteration}"
+                f"{over}.{name} cannot be retried: iteration {over} is over, and the run is in iteration "
+                f"{run.iteration}"
             )
-        names = list(task_ids) if task_ids is not None else [name for name, _ in store.failed_tasks(run.iteration)]
         wanted = []
-        for name in names:
+        for _, name in meant:
             row, status, _, _ = _find(store, run.iteration, name)
             if status is TaskStatus.SKIPPED and (culprits := store.culprits(row)):
                 raise RunStatusError(f"{name} was skipped because of {', '.join(culprits)}: retry that instead")
@@ -148,7 +154,8 @@ def declare_lost(session: Session, task_id: str) -> None:
     """
     with session.locked() as store, store.transaction():
         run = store.run()
-        row, status, _, _ = _find(store, run.iteration, task_id)
+        iteration, task_id = find_named(store, task_id)
+        row, status, _, _ = _find(store, iteration, task_id)
         for live in store.live_attempts():
             if live.task == row and live.status in (AttemptStatus.SUBMITTED, AttemptStatus.RUNNING):
                 at = time.time()
@@ -161,8 +168,5 @@ def declare_lost(session: Session, task_id: str) -> None:
 
 def _find(store: StoreReader, iteration: int, task_id: str) -> tuple[int, TaskStatus, int, int]:
     found = store.find_task(iteration, task_id)
-    if found is None:
-        raise UnknownTaskError(
-            f"there is no task {task_id!r} in iteration {iteration}; run.tasks lists them", task_id=task_id
-        )
+    assert found is not None
     return found

@@ -14,10 +14,13 @@ from matterstack.core.states import RunEvent
 from matterstack.crash_points import reach
 from matterstack.orchestration import campaign_calls as planning
 from matterstack.orchestration import decisions as scheduling
-from matterstack.orchestration.capture import capture, describe
+from matterstack.orchestration.capture import capture, describe_from_users_line
 from matterstack.orchestration.decisions import Conclusion
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
+
+#: How the reason of a run begins whose campaign raised.
+CAMPAIGN_FAILED = "the campaign could not go on"
 
 
 class Concluded(NamedTuple):
@@ -59,8 +62,7 @@ def conclude(session: Session, reader: StoreReader, run: RunRecord, counts: Iter
     match scheduling.conclude(run.status, counts, failed_for_good=len(lost)):
         case Conclusion.FAIL:
             names = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
-            reason = f"failed tasks: {names}; see run.explain(), then run.retry(...) them or start another run"
-            return Concluded(RunChange(run.status, RunEvent.FAIL, at, reason))
+            return Concluded(RunChange(run.status, RunEvent.FAIL, at, f"failed tasks: {names}"))
         case Conclusion.ANALYZE:
             return _analyze(session, reader, run, at)
     return Concluded()
@@ -75,7 +77,7 @@ def _analyze(session: Session, reader: StoreReader, run: RunRecord, at: float) -
             planned = planning.plan(campaign, state, session.operators, session.directory)
     reach("analyze.planned")
     if caught.error is not None:
-        why = "the campaign could not go on; mend it, open the run with it, and resume(): " + describe(caught.error)
+        why = f"{CAMPAIGN_FAILED}: {describe_from_users_line(caught.error)}"
         return Concluded(RunChange(run.status, RunEvent.PAUSE, at, why))
     if campaign is None:
         return Concluded(wants_campaign=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -13,8 +15,9 @@ from matterstack.core.results import TaskResult
 from matterstack.core.strict_json import dump_json, to_text
 from matterstack.core.task import StoredFile, Task
 from matterstack.core.workflow import Workflow
-from matterstack.errors import CampaignError
+from matterstack.errors import CampaignError, InvalidTaskError
 from matterstack.operators.base import Operator
+from matterstack.orchestration.capture import place_of
 from matterstack.storage.run_directory import RunDirectory
 
 #: A task, the ids it waits for, and its specification as JSON text.
@@ -52,7 +55,9 @@ def plan(
     if workflow is None:
         return None
     if not isinstance(workflow, Workflow):
-        raise CampaignError(f"{type(campaign).__name__}.plan must return a Workflow or None, not {workflow!r}")
+        raise CampaignError(
+            f"{_named(campaign.plan)}, returned a {type(workflow).__name__}, and not a Workflow or None"
+        )
     workflow.check(operators)
     planned = []
     for task in workflow:
@@ -67,6 +72,14 @@ def plan(
 
 
 def _take_files(task: Task, directory: RunDirectory) -> Task:
+    for path, source in task.files.items():
+        if isinstance(source, str) and _names_a_file(source):
+            raise InvalidTaskError(
+                f"task {task.task_id!r}: files[{path!r}] would hold the text {source!r}, and there is a file of that "
+                f"name. For the file: files={{{path!r}: pathlib.Path({source!r})}}; for the text: bytes, or a newline "
+                "at its end",
+                task_id=task.task_id,
+            )
     files = {
         path: StoredFile(directory.take_file(source)) if isinstance(source, PurePath) else source
         for path, source in task.files.items()
@@ -74,13 +87,28 @@ def _take_files(task: Task, directory: RunDirectory) -> Task:
     return dataclasses.replace(task, files=files)
 
 
+def _names_a_file(text: str) -> bool:
+    """Return whether a text is the name of a file that is there."""
+    return 0 < len(text) < 256 and text.isprintable() and os.path.isfile(text)
+
+
 def analyze(campaign: Campaign, state_text: str, results: Mapping[str, TaskResult]) -> str:
     """Return the campaign's new state as JSON text.
 
     Raises
     ------
+    CampaignError
+        ``analyze`` returned nothing, where there was a state.
     InvalidJsonError
         The new state is not plain JSON data.
     """
-    state: Any = campaign.analyze(json.loads(state_text), results)
-    return dump_json(state, f"the state that {type(campaign).__name__}.analyze returned")
+    before: Any = json.loads(state_text)
+    state: Any = campaign.analyze(before, results)
+    if state is None and before is not None:
+        raise CampaignError(f"{_named(campaign.analyze)}, returned nothing: it must return the new state")
+    return dump_json(state, f"the state that {_named(campaign.analyze)}, returned")
+
+
+def _named(method: Callable[..., Any]) -> str:
+    """Return the method of a campaign, and where it was written."""
+    return f"{method.__qualname__}, {place_of(inspect.unwrap(method).__code__)}"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sysconfig
 import traceback
-from types import TracebackType
+from pathlib import Path
+from types import CodeType, TracebackType
 
 from matterstack.errors import MatterstackError
+
+_OURS = str(Path(__file__).parent.parent)
+_INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 class Captured:
@@ -46,3 +51,28 @@ def describe(error: Exception | SystemExit) -> str:
     if isinstance(error, MatterstackError):
         return str(error)
     return "".join(traceback.format_exception(error))
+
+
+def describe_from_users_line(error: Exception | SystemExit) -> str:
+    """Return what a user's code raised: first what, and where in their own code; then the traceback from there."""
+    within = error.__traceback__
+    while within is not None and within.tb_frame.f_code.co_filename.startswith(_OURS):
+        within = within.tb_next
+    if within is None:
+        return describe(error)
+    frames = traceback.extract_tb(within)
+    own = [frame for frame in frames if not frame.filename.startswith((_OURS, *_INSTALLED))] or frames
+    what = "".join(traceback.format_exception_only(error)).strip()
+    where = f"at {own[-1].name}, line {own[-1].lineno} of {_file(own[-1].filename)}"
+    source = f": {own[-1].line}" if own[-1].line else ""
+    return f"{what}, {where}{source}\n" + "".join(traceback.format_exception(type(error), error, within))
+
+
+def place_of(code: CodeType) -> str:
+    """Return where a function was written, as ``line 3 of loop.py``."""
+    return f"line {code.co_firstlineno} of {_file(code.co_filename)}"
+
+
+def _file(name: str) -> str:
+    """Return a source file as its author calls it; a kernel gives each cell a file of its own."""
+    return "the cell" if name.startswith("<ipython-input") or "/ipykernel_" in name else Path(name).name

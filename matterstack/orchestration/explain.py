@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +19,24 @@ from matterstack.core.states import (
 )
 from matterstack.core.text import neutral
 from matterstack.orchestration import trusting
+from matterstack.orchestration.analyze import CAMPAIGN_FAILED
+from matterstack.orchestration.overview import shown_path
 from matterstack.orchestration.session import Session
 
+#: What a task says that lacks something a retry alone does not bring, and what does.
+_MISSING = tuple(
+    (re.compile(pattern), remedy)
+    for pattern, remedy in (
+        (r"No module named '([\w.]+)'", "install {0} for the Python that the task starts, then {again}"),
+        (
+            r"can't open file '(?:[^']*/)?([^'/]+)'",
+            "its files= did not bring {0}: plan the task with files={{'{0}': pathlib.Path('{0}')}} in another run",
+        ),
+        (r"([^\s:]+): (?:command )?not found", "make {0} found where the task runs (PATH, or a module), then {again}"),
+        (r"No such file or directory: '([^']+)'", "its files= did not bring {0}, or its path is another one"),
+        (r"([^\s:]+): No such file or directory", "its files= did not bring {0}, or its path is another one"),
+    )
+)
 _MOST_LISTED = 20
 
 
@@ -107,7 +124,7 @@ def explain(session: Session) -> Explanation:
     if run.status is RunStatus.PENDING:
         found.append(Blocker("run", "it was never stepped", run.created_at, "run.step() or run.wait()"))
     elif run.status is RunStatus.PAUSED:
-        found.append(Blocker("run", run.reason or "it was paused", None, "run.resume()"))
+        found.append(_paused(session, run.reason or "it was paused"))
     found += [
         Blocker(
             f"operator {name}",
@@ -141,7 +158,8 @@ def explain(session: Session) -> Explanation:
     if blocked := counts.pending - counts.ready:
         found.append(Blocker(f"{blocked} blocked tasks", "their dependencies are not completed", None, "wait"))
     for task_id, reason in failed[:_MOST_LISTED]:
-        found.append(Blocker(f"task {task_id}", f"it failed: {reason}", None, f"run.retry({task_id!r})"))
+        remedy = _remedy(run.status, task_id, reason or "")
+        found.append(Blocker(f"task {task_id}", f"it failed: {reason}", None, remedy))
     if run.status is RunStatus.RUNNING and not counts.unfinished and session.campaign is None:
         found.append(
             Blocker(
@@ -158,6 +176,27 @@ def explain(session: Session) -> Explanation:
     if not found:
         headline += " Nothing holds it up."
     return Explanation(headline, found)
+
+
+def _paused(session: Session, reason: str) -> Blocker:
+    """Return why a run is paused, and what makes it go on."""
+    if not reason.startswith(CAMPAIGN_FAILED):
+        return Blocker("run", reason, None, "run.resume()")
+    name = type(session.campaign).__name__ if session.campaign is not None else "Campaign"
+    shown = str(shown_path(session.directory.path))
+    mended = f"matterstack.open_run({shown!r}, campaign={name}(...)).resume()"
+    return Blocker("run", reason, None, f"mend the campaign, run the cell that defines it, then {mended}")
+
+
+def _remedy(status: RunStatus, task_id: str, reason: str) -> str:
+    """Return what to do about a failed task: only what would be accepted now, and would help."""
+    if status in (RunStatus.COMPLETED, RunStatus.CANCELLED):
+        return f"nothing: its failure was allowed for, and the run is {status}; another try needs another run"
+    again = f"run.retry({task_id!r})"
+    for pattern, remedy in _MISSING:
+        if found := pattern.search(reason):
+            return remedy.format(*found.groups(), again=again)
+    return again
 
 
 def _attempt(live: LiveAttempt) -> Blocker:

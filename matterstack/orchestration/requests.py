@@ -13,6 +13,7 @@ from matterstack.errors import (
     RunStatusError,
     UnknownTaskError,
 )
+from matterstack.orchestration.naming import find_named
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
@@ -108,6 +109,7 @@ def find_waiting(session: Session, task_id: str, iteration: int | None, attempt:
     ----------
     session : Session
     task_id : str
+        Or ``<iteration>.<task_id>``.
     iteration : int or None
         None for the current one.
     attempt : int or None
@@ -123,12 +125,9 @@ def find_waiting(session: Session, task_id: str, iteration: int | None, attempt:
         It waits for nothing.
     """
     store = session.reader
-    wanted = store.run().iteration if iteration is None else iteration
+    wanted, task_id = find_named(store, task_id, iteration)
     found = store.find_task(wanted, task_id)
-    if found is None:
-        raise UnknownTaskError(
-            f"there is no task {task_id!r} in iteration {wanted}; run.tasks lists them", task_id=task_id
-        )
+    assert found is not None
     for live in store.live_attempts():
         asked = attempt in (None, live.attempt)
         waits = live.status is AttemptStatus.WAITING and live.task_status not in TERMINAL_TASK

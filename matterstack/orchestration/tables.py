@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from matterstack.core.states import AttemptStatus, TaskStatus
 from matterstack.errors import UnknownTaskError
+from matterstack.orchestration.naming import find_named
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.rows import AttemptRow, EventRow, TaskRow
 from matterstack.storage.run_directory import RunDirectory
@@ -114,12 +115,9 @@ def attempt_path(
     directory: RunDirectory, store: StoreReader, task_id: str, iteration: int | None, attempt: int | None
 ) -> Path:
     """Return the directory of an attempt; see `matterstack.run.Run.attempt_path`."""
-    wanted = store.run().iteration if iteration is None else iteration
+    wanted, task_id = find_named(store, task_id, iteration)
     found = store.task(wanted, task_id)
-    if found is None:
-        raise UnknownTaskError(
-            f"there is no task {task_id!r} in iteration {wanted}; run.tasks lists them", task_id=task_id
-        )
+    assert found is not None
     number = found.attempt if attempt is None else attempt
     if not 1 <= number <= found.attempt:
         raise UnknownTaskError(

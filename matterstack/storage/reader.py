@@ -328,6 +328,11 @@ class StoreReader:
         )
         return (rows[0][0], TaskStatus(rows[0][1]), *rows[0][2:]) if rows else None
 
+    def task_ids(self, iteration: int, most: int = 5000) -> list[str]:
+        """Return ids of the tasks of an iteration, so many at most."""
+        rows = self.query("SELECT task_id FROM tasks WHERE iteration = ? ORDER BY id LIMIT ?", (iteration, most))
+        return [name for (name,) in rows]
+
     def downstream(self, tasks: Sequence[int]) -> list[tuple[int, str, TaskStatus]]:
         """Return row, task_id and status of the tasks, and of all that wait for them, however far."""
         rows = self.query(

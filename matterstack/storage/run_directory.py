@@ -16,6 +16,7 @@ from typing import Any
 from matterstack.core.attempt_files import MACHINERY, Family, taken_names
 from matterstack.core.identifiers import check_identifier
 from matterstack.core.strict_json import parse_json
+from matterstack.core.text import did_you_mean
 from matterstack.crash_points import reach
 from matterstack.errors import (
     InvalidConfigError,
@@ -243,10 +244,22 @@ def runs_root(base_path: str | os.PathLike[str], workspace: str) -> Path:
 
 
 def list_runs(base_path: str | os.PathLike[str], workspace: str) -> list[RunDirectory]:
-    """Return the runs of a workspace, by name."""
+    """Return the runs of a workspace, by name.
+
+    Raises
+    ------
+    RunNotFoundError
+        There is no such workspace; saying where it was looked for.
+    """
     root = runs_root(base_path, workspace)
     if not root.is_dir():
-        return []
+        there = root.parent.parent
+        known = sorted(path.name for path in there.iterdir()) if there.is_dir() else []
+        raise RunNotFoundError(
+            f"there is no workspace {workspace!r} in {there.absolute()}{did_you_mean(workspace, known)}; base_path= "
+            "says where workspaces/ is",
+            path=root,
+        )
     found = [RunDirectory(path) for path in sorted(root.iterdir()) if not path.name.startswith(".")]
     return [directory for directory in found if directory.state.is_file()]
 

@@ -1,0 +1,222 @@
+"""What a newcomer trips over: each says what was meant, where it is, and what would be accepted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import matterstack as ms
+from matterstack.errors import (
+    InvalidConfigError,
+    InvalidIdentifierError,
+    InvalidTaskError,
+    RunNotFoundError,
+    UnknownDependencyError,
+    UnknownOperatorError,
+    UnknownTaskError,
+)
+
+
+def make(base: Path, *tasks: ms.Task, **options: Any) -> ms.Run:
+    return ms.initialize_run("w", ms.Workflow(list(tasks)), base_path=base, run_id="r", **options)
+
+
+def remedies(run: ms.Run) -> str:
+    return "\n".join(item.remedy for item in run.explain())
+
+
+# -- advice that would be accepted ------------------------------------------------------------
+
+
+def test_a_failure_that_was_allowed_for_is_not_to_be_retried_once_the_run_is_over(tmp_path: Path) -> None:
+    run = make(tmp_path, ms.Task("bad", "exit 1", allow_failure=True))
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert "retry" not in remedies(run)
+    assert "COMPLETED" in remedies(run)
+
+
+@pytest.mark.parametrize(
+    ("command", "advice"),
+    [
+        ([sys.executable, "relax.py"], "files={'relax.py': pathlib.Path('relax.py')}"),
+        ([sys.executable, "-c", "import no_such_module"], "install no_such_module"),
+        ("no_such_program --version", "make no_such_program found"),
+        (["no_such_program"], "make no_such_program found"),
+        ("cat lattice.dat", "files= did not bring lattice.dat"),
+        ([sys.executable, "-c", "open('lattice.dat')"], "files= did not bring lattice.dat"),
+    ],
+)
+def test_what_is_missing_is_named_before_a_retry(tmp_path: Path, command: Any, advice: str) -> None:
+    run = make(tmp_path, ms.Task("a", command))
+    assert run.wait(timeout_s=30) is ms.RunStatus.FAILED
+    assert advice in remedies(run)
+    assert "run.retry('a')" not in remedies(run).split("then")[0]
+    said = str(run.explain())
+    assert "run.explain()" not in said
+    assert "run.explain()" in repr(run)
+
+
+class Loop(ms.Campaign):
+    """Goes wrong in its analysis, in one way or another."""
+
+    def __init__(self, way: str) -> None:
+        self.way = way
+
+    def plan(self, state: Any) -> Any:
+        if state.get("round") and self.way == "plan":
+            return [ms.Task("b", "true")]
+        return ms.Workflow([ms.Task("a", "true")]) if not state.get("round") else None
+
+    def analyze(self, state: Any, results: Mapping[str, ms.TaskResult]) -> Any:
+        if self.way == "raises":
+            return {"energy": results["a"].data["energy_eV"]}
+        if self.way == "deep":
+            return {"energy": sorted(["1", 2], key=lambda value: value + 1)}
+        return None if self.way == "nothing" else {"round": 1}
+
+
+@pytest.mark.parametrize(
+    ("way", "begins"),
+    [
+        ("raises", "KeyError: 'energy_eV', at analyze, line "),
+        ("deep", "TypeError: "),
+        ("nothing", "Loop.analyze, line "),
+        ("plan", "Loop.plan, line "),
+    ],
+)
+def test_a_campaign_that_goes_wrong_is_shown_at_its_users_own_line(tmp_path: Path, way: str, begins: str) -> None:
+    run = ms.initialize_run("w", Loop(way), base_path=tmp_path, run_id="r")
+    assert run.wait(timeout_s=30) is ms.RunStatus.PAUSED
+    first = str(run.reason).splitlines()[0].removeprefix("the campaign could not go on: ")
+    assert first.startswith(begins)
+    assert Path(__file__).name in first
+    assert "orchestration" not in str(run.reason)
+    assert f"matterstack.open_run({str(run.path)!r}, campaign=Loop(...)).resume()" in remedies(run)
+    again = ms.open_run(run.path, campaign=Loop("well")).resume()
+    assert again.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+
+
+# -- files ------------------------------------------------------------------------------------
+
+
+def test_the_name_of_a_file_is_not_taken_for_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("script.py").write_text("print(1)")
+    with pytest.raises(InvalidTaskError, match=r"pathlib.Path\('relax.py'\)"):
+        ms.Task("a", "true", files={"relax.py": "relax.py"})
+    with pytest.raises(InvalidTaskError, match=r"files=\{'relax.py': pathlib.Path\('script.py'\)\}"):
+        make(tmp_path, ms.Task("a", "true", files={"relax.py": "script.py"}))
+    meant = {"relax.py": "relax.py\n", "b": b"script.py", "c": "script.py\n", "d": "no such file", "e": ""}
+    run = make(tmp_path, ms.Task("a", "cat relax.py b c d e", files=meant))
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    said = (run.attempt_path("a") / "stdout.txt").read_text()
+    assert said == "relax.py\nscript.pyscript.py\nno such file"
+
+
+# -- names ------------------------------------------------------------------------------------
+
+
+def test_a_task_is_known_by_the_name_that_tables_give_it(tmp_path: Path) -> None:
+    ask = ms.Task("pick", operator="human", instructions="?", schema={"type": "object"})
+    bad = ms.Task("bad", "test -e again || exit 1")
+    run = make(tmp_path, ask, bad, operators={"human": ms.HumanOperator(), "local": ms.LocalOperator()})
+    while run.tasks.loc["0.bad", "status"] != "FAILED" or run.tasks.loc["0.pick", "status"] != "SUBMITTED":
+        run.step()
+    assert run.attempt_path("0.pick") == run.attempt_path("pick")
+    run.respond("0.pick", {"yes": True})
+    run.retry("0.bad")
+    assert run.tasks.loc["0.bad", "status"] == "PENDING"
+    for call in (run.attempt_path, run.retry, run.declare_lost, lambda name: run.respond(name, {})):
+        with pytest.raises(UnknownTaskError, match=r"no task 'pikc' in iteration 0 \(did you mean 'pick'\?\)"):
+            call("pikc")
+        with pytest.raises(UnknownTaskError, match="no task 'pick' in iteration 3"):
+            call("3.pick")
+
+
+@pytest.mark.parametrize("name", ["0.pick", "12.x", "3."])
+def test_an_id_is_no_label(name: str) -> None:
+    with pytest.raises(InvalidIdentifierError, match=f"'t{name}' would do"):
+        ms.Task(name, "true")
+
+
+def test_dependencies_are_given_as_tasks_or_ids_and_several_or_one() -> None:
+    a, b = ms.Task("a", "true"), ms.Task("b", "true")
+    assert ms.Task("c", "true", dependencies="a").dependencies == ("a",)
+    assert ms.Task("c", "true", dependencies=a).dependencies == ("a",)
+    assert ms.Task("c", "true", dependencies=[a, "b", b]).dependencies == ("a", "b")
+
+
+def test_what_is_misspelt_is_answered_with_what_was_meant(tmp_path: Path) -> None:
+    relax = ms.Task("relax", "true")
+    with pytest.raises(UnknownDependencyError, match=r"\(did you mean 'relax'\?\)"):
+        make(tmp_path, relax, ms.Task("b", "true", dependencies=["relx"]))
+    with pytest.raises(UnknownOperatorError, match=r"\(did you mean 'local'\?\)"):
+        make(tmp_path, ms.Task("b", "true", operator="locl"))
+    with pytest.raises(TypeError, match=r"Task\(\) has no argument 'dependancies' \(did you mean 'dependencies'\?\)"):
+        ms.Task("b", "true", dependancies=["relax"])  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"Resources\(\) has no argument 'wall_time_s' \(did you mean 'walltime_s'\?\)"):
+        ms.Resources(wall_time_s=3)  # type: ignore[call-arg]
+    with pytest.raises(
+        TypeError, match=r"initialize_run\(\) has no argument 'operator' \(did you mean 'operators'\?\)"
+    ):
+        make(tmp_path, relax, operator={})
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        ms.Task()  # type: ignore[call-arg]
+    with pytest.raises(AttributeError, match=r"\(did you mean 'initialize_run'\?\)"):
+        ms.initialise_run  # noqa: B018
+    run = make(tmp_path, relax)
+    with pytest.raises(AttributeError, match=r"a Run has no 'taks' \(did you mean 'tasks'\?\)"):
+        run.taks  # type: ignore[attr-defined]  # noqa: B018
+    for look in (ms.runs, ms.inbox):
+        with pytest.raises(RunNotFoundError, match=rf"no workspace 'ww' in {tmp_path}.*did you mean 'w'\?"):
+            look("ww", tmp_path)  # type: ignore[operator]
+        with pytest.raises(RunNotFoundError, match="base_path= says where"):
+            look("w", tmp_path / "elsewhere")  # type: ignore[operator]
+
+
+def test_what_is_given_in_the_wrong_form_is_answered_with_the_right_one(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfigError, match=r"as in \{'local': LocalOperator\(\)\}"):
+        make(tmp_path, ms.Task("a", "true"), operators=ms.LocalOperator())
+    with pytest.raises(InvalidTaskError, match="command must be a text for /bin/sh or a list of texts, not <function"):
+        ms.Task("a", make)  # type: ignore[arg-type]
+
+
+# -- the loop and the command line --------------------------------------------------------------
+
+
+def test_a_tick_tells_where_the_run_stands_once_it_runs_no_more(tmp_path: Path) -> None:
+    """As somebody finds out who loops until COMPLETED."""
+    run = make(tmp_path, ms.Task("a", "exit 1"))
+    said = [str(run.step())]
+    while run.status == "RUNNING":
+        said.append(str(run.step()))
+    assert said[0] == "Tick: 1 tasks ready, 1 submitted, 0 completed"
+    assert said[-1].endswith("1 failed; the run is FAILED")
+    assert str(run.step()) == "Tick: 0 tasks ready, 0 submitted, 0 completed; the run is FAILED"
+
+
+def call(*words: str) -> tuple[int, str]:
+    done = subprocess.run([sys.executable, "-m", "matterstack.cli", *words], capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_shell_hears_of_a_failed_run_and_why_a_wait_came_back(tmp_path: Path) -> None:
+    failing = make(tmp_path / "a", ms.Task("a", "exit 1"))
+    code, said = call("wait", str(failing.path))
+    assert (code, "FAILED" in said) == (1, True)
+    assert call("step", str(failing.path))[0] == 1
+    waiting = make(tmp_path / "b", ms.Task("ask", operator="human", instructions="?"),
+                   operators={"human": ms.HumanOperator()})  # fmt: skip
+    code, said = call("wait", str(waiting.path))
+    assert (code, "0.ask.1: it waits at human" in said) == (0, True)
+    looping = ms.initialize_run("w", Loop("well"), base_path=tmp_path / "c", run_id="r")
+    code, said = call("wait", str(looping.path))
+    assert (code, "the campaign that analyzes them was not given" in said) == (0, True)
+    good = make(tmp_path / "d", ms.Task("a", "true"))
+    code, said = call("wait", str(good.path))
+    assert (code, "explain" in said) == (0, False)
