@@ -220,6 +220,43 @@ class Run:
                 show(report)
         return self.status
 
+    async def wait_async(self, timeout_s: float | None = None) -> RunStatus:
+        """Do what `wait` does and leave the kernel free: ``await run.wait_async()``.
+
+        Other cells that await, views and forms go on meanwhile. A cell that is interrupted stops waiting.
+
+        Parameters
+        ----------
+        timeout_s : float, optional
+            Give up waiting after so many seconds.
+
+        Returns
+        -------
+        RunStatus
+            Where the run stands.
+
+        Raises
+        ------
+        RunLockedError
+            Another process is stepping the run, and goes on doing so.
+        """
+        import asyncio
+        import threading
+        from concurrent.futures import ThreadPoolExecutor
+
+        from matterstack.notebook.progress import progress
+
+        stopped = threading.Event()
+        reports = self.ticks(stopped.is_set, timeout_s)
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1, "matterstack-wait") as worker, progress(self) as show:
+            try:
+                while (report := await loop.run_in_executor(worker, next, reports, None)) is not None:
+                    show(report)
+            finally:
+                stopped.set()
+        return self.status
+
     def ticks(self, stop: Callable[[], bool] = lambda: False, timeout_s: float | None = None) -> Iterator[TickReport]:
         """Make ticks, each as soon as there is something to do, until the run ends or needs a person.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -220,3 +221,38 @@ def test_a_shell_hears_of_a_failed_run_and_why_a_wait_came_back(tmp_path: Path) 
     good = make(tmp_path / "d", ms.Task("a", "true"))
     code, said = call("wait", str(good.path))
     assert (code, "explain" in said) == (0, False)
+
+
+# -- a kernel that stays free -------------------------------------------------------------------
+
+
+def test_a_cell_that_awaits_leaves_the_kernel_free(tmp_path: Path) -> None:
+    """Two runs at once in one event loop, which lets each go on by itself meanwhile."""
+    gate = tmp_path / "gate"
+    one = make(tmp_path / "a", ms.Task("a", f"until test -e {gate}; do sleep 0.01; done"))
+    other = make(tmp_path / "b", ms.Task("a", "true"))
+
+    async def cell() -> list[ms.RunStatus]:
+        slow = asyncio.create_task(one.wait_async(timeout_s=60))
+        quick = await other.wait_async(timeout_s=60)
+        assert not slow.done()
+        gate.touch()
+        return [quick, await slow]
+
+    assert asyncio.run(cell()) == ["COMPLETED", "COMPLETED"]
+
+
+def test_a_cell_that_is_stopped_while_it_awaits_leaves_the_run_to_others(tmp_path: Path) -> None:
+    run = make(tmp_path, ms.Task("a", "sleep 600"))
+
+    async def cell() -> None:
+        waiting = asyncio.create_task(run.wait_async())
+        while run.tasks.loc["0.a", "status"] != "SUBMITTED":
+            await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(cell())
+    assert run.cancel().status is ms.RunStatus.CANCELLED
