@@ -7,24 +7,23 @@ import traceback
 from pathlib import Path
 from types import CodeType, TracebackType
 
+from matterstack import interrupts
 from matterstack.errors import MatterstackError
 
 _OURS = str(Path(__file__).parent.parent)
 _INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
-class Captured:
+class Captured(interrupts.heard):
     """A block of somebody else's code, and what it raised; made by `capture`."""
 
     def __init__(self) -> None:
         self.error: Exception | SystemExit | None = None
 
-    def __enter__(self) -> Captured:
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> bool:
+        super().__exit__(kind, value, traceback)
         if isinstance(value, Exception | SystemExit):
             self.error = value
             return True
@@ -34,7 +33,8 @@ class Captured:
 def capture() -> Captured:
     """Run a block of somebody else's code, and of nobody else's; any exception of it becomes ``error``.
 
-    An interrupt passes: it is the user's, not the code's. That the code wants to end the process is its error.
+    An interrupt is heard here, and passes: it is the user's, not the code's. That the code wants to end the process is
+    its error.
 
     Examples
     --------

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+from matterstack import interrupts
 from matterstack.core.attempts import (
     Attempt,
     LiveAttempt,
@@ -167,7 +168,8 @@ def _build(
 
     def populate(directory: str) -> None:
         staged = attempt.at(directory.rpartition("/")[2])
-        place_inputs(session, staged, upstream)
+        with interrupts.heard():  # they may be large
+            place_inputs(session, staged, upstream)
         with capture() as preparing:
             operator.prepare(staged)
         if isinstance(preparing.error, OperatorUnreachableError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from matterstack import interrupts
 from matterstack.core.states import TERMINAL_TASK, AttemptStatus
 from matterstack.errors import KitError, RunStatusError
 from matterstack.orchestration.session import Session
@@ -35,6 +36,7 @@ def export_kits(session: Session, archive: Path) -> list[str]:
     """Pack every kit that waits; see `matterstack.run.Run.export_kits`."""
     from matterstack.operators.requests.kit_archives import pack
 
+    session.require_place()
     waiting, _ = _kits(session)
     if not waiting:
         raise RunStatusError("no kit waits to be carried away; run.inbox() lists what waits")
@@ -50,4 +52,5 @@ def import_kits(session: Session, archive: Path, max_gib: float) -> Imported:
         raise KitError(f"there is no file {archive}")
     with session.locked():
         waiting, over = _kits(session)
-        return unpack(archive, {token: directory for token, (_, directory) in waiting.items()}, over, max_gib)
+        with interrupts.heard():  # what was taken home stays, and the rest is taken the next time
+            return unpack(archive, {token: directory for token, (_, directory) in waiting.items()}, over, max_gib)

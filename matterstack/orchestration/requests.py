@@ -158,7 +158,10 @@ def respond(
         It violates the schema; nothing was changed.
     AnswerConflictError
         Somebody else was first, or the request that is named is over.
+    RunNotFoundError
+        The run's directory was moved or removed since it was opened.
     """
+    session.require_place()
     live = find_waiting(session, task_id, iteration, attempt)
     operator = session.operators.get(live.operator)
     if operator is None:

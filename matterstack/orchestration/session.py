@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from matterstack import interrupts
 from matterstack.core.attempts import Attempt, LiveAttempt
 from matterstack.core.campaign import Campaign
 from matterstack.errors import CampaignError, InvalidConfigError
@@ -84,32 +84,51 @@ class Session:
     reference: str | None = None
     missing: tuple[str, ...] = ()
     _store: SQLiteStateStore | None = None
-    _trusted: tuple[int, int] | None = None
+    _trusted: bool = False
+    _identity: tuple[int, int] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._identity = self.directory.identity()
+
+    def require_place(self) -> None:
+        """Raise unless the directory at the run's path is the one that was opened.
+
+        Raises
+        ------
+        RunNotFoundError
+            It was moved or removed; another run may be in its place, and nothing was done to that.
+        """
+        if self.directory.identity() != self._identity:
+            raise self.directory.moved(self._identity)
 
     @contextmanager
     def locked(self) -> Iterator[SQLiteStateStore]:
         """Hold the run's lock, and yield what writes: it commits nothing once the lock is lost.
 
-        What a killed writer left is recovered now, after a look at the files.
+        What a killed writer left is recovered now, after a look at the files. Interrupts are held; see `interrupts`.
 
         Raises
         ------
+        RunNotFoundError
+            The directory that was opened is not there any more.
         RunLockedError
             Somebody else holds it.
         StoreError
             The database cannot be used; nothing was changed.
         """
-        with RunLock(self.directory.lock) as lock:
-            self.directory.check_folders(self.operators)
-            if self._store is not None:
-                self._store.check_files()
-            with self.store.guarded(lock.check):
-                yield self.store
+        with interrupts.held():
+            self.require_place()
+            with RunLock(self.directory.lock) as lock:
+                self.require_place()  # from here on the lock tells
+                self.directory.check_folders(self.operators)
+                if self._store is not None:
+                    self._store.check_files()
+                with self.store.guarded(lock.check):
+                    yield self.store
 
     def trust_made_here(self) -> None:
         """Trust the run in this session: this process has made it."""
-        status = os.stat(self.directory.path)
-        self._trusted = (status.st_dev, status.st_ino)
+        self._trusted = True
 
     def require_trust(self) -> None:
         """Raise unless this user made the run, or has said that it may be stepped.
@@ -119,19 +138,24 @@ class Session:
         UntrustedRunError
             Naming what stepping it would run; nothing of it was run.
         """
-        status = os.stat(self.directory.path)
-        identity = (status.st_dev, status.st_ino)
-        if self._trusted == identity:
+        if self._trusted:
             return
+        self.require_place()
         if not trusting.is_trusted(self.directory):
             raise trust.refusal(self.directory.path, trusting.would_run(self.directory, self.reader))
-        self._trusted = identity
+        self._trusted = True
 
     @property
     def store(self) -> SQLiteStateStore:
         """What writes: used under the lock only. The database is opened, and migrated if it is older, at first use."""
         if self._store is None:
             self._store = SQLiteStateStore(self.directory.state, create=False)
+            log.info(
+                "opened %s, schema version %d",
+                self._store.path,
+                self._store.version,
+                extra={"database": str(self._store.path), "schema_version": self._store.version},
+            )
         return self._store
 
     def attempt(self, live: LiveAttempt) -> Attempt:

@@ -79,8 +79,9 @@ def events(store: StoreReader) -> pd.DataFrame:
 def results(store: StoreReader) -> pd.DataFrame:
     """Return a row a completed task, with a column for each key of its ``result.json``.
 
-    The index is ``<iteration>.<task_id>``. A key that would hide ``iteration``, ``task_id`` or
-    ``attempt`` gets a trailing underscore; data that is not an object stands in ``data``.
+    The index is ``<iteration>.<task_id>``. A key that would hide ``iteration``, ``task_id`` or ``attempt`` gets a
+    trailing underscore, and so does one that would be taken for such a key: ``task_id_`` stands in ``task_id__``. Data
+    that is not an object stands in ``data``.
     """
     import pandas as pd
 
@@ -90,7 +91,7 @@ def results(store: StoreReader) -> pd.DataFrame:
         data = json.loads(row.data) if row.data else {}
         if not isinstance(data, dict):
             data = {"data": data}
-        safe = {f"{key}_" if key in taken else key: value for key, value in data.items()}
+        safe = {f"{key}_" if key.rstrip("_") in taken else key: value for key, value in data.items()}
         records.append(dict(zip(taken, row[:3], strict=True)) | safe)
     frame = pd.DataFrame(records) if records else pd.DataFrame(columns=list(taken))
     frame.index = _labels(frame, "task", "iteration", "task_id")

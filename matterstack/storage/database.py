@@ -17,8 +17,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from matterstack import interrupts
 from matterstack.crash_points import reach
 from matterstack.errors import (
     DamagedStoreError,
@@ -36,6 +37,8 @@ from matterstack.storage import migrations
 WRITING, READING = "IMMEDIATE", "DEFERRED"
 
 _BUSY_TIMEOUT_S = 30.0
+#: SQLite hears no signal while it waits for another program, so it waits in portions.
+_BUSY_PORTION_S = 0.25
 _COPY_TIMEOUT_S = 300.0
 _MOST_COPIES = 5
 #: https://www.sqlite.org/fileformat2.html#the_rollback_journal, section 3
@@ -73,16 +76,34 @@ class Connection(sqlite3.Connection):
 
     identity: tuple[int, int] | None = None
 
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        """Execute a statement; wait for another program that has the database locked, unless somebody says Stop."""
+        give_up = 0.0
+        while True:
+            try:
+                return super().execute(sql, parameters)
+            except sqlite3.OperationalError as error:
+                give_up = give_up or time.monotonic() + _BUSY_TIMEOUT_S - _BUSY_PORTION_S
+                if not _is_busy(error) or time.monotonic() >= give_up:
+                    raise
+            with interrupts.heard():
+                time.sleep(0.001)
+
     def close(self) -> None:
         """Close it; twice does no harm."""
-        super().close()
-        if self.identity is not None:
-            with _mutex:
-                _open[self.identity] -= 1
-            self.identity = None
+        with interrupts.held():
+            super().close()
+            if self.identity is not None:
+                with _mutex:
+                    _open[self.identity] -= 1
+                self.identity = None
 
     def __del__(self) -> None:
         self.close()
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 #: Reentrant: the collector may close a connection while one is being opened.
@@ -134,9 +155,12 @@ def errors(path: Path) -> Iterator[None]:
 def transaction(
     connection: sqlite3.Connection, guard: Callable[[], None] | None = None, kind: str = WRITING
 ) -> Iterator[None]:
-    """Everything inside lands together or not at all; what `guard` raises before the commit undoes it."""
-    connection.execute(f"BEGIN {kind}")
+    """Everything inside lands together or not at all; what `guard` raises before the commit undoes it.
+
+    Only inside `interrupts.held`.
+    """
     try:
+        connection.execute(f"BEGIN {kind}")
         yield
         if guard is not None:
             guard()
@@ -218,7 +242,7 @@ def connect(path: Path, mode: str) -> Connection:
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
-        timeout=_BUSY_TIMEOUT_S,
+        timeout=_BUSY_PORTION_S,
         isolation_level=None,
         check_same_thread=False,  # each thread has its own; only the collector may close it elsewhere
         factory=Connection,
@@ -236,7 +260,7 @@ def open_known(path: Path, files: Files, mode: str) -> Connection:
     only where this process has no connection to it: closing a descriptor gives up all locks that the process holds
     on a file (https://www.sqlite.org/howtocorrupt.html, section 2.2).
     """
-    with _mutex:
+    with interrupts.held(), _mutex:
         if not _open[files.identity]:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
@@ -336,7 +360,8 @@ def _copy(path: Path, folder: Path, *, with_journal: bool) -> None:
     names = [str(path), f"{path}-journal"] if with_journal else [str(path)]
     command = ["cp", "--no-dereference", "--", *names, str(folder)]
     try:
-        subprocess.run(command, check=True, capture_output=True, timeout=_COPY_TIMEOUT_S, stdin=subprocess.DEVNULL)
+        with interrupts.heard():
+            subprocess.run(command, check=True, capture_output=True, timeout=_COPY_TIMEOUT_S, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or b""
         if with_journal and not os.path.lexists(f"{path}-journal"):

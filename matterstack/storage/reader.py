@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from matterstack import interrupts
 from matterstack.core.attempts import LiveAttempt
 from matterstack.core.identifiers import check_identifier
 from matterstack.core.snapshot import (
@@ -29,6 +30,7 @@ from matterstack.core.states import (
     RunStatus,
     TaskStatus,
 )
+from matterstack.core.strict_json import to_text
 from matterstack.errors import DamagedStoreError
 from matterstack.storage import database, migrations
 
@@ -122,7 +124,7 @@ class StoreReader:
         self.path = Path(path)
         self._mine = _Mine()
         self._most_steps = most_steps
-        with database.errors(self.path):
+        with interrupts.held(), database.errors(self.path):
             connection, version = self._connection(), self._mine.version
             self.version = database.read_version(connection, self.path) if version is None else version
 
@@ -158,12 +160,16 @@ class StoreReader:
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """Everything read inside is of one moment."""
-        with database.errors(self.path), database.transaction(self._connection(), kind=database.READING):
+        with (
+            interrupts.held(),
+            database.errors(self.path),
+            database.transaction(self._connection(), kind=database.READING),
+        ):
             yield
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a SELECT."""
-        with database.errors(self.path):
+        with interrupts.held(), database.errors(self.path):
             return self._connection().execute(sql, parameters).fetchall()
 
     def run(self) -> RunRecord:
@@ -243,9 +249,9 @@ class StoreReader:
         large: dict[int, str] = {}
         for first in range(0, len(tasks), _TASKS_AT_ONCE):
             some = tasks[first : first + _TASKS_AT_ONCE]
-            edges = f"SELECT task, dependency FROM dependencies WHERE task IN ({marks(some)})"
+            edges = "SELECT task, dependency FROM dependencies WHERE task IN (SELECT value FROM json_each(?))"
             waits: dict[int, list[int]] = {task: [] for task in some}
-            for task, before in self.query(f"{edges} ORDER BY dependency", some):
+            for task, before in self.query(f"{edges} ORDER BY dependency", (to_text(list(some)),)):
                 waits[task].append(before)
             found = {
                 row: (Upstream._make(said), attempt)
@@ -254,7 +260,7 @@ class StoreReader:
                     f"CASE WHEN length(a.data) <= {_SMALL} THEN a.data END, p.operator FROM tasks p "
                     "LEFT JOIN attempts a ON a.task = p.id AND a.attempt = p.attempts "
                     f"WHERE p.id IN (SELECT dependency FROM ({edges}))",
-                    some,
+                    (to_text(list(some)),),
                 )
             }
             for task in some:
@@ -283,8 +289,8 @@ class StoreReader:
         """Return token, operator, iteration, task_id and number of every attempt of some operators."""
         return self.query(
             "SELECT a.token, t.operator, t.iteration, t.task_id, a.attempt "
-            f"FROM attempts a JOIN tasks t ON t.id = a.task WHERE t.operator IN ({marks(operators)})",
-            operators,
+            "FROM attempts a JOIN tasks t ON t.id = a.task WHERE t.operator IN (SELECT value FROM json_each(?))",
+            (to_text(list(operators)),),
         )
 
     def pending_tasks(self, iteration: int) -> list[int]:
@@ -336,11 +342,11 @@ class StoreReader:
     def downstream(self, tasks: Sequence[int]) -> list[tuple[int, str, TaskStatus]]:
         """Return row, task_id and status of the tasks, and of all that wait for them, however far."""
         rows = self.query(
-            f"""WITH RECURSIVE below(id) AS (
-              SELECT id FROM tasks WHERE id IN ({marks(tasks)})
+            """WITH RECURSIVE below(id) AS (
+              SELECT id FROM tasks WHERE id IN (SELECT value FROM json_each(?))
               UNION SELECT d.task FROM dependencies d JOIN below ON d.dependency = below.id)
             SELECT t.id, t.task_id, t.status FROM tasks t JOIN below USING (id) ORDER BY t.id""",
-            tasks,
+            (to_text(list(tasks)),),
         )
         return [(task, task_id, TaskStatus(status)) for task, task_id, status in rows]
 
@@ -366,7 +372,7 @@ class StoreReader:
 
     def stamp(self) -> tuple[int, ...]:
         """Return numbers that are others when anything in the database may have changed."""
-        with database.errors(self.path):
+        with interrupts.held(), database.errors(self.path):
             connection = self._connection()
             (version,) = connection.execute("PRAGMA data_version").fetchone()
             return (id(connection), version, connection.total_changes)
@@ -500,8 +506,3 @@ class StoreReader:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and 0 <= value < 2**53
-
-
-def marks(values: Sequence[object]) -> str:
-    """Return a placeholder for each value."""
-    return ",".join("?" * len(values))

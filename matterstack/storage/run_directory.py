@@ -8,11 +8,11 @@ import json
 import os
 import re
 import stat
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from matterstack import interrupts
 from matterstack.core.attempt_files import MACHINERY, Family, taken_names
 from matterstack.core.identifiers import check_identifier
 from matterstack.core.strict_json import parse_json
@@ -24,6 +24,7 @@ from matterstack.errors import (
     InvalidTaskError,
     LockError,
     RunExistsError,
+    RunLockedError,
     RunNotFoundError,
     UnsafeFileError,
 )
@@ -37,7 +38,7 @@ from matterstack.files import (
 from matterstack.storage.run_lock import RunLock, check_exclusion
 
 _CONFIG_BYTES = 10_000_000
-_SWEEP_AGE_S = 60.0
+_MOST_STAGINGS = 10
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -74,6 +75,29 @@ class RunDirectory:
                 path=directory.path,
             )
         return directory
+
+    def identity(self) -> tuple[int, int] | None:
+        """Return device and inode of the directory, which it keeps when it is renamed; None where there is none."""
+        return _identity(self.path)
+
+    def moved(self, identity: tuple[int, int] | None) -> RunNotFoundError:
+        """Return the error of a directory that is not at its path any more, with where it is now if that is known."""
+        # A database that is open knows its name of today.
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                now = Path(os.readlink(f"/proc/self/fd/{name}"))
+                if identity is not None and now.name == self.state.name and _identity(now.parent) == identity:
+                    return RunNotFoundError(
+                        f"the run that was opened at {self.path} was moved to {now.parent}: nothing was done. "
+                        f"Go on with open_run({str(now.parent)!r})",
+                        path=self.path,
+                    )
+        there = "another directory is in its place, and nothing was done to that" if self.path.exists() else "is gone"
+        return RunNotFoundError(
+            f"the run that was opened at {self.path} is not there any more: it was moved or removed; {there}. "
+            "Open the one you mean with open_run",
+            path=self.path,
+        )
 
     def check_folders(self, operators: Iterable[str]) -> None:
         """Raise unless the folders of operators, where they are, are folders and no links to somewhere else.
@@ -207,6 +231,14 @@ class RunDirectory:
             raise
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return (status.st_dev, status.st_ino)
+
+
 def _is_as_made(made: str, found: str) -> bool:
     """Return whether a directory that was found can be used instead of one that was made.
 
@@ -306,15 +338,14 @@ def new_run_directory(
     _check_umask()
     root = runs_root(base_path, workspace)
     final = root / check_identifier(run_id, "run id")
-    if final.exists():
-        raise RunExistsError(f"there is a run at {final} already: open it with open_run, or choose another run_id")
-    root.mkdir(parents=True, exist_ok=True)
-    _sweep(root)
-    directory = RunDirectory(root / f".{run_id[:64]}.{os.urandom(8).hex()}.new")
-    directory.path.mkdir()
-    reach("initialize.staged")
-    try:
-        with RunLock(directory.lock):
+    taken = RunExistsError(f"there is a run at {final} already: open it with open_run, or choose another run_id")
+    if os.path.lexists(final):
+        raise taken
+    with interrupts.held():
+        root.mkdir(parents=True, exist_ok=True)
+        _sweep(root)
+        directory, lock = _stage(root, run_id)
+        try:
             check_exclusion(directory.lock)
             write_whole(directory.config, json.dumps(config, indent=2, ensure_ascii=False).encode() + b"\n")
             directory.operator("").mkdir()
@@ -322,25 +353,48 @@ def new_run_directory(
             yield directory
             reach("initialize.filled")
             sync_directory(directory.path)
+            with interrupts.heard():
+                pass  # the last moment for a Stop: afterwards there is a run
             try:
                 directory.path.rename(final)
             except OSError as error:
                 if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                    raise RunExistsError(
-                        f"there is a run at {final} already: open it with open_run, or choose another run_id"
-                    ) from None
+                    raise taken from None
                 raise
             reach("initialize.renamed")
             sync_directory(root)
-    except BaseException:
-        remove_tree(directory.path)
-        raise
+        except BaseException:
+            remove_tree(directory.path)
+            raise
+        finally:
+            lock.release()
+
+
+def _stage(root: Path, run_id: str) -> tuple[RunDirectory, RunLock]:
+    """Make a directory under a hidden name; return it with its lock held."""
+    for _ in range(_MOST_STAGINGS):
+        directory = RunDirectory(root / f".{run_id[:64]}.{os.urandom(8).hex()}.new")
+        directory.path.mkdir()
+        reach("initialize.staged")
+        lock = RunLock(directory.lock)
+        try:
+            lock.acquire()
+        except (RunLockedError, FileNotFoundError):
+            continue  # somebody who sweeps took it for a leftover before it was locked
+        except BaseException:
+            remove_tree(directory.path)
+            raise
+        return directory, lock
+    raise LockError(f"each directory that was made in {root} was removed by somebody else; nothing was made")
 
 
 def _sweep(root: Path) -> None:
-    """Remove what initializations that were killed left: directories whose lock is free."""
+    """Remove what initializations that were killed left: hidden directories whose lock is free.
+
+    One that has no lock yet is locked here, and whoever was just making it makes another.
+    """
     for path in root.glob(".*.new"):
-        # A young one may be between its making and its locking.
-        if (path / "run.lock").is_file() and time.time() - path.stat().st_mtime > _SWEEP_AGE_S:
-            with contextlib.suppress(LockError, OSError), RunLock(path / "run.lock"):
-                remove_tree(path)
+        with contextlib.suppress(LockError, OSError), RunLock(path / "run.lock"):
+            gone = path.with_name(f".{os.urandom(8).hex()}.new")  # at once: nobody can come into it any more
+            path.rename(gone)
+            remove_tree(gone)

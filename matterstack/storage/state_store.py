@@ -7,13 +7,13 @@ tick commits a few times only (https://www.sqlite.org/atomiccommit.html).
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from matterstack import interrupts
 from matterstack.core.changes import (
     AttemptChange,
     AttemptNote,
@@ -29,19 +29,19 @@ from matterstack.core.states import (
     TaskStatus,
     advance,
 )
+from matterstack.core.strict_json import to_text
 from matterstack.core.text import storable
 from matterstack.errors import InvalidTransitionError, StoreConflictError
 from matterstack.storage import database, migrations
-from matterstack.storage.reader import StoreReader, marks
+from matterstack.storage.reader import StoreReader
 
-log = logging.getLogger("matterstack.storage")
-
-_MOST_MARKS = 400  # SQLite takes 32,766 variables at most
 _COUNTED = ("pending", "submitted", "completed", "failed", "skipped", "cancelled")
 
-_ATTEMPT_SQL = """UPDATE attempts SET status = ?, reason = coalesce(?, reason), external_id = coalesce(?, external_id),
-  started_at = coalesce(?, started_at), ended_at = coalesce(ended_at, ?), exit_code = coalesce(?, exit_code),
-  data = coalesce(?, data) WHERE id = ? AND status = ?"""
+#: A reason is of the status it was given with, and goes with that; what is said of an end stays while it is collected.
+_ATTEMPT_SQL = """UPDATE attempts SET status = ?, reason = CASE status WHEN 'COLLECTING' THEN coalesce(?, reason)
+  ELSE ? END, external_id = coalesce(?, external_id), started_at = coalesce(?, started_at),
+  ended_at = coalesce(ended_at, ?), exit_code = coalesce(?, exit_code), data = coalesce(?, data)
+  WHERE id = ? AND status = ?"""
 _TASK_SQL = """UPDATE tasks SET status = ?, reason = ?, attempts = attempts + ?,
   failures = CASE WHEN ? THEN 0 ELSE failures + ? END WHERE id = ? AND status = ?"""
 _EVENT_SQL = "INSERT INTO events (at, task, attempt, event, status, reason) VALUES (?, ?, ?, ?, ?, ?)"
@@ -73,16 +73,10 @@ class SQLiteStateStore(StoreReader):
     def __init__(self, path: str | os.PathLike[str], *, create: bool = True) -> None:
         given = Path(path)
         self._guard: Callable[[], None] | None = None
-        with database.errors(given):
+        with interrupts.held(), database.errors(given):
             if create and (not os.path.lexists(given) or (given.is_file() and given.stat().st_size == 0)):
                 _create(given)
         super().__init__(given)
-        log.info(
-            "opened %s, schema version %d",
-            self.path,
-            self.version,
-            extra={"database": str(self.path), "schema_version": self.version},
-        )
 
     def _connection(self) -> database.Connection:
         """Return this thread's connection to the file that is at the path now; an older one is migrated first."""
@@ -114,7 +108,11 @@ class SQLiteStateStore(StoreReader):
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything inside lands together, on disk, or not at all."""
-        with database.errors(self.path), database.transaction(self._connection(), self._guard):
+        with (
+            interrupts.held(),
+            database.errors(self.path),
+            database.transaction(self._connection(), self._guard),
+        ):
             yield
 
     @contextlib.contextmanager
@@ -244,7 +242,9 @@ class SQLiteStateStore(StoreReader):
             if connection.execute("UPDATE runs SET status = ?, reason = ? WHERE status = ?", values).rowcount != 1:
                 raise self._conflict(changes)
         if rows.attempts:
-            found = connection.executemany(_ATTEMPT_SQL, list(rows.attempts.values())).rowcount
+            found = connection.executemany(
+                _ATTEMPT_SQL, [(status, reason, reason, *rest) for status, reason, *rest in rows.attempts.values()]
+            ).rowcount
             if found != len(rows.attempts):
                 raise self._conflict(changes)
         if rows.tasks and connection.executemany(_TASK_SQL, rows.tasks).rowcount != len(rows.tasks):
@@ -333,19 +333,16 @@ class SQLiteStateStore(StoreReader):
     @staticmethod
     def _satisfy(connection: sqlite3.Connection, tasks: Sequence[int], completed: bool) -> int:
         """Count less dependencies for those that waited for `tasks`; return how many became ready."""
-        ready = 0
-        for first in range(0, len(tasks), _MOST_MARKS):
-            some = tasks[first : first + _MOST_MARKS]
-            places = marks(some)
-            rows = connection.execute(
-                f"""UPDATE tasks SET unmet = unmet -
-                  (SELECT count(*) FROM dependencies d WHERE d.task = tasks.id AND d.dependency IN ({places}))
-                  WHERE id IN (SELECT task FROM dependencies WHERE dependency IN ({places}))
-                  AND (? OR allow_dependency_failure) RETURNING unmet, status""",
-                (*some, *some, completed),
-            ).fetchall()
-            ready += sum(unmet == 0 and status == "PENDING" for unmet, status in rows)
-        return ready
+        # As one JSON text: there is no bound on how many a statement takes.
+        rows = connection.execute(
+            """WITH over(id) AS MATERIALIZED (SELECT value FROM json_each(?))
+              UPDATE tasks SET unmet = unmet -
+              (SELECT count(*) FROM dependencies d WHERE d.task = tasks.id AND d.dependency IN (SELECT id FROM over))
+              WHERE id IN (SELECT task FROM dependencies WHERE dependency IN (SELECT id FROM over))
+              AND (? OR allow_dependency_failure) RETURNING unmet, status""",
+            (to_text(list(tasks)), completed),
+        ).fetchall()
+        return sum(unmet == 0 and status == "PENDING" for unmet, status in rows)
 
     def set_troubles(self, failing: Sequence[OperatorTrouble], healthy: Sequence[str]) -> None:
         """Write which operators are in trouble, and forget those that answered."""
@@ -422,9 +419,10 @@ class _Rows:
             return
         if row[0] is not change.leaves:
             raise StoreConflictError(f"it is {row[0]} by the change before, and a change leaves {change.leaves}")
-        ended_at = row[4]
+        reason, ended_at = row[1], row[4]
         row[0] = status
         row[1:7] = [old if new is None else new for old, new in zip(row[1:7], now, strict=True)]
+        row[1] = reason if change.reason is None and change.leaves is AttemptStatus.COLLECTING else change.reason
         row[4] = change.ended_at if ended_at is None else ended_at
 
 

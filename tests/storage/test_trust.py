@@ -172,8 +172,10 @@ def test_a_directory_that_is_put_in_the_place_of_ones_own_run_is_another(tmp_pat
     run.step()
     run.path.rename(tmp_path / "kept")
     shutil.copytree(tmp_path / "kept", run.path)
-    with pytest.raises(UntrustedRunError):
+    with pytest.raises(RunNotFoundError, match="kept"):
         run.step()
+    with pytest.raises(UntrustedRunError):
+        ms.open_run(run.path).step()
 
 
 def test_a_config_that_lies_about_its_key_is_no_key_to_anything(received: Path) -> None:
