@@ -10,6 +10,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
+from matterstack import interrupts
 from matterstack.errors import UnsafeFileError
 
 #: What the machine or its disk lacks for the moment, whichever file it was asked for.
@@ -84,6 +85,7 @@ def _folder(root: Path | str, relative: str, parts: Sequence[str]) -> int:
     return descriptor
 
 
+@interrupts.held()
 def list_inside(root: Path | str, relative: str) -> list[tuple[str, int | None]]:
     """Return what lies in a folder below `root`, following no link on the way, by name.
 
@@ -133,6 +135,7 @@ def _checked(relative: str, directory: int | None, name: str) -> int:
     return found
 
 
+@interrupts.held()
 def read_inside(root: Path | str, relative: str, max_bytes: int) -> bytes:
     """Read a whole file below `root` from one descriptor.
 
@@ -162,6 +165,7 @@ def read_inside(root: Path | str, relative: str, max_bytes: int) -> bytes:
     return content
 
 
+@interrupts.held()
 def read_tail(root: Path, relative: str, max_bytes: int) -> str:
     """Return the end of a text file below `root`; empty where it cannot be read."""
     try:
@@ -183,12 +187,14 @@ def copy_inside(root: Path, relative: str, target: Path) -> None:
     UnsafeFileError
         A link, or not a regular file.
     """
-    with open(open_inside(root, relative), "rb") as source, open(target, "xb") as copy:
-        while chunk := source.read(1 << 20):
-            copy.write(chunk)
+    with interrupts.held(), open(open_inside(root, relative), "rb") as source, open(target, "xb") as copy:
+        with interrupts.heard():
+            while chunk := source.read(1 << 20):
+                copy.write(chunk)
         os.fchmod(copy.fileno(), stat.S_IMODE(os.fstat(source.fileno()).st_mode) & 0o777 | 0o200)
 
 
+@interrupts.held()
 def write_new(path: str, content: bytes) -> None:
     """Write a file that must not be there yet, into a directory that nobody else sees yet."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
@@ -200,6 +206,7 @@ def write_new(path: str, content: bytes) -> None:
         os.close(descriptor)
 
 
+@interrupts.held()
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old or the new content, also after a power failure."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -214,6 +221,7 @@ def write_whole(path: Path, content: bytes) -> None:
     sync_directory(path.parent)
 
 
+@interrupts.held()
 def write_inside(root: Path | str, relative: str, content: bytes, *, new: bool = False) -> None:
     """Write a file below `root` whole, durably, following no link on the way.
 
@@ -293,6 +301,7 @@ def remove_tree(path: Path | str) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
+@interrupts.held()
 def sync_directory(path: Path) -> None:
     """Bring the names in a directory to disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -10,13 +10,17 @@ from __future__ import annotations
 
 # What `signal` wraps to speak of enums, which takes ten times as long, at each tick.
 import _signal  # type: ignore[import-not-found]
+import functools
 import inspect
 import os
 import signal
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: Those whose handlers people have raise something: Stop, the end of a session or a job, timers.
 _NUMBERS = tuple(
@@ -41,20 +45,33 @@ def _hear(number: int, frame: FrameType | None) -> None:
 
 
 class held:  # noqa: N801  (used like a function)
-    """Hold what interrupts until the block is over, or until it comes to `heard`."""
+    """Hold what interrupts until the block, or the decorated function, is over, or until it comes to `heard`."""
 
-    __slots__ = ("_mine",)
+    _mine = False
+
+    def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
+        """Return the function as one that holds."""
+
+        @functools.wraps(function)
+        def holding(*given: P.args, **named: P.kwargs) -> T:
+            with held():
+                return function(*given, **named)
+
+        return holding
 
     def __enter__(self) -> None:
-        # Nothing may be called after `_holder` is set: from there on no signal raises, and only a call could.
         global _holder, _depth
         self._mine = False
         thread = threading.current_thread()
         if _holder is None and thread is threading.main_thread():
-            if not _depth:
-                _take_over()
-            self._mine = True
-            _holder = thread.ident
+            try:
+                if not _depth:
+                    _take_over()
+                self._mine = True
+                _holder = thread.ident  # from here on no signal raises
+            except BaseException:
+                _give_back()
+                raise
             _depth += 1
 
     def __exit__(
@@ -65,12 +82,11 @@ class held:  # noqa: N801  (used like a function)
             return
         _holder = threading.get_ident()  # an interrupt at the end of a `heard` may have left it open
         _depth -= 1
-        outermost = not _depth
-        _holder = None
         try:
-            if outermost:
+            if not _depth:
                 _give_back()
         finally:
+            _holder = None
             _deliver()
 
 
@@ -108,7 +124,7 @@ def _take_over() -> None:
 
 
 def _give_back() -> None:
-    for number, handler in _before.items():
+    for number, handler in reversed(_before.items()):  # Stop is held until the others are as they were
         if _signal.getsignal(number) is _hear:  # and not that of somebody who has set one since
             _signal.signal(number, handler)
 

@@ -116,15 +116,21 @@ class Session:
         StoreError
             The database cannot be used; nothing was changed.
         """
-        with interrupts.held():
-            self.require_place()
-            with RunLock(self.directory.lock) as lock:
-                self.require_place()  # from here on the lock tells
-                self.directory.check_folders(self.operators)
-                if self._store is not None:
-                    self._store.check_files()
-                with self.store.guarded(lock.check):
-                    yield self.store
+        with interrupts.held(), self._locked() as store:
+            yield store
+
+    @contextmanager
+    def _locked(self) -> Iterator[SQLiteStateStore]:
+        # Apart, so that the lock is not only free but gone when interrupts are heard again: Python drops what is
+        # raised while it removes an object.
+        self.require_place()
+        with RunLock(self.directory.lock) as lock:
+            self.require_place()  # from here on the lock tells
+            self.directory.check_folders(self.operators)
+            if self._store is not None:
+                self._store.check_files()
+            with self.store.guarded(lock.check):
+                yield self.store
 
     def trust_made_here(self) -> None:
         """Trust the run in this session: this process has made it."""

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from matterstack import crash_points
+from matterstack import crash_points, interrupts
 from matterstack.core.attempts import Attempt, Observation, Seen
 from matterstack.errors import OperatorUnreachableError
 from matterstack.operators.local.runner.processes import boot_id
@@ -98,7 +98,8 @@ class Link:
         )
         deadline = time.monotonic() + _ANSWER_S
         while self.answered != self.question:
-            self._await(select.POLLIN, deadline)
+            with interrupts.heard():
+                self._await(select.POLLIN, deadline)
             self._receive()
         for attempt in attempts:
             if self.known.get(attempt.token, {}).get("event") in ("queued", "started"):
@@ -233,7 +234,8 @@ def _connect(directory: Path) -> socket.socket:
             # It is on its way in or out: its lock tells when it has gone.
             connection.close()
             error = refused
-            select.poll().poll(5)
+            with interrupts.heard():
+                select.poll().poll(5)
             continue
         _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if uid != os.getuid():
@@ -308,7 +310,8 @@ def _start_runner(directory: Path, deadline: float) -> None:
         os.waitpid(pid, 0)  # it detaches itself at once
         poll = select.poll()
         poll.register(ready, select.POLLIN)
-        poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        with interrupts.heard():
+            poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
     except OSError as error:
         raise OperatorUnreachableError(f"the runner of {directory} cannot be started: {error}") from error
     finally:

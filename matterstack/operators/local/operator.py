@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matterstack import interrupts
 from matterstack.core.attempts import (
     Absent,
     Attempt,
@@ -95,6 +96,7 @@ class LocalOperator(Operator):
             link.refresh(attempts)
         return link
 
+    @interrupts.held()  # what the runner reports is told once
     def submit(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Refused]:
         """Hand the attempts to the run's runner, which is started if there is none."""
         self._link(attempts).start([self._job(attempt) for attempt in attempts])
@@ -112,6 +114,7 @@ class LocalOperator(Operator):
             "grace_s": self.kill_grace_s,
         }
 
+    @interrupts.held()
     def check_status(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
         """Return what the runner says; an attempt no runner has seen is handed over again."""
         link = self._refreshed(attempts)
@@ -124,6 +127,7 @@ class LocalOperator(Operator):
             attempt.token: observation for attempt in attempts if (observation := link.observe(attempt)) is not None
         }
 
+    @interrupts.held()
     def find(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Absent]:
         """Ask the runner, or look for the claim."""
         link = self._refreshed(attempts)
@@ -133,6 +137,7 @@ class LocalOperator(Operator):
             if attempt.token in link.known
         }
 
+    @interrupts.held()
     def cancel(self, attempts: Sequence[Attempt]) -> Collection[str]:
         """Stop each command with its whole process group."""
         link = self._link(attempts)
