@@ -12,7 +12,7 @@ from typing import Any
 from matterstack import interrupts
 from matterstack.core.attempts import Attempt, LiveAttempt
 from matterstack.core.campaign import Campaign
-from matterstack.errors import CampaignError, InvalidConfigError
+from matterstack.errors import CampaignError, InvalidConfigError, LockError, StoreError
 from matterstack.operators.base import Operator
 from matterstack.orchestration import trusting
 from matterstack.orchestration.capture import capture
@@ -129,8 +129,12 @@ class Session:
             self.directory.check_folders(self.operators)
             if self._store is not None:
                 self._store.check_files()
-            with self.store.guarded(lock.check):
-                yield self.store
+            try:
+                with self.store.guarded(lock.check):
+                    yield self.store
+            except (StoreError, LockError, FileNotFoundError):
+                self.require_place()  # a directory that was moved meanwhile says more
+                raise
 
     def trust_made_here(self) -> None:
         """Trust the run in this session: this process has made it."""
