@@ -129,7 +129,8 @@ def initialize_run(
             ) from caught.error
         if planned is None:
             raise CampaignError(f"{type(campaign).__name__}.plan returned None at once: there is nothing to run")
-        store = SQLiteStateStore(directory.state)
+        final = RunDirectory(directory.path.with_name(run_id))
+        store = SQLiteStateStore(directory.state, final=final.state)
         try:
             with store.transaction():
                 store.create_run(RunRecord(run_id, workspace, RunStatus.PENDING, None, at, 0, state))
@@ -140,7 +141,6 @@ def initialize_run(
         # may step the run all the same, and a later one asks.
         with contextlib.suppress(OSError):
             trust_records.record_run(directory.path, key)
-    final = RunDirectory(directory.path.with_name(run_id))
     log.info("made run %s", final.path, extra={"run_id": run_id, "workspace": workspace})
     session = Session(final, StoreReader(final.state), given, settings, campaign)
     session.trust_made_here()

@@ -160,12 +160,6 @@ class Session:
         """What writes: used under the lock only. The database is opened, and migrated if it is older, at first use."""
         if self._store is None:
             self._store = SQLiteStateStore(self.directory.state, create=False)
-            log.info(
-                "opened %s, schema version %d",
-                self._store.path,
-                self._store.version,
-                extra={"database": str(self._store.path), "schema_version": self._store.version},
-            )
         return self._store
 
     def attempt(self, live: LiveAttempt) -> Attempt:

@@ -7,6 +7,7 @@ tick commits a few times only (https://www.sqlite.org/atomiccommit.html).
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +36,8 @@ from matterstack.errors import InvalidTransitionError, StoreConflictError
 from matterstack.storage import database, migrations
 from matterstack.storage.reader import StoreReader
 
+log = logging.getLogger("matterstack.storage")
+
 _COUNTED = ("pending", "submitted", "completed", "failed", "skipped", "cancelled")
 
 #: A reason is of the status it was given with, and goes with that; what is said of an end stays while it is collected.
@@ -56,6 +59,8 @@ class SQLiteStateStore(StoreReader):
         Of ``state.sqlite``.
     create : bool
         Whether a missing or empty file becomes a new database of version 1; it is refused otherwise.
+    final : str or os.PathLike, optional
+        Where it will be, for the log, while it is made under another name.
 
     Raises
     ------
@@ -70,13 +75,22 @@ class SQLiteStateStore(StoreReader):
     1
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, create: bool = True) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, create: bool = True, final: str | os.PathLike[str] | None = None
+    ) -> None:
         given = Path(path)
         self._guard: Callable[[], None] | None = None
         with interrupts.held(), database.errors(given):
             if create and (not os.path.lexists(given) or (given.is_file() and given.stat().st_size == 0)):
                 _create(given)
         super().__init__(given)
+        shown = str(final or given)
+        log.info(
+            "opened %s, schema version %d",
+            shown,
+            self.version,
+            extra={"database": shown, "schema_version": self.version},
+        )
 
     def _connection(self) -> database.Connection:
         """Return this thread's connection to the file that is at the path now; an older one is migrated first."""

@@ -35,6 +35,14 @@ SAMPLE = None if os.environ.get("MATTERSTACK_EVERY_LINE") else 12
 _NOT_TRACED = ("<frozen importlib", "/logging/")
 
 
+@pytest.fixture(autouse=True)
+def stop_raises() -> Iterator[None]:
+    """Have Stop raise, as in a notebook, also where tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Outside(Operator):
     """An outside that writes down each attempt that is submitted to it; what it took is over at the next look."""
 

@@ -310,10 +310,15 @@ def attempt_changes() -> list[AttemptChange]:
     ]
 
 
+@pytest.mark.parametrize("said", [None, "answered by ann"])
 @pytest.mark.parametrize("together", [True, False])
-def test_changes_of_one_attempt_end_alike_written_together_or_one_by_one(tmp_path: Path, together: bool) -> None:
+def test_changes_of_one_attempt_end_alike_written_together_or_one_by_one(
+    tmp_path: Path, together: bool, said: str | None
+) -> None:
+    """Why it stood where it stood before is no reason of its end; what was said of the end is."""
     store = SQLiteStateStore(tmp_path / "state.sqlite")
     changes = attempt_changes()
+    changes[1] = changes[1]._replace(reason=said)
     with store.transaction():
         store._connection().execute("PRAGMA defer_foreign_keys = 1")
         insert = "INSERT INTO attempts (task, attempt, status, token, submitted_at) VALUES (1, 1, 'SUBMITTING', 't', 0)"
@@ -324,7 +329,7 @@ def test_changes_of_one_attempt_end_alike_written_together_or_one_by_one(tmp_pat
         rows = store.query(f"SELECT {columns} FROM attempts")
         events = store.query("SELECT event, status FROM events ORDER BY seq")
         store._connection().execute("DELETE FROM attempts")  # it has no task here
-    assert rows == [("COMPLETED", "7", "taken", 1.5, 1.9, 0, '{"x":1}')]
+    assert rows == [("COMPLETED", "7", said, 1.5, 1.9, 0, '{"x":1}')]
     assert events == [("submitted", "SUBMITTED"), ("ended", "COLLECTING"), ("collected", "COMPLETED")]
 
 
