@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import pty
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,28 @@ import pytest
 
 import matterstack as ms
 from matterstack import errors
+from matterstack.core.attempts import Attempt, Observation, Seen, Submitted
+from matterstack.operators.base import Operator
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
+
+
+class Queue(Operator):
+    """A queue that says the same of all that is in it."""
+
+    says = Observation(Seen.QUEUED, reason="the queue says PENDING")
+
+    def submit(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted]:
+        return {attempt.token: Submitted() for attempt in attempts}
+
+    def check_status(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
+        return {attempt.token: self.says for attempt in attempts}
+
+    def find(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted]:
+        return {}
+
+    def cancel(self, attempts: Sequence[Attempt]) -> list[str]:
+        return []
 
 
 @pytest.fixture
@@ -135,6 +157,43 @@ def test_attempts_events_and_results_tables(run: ms.Run) -> None:
     assert results.loc["0.a", "cell"] == [1, 2]
     assert (results.loc["0.a", "attempt"], results.loc["0.a", "attempt_"]) == (1, 7), "no key hides the identity"
     assert results.loc["0.b", "data"] == [1]
+
+
+def test_no_key_of_a_result_is_lost_in_the_table(tmp_path: Path) -> None:
+    data = {f"{name}{'_' * n}": f"{name} {n}" for name in ("iteration", "task_id", "attempt", "data") for n in range(4)}
+    flow = ms.Workflow([ms.Task("a", "cp given.json result.json", files={"given.json": json.dumps(data)})])
+    run = ms.initialize_run("w", flow, base_path=tmp_path)
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    row = run.results.loc["0.a"]
+    assert list(row[["iteration", "task_id", "attempt"]]) == [0, "a", 1]
+    for name in ("iteration", "task_id", "attempt"):
+        assert [row[f"{name}{'_' * (n + 1)}"] for n in range(4)] == [f"{name} {n}" for n in range(4)]
+    assert row["data"] == "data 0"
+    assert len(row) == 3 + len(data)
+
+
+def test_a_finished_task_does_not_say_what_it_once_waited_for(tmp_path: Path) -> None:
+    queue = Queue()
+    flow = ms.Workflow([ms.Task("a", ["x"], operator="queue"), ms.Task("b", ["x"], operator="queue")])
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators={"queue": queue})
+    run.step()
+    run.step()
+    assert set(run.tasks["reason"]) == {"the queue says PENDING"}
+    queue.says = Observation(Seen.RUNNING)
+    run.step()
+    assert run.attempts["reason"].isna().all(), "it waits no more"
+    queue.says = Observation(Seen.ENDED, reason="its end was seen late")
+    assert run.wait(timeout_s=10) is ms.RunStatus.COMPLETED
+    assert set(run.tasks["reason"]) == {"its end was seen late"}, "what was said of the end stays"
+
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators={"queue": queue})
+    queue.says = Observation(Seen.QUEUED, reason="the queue says PENDING")
+    run.step()
+    run.step()
+    queue.says = Observation(Seen.ENDED)
+    assert run.wait(timeout_s=10) is ms.RunStatus.COMPLETED
+    assert run.tasks["reason"].isna().all()
+    assert run.attempts["reason"].isna().all()
 
 
 def test_tables_of_a_run_where_nothing_happened(tmp_path: Path) -> None:

@@ -270,3 +270,19 @@ def test_a_failure_at_the_root_of_10_000_tasks_skips_them_in_one_tick(tmp_path: 
     run.retry("root")
     assert run.status is ms.RunStatus.RUNNING
     assert (run.counts.pending, run.counts.ready) == (10_001, 1)
+
+
+def test_more_tasks_than_a_statement_of_sqlite_takes_variables(tmp_path: Path) -> None:
+    most = 32_766  # https://www.sqlite.org/limits.html, number 9
+    flow = ms.Workflow([ms.Task(f"t{n}", ["x"], operator="fake") for n in range(most + 1)])
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators={"fake": Completer(2)})
+    with closing(sqlite3.connect(run.path / "state.sqlite")) as other, other:
+        other.execute("UPDATE tasks SET status = 'FAILED'")
+        other.execute("UPDATE iterations SET failed = pending, pending = 0, ready = 0")
+        other.execute("UPDATE runs SET status = 'FAILED'")
+    run.retry()
+    assert (run.status, run.counts.ready) == (ms.RunStatus.RUNNING, most + 1)
+    assert run.store.check() == []
+    rows = range(1, most + 2)
+    assert run.store.upstream_of(rows) == {}
+    assert run.store.attempts_of([f"o{n}" for n in rows]) == []
