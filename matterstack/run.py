@@ -24,6 +24,7 @@ from matterstack.orchestration import (
 from matterstack.orchestration import (
     tables as frames,
 )
+from matterstack.orchestration.configure import configure
 from matterstack.orchestration.explain import Explanation, explain
 from matterstack.orchestration.overview import Overview, look
 from matterstack.orchestration.requests import respond, waiting
@@ -435,6 +436,29 @@ class Run:
             Another process is stepping the run.
         """
         return kits.import_kits(self._session, Path(archive), max_gib)
+
+    def configure(self, operator: str, **settings: Any) -> Run:
+        """Change settings of an operator while the run lives, as ``run.configure("local", max_active=8)``.
+
+        They are kept with the run, and every process takes them up at its next tick, except where `open_run` was given
+        an operator of that name: that one counts there.
+
+        Parameters
+        ----------
+        operator : str
+            Its name in this run.
+        **settings
+            Arguments of its class; those that are not named stay as they are.
+
+        Raises
+        ------
+        UnknownOperatorError, InvalidConfigError
+            There is no such operator, or it cannot be set so; nothing was changed.
+        RunLockedError
+            Another process is stepping the run.
+        """
+        configure(self._session, operator, settings)
+        return self
 
     def declare_lost(self, task_id: str) -> Run:
         """Note on your word that a task's live attempt is dead, where nobody can be asked any more."""

@@ -28,7 +28,7 @@ from matterstack.errors import (
     MatterstackError,
     RunNotFoundError,
 )
-from matterstack.operators import kind_of, rebuild
+from matterstack.operators import describe, rebuild
 from matterstack.operators.base import Operator
 from matterstack.orchestration import campaign_calls as planning
 from matterstack.orchestration import trusting
@@ -113,7 +113,7 @@ def initialize_run(
         "workspace": workspace,
         "run_id": run_id,
         "campaign": reference,
-        "operators": {name: _describe(operator) for name, operator in given.items()},
+        "operators": {name: describe(operator) for name, operator in given.items()},
         "settings": asdict(settings),
     }
     with new_run_directory(base_path, workspace, run_id, content) as directory:
@@ -157,12 +157,6 @@ def _check_operators(operators: Mapping[str, Operator]) -> dict[str, Operator]:
         if not isinstance(operator, Operator):
             raise InvalidConfigError(f"operators[{name!r}] must be an Operator object, not {operator!r}")
     return dict(operators)
-
-
-def _describe(operator: Operator) -> dict[str, Any] | None:
-    kind = kind_of(operator)
-    settings = operator.settings()
-    return None if kind is None else {"kind": kind, "settings": None if settings is None else dict(settings)}
 
 
 @suggesting
@@ -217,7 +211,7 @@ def open_run(
         campaign, reference = SingleWorkflow(), None
     given = rebuilt | _check_operators(operators or {})
     missing = tuple(name for name in config["operators"] if name not in given)
-    return Run(Session(directory, reader, given, settings, campaign, reference, missing))
+    return Run(Session(directory, reader, given, settings, campaign, reference, missing, frozenset(operators or {})))
 
 
 def step_run(run: Run) -> TickReport:

@@ -256,3 +256,56 @@ def test_a_cell_that_is_stopped_while_it_awaits_leaves_the_run_to_others(tmp_pat
 
     asyncio.run(cell())
     assert run.cancel().status is ms.RunStatus.CANCELLED
+
+
+# -- settings of a live run ---------------------------------------------------------------------
+
+
+def test_a_setting_changed_in_one_process_counts_in_every_other_from_its_next_tick(tmp_path: Path) -> None:
+    tasks = [ms.Task(f"t{number}", f"until test -e {tmp_path}/gate; do sleep 0.01; done") for number in range(4)]
+    run = make(tmp_path, *tasks, operators={"local": ms.LocalOperator(max_active=1, kill_grace_s=2.0)})
+    other = ms.open_run(run.path)
+    for each in (run, other):
+        each.step()
+    run.configure("local", max_active=4)
+    assert str(other.operators["local"]) == "LocalOperator(max_active=1, kill_grace_s=2)"
+    while (run.attempts["status"] == "RUNNING").sum() < 4:
+        other.step()
+    for each in (run, other, ms.open_run(run.path)):
+        each.step()
+        assert str(each.operators["local"]) == "LocalOperator(max_active=4, kill_grace_s=2)"
+    (tmp_path / "gate").touch()
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert len(run.attempts) == 4
+
+
+def test_an_operator_that_a_process_was_given_wins_and_that_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = make(tmp_path, ms.Task("a", "true")).path
+    run = ms.open_run(path, operators={"local": ms.LocalOperator(max_active=7)})
+    run.configure("local", max_active=2)
+    assert "goes on with" in caplog.text
+    run.step()
+    assert str(run.operators["local"]).startswith("LocalOperator(max_active=7,")
+    assert str(ms.open_run(path).operators["local"]).startswith("LocalOperator(max_active=2,")
+
+
+def test_what_cannot_be_set_is_refused_and_nothing_is_changed(tmp_path: Path) -> None:
+    operators = {"local": ms.LocalOperator(), "human": ms.HumanOperator(notify=print)}
+    run = make(tmp_path, ms.Task("a", "true"), operators=operators)
+    before = (run.path / "config.json").read_bytes()
+    with pytest.raises(UnknownOperatorError, match=r"no operator 'locl' \(did you mean 'local'\?\)"):
+        run.configure("locl", max_active=1)
+    with pytest.raises(InvalidConfigError, match=r"\(did you mean 'max_active'\?\)"):
+        run.configure("local", maxactive=1)
+    with pytest.raises(InvalidConfigError, match="max_active must be a positive whole number, not 0"):
+        run.configure("local", max_active=0)
+    with pytest.raises(InvalidConfigError, match="code of yours"):
+        run.configure("human", max_rejections=1)
+    assert (run.path / "config.json").read_bytes() == before
+    (run.path / "config.json").write_text("{")
+    with pytest.raises(InvalidConfigError, match=r"config.json cannot be used"):
+        run.step()
+    (run.path / "config.json").write_bytes(before)
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED

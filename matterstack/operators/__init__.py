@@ -52,6 +52,16 @@ def kind_of(operator: Operator) -> str | None:
     return next((kind for kind, known in BUILT_IN.items() if known == given), None)
 
 
+def describe(operator: Operator) -> dict[str, Any] | None:
+    """Return what config.json says of an operator: its kind and settings, as `rebuild` takes them.
+
+    None for one of somebody's own; the settings are None where they hold what no file can.
+    """
+    kind = kind_of(operator)
+    settings = operator.settings()
+    return None if kind is None else {"kind": kind, "settings": None if settings is None else dict(settings)}
+
+
 def rebuild(kind: str, settings: Mapping[str, Any]) -> Operator:
     """Make a built-in operator from what config.json says of it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from matterstack import interrupts
 from matterstack.core.attempts import Attempt, LiveAttempt
 from matterstack.core.campaign import Campaign
 from matterstack.errors import CampaignError, InvalidConfigError, LockError, StoreError
+from matterstack.operators import describe, rebuild
 from matterstack.operators.base import Operator
 from matterstack.orchestration import trusting
 from matterstack.orchestration.capture import capture
@@ -74,6 +76,8 @@ class Session:
         ``package.module:Class`` of a campaign that can be imported.
     missing : tuple of str
         Operators of the run that have to be passed again.
+    own : frozenset of str
+        Operators that `open_run` was given: no settings of the run's count for them.
     """
 
     directory: RunDirectory
@@ -83,6 +87,8 @@ class Session:
     campaign: Campaign | None = None
     reference: str | None = None
     missing: tuple[str, ...] = ()
+    own: frozenset[str] = frozenset()
+    _config: tuple[int, ...] | None = None
     _store: SQLiteStateStore | None = None
     _trusted: bool = False
     _identity: tuple[int, int] | None = field(init=False)
@@ -131,10 +137,28 @@ class Session:
                 self._store.check_files()
             try:
                 with self.store.guarded(lock.check):
+                    self._take_settings()
                     yield self.store
             except (StoreError, LockError, FileNotFoundError):
                 self.require_place()  # a directory that was moved meanwhile says more
                 raise
+
+    def _take_settings(self) -> None:
+        """Take up settings of operators that were changed since the last look; see `configure`."""
+        found = self.directory.config_stamp()
+        if found == self._config:
+            return
+        operators = dict(self.operators)
+        try:
+            for name, described in self.directory.read_config()["operators"].items():
+                current = operators.get(name)
+                if current is None or name in self.own or described is None or described["settings"] is None:
+                    continue
+                if json.loads(json.dumps(describe(current))) != described:
+                    operators[name] = rebuild(described["kind"], described["settings"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InvalidConfigError(f"{self.directory.config} cannot be used: {error!r}") from error
+        self.operators, self._config = operators, found
 
     def trust_made_here(self) -> None:
         """Trust the run in this session: this process has made it."""

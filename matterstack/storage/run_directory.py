@@ -136,6 +136,24 @@ class RunDirectory:
             raise InvalidConfigError(f"{self.config} must hold a JSON object")
         return config
 
+    def config_stamp(self) -> tuple[int, ...]:
+        """Return what tells whether config.json was written anew.
+
+        Raises
+        ------
+        InvalidConfigError
+            It is not there.
+        """
+        try:
+            status = os.lstat(self.config)
+        except FileNotFoundError as error:
+            raise InvalidConfigError(f"{self.config} cannot be used: {error}") from error
+        return (status.st_ino, status.st_size, status.st_mtime_ns)
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write config.json anew: a reader sees the old or the new one."""
+        write_whole(self.config, json.dumps(config, indent=2, ensure_ascii=False).encode() + b"\n")
+
     def take_file(self, source: PurePath) -> str:
         """Copy a file from outside into the run, under the SHA-256 of its content, which is returned.
 
@@ -347,7 +365,7 @@ def new_run_directory(
         directory, lock = _stage(root, run_id)
         try:
             check_exclusion(directory.lock)
-            write_whole(directory.config, json.dumps(config, indent=2, ensure_ascii=False).encode() + b"\n")
+            directory.write_config(config)
             directory.operator("").mkdir()
             reach("initialize.configured")
             yield directory

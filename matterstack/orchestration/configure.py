@@ -1,0 +1,54 @@
+"""Settings of a run's operators, changed while it lives: kept in config.json, taken up by each process's next tick."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from matterstack.core.text import did_you_mean
+from matterstack.errors import InvalidConfigError, UnknownOperatorError
+from matterstack.operators import describe, rebuild
+from matterstack.orchestration.session import Session
+
+log = logging.getLogger(__name__)
+
+
+def configure(session: Session, name: str, settings: Mapping[str, Any]) -> None:
+    """Change settings of an operator; those that are not named stay.
+
+    Raises
+    ------
+    UnknownOperatorError
+        The run has no operator of that name.
+    InvalidConfigError
+        It has no such setting, the value cannot be used, or the operator is none that a run can rebuild; nothing was
+        changed.
+    """
+    with session.locked():
+        config = session.directory.read_config()
+        known = config["operators"]
+        if name not in known:
+            raise UnknownOperatorError(f"the run has no operator {name!r}{did_you_mean(name, known)}")
+        described = known[name]
+        if described is None or described["settings"] is None:
+            raise InvalidConfigError(
+                f"the settings of {name!r} are not kept with the run, since it is made of code of yours: pass another "
+                f"one to open_run(path, operators={{{name!r}: ...}})"
+            )
+        try:
+            operator = rebuild(described["kind"], {**described["settings"], **settings})
+        except TypeError as error:
+            wrong = next((key for key in settings if key not in described["settings"]), "")
+            hint = did_you_mean(wrong, described["settings"])
+            raise InvalidConfigError(f"{name!r} cannot be set so: {error}{hint}") from error
+        changed = describe(operator)
+        if changed is None or changed["settings"] is None:
+            raise InvalidConfigError(f"{name!r} cannot be set so: code of yours cannot be kept with the run")
+        session.directory.write_config({**config, "operators": {**known, name: changed}})
+    if name in session.own:
+        log.warning(
+            "the settings of %r were kept with the run, but this process was given an operator of its own, which it "
+            "goes on with: open_run(path) without it takes them up",
+            name,
+        )
