@@ -61,9 +61,7 @@ class held:  # noqa: N801  (used like a function)
 
     def __enter__(self) -> None:
         global _holder, _depth
-        self._mine = False
-        thread = threading.current_thread()
-        if _holder is None and thread is threading.main_thread():
+        if _holder is None and (thread := threading.current_thread()) is threading.main_thread():
             try:
                 if not _depth:
                     _take_over()
