@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from matterstack.errors import InvalidTaskError
 
-#: Options that would take an attempt out of our hands.
+#: Options that would take an attempt out of our hands, or have sbatch do something else.
 _OURS = (
     "job-name", "comment", "hold", "parsable", "output", "error", "chdir", "wrap", "array", "requeue", "no-requeue",
-    "wait", "test-only", "uid", "gid", "batch", "quiet", "dependency", "begin", "clusters",
+    "wait", "test-only", "uid", "gid", "batch", "quiet", "dependency", "begin", "clusters", "help", "usage", "version",
 )  # fmt: skip
 
 
@@ -26,8 +26,9 @@ def check_options(options: Sequence[str], what: str) -> None:
         plain = isinstance(option, str) and option.isprintable() and name.startswith("--") and name[2:3].isalpha()
         if not plain or any(character.isspace() for character in name):
             raise InvalidTaskError(f"{what}: {option!r} is not a long option of sbatch, as in '--partition=long'")
-        if any(ours == name[2:] or (len(name) > 4 and ours.startswith(name[2:])) for ours in _OURS):
-            raise InvalidTaskError(f"{what}: {option!r} is set by MatterStack itself")
+        # sbatch takes the beginning of an option for the whole (getopt_long(3)), where no other begins so.
+        if ours := [f"--{ours}" for ours in _OURS if ours.startswith(name[2:])]:
+            raise InvalidTaskError(f"{what}: {option!r} would be taken for {' or '.join(ours)}, which is MatterStack's")
 
 
 def sbatch_options(resources: Mapping[str, object]) -> list[str]:
