@@ -57,17 +57,14 @@ class Shell(JobOperator):
         return {attempt.token: Submitted(attempt.token) for attempt in attempts}
 
     def check_status(self, attempts: Sequence[Any]) -> Any:
-        from matterstack.operators.jobs.base import bad_end, good_end
-        from matterstack.operators.jobs.claim import began_at, exit_of
+        from matterstack.operators.jobs.base import ended_badly, good_end
+        from matterstack.operators.jobs.claim import end_of
 
         seen = {}
         for attempt in attempts:
-            ended = exit_of(attempt)
+            ended = end_of(attempt)
             assert ended is not None
-            if ended["exit_code"] == 0:
-                seen[attempt.token] = good_end(attempt, ended, began_at(attempt))
-            else:
-                seen[attempt.token] = bad_end("it failed", "FAILED", ended["ended_at"], ended["exit_code"])
+            seen[attempt.token] = good_end(attempt, ended) if ended.well else ended_badly(attempt, ended, "")
         return seen
 
     def find(self, attempts: Sequence[Any]) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import select
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,13 +115,14 @@ def test_the_scheduler_is_killed_and_another_takes_its_place(
 def test_cancelling_ends_what_runs_and_takes_back_what_waits(
     tmp_path: Path, farm: Farm, operator: ms.DaskOperator
 ) -> None:
-    run = start(tmp_path, operator, *(task(tmp_path, f"t{i}", "sleep 600") for i in range(6)))
+    forever = f"sleep 600.{os.getpid()}"  # others may sleep on this machine
+    run = start(tmp_path, operator, *(task(tmp_path, f"t{i}", forever) for i in range(6)))
     run.step()
     wait_for(lambda: sum(starts(tmp_path / "ledger").values()) == 4)
     run.cancel(timeout_s=60)
     assert set(run.attempts["status"]) == {"CANCELLED"}
     assert sum(starts(tmp_path / "ledger").values()) == 4
-    assert "sleep 600" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, timeout=30).stdout
+    assert forever not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, timeout=30).stdout
 
 
 def test_a_command_that_is_killed_with_all_that_belongs_to_it_is_lost(
@@ -131,8 +134,71 @@ def test_a_command_that_is_killed_with_all_that_belongs_to_it_is_lost(
     assert sum(starts(tmp_path / "ledger").values()) == 1
 
 
+def test_no_file_of_a_task_is_taken_for_one_of_ours(tmp_path: Path, operator: ms.DaskOperator) -> None:
+    ended = '{"exit_code": 0, "ended_at": 1}'
+    files = {"job.sh": "echo ran >proof; exit 3", "job.out": "x", "exit.json": ended, "cancel": "", "claim/alive": "",
+             "missing.json": "", "inputs/deep": "x"}  # fmt: skip
+    same = " && ".join(f"[ -f {name} ]" for name in files)
+    bad = task(tmp_path, "a", f"{same} || exit 4; sh ./job.sh", files=files, allow_failure=True)
+    good = task(tmp_path, "b", f"{same} || exit 4; sh ./job.sh || cat exit.json", files=files, outputs=["proof"])
+    run = start(tmp_path, operator, bad, good)
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.tasks.loc["0.a", "reason"] == "exit code 3"
+    assert (run.attempt_path("b") / "stdout.txt").read_text() == ended
+    check_executions(run, tmp_path / "ledger")
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"address": "here"}, {"address": "tcp://x:1", "max_queued": 0}, {"address": "tcp://x:1", "grace_s": -1}]
+    ("preamble", "ends", "told"),
+    [
+        ("set -eu\ncd /tmp\ntrap 'exit 7' EXIT", "exit 3", "exit code 3"),
+        ("echo no licence; exit 9", "true", "exit code 9 before its command had ended; job.out ends with: no licence"),
+        ("exit 0", "true", "exit code 0 before its command had ended"),
+    ],
+)
+def test_whatever_the_preamble_does_the_end_is_told(
+    tmp_path: Path, farm: Farm, preamble: str, ends: str, told: str
+) -> None:
+    operator = ms.DaskOperator(farm.address, grace_s=30.0, preamble=preamble)
+    run = start(tmp_path, operator, task(tmp_path, "a", ends), task(tmp_path, "b", "touch done", outputs=["done"]))
+    try:
+        run.wait(timeout_s=60)
+    finally:
+        operator.close()
+    assert run.tasks.loc["0.a", "reason"] == told
+    assert run.tasks.loc["0.b", "status"] == ("COMPLETED" if ends != "true" else "FAILED")
+
+
+def test_what_has_not_begun_and_lost_its_directory_is_lost(tmp_path: Path, operator: ms.DaskOperator) -> None:
+    run = start(tmp_path, operator, *(task(tmp_path, f"t{i}", gate(tmp_path), allow_failure=True) for i in range(6)))
+    run.step()
+    wait_for(lambda: sum(starts(tmp_path / "ledger").values()) == 4)
+    waits = next(i for i in range(6) if not (run.attempt_path(f"t{i}") / ".matterstack/claim").exists())
+    shutil.rmtree(run.attempt_path(f"t{waits}"))
+    (tmp_path / "go").write_text("")
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert "its directory is gone" in str(run.tasks.loc[f"0.t{waits}", "reason"])
+    assert (run.tasks["status"] == "COMPLETED").sum() == 5
+
+
+def test_a_command_that_takes_its_time_to_end_is_waited_for(tmp_path: Path, operator: ms.DaskOperator) -> None:
+    last = f"trap '' TERM; sleep 1.5; touch {tmp_path}/over; exit 0"
+    slow = f'trap "{last}" TERM; while :; do sleep 0.1; done'
+    run = start(tmp_path, operator, ms.Task("a", slow, operator="dask"))
+    until(run, "RUNNING")
+    run.cancel(timeout_s=60)
+    assert run.attempts.loc["0.a.1", "status"] == "CANCELLED"
+    assert (tmp_path / "over").exists(), "it was called cancelled while it ran"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"address": "here"},
+        {"address": "tcp://x:1", "max_queued": 0},
+        {"address": "tcp://x:1", "grace_s": -1},
+        {"address": "tcp://x:1", "preamble": None},
+    ],
 )
 def test_settings_that_make_no_sense(wrong: Any) -> None:
     with pytest.raises(InvalidConfigError):

@@ -110,14 +110,14 @@ def test_one_question_and_one_release_a_tick_whatever_the_number(
     healthy: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    true_run = subprocess.run
+    true_start = subprocess.Popen
 
     def counted(command: Any, *args: Any, **kwargs: Any) -> Any:
-        calls.append(command[0])
-        return true_run(command, *args, **kwargs)
+        calls.append(command[4])  # behind what has it tell its end: sh -c SCRIPT sh
+        return true_start(command, *args, **kwargs)
 
     run = start(tmp_path, *(task(tmp_path, f"t{i}") for i in range(12)), step=False)
-    monkeypatch.setattr(subprocess, "run", counted)
+    monkeypatch.setattr(subprocess, "Popen", counted)
     run.step()
     assert calls == ["sbatch"] * 12 + ["scontrol"]
     calls.clear()
@@ -260,6 +260,8 @@ def test_requeued_by_an_administrator_runs_once(healthy: Cluster, tmp_path: Path
     number = str(run.attempts.loc["0.a.1", "external_id"])
     healthy.command("scontrol", "update", f"jobid={number}", "requeue=1")
     healthy.command("scontrol", "requeue", number)
+    # The job is told later, and a command that may go on at once would end before that.
+    wait_for(lambda: (number, "RUNNING") not in {(job, state) for job, _, state in healthy.jobs()})
     (tmp_path / "go").write_text("")
     wait_for(lambda: (run.step(), status(run) in ("LOST", "FAILED", "COMPLETED"))[1])
     assert sum(starts(tmp_path / "ledger").values()) == 1
@@ -432,10 +434,10 @@ def test_a_job_that_begins_while_the_queue_is_asked_is_not_taken_for_a_requeued_
             subprocess.run(["/bin/sh", "-c", "mkdir -p .matterstack/claim"], cwd=self.directory, check=True)
             return [Job("1.server", self.token, "PENDING", "Priority", "0:00", "1:00")]
 
-        def find(self, tokens: Any) -> list[Job]:
+        def find(self, tokens: Any, since: float) -> list[Job]:
             return []
 
-        def cancel(self, ids: Any) -> None:
+        def cancel(self, ids: Any, token: Any = None) -> None:
             raise AssertionError("a job that has just begun was cancelled")
 
     operator = ms.SlurmOperator()

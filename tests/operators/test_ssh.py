@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,7 +81,7 @@ def test_a_tick_makes_as_many_calls_for_many_jobs_as_for_one(
     true_start = subprocess.Popen
 
     def counted(command: Any, *args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
-        calls.append(command[0])
+        calls.append(command[4])  # behind what has it tell its end: sh -c SCRIPT sh
         return true_start(command, *args, **kwargs)
 
     run = start(tmp_path, tmp_path / "there", *(task(tmp_path, f"t{i}") for i in range(12)), step=False)
@@ -179,6 +182,115 @@ def test_the_driver_is_killed(link: Server, tmp_path: Path, point: str) -> None:
     killed_at(point, 1, lambda: ms.open_run(run.path).wait(timeout_s=60))
     assert ms.open_run(run.path).wait(timeout_s=90) is ms.RunStatus.COMPLETED
     check_executions(run, tmp_path / "ledger")
+
+
+#: Fails the first copy home.
+FAILING_SSH = """#!/bin/sh
+case "$*" in *"rsync --server --sender"*) mkdir {base}/failed 2>/dev/null && exit 255;; esac
+exec {real} "$@"
+"""
+
+
+def test_a_copy_that_fails_is_none_where_the_end_of_children_is_ignored(
+    link: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/ssh").write_text(FAILING_SSH.format(base=tmp_path, real=link.state / "bin/ssh"))
+    (tmp_path / "bin/ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        run = start(tmp_path, tmp_path / "there", task(tmp_path, "a", "echo x >out", outputs=["out"]))
+        assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED, str(run.explain())
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert (tmp_path / "failed").exists()
+    assert len(run.attempts) == 1
+    check_executions(run, tmp_path / "ledger")
+
+
+@pytest.mark.parametrize("pack", [1, 5])
+def test_names_of_a_tasks_files_are_its_own_there_too(link: Server, tmp_path: Path, pack: int) -> None:
+    ended = '{"exit_code": 0, "ended_at": 1}'
+    files = {"job.sh": "echo ran >proof; exit 3", "exit.json": ended, "left.json": ended, "cancel": "", "claim/x": "",
+             "inputs/deep": "x", ".rsync-partial/x": "x", ".x.partial": "x"}  # fmt: skip
+    same = " && ".join(f"[ -f {name} ]" for name in files)
+    run = start(
+        tmp_path,
+        tmp_path / "there",
+        task(tmp_path, "a", f"{same} || exit 4; sh ./job.sh", files=files, allow_failure=True),
+        task(tmp_path, "b", f"{same} || exit 4; sh ./job.sh || true", files=files, outputs=["proof"]),
+        pack=pack,
+    )
+    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    assert run.tasks.loc["0.a", "reason"] == "exit code 3"
+    assert (run.attempt_path("b") / "proof").read_text() == "ran\n"
+    check_executions(run, tmp_path / "ledger")
+
+
+@pytest.mark.parametrize("pack", [1, 5])
+def test_an_attempt_that_cannot_be_brought_there_fails_alone_and_names_the_file(
+    link: Server, tmp_path: Path, pack: int
+) -> None:
+    there = tmp_path / "there"
+    files = {"structure.cif": "x"}
+    run = start(
+        tmp_path,
+        there,
+        task(tmp_path, "first"),
+        task(tmp_path, "a", files=files, dependencies=["first"], allow_failure=True),
+        task(tmp_path, "b", files=files, dependencies=["first"]),
+        pack=pack,
+    )
+    # A folder that is not empty stands there where the file has to be.
+    (place,) = there.glob("*/0.first.1")
+    (place.parent / "0.a.1/structure.cif/in the way").mkdir(parents=True)
+    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED, str(run.explain())
+    assert list(run.tasks["status"]) == ["COMPLETED", "FAILED", "COMPLETED"]
+    assert "it cannot be brought to cluster" in str(run.tasks.loc["0.a", "reason"])
+    assert "structure.cif" in str(run.tasks.loc["0.a", "reason"])
+    check_executions(run, tmp_path / "ledger")
+
+
+def test_an_attempt_whose_directory_was_removed_here_holds_up_no_other(link: Server, tmp_path: Path) -> None:
+    wait = f"while ! [ -e {tmp_path}/go ]; do sleep 0.1; done"
+    run = start(tmp_path, tmp_path / "there", *(task(tmp_path, name, wait, allow_failure=True) for name in "ab"))
+    wait_for(lambda: len(starts(tmp_path / "ledger")) == 2)
+    shutil.rmtree(run.attempt_path("a"))
+    run.step()
+    assert "could not be asked" not in repr(run.explain())
+    (tmp_path / "go").write_text("")
+    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    assert run.tasks.loc["0.b", "status"] == "COMPLETED"
+    check_executions(run, tmp_path / "ledger")
+
+
+#: Lets so many bytes a second through from there.
+SLOW_SSH = """#!/bin/sh
+case "$*" in *"rsync --server --sender"*) {real} "$@" | {python} -c '
+import os, time
+while chunk := os.read(0, 65536):
+    os.write(1, chunk)
+    time.sleep(len(chunk) / 4e6)
+';; *) exec {real} "$@";; esac
+"""
+
+
+def test_a_copy_that_takes_longer_than_its_time_goes_on_where_it_stood(
+    link: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/ssh").write_text(SLOW_SSH.format(real=link.state / "bin/ssh", python=sys.executable))
+    (tmp_path / "bin/ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    large = "head -c 16000000 /dev/urandom >large; cksum <large"
+    run = start(tmp_path, tmp_path / "there", task(tmp_path, "a", large, outputs=["large"]), timeout_s=2.0)
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED, str(run.explain())
+    home = run.attempt_path("a")
+    with open(home / "large", "rb") as copy:
+        summed = subprocess.run(["cksum"], stdin=copy, capture_output=True, check=True).stdout
+    assert summed == (home / "stdout.txt").read_bytes()
+    assert not [path.name for path in home.iterdir() if path.name.startswith(".large")], "halves are left over"
 
 
 def test_an_unknown_host_key_is_refused(link: Server, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,15 +16,18 @@ from matterstack.core.attempts import Attempt, Observation, Seen
 from matterstack.core.states import AttemptStatus
 from matterstack.core.strict_json import dump_json
 from matterstack.core.task import Task
-from matterstack.errors import InvalidTaskError, UnsafeFileError
+from matterstack.errors import InvalidConfigError, InvalidTaskError, UnsafeFileError
+from matterstack.files import read_tail
 from matterstack.operators.base import Operator
-from matterstack.operators.jobs.claim import silent_s
-from matterstack.operators.results import collect
+from matterstack.operators.jobs.claim import End, began_at, silent_s
+from matterstack.operators.jobs.faults import cannot_tell
+from matterstack.operators.results import collect, last_words
 
-_WATCH = """\
+#: The shells stay, and tell how the command took the signal.
+_ASKED_TO_END = "trap : TERM\n"
+_WATCH = f"""\
 # A sign of life for as long as this shell lives, whoever started it; and an end, when that is asked for.
-trap 'finish -15; exit 143' TERM
-( trap '' TERM
+{_ASKED_TO_END}( trap '' TERM
   asked=0
   while kill -0 $$ 2>/dev/null; do
     : >.matterstack/claim/alive
@@ -61,6 +64,8 @@ class JobOperator(Operator):
         How long a job is waited for that is gone and left no exit code.
     watched : bool
         Whether nobody else watches a job: it then gives signs of life, and ends itself when asked to.
+    script_output : str
+        Where in an attempt's directory its script prints.
     handlers : sequence of Handler
         Asked about every earlier attempt, in order, when another one is prepared.
     """
@@ -69,6 +74,7 @@ class JobOperator(Operator):
     preamble: str = ""
     grace_s: float = 60.0
     watched: bool = False
+    script_output: str = "slurm.out"
 
     @property
     def path(self) -> str | None:
@@ -82,18 +88,34 @@ class JobOperator(Operator):
             raise InvalidTaskError(
                 f"task {task.task_id!r} has no command, and a job is made to run one", task_id=task.task_id
             )
+        for output in task.outputs:
+            if output.split("/")[0].casefold() == MACHINERY:
+                raise InvalidTaskError(
+                    f"task {task.task_id!r}: an output must not be {output!r}, a name of the run's own",
+                    task_id=task.task_id,
+                )
         for name, value in task.env.items():
             if not name.isidentifier() or not name.isascii():
                 raise InvalidTaskError(
                     f"task {task.task_id!r}: a shell cannot set the variable {name!r}", task_id=task.task_id
                 )
-            if value.startswith("env:") and not value.removeprefix("env:").isidentifier():
+            reference = value.removeprefix("env:")
+            if value.startswith("env:") and not (reference.isidentifier() and reference.isascii()):
                 raise InvalidTaskError(
                     f"task {task.task_id!r}: {value!r} names no variable a shell can have", task_id=task.task_id
                 )
 
     def prepare(self, attempt: Attempt) -> None:
         """Write the job's script, and have handlers mend the inputs after failed attempts."""
+        with cannot_tell(f"the directory of {attempt.task_id}"):
+            self._mend(attempt)
+            script = job_script(attempt, self.preamble, self.path, watched=self.watched)
+            machinery = attempt.directory / MACHINERY
+            machinery.mkdir(exist_ok=True)
+            (machinery / "job.sh").write_text(script, encoding="utf-8")
+
+    def _mend(self, attempt: Attempt) -> None:
+        """Have handlers mend the inputs, and write down what they did."""
         done = []
         for number in range(1, attempt.attempt):
             earlier = Path(attempt.parent, f"{attempt.iteration}.{attempt.task_id}.{number}")
@@ -105,10 +127,6 @@ class JobOperator(Operator):
         if done:
             text = dump_json(done, f"what handlers did to {attempt.task_id}")
             (attempt.directory / "corrections.json").write_text(text + "\n", encoding="utf-8")
-        script = job_script(attempt, self.preamble, self.path, watched=self.watched)
-        machinery = attempt.directory / MACHINERY
-        machinery.mkdir(exist_ok=True)
-        (machinery / "job.sh").write_text(script, encoding="utf-8")
 
     def missing(self, attempt: Attempt, said: str, began: float | None, at: float) -> Observation:
         """Judge an attempt whose job is over or gone, and which left no exit code."""
@@ -117,11 +135,10 @@ class JobOperator(Operator):
         waited_s = silent_s(attempt, at)
         if waited_s < self.grace_s:
             return still(attempt, f"{said}, and it left no exit code yet: waited for {self.grace_s:g} s")
-        if began is None:
-            if not self.take_claim(attempt):
-                return Observation(Seen.VANISHED, reason=f"{said}; it began, and left no exit code")
+        if began is None and self.take_claim(attempt):
             return Observation(Seen.VANISHED, reason=f"{said}; it never began, and cannot any more")
-        return Observation(Seen.VANISHED, reason=f"{said}; it began, and left no exit code")
+        words = self.last_words(attempt)
+        return Observation(Seen.VANISHED, reason=f"{said}; it began, and left no exit code{words}")
 
     def take_claim(self, attempt: Attempt) -> bool:
         """Claim an attempt in its job's place; return whether it was free."""
@@ -129,16 +146,28 @@ class JobOperator(Operator):
             (attempt.directory / MACHINERY / "claim").mkdir()
         except FileExistsError:
             return False
+        except FileNotFoundError:
+            pass  # without its directory it cannot begin
         return True
+
+    def last_words(self, attempt: Attempt) -> str:
+        """Return the last line of standard error, or else of what the script printed, as the end of a sentence."""
+        return last_words(attempt.directory) or words_of(attempt.directory, self.script_output)
 
     def collect_results(self, attempt: Attempt) -> Any:
         """Check the outputs, and return the content of result.json."""
         return collect(str(attempt.directory), attempt.task.outputs)
 
 
-def good_end(attempt: Attempt, ended: Mapping[str, Any], began: float | None) -> Observation:
+def check_preamble(preamble: object) -> None:
+    """Raise `InvalidConfigError` unless this is text that a script can hold."""
+    if not isinstance(preamble, str) or "\0" in preamble:
+        raise InvalidConfigError(f"preamble must be lines of shell, not {preamble!r}")
+
+
+def good_end(attempt: Attempt, ended: End) -> Observation:
     """Return what is seen of an attempt whose command ended well."""
-    return Observation(Seen.ENDED, exit_code=0, started_at=began or None, ended_at=float(ended["ended_at"]))
+    return Observation(Seen.ENDED, exit_code=0, started_at=began_at(attempt) or None, ended_at=ended.ended_at)
 
 
 def bad_end(reason: str, kind: str, at: float, exit_code: int | None = None, began: float | None = None) -> Observation:
@@ -148,13 +177,25 @@ def bad_end(reason: str, kind: str, at: float, exit_code: int | None = None, beg
     )
 
 
+def ended_badly(attempt: Attempt, ended: End, words: str) -> Observation:
+    """Return what is seen of an attempt whose command, or script, told that it ended badly; `words` were its last."""
+    code = ended.exit_code if ended.of_command else None
+    return bad_end(f"{ended}{words}", ended.state or "FAILED", ended.ended_at, code, began_at(attempt))
+
+
+def words_of(directory: Path, output: str) -> str:
+    """Return the last line that a job's script printed, as the end of a sentence."""
+    lines = [line.strip() for line in read_tail(directory, output, 2000).splitlines() if line.strip()]
+    return f"; {output.rpartition('/')[2]} ends with: {lines[-1][:300]}" if lines else ""
+
+
 def still(attempt: Attempt, reason: str) -> Observation:
     """Return what is seen of an attempt that stays as it was, and why."""
     return Observation(Seen.RUNNING if attempt.status is AttemptStatus.RUNNING else Seen.QUEUED, reason=reason)
 
 
 def judge_alone(attempt: Attempt, judge: Callable[..., Observation], *facts: Any) -> Observation:
-    """Judge one attempt; whatever it did to its own directory, the others are judge_alone too."""
+    """Judge one attempt; whatever it did to its own directory, the others are judged too."""
     try:
         return judge(attempt, *facts)
     except (OSError, UnsafeFileError) as error:
@@ -163,6 +204,9 @@ def judge_alone(attempt: Attempt, judge: Callable[..., Observation], *facts: Any
 
 def job_script(attempt: Attempt, preamble: str, path: str | None, *, watched: bool) -> str:
     """Return the script of an attempt's job.
+
+    Whatever the preamble does to its shell (``exit``, ``set -e``, ``cd``, a syntax error), it does to a shell of its
+    own; the one around it tells how that ended. The command's exit code is the one that was written down behind it.
 
     Parameters
     ----------
@@ -175,34 +219,53 @@ def job_script(attempt: Attempt, preamble: str, path: str | None, *, watched: bo
         Whether it gives signs of life, and ends itself when a file ``cancel`` appears.
     """
     task = attempt.task
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in attempt.variables.items()]
-    if path is not None:
-        lines.append(f"PATH={shlex.quote(path)}:$PATH")
-    for name, value in task.env.items():
-        if value.startswith("env:"):
-            secret = value.removeprefix("env:")
-            lines.append(f': "${{{secret}?has to be set: the task needs it}}"; export {name}="${secret}"')
-        else:
-            lines.append(f"export {name}={shlex.quote(value)}")
     command = task.command if isinstance(task.command, str) else shlex.join(task.command or ())
     return f"""#!/bin/sh
 # One attempt of task {attempt.task_id}; whoever claims the directory runs it, and nobody else.
 if ! mkdir .matterstack/claim 2>/dev/null; then
-  echo "this attempt was claimed by another job: nothing is done" >&2
-  exit 0
+  if [ -d .matterstack/claim ]; then
+    echo "this attempt was claimed by another job: nothing is done" >&2
+    exit 0
+  fi
+  mkdir .matterstack/claim || exit
 fi
-host=${{SLURMD_NODENAME:-$(hostname)}}
+matterstack_home=$PWD
 printf '{{"started_at": %s, "job": "%s", "host": "%s"}}\\n' \\
-  "$(date +%s)" "$SLURM_JOB_ID" "$host" >.matterstack/claim/started.json
-finish() {{
-  printf '{{"exit_code": %d, "ended_at": %s}}\\n' "$1" "$(date +%s)" >.matterstack/exit.json.new
-  mv .matterstack/exit.json.new .matterstack/exit.json
-}}
-{_WATCH if watched else ""}{chr(10).join(lines)}
-{preamble}
-sh -c {shlex.quote(command)} </dev/null >stdout.txt 2>stderr.txt
+  "$(date +%s)" "$SLURM_JOB_ID" "${{SLURMD_NODENAME:-$(hostname)}}" >.matterstack/claim/started.json
+{_WATCH if watched else ""}(
+{_ASKED_TO_END if watched else ""}{chr(10).join(_variables(attempt, path))}
+eval {shlex.quote(preamble)}
+command cd "$matterstack_home" || exit
+matterstack_code=0
+/bin/sh -c {shlex.quote(command)} </dev/null >stdout.txt 2>stderr.txt || matterstack_code=$?
+echo "$matterstack_code" >.matterstack/claim/code
+exit "$matterstack_code"
+)
 code=$?
+ended=false
+[ -s .matterstack/claim/code ] && read -r code <.matterstack/claim/code && ended=true
 [ "$code" -le 128 ] && said=$code || said=$((128 - code))
-finish "$said"
+tries=60
+until {{ printf '{{"exit_code": %d, "ended_at": %s, "command": %s}}\\n' "$said" "$(date +%s)" "$ended" \\
+  >.matterstack/exit.json.new && mv .matterstack/exit.json.new .matterstack/exit.json; }} 2>/dev/null; do
+  tries=$((tries - 1))
+  [ "$tries" -gt 0 ] && [ -d .matterstack ] || break
+  sleep 1  # a disk that is full may not stay so
+done
 exit "$code"
 """
+
+
+def _variables(attempt: Attempt, path: str | None) -> list[str]:
+    """Return lines of shell that set the variables of a command: what they refer to is taken before any is set."""
+    taken, exported = [], [f"export {name}={shlex.quote(value)}" for name, value in attempt.variables.items()]
+    if path is not None:
+        exported.append(f'export PATH={shlex.quote(path)}:"$PATH"')
+    for number, (name, value) in enumerate(attempt.task.env.items()):
+        if value.startswith("env:"):
+            there = value.removeprefix("env:")
+            taken.append(f"matterstack_{number}=${{{there}?has to be set: the task needs it}}")
+            exported.append(f'export {name}="$matterstack_{number}"')
+        else:
+            exported.append(f"export {name}={shlex.quote(value)}")
+    return taken + exported

@@ -8,6 +8,7 @@ goes on where it stood; and each leaves how it ended in ``exit.json``, as the sc
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _LOOK_S = 1.0
 _GRACE_S = 5.0
+_TRIES = 60
+_PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
 _ENDED_BY_SIGTERM = (-signal.SIGTERM, 128 + signal.SIGTERM)  # also as a shell says it
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
@@ -69,7 +72,10 @@ class ChunkRunner:
         ended: dict[str, Any] = {"exit_code": code, "ended_at": time.time()}
         if state is not None:
             ended["state"] = state
-        _write(".matterstack/exit.json", ended)
+        tries = _TRIES
+        while not _wrote(".matterstack/exit.json", ended, last=tries == 1 or self.over):
+            tries -= 1
+            self.sleep(_LOOK_S)
 
     def start(self, argv: list[str], wanted: dict[str, str]) -> int:
         """Start a command in the present directory and in a session of its own; return its process id."""
@@ -157,6 +163,17 @@ def _write(path: str, content: dict[str, Any]) -> None:
     with open(path + ".new", "w") as file:
         file.write(json.dumps(content))
     os.rename(path + ".new", path)
+
+
+def _wrote(path: str, content: dict[str, Any], *, last: bool) -> bool:
+    """Write a file whole; return False where the disk takes nothing now, which may not stay so."""
+    try:
+        _write(path, content)
+    except OSError as problem:
+        if last or problem.errno not in _PASSING:
+            raise
+        return False
+    return True
 
 
 if __name__ == "__main__":

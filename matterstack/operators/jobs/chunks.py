@@ -1,7 +1,7 @@
 """Chunks: many attempts that one job runs one after the other.
 
 A chunk is a directory ``.chunks/<name>`` beside those of its attempts: the list of its members, the program that runs
-them, and the ids of its jobs, each written before that job is let go. A chunk whose job was killed gets another one,
+them, and the ids of its jobs, each written before that job is released. A chunk whose job was killed gets another one,
 which goes on where the last one stood, since a member that was claimed is never run again.
 """
 
@@ -60,14 +60,18 @@ class Chunk:
             What comes first in the ``PATH`` of the commands.
         """
         chunk = cls(attempts[0].parent, f"{_PREFIX}{os.urandom(10).hex()}")
-        script = f"#!/bin/sh\n# {len(attempts)} attempts, one after the other.\n{preamble}\n"
-        if path is not None:
-            script += f"PATH={shlex.quote(path)}:$PATH\nexport PATH\n"
+        place = "" if path is None else f'export PATH={shlex.quote(path)}:"$PATH"\n'
+        script = f"""#!/bin/sh
+# {len(attempts)} attempts, one after the other.
+matterstack_home=$PWD
+{place}eval {shlex.quote(preamble)}
+command cd "$matterstack_home" && exec {shlex.quote(python)} -I chunk.py
+"""  # -I: a preamble may set PYTHONHOME and PYTHONPATH for the commands
         chunk.directory.mkdir(parents=True)
         members = [_member(attempt) for attempt in attempts]
         write_inside(chunk.directory, "chunk.json", json.dumps({"members": members}).encode())
         write_inside(chunk.directory, "chunk.py", Path(chunk_runner.__file__).read_bytes())
-        write_inside(chunk.directory, "job.sh", f"{script}exec {shlex.quote(python)} chunk.py\n".encode())
+        write_inside(chunk.directory, "job.sh", script.encode())
         for attempt in attempts:
             (attempt.directory / _NAME).write_text(chunk.name)
         return chunk
@@ -78,9 +82,12 @@ class Chunk:
         return _lines(self.directory, "jobs")
 
     def others_may_run(self, attempts: Sequence[Attempt]) -> bool:
-        """Return whether a member that is none of these attempts may still run."""
+        """Return whether a member that is none of these attempts may still run, or nobody can tell."""
         names = {attempt.name for attempt in attempts}
-        members = json.loads(read_inside(self.directory, "chunk.json", _MOST_LIST_BYTES))["members"]
+        try:
+            members = json.loads(read_inside(self.directory, "chunk.json", _MOST_LIST_BYTES))["members"]
+        except (OSError, UnsafeFileError, ValueError, KeyError, TypeError):
+            return True
         others = [Path(self.directory.parent.parent, m["directory"]) for m in members if m["directory"] not in names]
         return any(
             not (other / MACHINERY / "exit.json").exists() and not (other / MACHINERY / "cancel").exists()

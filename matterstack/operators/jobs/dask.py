@@ -25,9 +25,9 @@ from matterstack.core.attempts import (
 )
 from matterstack.errors import InvalidConfigError, MissingLibraryError, OperatorUnreachableError
 from matterstack.files import write_inside
-from matterstack.operators.jobs.base import JobOperator, bad_end, good_end, judge_alone
-from matterstack.operators.jobs.claim import began_at, exit_of
-from matterstack.operators.results import last_words
+from matterstack.operators.jobs.base import JobOperator, check_preamble, ended_badly, good_end, judge_alone, still
+from matterstack.operators.jobs.claim import began_at, end_of
+from matterstack.operators.jobs.faults import spoilt
 
 _MOST = 5000
 
@@ -55,6 +55,7 @@ class DaskOperator(JobOperator):
     """
 
     watched = True
+    script_output = f"{MACHINERY}/job.out"
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class DaskOperator(JobOperator):
         for name, seconds in (("grace_s", grace_s), ("timeout_s", timeout_s)):
             if not (isinstance(seconds, int | float) and seconds >= 0):
                 raise InvalidConfigError(f"{name} must be a number of seconds, not {seconds!r}")
+        check_preamble(preamble)
         self.address = address
         self.max_queued = max_queued
         self.preamble = preamble
@@ -172,15 +174,17 @@ class DaskOperator(JobOperator):
         seen = {}
         open_ = []
         for attempt in attempts:
-            ended = exit_of(attempt)
+            try:
+                ended = end_of(attempt)
+            except OSError as error:
+                seen[attempt.token] = still(attempt, f"its directory cannot be looked at: {error}")
+                continue
             if ended is None:
                 open_.append(attempt)
-            elif ended["exit_code"] == 0:
-                seen[attempt.token] = good_end(attempt, ended, began_at(attempt))
+            elif ended.well:
+                seen[attempt.token] = good_end(attempt, ended)
             else:
-                code = ended["exit_code"]
-                reason = f"exit code {code}{last_words(attempt.directory)}"
-                seen[attempt.token] = bad_end(reason, "FAILED", ended["ended_at"], code, began_at(attempt))
+                seen[attempt.token] = ended_badly(attempt, ended, self.last_words(attempt))
         if not open_:
             return seen
         known = self._ask([attempt.token for attempt in open_])
@@ -188,7 +192,9 @@ class DaskOperator(JobOperator):
         for attempt in open_:
             began = began_at(attempt)
             state = known.get(attempt.token)
-            if began is None and state in (None, "erred", "forgotten", "released", "memory"):
+            if began is None and not attempt.directory.is_dir():
+                seen[attempt.token] = self.missing(attempt, "it never began", began, at)
+            elif began is None and state in (None, "erred", "forgotten", "released", "memory"):
                 lost.append(attempt)  # the scheduler was started anew, or no worker could run it
                 seen[attempt.token] = Observation(
                     Seen.QUEUED, reason="Dask did not know it any more: handed over again"
@@ -198,9 +204,16 @@ class DaskOperator(JobOperator):
             elif state == "processing":
                 seen[attempt.token] = Observation(Seen.RUNNING, started_at=began or at)
             else:
-                seen[attempt.token] = judge_alone(attempt, self.missing, "its worker is gone", began, at)
+                seen[attempt.token] = judge_alone(attempt, self._silent, began, at)
         if lost:
             self._hand_over(lost)
+        return seen
+
+    def _silent(self, attempt: Attempt, began: float, at: float) -> Observation:
+        """Judge an attempt that began, and that Dask has forgotten; one that is given up shall end if it comes back."""
+        seen = self.missing(attempt, "its worker is gone", began, at)
+        if seen.seen is Seen.VANISHED and attempt.directory.is_dir():
+            write_inside(attempt.directory, f"{MACHINERY}/cancel", b"")
         return seen
 
     def cancel(self, attempts: Sequence[Attempt]) -> Collection[str]:
@@ -208,17 +221,16 @@ class DaskOperator(JobOperator):
         over = []
         waiting = []
         for attempt in attempts:
-            if not attempt.directory.is_dir() or exit_of(attempt) is not None:
+            if not attempt.directory.is_dir() or end_of(attempt) is not None:
                 over.append(attempt.token)
                 continue
-            write_inside(attempt.directory, f"{MACHINERY}/cancel", b"")
-            try:
-                (attempt.directory / MACHINERY / "claim").mkdir()
-                over.append(attempt.token)  # it has not begun, and cannot any more
-            except FileExistsError:
-                if self.missing(attempt, "", began_at(attempt), time.time()).seen is Seen.VANISHED:
-                    over.append(attempt.token)
             waiting.append(attempt.token)
+            with spoilt(attempt):
+                write_inside(attempt.directory, f"{MACHINERY}/cancel", b"")
+                if self.take_claim(attempt):
+                    over.append(attempt.token)  # it has not begun, and cannot any more
+                elif self.missing(attempt, "", began_at(attempt), time.time()).seen is Seen.VANISHED:
+                    over.append(attempt.token)
         if waiting:
             client = self._client()
             try:

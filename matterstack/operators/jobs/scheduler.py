@@ -2,11 +2,15 @@
 
 Another scheduler can take Slurm's place in `SlurmOperator` by doing the same five things:
 see `Scheduler`.
+
+No answer is never "no jobs": a command is believed when it ended well and told so itself (`site_agent.proved`), and
+that a job is not there only when the list it is missing from begins with its heading.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -18,7 +22,12 @@ _MOST_NAMES = 100  # squeue compares every job with every name
 _MOST_ACCOUNTED = 2000
 _MOST_IDS = 500
 _SQUEUE_FORMAT = "%A|%j|%T|%r|%M|%l"
+_SQUEUE_HEADING = "JOBID|NAME|STATE|"
 _SACCT_FORMAT = "JobIDRaw,JobName,State,ExitCode,Elapsed,Timelimit"
+_SACCT_HEADING = "JobIDRaw|JobName|State|"
+_CLOCKS_DIFFER_S = 3600
+#: Of a job that another cluster of the federation has: that one knows how it stands.
+REVOKED = "REVOKED"
 #: What sbatch says when it has surely not taken the job, and would not at another time (Slurm 22.05, slurm_errno.c).
 _REFUSALS = (
     r"Invalid (partition|account|qos|feature|generic resource|wckey|node name|job array|time limit)|invalid partition|"
@@ -28,7 +37,7 @@ _REFUSALS = (
     r"CPU count (specification|per node)|Job size specification|Pathname of a file"
 )
 
-_NO_CONTACT = r"[Uu]nable to contact|timed out|[Cc]onnection|[Ss]ocket|[Cc]ommunication"
+_NO_CONTACT = r"[Uu]nable to contact|timed out|[Cc]onnection|[Ss]ocket|[Cc]ommunication|slurm_load_jobs error"
 
 
 class Job(NamedTuple):
@@ -104,11 +113,17 @@ class Scheduler(Protocol):
     def poll(self, tokens: Sequence[str]) -> list[Job]:
         """Return the jobs of these names that the queue knows, ended ones too, oldest first, in one question."""
 
-    def find(self, tokens: Sequence[str]) -> list[Job]:
-        """Return the jobs of these names that the accounting knows, oldest first; empty where there is none."""
+    def find(self, tokens: Sequence[str], since: float) -> list[Job]:
+        """Return the jobs of these names that the accounting knows, oldest first; empty where there is none.
 
-    def cancel(self, ids: Sequence[str]) -> None:
-        """Cancel jobs; those that are gone do no harm."""
+        None of them was submitted before `since`, in seconds since the Unix epoch.
+        """
+
+    def cancel(self, ids: Sequence[str], token: str | None = None) -> None:
+        """Cancel jobs; those that are gone do no harm.
+
+        With a token, those among them of this name: the id of a job that cannot be seen may be another's by now.
+        """
 
 
 class Slurm:
@@ -134,8 +149,9 @@ class Slurm:
         return done
 
     def _ask(self, command: Sequence[str]) -> str:
+        """Ask for a list; one that an error cut short, whatever the exit code, is none."""
         done = self._run(command)
-        if done.code:
+        if done.code or re.search(_NO_CONTACT, done.error):
             raise OperatorUnreachableError(f"{command[0]} failed: {_last_line(done.error)}")
         return done.output
 
@@ -175,30 +191,47 @@ class Slurm:
     def poll(self, tokens: Sequence[str]) -> list[Job]:
         """See `Scheduler.poll`."""
         which = f"--name={','.join(tokens)}" if len(tokens) <= _MOST_NAMES else "--me"
-        jobs = parse_squeue(self._ask(["squeue", "--noheader", "--states=all", which, f"--format={_SQUEUE_FORMAT}"]))
-        return _oldest_first(jobs, tokens)
+        command = ["squeue", "--states=all", which, f"--format={_SQUEUE_FORMAT}"]
+        output = self._ask(command)
+        jobs = _oldest_first(parse_squeue(output), tokens)
+        if any(job.state == REVOKED for job in jobs):
+            output = self._ask([*command, "--federation"])
+            jobs = _oldest_first(parse_squeue(output), tokens)
+        if not _headed(output, _SQUEUE_HEADING) and not {job.token for job in jobs}.issuperset(tokens):
+            raise OperatorUnreachableError(f"squeue ended well without a list of jobs; it begins with {output[:200]!r}")
+        return jobs
 
-    def find(self, tokens: Sequence[str]) -> list[Job]:
+    def find(self, tokens: Sequence[str], since: float) -> list[Job]:
         """See `Scheduler.find`."""
-        if not self._accounting:
-            return []
         found: list[Job] = []
+        if not self._accounting:
+            return found
         for first in range(0, len(tokens), _MOST_ACCOUNTED):
-            names = ",".join(tokens[first : first + _MOST_ACCOUNTED])
-            command = ["sacct", "--noheader", "--parsable2", "--allocations", "--duplicates", f"--name={names}"]
-            done = self._run([*command, "--starttime=now-30days", f"--format={_SACCT_FORMAT}"])
-            if "accounting storage is disabled" in done.error:
-                self._accounting = False
-                return []
-            if done.code:
-                raise OperatorUnreachableError(f"sacct failed: {_last_line(done.error)}")
-            found += parse_sacct(done.output)
+            jobs = self._accounted(tokens[first : first + _MOST_ACCOUNTED], since)
+            if any(job.state == REVOKED for job in jobs):
+                jobs = self._accounted(tokens[first : first + _MOST_ACCOUNTED], since, "--federation")
+            found += jobs
         return _oldest_first(found, tokens)
 
-    def cancel(self, ids: Sequence[str]) -> None:
+    def _accounted(self, tokens: Sequence[str], since: float, *options: str) -> list[Job]:
+        """Ask the accounting about jobs of these names."""
+        ago = max(0, round(time.time() - since)) + _CLOCKS_DIFFER_S  # by the clock of the host that is asked
+        command = ["sacct", "--parsable2", "--allocations", "--duplicates", f"--name={','.join(tokens)}"]
+        done = self._run([*command, f"--starttime=now-{ago}", f"--format={_SACCT_FORMAT}", *options])
+        if "accounting storage is disabled" in done.error:
+            self._accounting = False
+            return []
+        if done.code or re.search(_NO_CONTACT, done.error):
+            raise OperatorUnreachableError(f"sacct failed: {_last_line(done.error)}")
+        if not _headed(done.output, _SACCT_HEADING):
+            raise OperatorUnreachableError(f"sacct ended well without a list; it begins with {done.output[:200]!r}")
+        return _oldest_first(parse_sacct(done.output), tokens)
+
+    def cancel(self, ids: Sequence[str], token: str | None = None) -> None:
         """See `Scheduler.cancel`."""
+        which = [] if token is None else [f"--name={token}"]
         for first in range(0, len(ids), _MOST_IDS):
-            done = self._run(["scancel", *ids[first : first + _MOST_IDS]])
+            done = self._run(["scancel", *which, *ids[first : first + _MOST_IDS]])
             if done.code and "nvalid job id" not in done.error:
                 raise OperatorUnreachableError(f"scancel failed: {_last_line(done.error)}")
 
@@ -210,8 +243,16 @@ def _sbatch(job: NewJob) -> Command:
 
 
 def _oldest_first(jobs: Iterable[Job], tokens: Iterable[str]) -> list[Job]:
+    """Sort jobs of these names; of a job that clusters of a federation each tell of, leave out who gave it away."""
     wanted = set(tokens)
-    return sorted((job for job in jobs if job.token in wanted), key=lambda job: int(job.id))
+    mine = sorted((job for job in jobs if job.token in wanted), key=lambda job: int(job.id))
+    kept = {(job.id, job.token) for job in mine if job.state != REVOKED}
+    return [job for job in mine if job.state != REVOKED or (job.id, job.token) not in kept]
+
+
+def _headed(output: str, heading: str) -> bool:
+    """Return whether a list begins with its heading, which is printed of an empty one too."""
+    return any(line.startswith(heading) for line in output.splitlines())
 
 
 def parse_sbatch(text: str) -> str | None:

@@ -6,16 +6,24 @@ nothing but the standard library of Python 3.8.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from typing import Any
 
 MARK = "matterstack-reply:"
+_END = "matterstack-exit:"
 _MOST = 1000000
+#: Variables of the job that this process itself may run in, and options for commands that are not ours.
+_FOREIGN = ("SLURM_", "SLURMD_", "PMI_", "PMI2_", "PMIX_",
+            "SBATCH_", "SRUN_", "SALLOC_", "SQUEUE_", "SACCT_", "SCANCEL_", "SCONTROL_")  # fmt: skip
+#: Of these, what Slurm never sets in a job: a user did, to say which cluster is meant, and whose time it is.
+_WANTED = ("SLURM_CONF", "SBATCH_ACCOUNT", "SBATCH_PARTITION", "SBATCH_QOS", "SBATCH_RESERVATION", "SBATCH_WCKEY")
 
 
 def carry_out(request: dict[str, Any]) -> dict[str, Any]:
@@ -47,10 +55,28 @@ def carry_out(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def proved(argv: Any) -> Any:
+    """Return a command that does the same, and prints last how it ended; `exit_of` reads that.
+
+    What the operating system reports is nothing where the caller ignores SIGCHLD: any command then ended well. SIGTERM
+    to the group leaves the shell to tell how the command took it.
+    """
+    return ["/bin/sh", "-c", f'trap : TERM; "$@"; printf "\\n{_END} %d\\n" "$?"', "sh", *argv]
+
+
+def exit_of(output: str) -> Any:
+    """Return exit code and standard output of a command that was `proved`; the code is None where it told none."""
+    before, _, code = output.rpartition("\n" + _END + " ")
+    return (int(code), before) if code[-1:] == "\n" and code[:-1].isdigit() else (None, output)
+
+
+def environment() -> Any:
+    """Return the variables with which commands of Slurm are started, and the jobs they submit."""
+    return {name: value for name, value in os.environ.items() if name in _WANTED or not name.startswith(_FOREIGN)}
+
+
 def _run(commands: list[Any], timeout_s: float, stop: str) -> list[Any]:
-    # Options that the environment sets for other jobs would be taken for ours.
-    foreign = ("SBATCH_", "SLURM_JOB", "SQUEUE_")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    clean = environment()
     until = time.monotonic() + timeout_s
     done: list[Any] = []
     stopped = None
@@ -61,24 +87,44 @@ def _run(commands: list[Any], timeout_s: float, stop: str) -> list[Any]:
             done.append([None, "", stopped])
             continue
         try:
-            ended = subprocess.run(
-                argv,
-                cwd=directory,
-                env=clean,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=timeout_s,
-            )
-            text, error = ended.stdout.decode("utf-8", "replace"), ended.stderr.decode("utf-8", "replace")
-            done.append([ended.returncode, text, error])
-            if ended.returncode and stop and re.search(stop, error):
-                stopped = "it was not started, because one before it failed: " + error.strip()[-300:]
+            code, text, error = _one(argv, directory, clean, timeout_s)
         except subprocess.TimeoutExpired:
             stopped = f"{argv[0]} did not answer within {timeout_s:g} s"
             done.append([None, "", stopped])
+            continue
         except OSError as problem:
             done.append([None, "", f"{argv[0]} cannot be started: {problem}"])
+            continue
+        if code is None:
+            error = f"{argv[0]} was killed: nobody can tell what it did"
+        elif code in (126, 127):
+            code, error = None, f"{argv[0]} cannot be started: {error.strip()[-300:]}"
+        elif code and stop and re.search(stop, error):
+            stopped = "it was not started, because one before it failed: " + error.strip()[-300:]
+        done.append([code, text, error])
     return done
+
+
+def _one(argv: Any, directory: Any, clean: Any, timeout_s: float) -> Any:
+    """Run a command within its time, and end all of it when that is over; return exit code, output and error."""
+    process = subprocess.Popen(
+        proved(argv),
+        cwd=directory,
+        env=clean,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        said, error = process.communicate(timeout=timeout_s)
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
+    code, text = exit_of(said.decode("utf-8", "replace"))
+    return code, text, error.decode("utf-8", "replace")
 
 
 def _claim(name: str) -> bool:

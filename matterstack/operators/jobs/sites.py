@@ -1,7 +1,7 @@
 """Sites of jobs: a file system that this machine shares, or a host that ssh reaches.
 
 The directory of an attempt here and there have one content: what is needed goes out before the job is submitted, what
-it leaves comes home before it is judge_alone. So whoever looks at an attempt looks here.
+it leaves comes home before it is judged. So whoever looks at an attempt looks here.
 """
 
 from __future__ import annotations
@@ -18,20 +18,23 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from matterstack.core.attempt_files import MACHINERY
 from matterstack.core.attempts import Attempt
 from matterstack.core.strict_json import MAX_BYTES
 from matterstack.errors import InvalidConfigError, OperatorUnreachableError, UnsafeFileError
-from matterstack.files import read_inside, write_inside
+from matterstack.files import is_machine_trouble, read_inside, write_inside
 from matterstack.operators.jobs import site_agent
+from matterstack.operators.jobs.faults import cannot_tell, spoilt
 
+T = TypeVar("T")
 log = logging.getLogger("matterstack.operators.jobs.sites")
 
 _KEY = ".remote-key"
 _RSYNC_PARTIAL = 23
 _CONNECT_S = 10
+_LEAVE_S = 5.0
 #: What comes home of every attempt, beside its outputs.
 _LEFT = ("result.json", "stdout.txt", "stderr.txt", "slurm.out")
 _ROOT = re.compile(r"[A-Za-z0-9._/+-]+")
@@ -85,8 +88,14 @@ class Site(Protocol):
     def accompany(self, attempts: Sequence[Attempt]) -> None:
         """Have the next `run` tell what these attempts have left by now."""
 
-    def push(self, parent: str, names: Sequence[str], timeout_s: float) -> None:
-        """Bring files and directories below an operator's directory there, all of them at once."""
+    def push(self, parent: str, names: Sequence[str], timeout_s: float) -> Mapping[str, str]:
+        """Bring files and directories below an operator's directory there, all of them at once.
+
+        Returns
+        -------
+        mapping of str to str
+            By name, why not all of it can be brought there: a file that cannot be read here, or not be written there.
+        """
 
     def fetch(self, attempts: Sequence[Attempt], timeout_s: float) -> Mapping[str, str]:
         """Bring home what attempts have left, all at once; return by token why it is not here yet."""
@@ -110,8 +119,9 @@ class Here:
     def accompany(self, attempts: Sequence[Attempt]) -> None:
         """See `Site.accompany`: files that are shared are seen at any time."""
 
-    def push(self, parent: str, names: Sequence[str], timeout_s: float) -> None:
+    def push(self, parent: str, names: Sequence[str], timeout_s: float) -> Mapping[str, str]:
         """See `Site.push`: they are there."""
+        return {}
 
     def fetch(self, attempts: Sequence[Attempt], timeout_s: float) -> Mapping[str, str]:
         """See `Site.fetch`: it is here."""
@@ -177,34 +187,41 @@ class Ssh:
     def _start(self, command: Sequence[str], timeout_s: float, given: bytes = b"") -> Done:
         """Run a command on this machine, in a session of its own, and end all of it when its time is over.
 
-        Its output goes to files: the connection that ssh leaves behind would keep a pipe open.
+        Its output goes to files: the connection that ssh leaves behind would keep a pipe open. The code is None where
+        it did not end in time, or was killed.
         """
         with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as error:
             source.write(given)
             source.seek(0)
             try:
-                process = subprocess.Popen(command, stdin=source, stdout=out, stderr=error, start_new_session=True)
+                process = subprocess.Popen(
+                    site_agent.proved(command), stdin=source, stdout=out, stderr=error, start_new_session=True
+                )
             except OSError as problem:
                 raise OperatorUnreachableError(f"{command[0]} cannot be started: {problem}") from problem
-            code: int | None = None
+            in_time = False
             try:
-                code = process.wait(timeout_s)
+                process.wait(timeout_s)
+                in_time = True
             except subprocess.TimeoutExpired:
-                pass
+                os.killpg(process.pid, signal.SIGTERM)  # rsync then keeps what has arrived
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_LEAVE_S)
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
             out.seek(0)
             error.seek(0)
-            return Done(code, out.read().decode(errors="replace"), error.read().decode(errors="replace"))
+            code, text = site_agent.exit_of(out.read().decode(errors="replace"))
+            return Done(code if in_time else None, text, error.read().decode(errors="replace"))
 
     def _trouble(self, what: str, done: Done, timeout_s: float) -> str:
         """Return what to tell of a command that failed, and let go of a connection that hangs."""
         if done.code is None:
             if self._control:
                 self._start([*self._ssh(), "-O", "exit", "--", self.host], 5.0)
-            return f"{what} {self.host} did not end within {timeout_s:g} s"
+            return f"{what} {self.host} did not end within {timeout_s:g} s, or was killed"
         hint = ""
         if re.search("ermission denied|Host key verification failed|host key is known", done.error):
             hint = (
@@ -218,8 +235,9 @@ class Ssh:
         done = self._start([*self._ssh(), "--", self.host, f"{shlex.quote(self.python)} -"], bound_s, program.encode())
         for line in done.output.splitlines():
             if line.startswith(site_agent.MARK):  # login scripts may print things of their own
-                reply: dict[str, Any] = json.loads(line.removeprefix(site_agent.MARK))
-                return reply
+                with contextlib.suppress(ValueError):  # half a line, of a connection that was cut
+                    reply: dict[str, Any] = json.loads(line.removeprefix(site_agent.MARK))
+                    return reply
         raise OperatorUnreachableError(self._trouble("ssh to", done, bound_s))
 
     # -- what a site does ---------------------------------------------------------------------
@@ -246,24 +264,40 @@ class Ssh:
         look, self._accompanied = self._accompanied, {}
         reply = self._ask(_request(self.root, commands, timeout_s, stop, look=list(look)), self._bound_s(timeout_s))
         for place, attempt in look.items():
-            _note(attempt, *reply["left"][place])
+            with spoilt(attempt):
+                _note(attempt, *reply["left"][place])
         return [Done(*done) for done in reply["done"]]
 
     def accompany(self, attempts: Sequence[Attempt]) -> None:
         """See `Site.accompany`."""
         self._accompanied = {self.place(attempt.parent, attempt.name): attempt for attempt in attempts}
 
-    def push(self, parent: str, names: Sequence[str], timeout_s: float) -> None:
+    def push(self, parent: str, names: Sequence[str], timeout_s: float) -> Mapping[str, str]:
         """See `Site.push`."""
         there = f"{self.root}/{self._key(parent)}/"
         making = f"--rsync-path=mkdir -p {there} && rsync"
-        self._sync(names, f"{parent}/", f"{self.host}:{there}", timeout_s, ["--recursive", making])
+        until = time.monotonic() + timeout_s
+        failed: dict[str, str] = {}
+        groups = [list(names)] if names else []
+        while groups:
+            group = groups.pop(0)
+            left_s = max(1.0, until - time.monotonic())
+            try:
+                self._sync(group, f"{parent}/", f"{self.host}:{there}", left_s, ["--recursive", making])
+            except _NotAllCameError as error:
+                if time.monotonic() >= until:
+                    raise
+                if len(group) > 1:
+                    groups += _halves(group)
+                else:
+                    failed[group[0]] = str(error)
+        return failed
 
     def fetch(self, attempts: Sequence[Attempt], timeout_s: float) -> Mapping[str, str]:
         """See `Site.fetch`."""
         until = time.monotonic() + timeout_s
         failed: dict[str, str] = {}
-        groups = [attempts] if attempts else []
+        groups = [list(attempts)] if attempts else []
         while groups:
             group = groups.pop(0)
             try:
@@ -271,16 +305,21 @@ class Ssh:
             except _NotAllCameError as error:
                 # A file that cannot be read holds up its own attempt only, and that not for ever.
                 if len(group) > 1 and time.monotonic() < until:
-                    groups += [[attempt] for attempt in group]
-                elif len(group) > 1:
+                    groups += _halves(group)
+                    continue
+                if len(group) > 1:
                     failed |= {attempt.token: str(error) for attempt in group}
-                else:
-                    log.warning("not all of %s came home: %s", group[0].name, error)
-                    _complete(group)
+                    continue
+                log.warning("not all of %s came home: %s", group[0].name, error)
             except OperatorUnreachableError as error:
                 failed |= {attempt.token: str(error) for attempt in group}
-            else:
-                _complete(group)
+                continue
+            for attempt in group:
+                try:
+                    with spoilt(attempt), cannot_tell("how it ended"):
+                        _complete(attempt)
+                except OperatorUnreachableError as error:
+                    failed[attempt.token] = str(error)
         return failed
 
     def _fetch(self, attempts: Sequence[Attempt], timeout_s: float) -> None:
@@ -309,10 +348,11 @@ class Ssh:
         OperatorUnreachableError
             Not all of it surely arrived.
         """
-        command = ["rsync", "--times", "--perms", "--protect-args", "--partial-dir=.rsync-partial", "--from0",
-                   "--files-from=-", f"--rsh={shlex.join(self._ssh())}", *options, "--", source, target]  # fmt: skip
+        command = ["rsync", "--times", "--perms", "--protect-args", "--partial", "--from0", "--files-from=-",
+                   f"--rsh={shlex.join(self._ssh())}", *options, "--", source, target]  # fmt: skip
         done = self._start(command, timeout_s, b"\0".join(os.fsencode(name) for name in names))
-        if done.code == _RSYNC_PARTIAL:
+        numbers = re.findall(r"\((\d+)\)", done.error)  # of the system's errors, as rsync tells them
+        if done.code == _RSYNC_PARTIAL and not any(is_machine_trouble(OSError(int(n), "")) for n in numbers):
             raise _NotAllCameError(_last_line(done.error))
         if done.code != 0:
             raise OperatorUnreachableError(self._trouble("rsync with", done, timeout_s))
@@ -322,12 +362,16 @@ class _NotAllCameError(OperatorUnreachableError):
     """Some of the files could not be read or written."""
 
 
-def _complete(attempts: Sequence[Attempt]) -> None:
-    """Write how attempts ended, now that what they left is here."""
-    for attempt in attempts:
-        with contextlib.suppress(FileNotFoundError):
-            left = read_inside(attempt.directory, f"{MACHINERY}/left.json", MAX_BYTES)
-            write_inside(attempt.directory, f"{MACHINERY}/exit.json", left)
+def _halves(group: list[T]) -> list[list[T]]:
+    """Return the halves of a group, in one of which is what could not be copied."""
+    return [group[: len(group) // 2], group[len(group) // 2 :]]
+
+
+def _complete(attempt: Attempt) -> None:
+    """Write how an attempt ended, now that what it left is here."""
+    with contextlib.suppress(FileNotFoundError):
+        left = read_inside(attempt.directory, f"{MACHINERY}/left.json", MAX_BYTES)
+        write_inside(attempt.directory, f"{MACHINERY}/exit.json", left)
 
 
 def _note(attempt: Attempt, began: str | None, ended: str | None) -> None:
@@ -368,7 +412,7 @@ def _options(settings: Sequence[str]) -> list[str]:
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    # What rsync says of a connection that ended, ssh has said better before.
-    hollow = ("rsync error: unexplained", "rsync: connection unexpectedly closed")
+    # What rsync says at last of a connection that ended, or of a file, has been said better before.
+    hollow = ("rsync error: ", "rsync: connection unexpectedly closed")
     lines = [line for line in lines if not line.startswith(hollow)] or lines
     return lines[-1][:500] if lines else "it said nothing"

@@ -1,4 +1,4 @@
-"""Jobs of a Slurm cluster: held, stored, released, and judge_alone by what they leave.
+"""Jobs of a Slurm cluster: held, stored, released, and judged by what they leave.
 
 How an attempt is executed once at most, and never guessed about:
 
@@ -8,7 +8,8 @@ How an attempt is executed once at most, and never guessed about:
   jobs of one attempt, or a job that is requeued, one runs the command;
 * a job is the one with our id *and* our token: Slurm may give an id again;
 * how it ended stands in ``exit.json``, whatever the queue says or has forgotten;
-* what cannot be asked is not judge_alone.
+* what cannot be asked is not judged;
+* a job that began and is not shown any more is cancelled, and waited for, before its attempt is given up.
 
 A job is that of one attempt, or of a chunk of them (`matterstack.operators.jobs.chunks`); Slurm
 and the files of the jobs are here, or where ssh leads (`matterstack.operators.jobs.sites`).
@@ -16,7 +17,8 @@ and the files of the jobs are here, or where ssh leads (`matterstack.operators.j
 
 from __future__ import annotations
 
-import contextlib
+import logging
+import os
 import sys
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -32,14 +34,27 @@ from matterstack.core.attempts import (
     Seen,
     Submitted,
 )
+from matterstack.core.states import AttemptStatus
 from matterstack.core.task import Task
-from matterstack.errors import InvalidConfigError, InvalidTaskError, UnsafeFileError
-from matterstack.files import read_tail, write_inside
+from matterstack.errors import InvalidConfigError, InvalidTaskError, OperatorUnreachableError, UnsafeFileError
+from matterstack.files import write_inside
 from matterstack.operators.base import Traits
-from matterstack.operators.jobs.base import Handler, JobOperator, bad_end, good_end, judge_alone, still
+from matterstack.operators.jobs.base import (
+    Handler,
+    JobOperator,
+    bad_end,
+    check_preamble,
+    ended_badly,
+    good_end,
+    judge_alone,
+    still,
+    words_of,
+)
 from matterstack.operators.jobs.chunks import Chunk, chunk_of, groups
-from matterstack.operators.jobs.claim import began_at, claim_of, exit_of, has_begun, has_ended
+from matterstack.operators.jobs.claim import began_at, claim_of, end_of, has_begun, has_ended
+from matterstack.operators.jobs.faults import cannot_tell, spoilt
 from matterstack.operators.jobs.scheduler import (
+    REVOKED,
     Job,
     NewJob,
     NotTaken,
@@ -54,6 +69,9 @@ from matterstack.operators.jobs.sites import (
 )
 from matterstack.operators.results import last_words
 from matterstack.operators.sbatch import check_options
+from matterstack.operators.unchanged import note_unchanged
+
+log = logging.getLogger("matterstack.operators.jobs.slurm")
 
 #: What each state of a job means (squeue(1), JOB STATE CODES).
 QUEUED = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"})
@@ -61,10 +79,11 @@ RUNNING = frozenset(
     {"CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
 )
 ENDED = frozenset(
-    {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "BOOT_FAIL", "DEADLINE",
-     "REVOKED"}
-)  # fmt: skip
+    {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "BOOT_FAIL", "DEADLINE"}
+)
+_ELSEWHERE = "Slurm says REVOKED: another cluster of the federation has its job, and does not show it here"
 _HELD_BY_US = "JobHeldUser"
+_CANCELLED = "cancelled.json"
 _MOST_JOBS = 10
 _MOST_AT_ONCE = 100
 _NEVER = frozenset({"DependencyNeverSatisfied", "InvalidAccount", "InvalidQOS", "BadConstraints", "PartitionTimeLimit"})
@@ -99,6 +118,23 @@ def _batches(attempts: Iterable[Attempt]) -> list[_Batch]:
         else:
             found.setdefault(name, _Batch(name, [], Chunk(attempt.parent, name))).attempts.append(attempt)
     return list(found.values())
+
+
+def _without(batches: Iterable[_Batch], tokens: Collection[str]) -> list[_Batch]:
+    """Return the batches without the attempts of these tokens; one that is empty then is left out."""
+    rest = [b._replace(attempts=[a for a in b.attempts if a.token not in tokens]) for b in batches]
+    return [batch for batch in rest if batch.attempts]
+
+
+def _ran_as(attempt: Attempt) -> str:
+    """Return the id of the job that runs an attempt, as it said; empty where it did not, or has not begun."""
+    claim = claim_of(attempt)
+    return "" if claim is None else claim.job
+
+
+def _since(attempts: Iterable[Attempt]) -> float:
+    """Return since when there may be jobs of these attempts."""
+    return min(attempt.submitted_at for attempt in attempts)
 
 
 class SlurmOperator(JobOperator):
@@ -139,9 +175,10 @@ class SlurmOperator(JobOperator):
     -----
     Without `host`, the directory of the run has to be on a file system that the nodes share,
     and a job has the environment of the kernel that submitted it, with the directory of its
-    Python first in ``PATH``. With it, a job has the environment of a login there; attempts
-    are copied to the host with all their files, and come home with their standard output
-    and error, ``result.json``, and the ``outputs`` of the task.
+    Python first in ``PATH``, and without what tells of a job that the kernel itself may run in:
+    ``SLURM_*``, ``PMI*`` and the like. With it, a job has the environment of a login there;
+    attempts are copied to the host with all their files, and come home with their standard
+    output and error, ``result.json``, and the ``outputs`` of the task.
     """
 
     def __init__(
@@ -166,8 +203,7 @@ class SlurmOperator(JobOperator):
         for name, seconds in (("grace_s", grace_s), ("timeout_s", timeout_s), ("poll_s", poll_s)):
             if not (isinstance(seconds, int | float) and seconds >= 0):
                 raise InvalidConfigError(f"{name} must be a number of seconds, not {seconds!r}")
-        if not isinstance(preamble, str) or "\0" in preamble:
-            raise InvalidConfigError(f"preamble must be lines of shell, not {preamble!r}")
+        check_preamble(preamble)
         try:
             check_options(options, "options")
         except InvalidTaskError as error:
@@ -233,13 +269,15 @@ class SlurmOperator(JobOperator):
     def submit(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Refused]:
         """Submit held jobs; `start` releases them once their ids are stored."""
         alone = [attempt for attempt in attempts if chunk_of(attempt) is None]
-        for group in groups(alone, self.pack):
-            if len(group) > 1:
-                Chunk.make(group, self.preamble, self.interpreter, self.path)
+        with cannot_tell("a chunk"):
+            for group in groups(alone, self.pack):
+                if len(group) > 1:
+                    Chunk.make(group, self.preamble, self.interpreter, self.path)
         batches = _batches(attempts)
-        self._push(batches)
-        said = self._submit(batches)
         replies: dict[str, Submitted | Refused] = {}
+        replies |= self._push(batches)
+        batches = _without(batches, replies)
+        said = self._submit(batches)
         for batch in batches:
             match said.get(batch.name):
                 case NotTaken(reason):
@@ -253,10 +291,21 @@ class SlurmOperator(JobOperator):
         """The Python that runs chunks, where the jobs are."""
         return sys.executable if self.host is None else self.python
 
-    def _push(self, batches: Sequence[_Batch]) -> None:
+    def _push(self, batches: Sequence[_Batch]) -> dict[str, Refused]:
+        """Bring attempts to the place of their jobs; refuse those that cannot be brought there."""
         names = [attempt.name for batch in batches for attempt in batch.attempts]
         names += [batch.chunk.place for batch in batches if batch.chunk is not None]
-        self.site.push(batches[0].attempts[0].parent, names, self.timeout_s)
+        lacking = self.site.push(batches[0].attempts[0].parent, names, self.timeout_s)
+        refused: dict[str, Refused] = {}
+        for batch in batches if lacking else ():
+            place = batch.name if batch.chunk is None else batch.chunk.place
+            lost = [attempt for attempt in batch.attempts if place in lacking or attempt.name in lacking]
+            if batch.chunk is not None and lost:
+                self.site.claim(lost, self.timeout_s)  # the job of the others would run what is there of them
+            for attempt in lost:
+                why = lacking.get(attempt.name) or lacking[place]
+                refused[attempt.token] = Refused(f"it cannot be brought to {self.host}: {why}")
+        return refused
 
     def _submit(self, batches: Sequence[_Batch]) -> Mapping[str, str | NotTaken]:
         """Submit a held job for each batch; a name that is missing may have been submitted or not."""
@@ -288,13 +337,14 @@ class SlurmOperator(JobOperator):
         ids = [(batch, batch.ids[-1]) for batch in batches if batch.ids]
         if ids and self.scheduler.release([number for _, number in ids]):
             for batch, number in ids:
-                write_inside(batch.directory, f"{MACHINERY}/released.{number}", b"")
+                with spoilt(batch.attempts[0]):  # it is released once more then
+                    write_inside(batch.directory, f"{MACHINERY}/released.{number}", b"")
 
     def find(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Absent]:
         """Look for jobs by their names, in the queue and the accounting."""
         batches = _batches(attempts)
         names = [batch.name for batch in batches]
-        jobs = self.scheduler.find(names) + self.scheduler.poll(names)
+        jobs = self.scheduler.find(names, _since(attempts)) + self.scheduler.poll(names)
         replies: dict[str, Submitted | Absent] = {}
         for batch in batches:
             oldest = next((job for job in jobs if job.token == batch.name), None)
@@ -327,7 +377,7 @@ class SlurmOperator(JobOperator):
             self.scheduler.cancel(strays)  # of a submission that arrived although it seemed to fail
         gone = [b.name for b in batches if b.name not in mine and not all(map(has_ended, b.attempts))]
         if gone:
-            for job in self.scheduler.find(gone):
+            for job in self.scheduler.find(gone, _since(attempts)):
                 if job.id == (ids[job.token] or [""])[-1]:
                     mine[job.token] = job
         self._release_more(batches, mine)
@@ -335,6 +385,7 @@ class SlurmOperator(JobOperator):
         left = [a for b in batches for a in b.attempts if (b.name in over or has_left(a)) and not has_ended(a)]
         late = self.site.fetch(left, self.timeout_s)
         seen: dict[str, Observation] = {}
+        unseen: list[tuple[Attempt, str, str]] = []
         for batch in batches:
             waiting = []
             for attempt in batch.attempts:
@@ -346,19 +397,55 @@ class SlurmOperator(JobOperator):
                 else:
                     judge = self._judge if batch.chunk is None else self._judge_member
                     seen[attempt.token] = judge_alone(attempt, judge, its, attempt.token in begun, at)
+                    runs = attempt.token in begun or attempt.status is AttemptStatus.RUNNING
+                    if runs and seen[attempt.token].seen is Seen.VANISHED:
+                        number = _ran_as(attempt) or (ids[batch.name] or [""])[-1]
+                        if number and (its is None or its.id != number):
+                            unseen.append((attempt, batch.name, number))
             if batch.chunk is not None and waiting:
                 seen |= self._await_turn(batch._replace(attempts=waiting), mine.get(batch.name), at)
-        return seen
+        return seen | self._end_unseen(unseen, at)
+
+    def _end_unseen(self, unseen: Sequence[tuple[Attempt, str, str]], at: float) -> dict[str, Observation]:
+        """Cancel the jobs of attempts that began, which the queue does not show; say of those not over why they wait.
+
+        A queue may be wrong, and the next attempt must not run beside this one. So an attempt is given up `grace_s`
+        after its job was cancelled, which is time enough for it to end.
+        """
+        waits: dict[str, Observation] = {}
+        until = time.monotonic() + self.timeout_s
+        for attempt, name, number in unseen:
+            said = "it began, and Slurm does not show its job any more"
+            try:
+                if time.monotonic() <= until:
+                    if self._surely_over(attempt, name, number, at):
+                        continue
+                    said += f": that was cancelled, and its end is waited for ({self.grace_s:g} s)"
+            except OperatorUnreachableError as error:
+                said += f", nor lets it be cancelled: {error}"
+            except (OSError, UnsafeFileError) as error:
+                said += f"; its directory cannot be looked at: {error}"
+            waits[attempt.token] = still(attempt, said)
+        return waits
+
+    def _surely_over(self, attempt: Attempt, name: str, number: str, at: float) -> bool:
+        """Cancel the job of an attempt, once; return whether it has had the time to end since."""
+        gone = not attempt.directory.is_dir()
+        if gone or not os.path.lexists(attempt.directory / MACHINERY / _CANCELLED):
+            self.scheduler.cancel([number], name)
+        since = None if gone else note_unchanged(attempt, _CANCELLED, number, at)
+        return gone or (since is not None and at - since >= self.grace_s)
 
     def poll_local_files(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
         """Look for commands that ended well, where their files are here: the queue has no better word for those."""
         if self.host is not None:
             return {}
-        return {
-            attempt.token: good_end(attempt, ended, began_at(attempt))
-            for attempt in attempts
-            if (ended := exit_of(attempt)) is not None and ended["exit_code"] == 0 and ended["state"] is None
-        }
+        seen: dict[str, Observation] = {}
+        for attempt in attempts:
+            with spoilt(attempt):
+                if (ended := end_of(attempt)) is not None and ended.well:
+                    seen[attempt.token] = good_end(attempt, ended)
+        return seen
 
     def _release_more(self, batches: Sequence[_Batch], jobs: Mapping[str, Job]) -> None:
         """Release held jobs: of a tick that was interrupted, or as many as may run now."""
@@ -376,20 +463,19 @@ class SlurmOperator(JobOperator):
 
     def _judge_member(self, attempt: Attempt, job: Job | None, begun: bool, at: float) -> Observation:
         """Judge an attempt of a chunk that has begun, or ended."""
-        ended = exit_of(attempt)
+        ended = end_of(attempt)
+        if ended is not None and ended.well:
+            return good_end(attempt, ended)
+        if ended is not None:
+            return ended_badly(attempt, ended, last_words(attempt.directory))
         claim = claim_of(attempt)
         began = None if claim is None else claim.started_at
-        if ended is not None and ended["exit_code"] == 0 and ended["state"] is None:
-            return good_end(attempt, ended, began)
-        if ended is not None:
-            state, code = ended["state"] or "FAILED", ended["exit_code"]
-            text = f"{state}: " if ended["state"] else ""
-            text += f"exit code {code}{last_words(attempt.directory)}"
-            return bad_end(text, state, float(ended["ended_at"]), code, began)
         if claim is not None and job is not None and claim.job not in ("", job.id):
             return self.missing(attempt, f"job {claim.job} of its chunk ended while it ran", began, at)
         if job is not None and job.state in RUNNING:
             return Observation(Seen.RUNNING, started_at=began or at)
+        if job is not None and job.state == REVOKED:
+            return Observation(Seen.RUNNING, reason=_ELSEWHERE, started_at=began or at)
         if job is not None and job.state in QUEUED:
             if begun:
                 return Observation(
@@ -408,65 +494,73 @@ class SlurmOperator(JobOperator):
                 why = f"Slurm says {job.reason}"
             return {a.token: Observation(Seen.QUEUED, reason=why) for a in batch.attempts}
         said = f"{job.reason if job.reason in _NEVER else job.state}" if job else "gone"
+        words = words_of(batch.directory, "slurm.out")
         if lost := [attempt for attempt in batch.attempts if not attempt.directory.is_dir()]:
             over = {a.token: self.missing(a, f"its chunk's job ended ({said})", None, at) for a in lost}
             rest = [attempt for attempt in batch.attempts if attempt.token not in over]
             return over | (self._await_turn(batch._replace(attempts=rest), job, at) if rest else {})
         number = len(batch.ids)
-        if number >= _MOST_JOBS:
-            text = f"{said}: the job of its chunk ended {number} times before its turn had come"
+        if number >= _MOST_JOBS or not batch.directory.is_dir():
+            text = f"{said}: the job of its chunk ended {number} times before its turn had come{words}"
+            if not batch.directory.is_dir():
+                text = f"{said}: the job of its chunk ended, and the directory {batch.directory} is gone"
             return {a.token: bad_end(text, said, at) for a in batch.attempts}
-        if job is not None and job.state not in ENDED:
-            self.scheduler.cancel([job.id])
-        reply = self._submit([batch]).get(batch.name)
+        try:
+            if job is not None and job.state not in ENDED:
+                self.scheduler.cancel([job.id])
+            reply = self._submit([batch]).get(batch.name)
+        except OperatorUnreachableError as error:
+            why = f"the job of its chunk ended ({said}), and another one cannot be submitted: {error}"
+            return {a.token: Observation(Seen.QUEUED, reason=why) for a in batch.attempts}
         if isinstance(reply, NotTaken):
             return {a.token: bad_end(f"Slurm refused it: {reply.reason}", "FAILED", at) for a in batch.attempts}
         if reply is not None:
             self._stored(batch, reply)
             self.start(batch.attempts)
-        why = f"the job of its chunk ended ({said}) before its turn had come: another one goes on"
+        why = f"the job of its chunk ended ({said}) before its turn had come: another one goes on{words}"
         return {a.token: Observation(Seen.QUEUED, reason=why) for a in batch.attempts}
 
     def _judge(self, attempt: Attempt, job: Job | None, begun: bool, at: float) -> Observation:
-        ended = exit_of(attempt)
-        began = began_at(attempt)
-        if job is not None and job.state not in ENDED:
-            if ended is not None and ended["exit_code"] == 0:
-                return good_end(attempt, ended, began)
-            if job.state in RUNNING:
-                note = None if job.state == "RUNNING" else f"Slurm says {job.state}"
-                return Observation(Seen.RUNNING, reason=note, external_id=job.id, started_at=began or at)
-            if begun and ended is None:
-                # Its claim lets nothing run any more; the retry policy decides.
-                self.scheduler.cancel([job.id])
+        """Judge an attempt that has a job of its own."""
+        ended = end_of(attempt)
+        if ended is not None and ended.well:
+            return good_end(attempt, ended)
+        if job is not None and job.state == REVOKED and ended is None:
+            if begun:
                 return Observation(
-                    Seen.VANISHED, reason="Slurm stopped it after it had begun, and put it back in the queue"
+                    Seen.RUNNING, reason=_ELSEWHERE, external_id=job.id, started_at=began_at(attempt) or at
                 )
-            if job.reason in _NEVER:
-                self.scheduler.cancel([job.id])
-                return bad_end(f"{job.reason}: Slurm says that it can never start", "CANCELLED", at)
-            why = "held until there is room" if job.reason == _HELD_BY_US else f"Slurm says {job.reason or job.state}"
-            return Observation(Seen.QUEUED, reason=why, external_id=job.id)
-        if ended is not None and ended["exit_code"] == 0:
-            return good_end(attempt, ended, began)
-        if job is not None and job.state not in ("COMPLETED", "FAILED"):
-            code = ended["exit_code"] if ended else None
-            return bad_end(
-                f"{job.state}: ran {job.elapsed} of {job.limit}{last_words(attempt.directory)}",
-                job.state,
-                at,
-                code,
-                began,
-            )
+            return still(attempt, _ELSEWHERE)
+        if job is not None and job.state not in ENDED and job.state != REVOKED:
+            return self._judge_live(attempt, job, begun and ended is None, at)
+        began = began_at(attempt)
+        words = self.last_words(attempt)
+        if job is not None and job.state not in ("COMPLETED", "FAILED", REVOKED):
+            code = ended.exit_code if ended is not None and ended.of_command else None
+            return bad_end(f"{job.state}: ran {job.elapsed} of {job.limit}{words}", job.state, at, code, began)
         if ended is not None:
-            code = ended["exit_code"]
-            text = f"exit code {code}{last_words(attempt.directory)}"
-            return bad_end(text, "FAILED", float(ended["ended_at"]), code, began)
+            return ended_badly(attempt, ended, words)
         if job is not None and job.state == "FAILED" and began is None:
-            tail = read_tail(attempt.directory, "slurm.out", 500).strip().splitlines()
-            return bad_end(f"FAILED before its command began{': ' + tail[-1] if tail else ''}", "FAILED", at)
+            return bad_end(f"FAILED before its command began{words}", "FAILED", at)
         said = f"Slurm says {job.state}" if job else "Slurm does not know its job any more"
         return self.missing(attempt, said, began, at)
+
+    def _judge_live(self, attempt: Attempt, job: Job, begun: bool, at: float) -> Observation:
+        """Judge an attempt whose job waits or runs."""
+        if job.state in RUNNING:
+            note = None if job.state == "RUNNING" else f"Slurm says {job.state}"
+            return Observation(Seen.RUNNING, reason=note, external_id=job.id, started_at=began_at(attempt) or at)
+        if begun:
+            # Its claim lets nothing run any more; the retry policy decides.
+            self.scheduler.cancel([job.id])
+            return Observation(
+                Seen.VANISHED, reason="Slurm stopped it after it had begun, and put it back in the queue"
+            )
+        if job.reason in _NEVER:
+            self.scheduler.cancel([job.id])
+            return bad_end(f"{job.reason}: Slurm says that it can never start", "CANCELLED", at)
+        why = "held until there is room" if job.reason == _HELD_BY_US else f"Slurm says {job.reason or job.state}"
+        return Observation(Seen.QUEUED, reason=why, external_id=job.id)
 
     # -- the end ----------------------------------------------------------------------------
 
@@ -484,6 +578,10 @@ class SlurmOperator(JobOperator):
         if stop:
             self.scheduler.cancel(stop)
             jobs = self.scheduler.poll(names)
+        shown = {job.token for job in jobs}
+        for batch in batches:
+            if batch.name not in shown and any(has_begun(a) and not has_ended(a) for a in batch.attempts):
+                self.scheduler.cancel(batch.ids[-1:], batch.name)  # the queue may be wrong
         busy = {job.token for job in jobs if job.state not in ENDED}
         over |= {a.token for b in batches for a in b.attempts if b.name not in busy}
         return over
@@ -494,12 +592,16 @@ class SlurmOperator(JobOperator):
         members = [attempt for batch in batches for attempt in batch.attempts]
         if not members:
             return over
+        # First what has not begun: the job would go on with it when the one before ends.
+        free = self.site.claim(members, self.timeout_s)
+        over |= {attempt.token for attempt, was_free in zip(members, free, strict=True) if was_free}
         for attempt in members:
-            with contextlib.suppress(OSError, UnsafeFileError):  # one that cannot be asked ends with its job
+            with spoilt(attempt):  # one that cannot be asked ends with its job
                 write_inside(attempt.directory, f"{MACHINERY}/cancel", b"")
-        self.site.push(members[0].parent, [f"{attempt.name}/{MACHINERY}/cancel" for attempt in members], self.timeout_s)
+        asked = [f"{attempt.name}/{MACHINERY}/cancel" for attempt in members]
+        try:
+            self.site.push(members[0].parent, asked, self.timeout_s)
+        except OperatorUnreachableError as error:
+            log.warning("attempts that run cannot be asked to end yet: %s", error)
         self.site.accompany(members)
-        for attempt, free in zip(members, self.site.claim(members, self.timeout_s), strict=True):
-            if free or exit_of(attempt) is not None or has_left(attempt):
-                over.add(attempt.token)
-        return over
+        return over | {attempt.token for attempt in members if end_of(attempt) is not None or has_left(attempt)}
