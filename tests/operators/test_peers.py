@@ -30,10 +30,10 @@ def test_a_stranger_who_connects_is_let_out_and_the_runner_stays(tmp_path: Path)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(30)
             connection.connect(f"\0{holder['address']}")
-            connection.sendall(b'["hello"]\n')
             try:
+                connection.sendall(b'["hello"]\n')
                 return repr(connection.recv(1000))
-            except ConnectionResetError:
+            except (ConnectionResetError, BrokenPipeError):  # it may be let out before it has said a word
                 return "b''"
 
     assert as_user(STRANGER, connect) == "b''"

@@ -20,7 +20,9 @@ from typing import Any
 
 from matterstack import crash_points, interrupts
 from matterstack.core.attempts import Attempt, Observation, Seen
+from matterstack.core.states import AttemptStatus
 from matterstack.errors import OperatorUnreachableError
+from matterstack.operators.local.runner.messages import flaw
 from matterstack.operators.local.runner.processes import boot_id
 from matterstack.operators.results import last_words
 
@@ -134,6 +136,12 @@ class Link:
                     ended_at=said["ended_at"],
                     exit_code=code,
                 )
+            case {"event": "unclear", "flaw": wrong}:
+                # Nothing is known, so it stays where it stands; to say why takes an observation that moves nothing.
+                self.mine.discard(attempt.token)
+                if attempt.status is AttemptStatus.RUNNING:
+                    return Observation(Seen.RUNNING, reason=_unclear(wrong))
+                return Observation(Seen.QUEUED, reason=_unclear(wrong))
             case {"event": "vanished"}:
                 self.mine.discard(attempt.token)
                 if attempt.token in self.suspects:
@@ -182,13 +190,27 @@ class Link:
                 raise self._fail("it has gone")
             *lines, self._received = (self._received + chunk).split(b"\n")
             for line in lines:
-                said = json.loads(line)
-                if said["event"] == "answered":
-                    self.answered = said["number"]
-                    continue
-                self.known[said["token"]] = said
-                if said["event"] == "ended":
-                    self._ends.append(time.monotonic())
+                self._hear(line)
+
+    def _hear(self, line: bytes) -> None:
+        """Take one message in; what is wrong with one about an attempt is that attempt's trouble alone."""
+        try:
+            match json.loads(line):
+                case {"event": "answered", "number": int(number)}:
+                    self.answered = number
+                case {"token": str(token)} as said:
+                    wrong = flaw(said)
+                    self.known[token] = {"event": "unclear", "flaw": wrong} if wrong else said
+                    if self.known[token]["event"] == "ended":
+                        self._ends.append(time.monotonic())
+                case _:
+                    raise ValueError("no message")
+        except (ValueError, RecursionError):
+            raise self._fail(f"it said {line!r:.100}, which no runner says; end that process") from None
+
+
+def _unclear(wrong: str) -> str:
+    return f"what the runner says of it makes no sense ({wrong}): it is asked again; cancel the task, or end the runner"
 
 
 def _environment() -> dict[str, str]:

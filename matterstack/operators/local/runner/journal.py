@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
+import re
 import time
+from collections import deque
 
+from .messages import flaw, is_number, is_time, is_whole
 from .points import reach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Iterable, Iterator
+
+    from .messages import Message
 
 _NAME = "journal.jsonl"
+_TOKEN = re.compile(rb'^\["[a-z]+","([^"]*)"', re.MULTILINE)
+_BLOCK = 1 << 22  # bytes read at once, and more than any record is long
+_SLOTS = 1 << 25  # of memory that the kernel gives as it is written to, so a short journal takes little
+_FEW = 8
+_LONGEST_S = 1e12
+_MOST_KEPT = 100_000
+_MAX_PID = 1 << 22
+_MAX_TICKS = 1 << 53
 
 
 def _record(kind: str, token: str, rest: str) -> str:
@@ -22,8 +36,90 @@ def _record(kind: str, token: str, rest: str) -> str:
     return f'["{kind}","{token}"{"," if rest else ""}{rest}]\n'
 
 
+def _slot(token: str) -> int:
+    return hash(token.encode()) & (_SLOTS - 1)
+
+
+class Records:
+    """What the journal says of one attempt.
+
+    Attributes
+    ----------
+    claimed : bool
+        It was claimed, and may have been started.
+    claim : str
+        Of the file that its processes hold locked, the device and the inode; empty where that is not known.
+    limit_s : float or None
+        Its time limit, in seconds.
+    grace_s : float
+        From SIGTERM to SIGKILL, in seconds.
+    pid : int
+        Of its first process; 0 where that is not known.
+    start : tuple of int
+        Clock ticks since boot, between which that process was started.
+    started_at : float or None
+        Seconds since the Unix epoch.
+    end : dict or None
+        The message that told of its end.
+    """
+
+    __slots__ = ("claim", "claimed", "end", "grace_s", "limit_s", "pid", "start", "started_at")
+
+    def __init__(self) -> None:
+        self.end: Message | None = None
+        self.unclaim()
+
+    def unclaim(self) -> None:
+        """Forget the claim and all that followed from it."""
+        self.claimed = False
+        self.claim = ""
+        self.limit_s: float | None = None
+        self.grace_s = 0.0
+        self.pid = 0
+        self.start = (0, 0)
+        self.started_at: float | None = None
+
+    def take(self, line: bytes, token: str, journal: str) -> None:
+        """Add a line about the attempt, unless it is not a whole record of one of the kinds.
+
+        Parameters
+        ----------
+        line : bytes
+            One line, whatever is in it.
+        token : str
+            Of the attempt.
+        journal : str
+            Device and inode of the journal. In a copy of it they differ from those in the claims: the processes that
+            it tells of belong to the original.
+        """
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            return
+        match record:
+            case ["free", str(whose)] if whose == token:  # claimed, and then not started
+                self.unclaim()
+            case ["claim", str(whose)] if whose == token:
+                self.claimed = True
+            case ["claim", str(whose), str(kept_in), str(claim), limit, grace] if whose == token:
+                if (limit is None or is_number(limit, 0, _LONGEST_S)) and is_number(grace, 0, _LONGEST_S):
+                    self.claimed = True
+                    if kept_in == journal:
+                        self.claim, self.limit_s, self.grace_s = claim, limit, grace
+            case ["start", str(whose), pid, since, until, at] if whose == token and self.claim:
+                ticks = is_whole(since, 0, _MAX_TICKS) and is_whole(until, 0, _MAX_TICKS)
+                if is_whole(pid, 1, _MAX_PID) and ticks and is_time(at):
+                    self.pid, self.start, self.started_at = pid, (since, until), at
+            case ["end", str(whose), {"event": "ended", "token": str(named)} as message] if whose == named == token:
+                if flaw(message) is None:
+                    self.end = message
+
+
 class Journal:
     """The file ``journal.jsonl`` of the present directory.
+
+    It may be long, and is read once: which attempts it has records of is kept in a filter of fixed size, which errs
+    only by taking some for known that are not. What it says of one is read when that is asked for.
 
     Attributes
     ----------
@@ -37,35 +133,57 @@ class Journal:
         self.file = os.open(_NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
         self.dirty_since = 0.0
         self.unwritten: list[str] = []
+        self._slots = bytearray(_SLOTS)
+        self._read_to = 0
+        self._kept: dict[str, Records] = {}
         # A line that a crash cut off ends now, so that the next one stands alone.
-        size = os.fstat(self.file).st_size
+        status = os.fstat(self.file)
+        self.mark = f"{status.st_dev}:{status.st_ino}"
+        size = status.st_size
         if size and os.pread(self.file, 1, size - 1) != b"\n":
             os.write(self.file, b"\n")
 
-    def write(self, kind: str, token: str, rest: str = "") -> None:
-        """Append a record whole; it is visible at once, and on disk soon.
+    # -- writing ------------------------------------------------------------------------
+
+    def claim(self, token: str, claim: str, limit_s: float | None, grace_s: float) -> None:
+        """Write that an attempt is about to be started; it is visible at once, and on disk soon.
 
         Parameters
         ----------
-        kind : str
-            ``claim``, ``start`` or ``end``.
         token : str
             Of the attempt.
-        rest : str
-            What else is known, as JSON text.
+        claim : str
+            Device and inode of the file that its processes hold locked.
+        limit_s, grace_s : float
+            Its time limit, and the time from SIGTERM to SIGKILL, in seconds.
 
         Raises
         ------
         OSError
             It could not be written, for example because the disk is full; nothing was.
         """
-        lines = "".join([*self.unwritten, _record(kind, token, rest)]).encode()
-        self._append(lines)
+        limit = "null" if limit_s is None else repr(min(float(limit_s), _LONGEST_S))
+        rest = f'"{self.mark}","{claim}",{limit},{min(float(grace_s), _LONGEST_S)!r}'
+        self._append("".join([*self.unwritten, _record("claim", token, rest)]).encode())
         self.unwritten.clear()
+        self._slots[_slot(token)] = 1
+        self._kept.pop(token, None)
 
     def write_later(self, kind: str, token: str, rest: str) -> None:
-        """Have a record of what has happened already appended with the next one, or by `write_rest`."""
+        """Have a record of what has happened already appended with the next claim, or by `write_rest`.
+
+        Parameters
+        ----------
+        kind : str
+            ``start``, ``free`` or ``end``.
+        token : str
+            Of the attempt.
+        rest : str
+            What else is known, as JSON text.
+        """
         self.unwritten.append(_record(kind, token, rest))
+        self._slots[_slot(token)] = 1
+        self._kept.pop(token, None)
 
     def write_rest(self) -> None:
         """Append what has happened already: when the disk is full, as soon as it is not."""
@@ -80,6 +198,8 @@ class Journal:
         if written != len(lines):
             os.ftruncate(self.file, os.fstat(self.file).st_size - written)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if os.lseek(self.file, 0, os.SEEK_CUR) == self._read_to + written:
+            self._read_to += written  # nobody wrote in between, and this we know
         self.dirty_since = self.dirty_since or time.monotonic()
 
     def sync(self) -> None:
@@ -88,17 +208,76 @@ class Journal:
             os.fdatasync(self.file)
             self.dirty_since = 0.0
 
-    def recorded(self, tokens: list[str]) -> dict[str, dict[str, list[Any]]]:
-        """Return the journal's records of some attempts, by token and kind, in one pass."""
-        self.write_rest()
-        found: dict[str, dict[str, list[Any]]] = {token: {} for token in tokens}
-        with open(_NAME, "rb") as journal:
-            for line in journal:
-                parts = line.split(b'"', 4)
-                if len(parts) == 5 and (token := parts[3].decode(errors="replace")) in found:
-                    with contextlib.suppress(ValueError):
-                        kind, _, *rest = json.loads(line)
-                        found[token][kind] = rest
-                        if kind == "free":  # claimed, and then not started
-                            found[token].pop("claim", None)
+    # -- reading ------------------------------------------------------------------------
+
+    def has_claimed(self, token: str) -> bool:
+        """Return whether an attempt was claimed, and may have been started."""
+        self._catch_up()
+        return bool(self._slots[_slot(token)]) and self.recorded([token])[token].claimed
+
+    def recorded(self, tokens: Iterable[str]) -> dict[str, Records]:
+        """Return what the journal says of some attempts, by token."""
+        self._catch_up()
+        found: dict[str, Records] = {}
+        missing: dict[bytes, Records] = {}
+        for token in tokens:
+            records = self._kept.get(token)
+            if records is None:
+                records = Records()
+                if self._slots[_slot(token)]:
+                    missing[token.encode()] = records
+            found[token] = records
+        if missing:
+            self._search(missing)
+            if len(self._kept) > _MOST_KEPT:
+                self._kept.clear()
+            self._kept.update((key.decode(), records) for key, records in missing.items())
         return found
+
+    def _catch_up(self) -> None:
+        """Take in which attempts have records behind the place that was read to: at first, all."""
+        size = os.fstat(self.file).st_size
+        if size == self._read_to:
+            return
+        set_slot, cut = self._slots.__setitem__, (_SLOTS - 1).__and__
+        for block in self._blocks(self._read_to if self._read_to < size else 0):
+            tokens = _TOKEN.findall(block)
+            deque(map(set_slot, map(cut, map(hash, tokens)), itertools.repeat(1)), maxlen=0)
+            for token in self._kept.keys() & {token.decode(errors="replace") for token in tokens} if self._kept else ():
+                del self._kept[token]
+        self._read_to = size
+
+    def _search(self, missing: dict[bytes, Records]) -> None:
+        """Read all that the journal says of some attempts."""
+        for block in itertools.chain(self._blocks(0), ["".join(self.unwritten).encode()]):
+            here: Iterable[bytes] = missing
+            if len(missing) > _FEW:
+                here = missing.keys() & set(_TOKEN.findall(block))
+            for key in here:
+                for line in _lines_with(block, b'","' + key + b'"'):
+                    missing[key].take(line, key.decode(), self.mark)
+
+    def _blocks(self, offset: int) -> Iterator[bytes]:
+        """Yield the journal from an offset, some whole lines at a time; one longer than a block is no record."""
+        rest = b""
+        is_cut = False
+        while chunk := os.pread(self.file, _BLOCK, offset):
+            offset += len(chunk)
+            lines, newline, tail = chunk.rpartition(b"\n")
+            if newline:
+                block = rest + lines + newline
+                yield block.partition(b"\n")[2] if is_cut else block
+                rest, is_cut = tail, False
+            elif not is_cut:
+                rest += tail
+            if len(rest) > _BLOCK:
+                rest, is_cut = b"", True
+
+
+def _lines_with(block: bytes, needle: bytes) -> Iterator[bytes]:
+    """Yield the lines of a block that have something in them."""
+    position = 0
+    while (position := block.find(needle, position)) >= 0:
+        end = block.find(b"\n", position)
+        yield block[block.rfind(b"\n", 0, position) + 1 : end]
+        position = end

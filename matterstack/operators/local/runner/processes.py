@@ -10,10 +10,12 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 CLAIM_FD = 198  # high, so that it collides with no redirection of a shell
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_TOKEN_IS = b"MATTERSTACK_TOKEN="
+_CLAIM_IS = b"MATTERSTACK_CLAIM="
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def resolve(env: dict[str, str], environment: dict[str, str]) -> dict[str, str]:
@@ -42,17 +44,22 @@ def find_program(name: str, path: str, directory: str) -> str:
 
 def boot_ticks() -> int:
     """Return the clock ticks since boot, as proc_pid_stat(5) counts the start of a process."""
-    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS_PER_S)
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS_PER_S)
 
 
 def start_time(pid: int) -> int:
     """Return when a live process started, in clock ticks since boot (proc_pid_stat(5), field 22); else -1."""
+    return parent_and_start(pid)[1]
+
+
+def parent_and_start(pid: int) -> tuple[int, int]:
+    """Return the parent of a live process, and when it started, in clock ticks since boot; -1 for one that is over."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
+        return (-1, -1) if fields[0] in (b"Z", b"X") else (int(fields[1]), int(fields[19]))
     except (OSError, IndexError):
-        return -1
-    return -1 if fields[0] in (b"Z", b"X") else int(fields[19])
+        return -1, -1
 
 
 def oom_kills() -> int:
@@ -67,34 +74,116 @@ def oom_kills() -> int:
     return 0
 
 
-def orphans(token: str, pid: int, start: list[int], claim: str) -> list[int]:
-    """Return processes of an attempt whose runner is gone; [0] for one that only its lock shows."""
-    found: list[int] = []
+class Traces:
+    """Signs by which the processes of one attempt are known.
+
+    Parameters
+    ----------
+    token : str
+        Of the attempt: its processes have it in their environment, beside one of the claims.
+    claims : collection of str
+        Files that its processes hold locked, each the device and the inode. A copy of the attempt has another.
+    pid : int
+        Of its first process; 0 where that is not known.
+    start : tuple of int
+        Clock ticks since boot, between which that process was started.
+    """
+
+    __slots__ = ("claims", "pid", "start", "token")
+
+    def __init__(self, token: str, claims: Collection[str], pid: int, start: tuple[int, int]) -> None:
+        self.token = token
+        self.claims = claims
+        self.pid = pid
+        self.start = start
+
+
+def file_mark(status: os.stat_result) -> str:
+    """Return what identifies a file on this machine: its device and its inode."""
+    return f"{status.st_dev}:{status.st_ino}"
+
+
+def search(wanted: Sequence[Traces]) -> dict[str, dict[int, int]]:
+    """Return the processes of attempts, by token: their ids, with when each started. One pass over all processes.
+
+    What descends from a process of an attempt is of the attempt as well, whatever it has cleared or closed.
+    """
     # Looking into /proc at every start would wait for the program to be loaded, so only the
     # time around it is known; a process id does not come round within that time.
-    if pid and start[0] - 1 <= start_time(pid) <= start[1] + 1:
-        found.append(pid)
-    needle = f"MATTERSTACK_TOKEN={token}".encode()
-    for other in processes():
-        if other != pid:
-            try:
-                with open(f"/proc/{other}/environ", "rb") as file:
-                    if needle in file.read().split(b"\0") and start_time(other) >= 0:
-                        found.append(other)
-            except OSError:
-                continue
-    if not found:
-        try:
-            descriptor = os.open(claim, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            return found
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            found.append(0)
-        finally:
-            os.close(descriptor)
+    firsts = {one.pid: one for one in wanted if one.pid}
+    tokens = {claim: one.token for one in wanted for claim in one.claims}
+    found: dict[str, dict[int, int]] = {one.token: {} for one in wanted}
+    owner: dict[int, str] = {}
+    starts: dict[int, int] = {}
+    below: dict[int, list[int]] = {}
+    for pid in processes():
+        parent, starts[pid] = parent_and_start(pid)
+        below.setdefault(parent, []).append(pid)
+        first = firsts.get(pid)
+        if first is not None and first.start[0] - 1 <= starts[pid] <= first.start[1] + 1:
+            owner[pid] = first.token
+        elif starts[pid] >= 0 and (token := owner_of(pid, tokens)) is not None:
+            owner[pid] = token
+    waiting = list(owner)
+    while waiting:
+        pid = waiting.pop()
+        found[owner[pid]][pid] = starts[pid]
+        for child in below.pop(pid, ()):
+            if child not in owner:
+                owner[child] = owner[pid]
+                waiting.append(child)
     return found
+
+
+def owner_of(pid: int, tokens: Mapping[str, str]) -> str | None:
+    """Return the token of the attempt that a process shows to belong to, by its environment or a lock it inherited.
+
+    Parameters
+    ----------
+    pid : int
+    tokens : mapping
+        Of the attempts in question, by claim.
+    """
+    token = claim = b""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+        for variable in file.read().split(b"\0"):
+            if variable.startswith(_TOKEN_IS):
+                token = variable[len(_TOKEN_IS) :]
+            elif variable.startswith(_CLAIM_IS):
+                claim = variable[len(_CLAIM_IS) :]
+    owner = tokens.get(claim.decode(errors="replace"))
+    if owner is not None and owner.encode() == token:
+        return owner
+    return next((tokens[held] for held in locked_by(pid) if held in tokens), None)
+
+
+def locked_by(pid: int) -> Iterator[str]:
+    """Yield the files whose flock a process has inherited (proc_pid_fdinfo(5)); who only reads them has none."""
+    try:
+        descriptors = os.listdir(f"/proc/{pid}/fdinfo")
+    except OSError:
+        return
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{pid}/fdinfo/{descriptor}", "rb") as file:
+                is_locked = b"FLOCK" in file.read()
+            if is_locked:
+                yield file_mark(os.stat(f"/proc/{pid}/fd/{descriptor}"))
+
+
+def is_locked(path: str) -> bool:
+    """Return whether somebody holds the flock of a file, also one whose processes cannot be seen from here."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def processes() -> Iterator[int]:
@@ -103,6 +192,46 @@ def processes() -> Iterator[int]:
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != me:
             yield int(name)
+
+
+def children(pid: int) -> list[int]:
+    """Return the children of a process, zombies among them (proc_pid_task_children(5))."""
+    try:
+        found: list[int] = []
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", "rb") as file:
+                found += map(int, file.read().split())
+    except OSError:  # it is gone; or the kernel was built without them
+        return [other for other in processes() if parent_and_start(other)[0] == pid]
+    return found
+
+
+def stop_trees(roots: Iterable[int]) -> dict[int, int]:
+    """Kill processes with all that descends from them; return them, with when each started.
+
+    Each is stopped before its children are looked for, so none can be missed: a process that has a signal
+    to take cannot fork.
+    """
+    stopped: dict[int, int] = {}
+    waiting = list(roots)
+    while waiting:
+        pid = waiting.pop()
+        start = start_time(pid)
+        if start >= 0 and pid != os.getpid() and pid not in stopped and send(pid, signal.SIGSTOP):
+            stopped[pid] = start
+            waiting += children(pid)
+    for pid in stopped:
+        send(pid, signal.SIGKILL)
+    return stopped
+
+
+def send(pid: int, number: int) -> bool:
+    """Send a signal to a process; return whether it could take it."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 def adopt_orphans() -> None:

@@ -17,28 +17,32 @@ import struct
 import time
 from collections import deque
 
-from .journal import Journal
+from .journal import Journal, Records
+from .orphans import Orphan, Orphans
 from .points import reach
 from .processes import (
     CLAIM_FD,
     adopt_orphans,
     boot_id,
     boot_ticks,
+    children,
+    file_mark,
     find_program,
     kill_group,
     oom_kills,
-    orphans,
+    owner_of,
     resolve,
     signal_name,
     start_time,
+    stop_trees,
 )
 
 # It is started once a run and often for a moment only, so it imports little.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Mapping, Sequence
 
-    Message = dict[str, Any]
+    from .messages import Message
 
 _SYNC_AFTER_S = 0.02
 _SYNC_AT_MOST_S = 1.0
@@ -47,6 +51,7 @@ _FIRST_CLIENT_S = 30.0
 _NO_ROOM = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 _RETRY_START_S = 1.0
 _MAX_CLIENT_BACKLOG = 8_000_000
+_STRAYS_S = 5.0
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -67,6 +72,10 @@ class Execution:
         self.began = 0.0
         self.stopping: str | None = None  # why it is being stopped
         self.oom_kills = 0
+        self.claim = ""  # device and inode of the file that its processes hold locked
+        self.status = 0  # its exit status, once it has ended
+        self.strays: dict[int, int] = {}  # what it left, and is being stopped, with when each started
+        self.strays_until = 0.0
 
     @property
     def external_id(self) -> str | None:
@@ -95,6 +104,7 @@ class Runner:
         self.queue: deque[Execution] = deque()
         self.queued: dict[str, Execution] = {}
         self.running: dict[int, Execution] = {}
+        self.ending: list[Execution] = []  # over, but for what they left running
         self.by_token: dict[str, Execution] = {}
         self.unannounced: dict[str, Execution] = {}
         self.ended: dict[str, Message] = {}
@@ -108,6 +118,7 @@ class Runner:
         with contextlib.suppress(OSError):  # a kernel may be built without it (proc_pid_task(5))
             self.children = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
         self.journal = Journal()
+        self.orphans = Orphans()
         self.selector = selectors.DefaultSelector()
         self.selector.register(listener, selectors.EVENT_READ, None)
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -120,10 +131,13 @@ class Runner:
 
     def start_queued(self) -> None:
         """Start what the number of active commands allows."""
-        while self.queue and len(self.running) < self.max_active and time.monotonic() >= self.blocked_until:
+        while self.queue and self.has_room() and time.monotonic() >= self.blocked_until:
             job = self.queue.popleft()
             self.queued.pop(job.token, None)
             try:
+                if not holds_lock(self.lock):
+                    self.resign()
+                    return
                 self.start(job)
             except OSError as error:
                 # No space, no memory, no descriptors, no more processes: not the job's fault.
@@ -131,6 +145,23 @@ class Runner:
                 self.queued[job.token] = job
                 self.blocked_until = time.monotonic() + _RETRY_START_S
                 self.tell({"event": "queued", "token": job.token, "reason": f"it cannot be started yet: {error}"})
+
+    def has_room(self) -> bool:
+        """Return whether one more command may run."""
+        return len(self.running) + len(self.ending) < self.max_active
+
+    def resign(self) -> None:
+        """Start nothing more: whoever holds the lock that lies at the path now does.
+
+        What was not claimed is handed to that runner; commands under way are watched to their ends.
+        """
+        os.write(2, b"runner.lock was removed or replaced: this runner starts nothing more, and leaves when it can\n")
+        self.queue.clear()
+        self.queued.clear()
+        self.selector.unregister(self.listener)
+        self.listener.close()
+        for client in list(self.clients.values()):
+            self.drop(client)
 
     def start(self, job: Execution) -> None:
         """Claim the attempt and start its command.
@@ -140,6 +171,9 @@ class Runner:
         OSError
             It could not be claimed for want of a resource; nothing was started.
         """
+        if self.journal.has_claimed(job.token):  # whatever its command has done to the file that says so too
+            self.tell_claimed(job)
+            return
         try:
             out = os.open(
                 f"{job.directory}/stdout.txt",
@@ -147,8 +181,7 @@ class Runner:
                 0o666,
             )
         except FileExistsError:
-            # Claimed before: never again.
-            self.tell(self.look(job.token, job.directory, self.records_of([job.token])))
+            self.tell_claimed(job)
             return
         except (FileNotFoundError, NotADirectoryError):
             self.finish(job, None, "its directory is not there")
@@ -161,8 +194,9 @@ class Runner:
                 os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC,
                 0o666,
             )
+            job.claim = file_mark(os.fstat(out))
             reach("runner.claiming")
-            self.journal.write("claim", job.token)
+            self.journal.claim(job.token, job.claim, job.limit_s, job.grace_s)
             reach("runner.claimed")
         except OSError:
             os.unlink(f"{job.directory}/stdout.txt")
@@ -180,6 +214,11 @@ class Runner:
             os.close(out)
             os.close(error)
 
+    def tell_claimed(self, job: Execution) -> None:
+        """Tell where an attempt stands that was claimed before, and is never started again."""
+        attempt = (job.token, job.directory)
+        self.tell(self.look(*attempt, self.records_of([attempt])))
+
     def spawn(self, job: Execution, out: int, error: int) -> None:
         """Start the command of a claimed attempt.
 
@@ -189,7 +228,7 @@ class Runner:
             The machine has no room for another process; nothing was started.
         """
         try:
-            environment = job.environment | resolve(job.env, job.environment)
+            environment = job.environment | resolve(job.env, job.environment) | {"MATTERSTACK_CLAIM": job.claim}
             program = find_program(job.argv[0], environment.get("PATH", os.defpath), job.directory)
         except LookupError as missing:
             self.finish(job, 127, str(missing.args[0]))
@@ -247,48 +286,72 @@ class Runner:
     # -- ending -------------------------------------------------------------------------
 
     def reap(self) -> None:
-        """Take the exits of commands that ended."""
+        """Take the exits of commands that ended, and stop what they left running: it has no one to answer to."""
+        over: list[Execution] = []
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                break
             if pid == 0:
-                return
-            job = self.running.pop(pid, None)
-            if job is None:
-                continue
-            self.by_token.pop(job.token, None)
-            code = os.waitstatus_to_exitcode(status)
-            reason = job.stopping
-            if reason is None and code < 0:
-                reason = f"killed by {signal_name(-code)}"
-                if code == -signal.SIGKILL and (kills := oom_kills()) != job.oom_kills:
-                    self.oom_kills = kills
-                    reason += ", most likely because memory ran out (the kernel's out-of-memory killer was at work)"
-            # What it left running has no one to answer to: stop it too.
-            left = kill_group(pid, signal.SIGKILL) | self.kill_strays(job.token)
-            note = "processes it had left in the background were stopped" if left else None
-            self.finish(job, code, reason, note if reason is None else None)
+                if over or self.ending:
+                    self.stop_strays([*over, *self.ending], self.other_children())
+                break
+            if (job := self.running.pop(pid, None)) is not None:
+                job.status = status
+                job.strays_until = time.monotonic() + _STRAYS_S
+                over.append(job)
+        self.ending = [job for job in (*self.ending, *over) if not self.settle(job)]
 
-    def kill_strays(self, token: str) -> bool:
-        """Stop processes of an attempt that left its group; they became our children when their parent ended."""
-        if self.children < 0:
+    def settle(self, job: Execution) -> bool:
+        """Tell how a command ended once nothing is left of it; return whether that is so."""
+        lives = any(start_time(pid) == start for pid, start in job.strays.items())
+        if lives and time.monotonic() < job.strays_until:
             return False
+        self.by_token.pop(job.token, None)
+        code = os.waitstatus_to_exitcode(job.status)
+        reason = job.stopping
+        if reason is None and code < 0:
+            reason = f"killed by {signal_name(-code)}"
+            if code == -signal.SIGKILL and (kills := oom_kills()) != job.oom_kills:
+                self.oom_kills = kills
+                reason += ", most likely because memory ran out (the kernel's out-of-memory killer was at work)"
+        note = "processes it had left in the background were stopped" if job.strays else None
+        if lives:
+            note = f"processes it had left in the background do not end: {', '.join(map(str, job.strays))}"
+        self.finish(job, code, reason, note if reason is None else None)
+        return True
+
+    def stop_strays(self, over: Sequence[Execution], found: list[int]) -> None:
+        """Kill what commands that are over have left running.
+
+        It has become our child when its parent ended, or descends from one that has. Such a child shows whose it is, or
+        it began before all commands that run now, so that it is of none of these.
+        """
+        seen: set[int] = set()
+        while found:
+            own = {job.token: job for job in over}
+            tokens = {job.claim: job.token for job in (*over, *self.running.values())}
+            began = min((job.start[0] for job in self.running.values()), default=float("inf"))
+            for pid in found:
+                if (start := start_time(pid)) >= 0:
+                    token = owner_of(pid, tokens)
+                    if token in own or (token is None and start < began):
+                        own.get(token or "", over[0]).strays |= stop_trees([pid])
+            seen.update(found)
+            # One that had been a grandchild may have become a child meanwhile.
+            found = [pid for pid in self.other_children() if pid not in seen]
+
+    def other_children(self) -> list[int]:
+        """Return our children that are no commands."""
+        if self.children < 0:
+            return [pid for pid in children(os.getpid()) if pid not in self.running]
         listed = b""
         while part := os.pread(self.children, 1 << 16, len(listed)):
             listed += part
-        needle = f"MATTERSTACK_TOKEN={token}".encode()
-        found = False
-        for pid in map(int, listed.split()):
-            if pid not in self.running:
-                with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
-                    if needle in file.read().split(b"\0"):
-                        os.kill(pid, signal.SIGKILL)
-                        found = True
-        return found
+        return [pid for pid in map(int, listed.split()) if pid not in self.running]
 
-    def finish(self, job: Execution, code: int | None, reason: str | None, note: str | None = None) -> None:
+    def finish(self, job: Execution | Orphan, code: int | None, reason: str | None, note: str | None = None) -> None:
         """Journal how an attempt ended, and tell."""
         ended_at = job.started_at + time.monotonic() - job.began if job.began else time.time()
         message = {
@@ -331,12 +394,26 @@ class Runner:
 
     # -- answering ----------------------------------------------------------------------
 
-    def records_of(self, tokens: list[str]) -> dict[str, dict[str, list[Any]]]:
-        """Return what the journal says of attempts this runner does not have in mind."""
-        unknown = [t for t in tokens if not (t in self.ended or t in self.queued or t in self.by_token)]
-        return self.journal.recorded(unknown) if unknown else {}
+    def records_of(self, attempts: Sequence[tuple[str, str]]) -> Mapping[str, Records]:
+        """Return what the journal says of attempts this runner does not have in mind, and look for their processes."""
+        unknown = {
+            token: directory
+            for token, directory in attempts
+            if not (token in self.ended or token in self.queued or token in self.by_token)
+        }
+        if not unknown:
+            return {}
+        records = self.journal.recorded(unknown)
+        claimed = [
+            (token, directory, records[token])
+            for token, directory in unknown.items()
+            if records[token].end is None and is_claimed(records[token], directory)
+        ]
+        for orphan in self.orphans.find(claimed):
+            self.finish(orphan, None, orphan.stopping)
+        return records
 
-    def look(self, token: str, directory: str, journal: dict[str, dict[str, list[Any]]]) -> Message:
+    def look(self, token: str, directory: str, journal: Mapping[str, Records]) -> Message:
         """Return what is known of an attempt, also of one that an earlier runner started."""
         if token in self.ended:
             return self.ended[token]
@@ -350,40 +427,20 @@ class Runner:
                 "started_at": job.started_at,
             }
         records = journal[token]
-        if "end" in records:
-            message: Message = records["end"][0]
-            return message
-        if "claim" not in records and not os.path.lexists(f"{directory}/stdout.txt"):
-            return {"event": "absent", "token": token}
-        pid, *start, started_at = records.get("start", (0, 0, 0, None))
-        if orphans(token, pid, start, f"{directory}/stdout.txt"):
-            return {
-                "event": "started",
-                "token": token,
-                "external_id": f"{pid}:{start[0]}" if pid else None,
-                "started_at": started_at,
-                "reason": "it goes on although the process that started it was killed; its exit code will be unknown",
-            }
-        return {"event": "vanished", "token": token}
+        if records.end is not None:
+            return records.end
+        if (orphan := self.orphans.known.get(token)) is not None:
+            return orphan.message()
+        return {"event": "vanished" if is_claimed(records, directory) else "absent", "token": token}
 
-    def cancel(self, token: str, directory: str, journal: dict[str, dict[str, list[Any]]]) -> Message:
-        """Stop an attempt, wherever it is on its way."""
+    def cancel(self, token: str) -> None:
+        """Stop an attempt of this runner's, wherever it is on its way."""
         job = self.queued.pop(token, None)
         if job is not None:
             self.queue.remove(job)
             self.finish(job, None, "cancelled before it was started")
-        elif (job := self.by_token.get(token)) is not None:
-            if job.stopping is None:
-                self.stop(job, "cancelled", signal.SIGTERM)
-        else:
-            records = journal.get(token, {})
-            pid, *start, _ = records.get("start", (0, 0, 0, None))
-            if "end" not in records:
-                for orphan in orphans(token, pid, start, f"{directory}/stdout.txt"):
-                    if orphan:
-                        with contextlib.suppress(ProcessLookupError, PermissionError):
-                            os.kill(orphan, signal.SIGKILL)
-        return self.look(token, directory, journal)
+        elif (job := self.by_token.get(token)) is not None and job.pid in self.running and job.stopping is None:
+            self.stop(job, "cancelled", signal.SIGTERM)
 
     def obey(self, client: Client, request: Message) -> None:
         """Carry out one request."""
@@ -401,10 +458,14 @@ class Runner:
                     self.queue.append(job)
                     self.queued[token] = job
             case "ask" | "cancel" as what:
-                journal = self.records_of([token for token, _ in request["attempts"]])
-                for token, directory in request["attempts"]:
-                    reply = self.look if what == "ask" else self.cancel
-                    self.send(client, reply(token, directory, journal))
+                attempts = request["attempts"]
+                journal = self.records_of(attempts)
+                if what == "cancel":
+                    for token, _ in attempts:
+                        self.cancel(token)
+                    self.orphans.stop([token for token, _ in attempts], "cancelled")
+                for token, directory in attempts:
+                    self.send(client, self.look(token, directory, journal))
                 self.send(client, {"event": "answered", "number": request["number"]})
 
     def tell(self, message: Message) -> None:
@@ -495,6 +556,8 @@ class Runner:
                     self.receive(key.data)
             self.reap()
             self.enforce()
+            for orphan in self.orphans.tend():
+                self.finish(orphan, None, orphan.stopping)
             self.start_queued()
             self.announce()
             self.journal.write_rest()
@@ -505,8 +568,8 @@ class Runner:
                 not events or time.monotonic() - self.journal.dirty_since > _SYNC_AT_MOST_S
             ):
                 self.journal.sync()
-            idle = not (self.running or self.queue or self.clients or self.journal.unwritten)
-            if idle and time.monotonic() >= quiet_until:
+            idle = not (self.by_token or self.queue or self.clients or self.journal.unwritten)
+            if idle and self.orphans.due == float("inf") and time.monotonic() >= quiet_until:
                 self.journal.sync()
                 return
 
@@ -522,9 +585,25 @@ class Runner:
             limits.append(_FLUSH_EVERY_S)
         if self.deadlines:
             limits.append(self.deadlines[0][0] - now)
-        if self.queue and len(self.running) < self.max_active:
+        if self.ending:
+            limits.append(_FLUSH_EVERY_S)
+        limits.append(self.orphans.due - now)
+        if self.queue and self.has_room():
             limits.append(self.blocked_until - now)
         return max(0.0, min(limits))
+
+
+def is_claimed(records: Records, directory: str) -> bool:
+    """Return whether an attempt may have been started, as its journal or its directory shows."""
+    return records.claimed or os.path.lexists(f"{directory}/stdout.txt")
+
+
+def holds_lock(lock: int) -> bool:
+    """Return whether ``runner.lock``, as it lies in the present directory now, is the file that is held."""
+    try:
+        return os.path.samestat(os.stat("runner.lock", follow_symlinks=False), os.fstat(lock))
+    except FileNotFoundError:
+        return False
 
 
 def start(ready: str, directory: str) -> None:
@@ -550,6 +629,8 @@ def serve_directory(ready: int, directory: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return  # another runner serves; closing `ready` tells
+    if not holds_lock(lock):
+        return  # it was replaced before it was locked
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     address = f"matterstack-{os.urandom(16).hex()}"
     listener.bind(f"\0{address}")
