@@ -118,8 +118,9 @@ class Records:
 class Journal:
     """The file ``journal.jsonl`` of the present directory.
 
-    It may be long, and is read once: which attempts it has records of is kept in a filter of fixed size, which errs
-    only by taking some for known that are not. What it says of one is read when that is asked for.
+    It may be long, so no question waits until all of it was read: what it says of some attempts is searched for, and
+    kept. Before anything is started, it is read once, bit by bit, into a filter of fixed size, which errs only by taking
+    some attempts for known that are not.
 
     Attributes
     ----------
@@ -134,14 +135,14 @@ class Journal:
         self.dirty_since = 0.0
         self.unwritten: list[str] = []
         self._slots = bytearray(_SLOTS)
-        self._read_to = 0
+        self._read_to = 0  # up to here it is in the filter
         self._kept: dict[str, Records] = {}
         # A line that a crash cut off ends now, so that the next one stands alone.
         status = os.fstat(self.file)
         self.mark = f"{status.st_dev}:{status.st_ino}"
-        size = status.st_size
-        if size and os.pread(self.file, 1, size - 1) != b"\n":
+        if status.st_size and os.pread(self.file, 1, status.st_size - 1) != b"\n":
             os.write(self.file, b"\n")
+        self._known_to = self._size()  # as long as it was when something of it was kept, or with our own lines since
 
     # -- writing ------------------------------------------------------------------------
 
@@ -198,8 +199,11 @@ class Journal:
         if written != len(lines):
             os.ftruncate(self.file, os.fstat(self.file).st_size - written)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if os.lseek(self.file, 0, os.SEEK_CUR) == self._read_to + written:
-            self._read_to += written  # nobody wrote in between, and this we know
+        end = os.lseek(self.file, 0, os.SEEK_CUR)
+        if end == self._read_to + written:  # nobody else wrote in between
+            self._read_to = end
+        if end == self._known_to + written:
+            self._known_to = end
         self.dirty_since = self.dirty_since or time.monotonic()
 
     def sync(self) -> None:
@@ -210,21 +214,42 @@ class Journal:
 
     # -- reading ------------------------------------------------------------------------
 
+    def _size(self) -> int:
+        return os.fstat(self.file).st_size
+
+    def read_on(self) -> bool:
+        """Read some more of it, and return whether all of it was read."""
+        size = self._size()
+        if self._read_to > size:  # somebody has cut it
+            self._read_to = 0
+        if self._read_to < size:
+            block = os.pread(self.file, _BLOCK, self._read_to)
+            # A line that goes on behind the block is taken in with the next one, unless it is too long for a record.
+            block = block[: block.rfind(b"\n") + 1] or block
+            # In C from end to end: ten million lines are some seconds.
+            slots = map((_SLOTS - 1).__and__, map(hash, _TOKEN.findall(block)))
+            deque(map(self._slots.__setitem__, slots, itertools.repeat(1)), maxlen=0)
+            self._read_to += len(block)
+        return self._read_to == size
+
     def has_claimed(self, token: str) -> bool:
         """Return whether an attempt was claimed, and may have been started."""
-        self._catch_up()
         return bool(self._slots[_slot(token)]) and self.recorded([token])[token].claimed
 
     def recorded(self, tokens: Iterable[str]) -> dict[str, Records]:
         """Return what the journal says of some attempts, by token."""
-        self._catch_up()
+        size = self._size()
+        if size != self._known_to:  # another runner has written, which had lost the lock
+            self._kept.clear()
+            self._known_to = size
+        is_read = self._read_to == size
         found: dict[str, Records] = {}
         missing: dict[bytes, Records] = {}
         for token in tokens:
             records = self._kept.get(token)
             if records is None:
                 records = Records()
-                if self._slots[_slot(token)]:
+                if not is_read or self._slots[_slot(token)]:
                     missing[token.encode()] = records
             found[token] = records
         if missing:
@@ -233,19 +258,6 @@ class Journal:
                 self._kept.clear()
             self._kept.update((key.decode(), records) for key, records in missing.items())
         return found
-
-    def _catch_up(self) -> None:
-        """Take in which attempts have records behind the place that was read to: at first, all."""
-        size = os.fstat(self.file).st_size
-        if size == self._read_to:
-            return
-        set_slot, cut = self._slots.__setitem__, (_SLOTS - 1).__and__
-        for block in self._blocks(self._read_to if self._read_to < size else 0):
-            tokens = _TOKEN.findall(block)
-            deque(map(set_slot, map(cut, map(hash, tokens)), itertools.repeat(1)), maxlen=0)
-            for token in self._kept.keys() & {token.decode(errors="replace") for token in tokens} if self._kept else ():
-                del self._kept[token]
-        self._read_to = size
 
     def _search(self, missing: dict[bytes, Records]) -> None:
         """Read all that the journal says of some attempts."""

@@ -130,8 +130,8 @@ class Runner:
     # -- starting -----------------------------------------------------------------------
 
     def start_queued(self) -> None:
-        """Start what the number of active commands allows."""
-        while self.queue and self.has_room() and time.monotonic() >= self.blocked_until:
+        """Start what the number of active commands allows, once all of the journal was read."""
+        while self.queue and self.has_room() and time.monotonic() >= self.blocked_until and self.journal.read_on():
             job = self.queue.popleft()
             self.queued.pop(job.token, None)
             try:
