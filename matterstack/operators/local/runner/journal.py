@@ -119,8 +119,8 @@ class Journal:
     """The file ``journal.jsonl`` of the present directory.
 
     It may be long, so no question waits until all of it was read: what it says of some attempts is searched for, and
-    kept. Before anything is started, it is read once, bit by bit, into a filter of fixed size, which errs only by taking
-    some attempts for known that are not.
+    kept. Before anything is started, it is read once, bit by bit, into a filter of fixed size, which errs only by
+    taking some attempts for known that are not.
 
     Attributes
     ----------
