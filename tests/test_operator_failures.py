@@ -486,8 +486,8 @@ def test_an_attempt_that_a_reply_leaves_out_keeps_its_status(tmp_path: Path) -> 
     check_executions(run, tmp_path / "ledger")
 
 
-@pytest.mark.parametrize("journal", ["kept", "lost"])
-def test_an_attempt_handed_over_again_is_not_started_again(tmp_path: Path, journal: str) -> None:
+@pytest.mark.parametrize("lost", ["nothing", "journal.jsonl", "stdout.txt"])
+def test_an_attempt_handed_over_again_is_not_started_again(tmp_path: Path, lost: str) -> None:
     handed: list[Attempt] = []
 
     class Twice(ms.LocalOperator):
@@ -499,8 +499,10 @@ def test_an_attempt_handed_over_again_is_not_started_again(tmp_path: Path, journ
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
     parent = handed[0].directory.parent
     os.kill(json.loads((parent / "runner.lock").read_text())["pid"], signal.SIGKILL)
-    if journal == "lost":  # as a power failure may do; the claim in the attempt's own directory is left
-        (parent / "journal.jsonl").unlink()
+    if lost == "journal.jsonl":  # as a power failure may do; the claim in the attempt's own directory is left
+        (parent / lost).unlink()
+    if lost == "stdout.txt":  # as its command may do; the claim in the journal is left
+        (handed[0].directory / lost).unlink()
     again = ms.LocalOperator()
     again.submit(handed)
     again.submit(handed)
@@ -508,7 +510,7 @@ def test_an_attempt_handed_over_again_is_not_started_again(tmp_path: Path, journ
     news.register(again.wakeup(parent) or -1, select.POLLIN)
     while not (seen := again.check_status(handed)) or seen[handed[0].token].seen is Seen.QUEUED:
         assert news.poll(1000) or seen == {}, "no word of an attempt that is over"
-    assert seen[handed[0].token].seen is (Seen.ENDED if journal == "kept" else Seen.VANISHED)
+    assert seen[handed[0].token].seen is (Seen.VANISHED if lost == "journal.jsonl" else Seen.ENDED)
     check_executions(run, tmp_path / "ledger")
 
 
