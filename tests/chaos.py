@@ -1,8 +1,9 @@
 """Chaos: three drivers compete for a run of random shape, and are killed at random, as are its runners.
 
-Between the kills the run's directory is moved, also to odd names; drivers have clocks that jump back; tasks fail and
-are retried; run.lock is deleted while held. ``python tests/chaos.py --kills 1000`` goes on until so many kills have
-happened, and prints the seed that repeats their choice.
+Between the kills drivers are interrupted, and runners stopped for a while; the run's directory is moved, also to odd
+names, and copied, and the copy stepped and cancelled; drivers have clocks that jump back; tasks fail and are retried,
+and rotate their stdout.txt; run.lock and runner.lock are deleted while held. ``python tests/chaos.py --kills 1000``
+goes on until so many kills have happened, and prints the seed that repeats their choice.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 import random
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).with_name("helpers")))
 from ledger import check_executions, starts, witnessed
 
 import matterstack as ms
+from matterstack.errors import RunStatusError
 
 DRIVER = """
 import random, sys, time
@@ -45,24 +48,40 @@ while True:
             run.retry()
         if run.status == "PAUSED":
             run.resume()
-    except MatterstackError:
+    except (MatterstackError, KeyboardInterrupt):
         pass
 """
+EVENTS = [
+    *["driver"] * 4,
+    *["runner"] * 2,
+    *["all", "move", "copy", "run.lock", "operators/local/runner.lock", "hold", "interrupt", "interrupt"],
+]
 ODD_NAMES = ["plain", "with space", "quote'\"s", "$(touch pwned)", "ünïcode", "-dash", "semi;colon & more"]
 _HEAL_S = 120.0
+#: From an attempt's directory, so that a copy of the run has a copy of it.
+_LEDGER = Path("../../../ledger")
 
 
-def random_workflow(generator: random.Random, ledger: Path) -> ms.Workflow:
+def random_workflow(generator: random.Random) -> ms.Workflow:
     """Return a random graph of short commands, some of which fail at first."""
     flow = ms.Workflow()
     names: list[str] = []
     for number in range(generator.randint(6, 16)):
         command = generator.choice(
-            ["true", "true", "sleep 0.0$MATTERSTACK_ATTEMPT", '[ "$MATTERSTACK_ATTEMPT" -ge 2 ]', "sleep 0.3"]
+            [
+                "true",
+                "true",
+                "sleep 0.0$MATTERSTACK_ATTEMPT",
+                '[ "$MATTERSTACK_ATTEMPT" -ge 2 ]',
+                "sleep 0.3",
+                "mv stdout.txt old.txt; sleep 0.2",
+                "rm stdout.txt; touch stdout.txt; sleep 0.1",
+                "setsid sleep 300 & sleep 0.1",
+            ]
         )
         above = generator.sample(names, min(len(names), generator.randint(0, 3)))
         name = f"t{number}"
-        flow.add_task(witnessed(name, command, ledger, dependencies=above, retries=50))
+        flow.add_task(witnessed(name, command, _LEDGER, dependencies=above, retries=50))
         names.append(name)
     return flow
 
@@ -76,6 +95,16 @@ def runners(path: Path) -> list[int]:
     return []
 
 
+def kill_runner(path: Path) -> int:
+    """Kill the run's runner, if it lives; return how many were killed."""
+    killed = 0
+    for pid in runners(path):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
+    return killed
+
+
 def stop(drivers: list[subprocess.Popen[bytes]]) -> int:
     """Kill the drivers that live; return how many there were."""
     killed = 0
@@ -87,36 +116,53 @@ def stop(drivers: list[subprocess.Popen[bytes]]) -> int:
     return killed
 
 
+def start_driver(path: Path, generator: random.Random) -> subprocess.Popen[bytes]:
+    """Return a process that steps the run until it is over."""
+    arguments = [str(path), str(generator.choice([0, 5, 3600, 86400])), str(generator.randrange(10**9))]
+    command = [sys.executable, "-c", DRIVER, *arguments]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+def hold(path: Path, seconds: float) -> None:
+    """Stop the run's runner for a while."""
+    for pid in runners(path):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            select.select([], [], [], seconds)
+            os.kill(pid, signal.SIGCONT)
+
+
+def step_and_cancel_a_copy(path: Path, copy: Path) -> None:
+    """Copy a run that nobody steps now, though its commands may be under way; step the copy, cancel it, remove it."""
+    with contextlib.suppress(shutil.Error):  # a command has renamed a file meanwhile
+        shutil.copytree(path, copy)
+    ms.trust(copy)
+    run = ms.open_run(copy)
+    with contextlib.suppress(RunStatusError):  # it is over
+        run.step()
+        run.cancel()
+    check_executions(run, copy / "ledger")
+    shutil.rmtree(copy)
+
+
 def episode(base: Path, generator: random.Random, most: int) -> int:
     """Torment one run until it has ended or `most` kills have happened, let it heal, and check it; return the kills."""
-    ledger = base / "ledger"
     operators = {"local": ms.LocalOperator(max_active=generator.randint(1, 3))}
-    path = ms.initialize_run("w", random_workflow(generator, ledger), base_path=base, operators=operators).path
+    path = ms.initialize_run("w", random_workflow(generator), base_path=base, operators=operators).path
     drivers: list[subprocess.Popen[bytes]] = []
     kills = 0
     try:
         while kills < most and ms.open_run(path).status is not ms.RunStatus.COMPLETED:
-            while len(drivers) < 3:
-                arguments = [str(path), str(generator.choice([0, 5, 3600, 86400])), str(generator.randrange(10**9))]
-                drivers.append(
-                    subprocess.Popen(
-                        [sys.executable, "-c", DRIVER, *arguments],
-                        stderr=subprocess.DEVNULL,
-                        start_new_session=True,
-                    )
-                )
+            drivers += [start_driver(path, generator) for _ in range(3 - len(drivers))]
             # A pause of random length is what chaos is made of; nothing is waited for.
             select.select([], [], [], generator.uniform(0.05, 0.5))
-            match generator.choice(["driver", "driver", "driver", "runner", "all", "move", "lock"]):
+            match generator.choice(EVENTS):
                 case "driver":
                     driver = generator.choice(drivers)
                     driver.kill()
                     driver.wait()
                 case "runner":
-                    for pid in runners(path):
-                        with contextlib.suppress(ProcessLookupError):
-                            os.kill(pid, signal.SIGKILL)
-                            kills += 1
+                    kills += kill_runner(path)
                 case "all":
                     kills += stop(drivers)
                 case "move":
@@ -124,14 +170,22 @@ def episode(base: Path, generator: random.Random, most: int) -> int:
                     new = base / f"{generator.choice(ODD_NAMES)} {generator.randrange(10**6)}"
                     path.rename(new)
                     path = new
-                case "lock":
-                    (path / "run.lock").unlink(missing_ok=True)
+                case "run.lock" | "operators/local/runner.lock" as lock:
+                    (path / lock).unlink(missing_ok=True)
+                case "interrupt":
+                    generator.choice(drivers).send_signal(signal.SIGINT)
+                case "hold":
+                    hold(path, generator.uniform(0.05, 0.5))
+                case "copy":
+                    kills += stop(drivers)
+                    step_and_cancel_a_copy(path, base / f"copy {generator.randrange(10**6)}")
             # Those armed to kill themselves at a crash point count too.
             kills += sum(driver.poll() == -signal.SIGKILL for driver in drivers)
             drivers = [driver for driver in drivers if driver.poll() is None]
     finally:
         kills += stop(drivers)
     run = ms.open_run(path)
+    ledger = path / "ledger"
     until = time.monotonic() + _HEAL_S
     if generator.random() < 0.2 and run.status is not ms.RunStatus.COMPLETED:
         check_cancelled(run, ledger, until)
@@ -145,6 +199,7 @@ def episode(base: Path, generator: random.Random, most: int) -> int:
     assert (run.tasks["status"] == "COMPLETED").all()
     check_executions(run, ledger)
     check_overlaps(run, ledger)
+    check_signals(run)
     assert not list(base.rglob("pwned"))
     return kills
 
@@ -162,6 +217,12 @@ def check_cancelled(run: ms.Run, ledger: Path, until: float) -> None:
         for place in Path("/proc").glob("[0-9]*/environ"):
             with contextlib.suppress(OSError):
                 assert f"MATTERSTACK_TOKEN={token}".encode() not in place.read_bytes(), f"{token} is alive"
+
+
+def check_signals(run: ms.Run) -> None:
+    """Check that no command was killed, as those of a copy were."""
+    reasons = [str(reason) for reason in run.attempts["reason"]]
+    assert not [reason for reason in reasons if reason.startswith(("killed", "cancelled"))], reasons
 
 
 def check_overlaps(run: ms.Run, ledger: Path) -> None:
