@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 from ledger import check_executions, starts, witnessed
+from slurm_lab import wait_for
 
 import matterstack as ms
 from matterstack.core.attempts import (
+    Absent,
     Attempt,
     Observation,
     Refused,
@@ -483,6 +485,29 @@ def test_an_attempt_that_a_reply_leaves_out_keeps_its_status(tmp_path: Path) -> 
     assert run.attempts.loc["0.shaky.1", "status"] == "SUBMITTED"
     operator.silent = False
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    check_executions(run, tmp_path / "ledger")
+
+
+def test_an_attempt_that_is_found_on_its_way_only_at_a_second_look_is_not_called_failed(tmp_path: Path) -> None:
+    """As a tick finds it whose predecessor lost the lock, and submits still."""
+
+    class Late(Shaky):
+        looks = 0
+
+        def find(self, attempts: Any) -> Any:
+            self.looks += 1
+            return {attempt.token: Absent() for attempt in attempts} if self.looks == 1 else super().find(attempts)
+
+    began = tmp_path / "began"
+    operator = Late(submitted=[OperatorUnreachableError("no answer")])
+    flow = ms.Workflow([witnessed("x", f"touch mine; touch {began}", tmp_path / "ledger", operator="late")])
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators={"late": operator})
+    run.step()
+    wait_for(began.exists, "it did not start")
+    run.step()
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert operator.looks >= 2
+    assert list(run.attempts["status"]) == ["COMPLETED"]
     check_executions(run, tmp_path / "ledger")
 
 

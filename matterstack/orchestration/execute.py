@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from matterstack import interrupts
 from matterstack.core.attempts import (
+    Absent,
     Attempt,
     LiveAttempt,
     Refused,
@@ -181,7 +182,16 @@ def _build(
     try:
         session.directory.build_attempt(live.operator, live.name, live.token, populate, may_exist=may_exist)
     except (AttemptFailedError, InvalidTaskError, UnsafeFileError) as error:
+        if isinstance(error, UnsafeFileError) and may_exist and not _is_absent(operator, attempt):
+            return f"{error}; it was submitted meanwhile, by a tick that had lost its lock, and is asked about next"
         return Refused(str(error))
     except (OperatorUnreachableError, OSError) as error:
         return describe(error)  # the operator is out of reach, or our own files cannot be written: not its fault
     return None
+
+
+def _is_absent(operator: Operator, attempt: Attempt) -> bool:
+    """Return whether the outside says, asked once more, that it does not know an attempt."""
+    with capture() as asked:
+        return isinstance(operator.find([attempt]).get(attempt.token), Absent)
+    return False
