@@ -503,7 +503,7 @@ def test_an_attempt_that_is_found_on_its_way_only_at_a_second_look_is_not_called
     flow = ms.Workflow([witnessed("x", f"touch mine; touch {began}", tmp_path / "ledger", operator="late")])
     run = ms.initialize_run("w", flow, base_path=tmp_path, operators={"late": operator})
     run.step()
-    wait_for(began.exists, "it did not start")
+    wait_for(began.exists)
     run.step()
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
     assert operator.looks >= 2

@@ -192,6 +192,6 @@ def _build(
 
 def _is_absent(operator: Operator, attempt: Attempt) -> bool:
     """Return whether the outside says, asked once more, that it does not know an attempt."""
-    with capture() as asked:
+    with capture():
         return isinstance(operator.find([attempt]).get(attempt.token), Absent)
     return False
