@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from ledger import check_executions, starts, witnessed
 
 import matterstack as ms
-from matterstack.operators.local.link import boot_id
+from matterstack.core.attempts import Attempt, Refused, Submitted
+from matterstack.operators.local.link import Link, boot_id
 from matterstack.operators.local.runner import journal, orphans, processes
 from matterstack.operators.local.runner.messages import flaw
 
@@ -240,6 +241,44 @@ def test_a_runner_whose_lock_file_is_gone_starts_nothing_more(tmp_path: Path, ho
     assert other.wait(timeout_s=_WAIT_S) is ms.RunStatus.COMPLETED
     assert list(other.attempts["status"]) == ["COMPLETED"] * 5, "how the first one ended was journalled"
     check_executions(other, ledger)
+
+
+class Kept(ms.LocalOperator):
+    """Says that it has handed attempts over, and keeps them."""
+
+    handed: Sequence[Attempt] = ()
+
+    def submit(self, attempts: Sequence[Attempt]) -> dict[str, Submitted | Refused]:
+        self.handed = attempts
+        return {attempt.token: Submitted() for attempt in attempts}
+
+
+def test_what_a_killed_driver_had_sent_is_heard_before_another_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = Kept()
+    flow = ms.Workflow([witnessed("x", "true", tmp_path / "ledger")])
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators={"local": operator})
+    run.step()
+    (attempt,) = operator.handed
+    directory = run.path / "operators/local"
+    killed, other = Link(directory, 1), Link(directory, 1)
+    other.ask("ask", [])
+    pid = runner_of(run)
+    os.kill(pid, signal.SIGSTOP)
+    other._send({"request": "ask", "number": 0, "attempts": []})  # so that it is the first to be heard
+    killed.start([operator._job(attempt)])
+    wait = Link._await
+
+    def go_on(link: Link, event: int, deadline: float) -> None:
+        os.kill(pid, signal.SIGCONT)
+        wait(link, event, deadline)
+
+    monkeypatch.setattr(Link, "_await", go_on)
+    other.ask("cancel", [attempt])
+    assert other.known[attempt.token]["event"] == "ended", "not absent: it would be started still"
+    other.ask("ask", [])
+    assert starts(tmp_path / "ledger").total() == 0
 
 
 # -- what commands leave ---------------------------------------------------------------------

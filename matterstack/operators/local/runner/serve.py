@@ -109,6 +109,7 @@ class Runner:
         self.unannounced: dict[str, Execution] = {}
         self.ended: dict[str, Message] = {}
         self.clients: dict[int, Client] = {}
+        self.questions: list[tuple[Client, Message]] = []
         self.deadlines: list[tuple[float, int, Execution, str, int]] = []
         self.counter = itertools.count()
         self.blocked_until = 0.0
@@ -457,16 +458,27 @@ class Runner:
                     job = Execution(item, client.environment)
                     self.queue.append(job)
                     self.queued[token] = job
-            case "ask" | "cancel" as what:
-                attempts = request["attempts"]
-                journal = self.records_of(attempts)
-                if what == "cancel":
-                    for token, _ in attempts:
-                        self.cancel(token)
-                    self.orphans.stop([token for token, _ in attempts], "cancelled")
-                for token, directory in attempts:
-                    self.send(client, self.look(token, directory, journal))
-                self.send(client, {"event": "answered", "number": request["number"]})
+            case "ask" | "cancel":
+                self.questions.append((client, request))
+
+    def answer(self) -> None:
+        """Answer questions, after all that was sent before them: by a driver that was killed since, perhaps."""
+        if not self.questions:
+            return
+        self.accept()
+        for client in list(self.clients.values()):
+            self.receive(client)
+        for client, request in self.questions:
+            attempts = request["attempts"]
+            journal = self.records_of(attempts)
+            if request["request"] == "cancel":
+                for token, _ in attempts:
+                    self.cancel(token)
+                self.orphans.stop([token for token, _ in attempts], "cancelled")
+            for token, directory in attempts:
+                self.send(client, self.look(token, directory, journal))
+            self.send(client, {"event": "answered", "number": request["number"]})
+        self.questions.clear()
 
     def tell(self, message: Message) -> None:
         """Send a message to everybody who is connected."""
@@ -505,17 +517,21 @@ class Runner:
                     self.drop(client)  # it does not listen; it will ask when it comes back
 
     def accept(self) -> bool:
-        """Let a driver of the same user in; return whether it was one."""
-        connection, _ = self.listener.accept()
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        _, uid, _ = struct.unpack("3i", credentials)
-        if uid != os.getuid():
-            connection.close()
-            return False
-        client = Client(connection)
-        self.clients[connection.fileno()] = client
-        self.selector.register(connection, selectors.EVENT_READ, client)
-        return True
+        """Let drivers of the same user in; return whether there was one."""
+        entered = False
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                connection, _ = self.listener.accept()
+                credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+                _, uid, _ = struct.unpack("3i", credentials)
+                if uid != os.getuid():
+                    connection.close()
+                    continue
+                client = Client(connection)
+                self.clients[connection.fileno()] = client
+                self.selector.register(connection, selectors.EVENT_READ, client)
+                entered = True
+        return entered
 
     def drop(self, client: Client) -> None:
         """Forget a driver; its jobs go on."""
@@ -554,6 +570,7 @@ class Runner:
                         os.read(self.child_pipe, 4096)
                 else:
                     self.receive(key.data)
+            self.answer()
             self.reap()
             self.enforce()
             for orphan in self.orphans.tend():
@@ -635,6 +652,7 @@ def serve_directory(ready: int, directory: str) -> None:
     address = f"matterstack-{os.urandom(16).hex()}"
     listener.bind(f"\0{address}")
     listener.listen()
+    listener.setblocking(False)
     holder = {
         "pid": os.getpid(),
         "start": start_time(os.getpid()),
