@@ -40,8 +40,9 @@ class LocalOperator(Operator):
     -----
     A command starts in its own directory and session, with the environment of the kernel
     that submitted it, the directory of that kernel's Python first in ``PATH``, the task's
-    ``env``, and ``MATTERSTACK_TOKEN``, ``_TASK_ID``, ``_ITERATION`` and ``_ATTEMPT``.
+    ``env``, and ``MATTERSTACK_TOKEN``, ``_TASK_ID``, ``_ITERATION``, ``_ATTEMPT`` and ``_CLAIM``.
     ``resources.walltime_s`` is its time limit; the other resources are not enforced here.
+    What it leaves running is stopped when it ends, also what has left its session.
     """
 
     def __init__(self, max_active: int | None = None, *, kill_grace_s: float = 5.0) -> None:

@@ -76,6 +76,12 @@ class Orphan:
             return float("inf")
         return since / TICKS_PER_S + self.limit_s - time.clock_gettime(time.CLOCK_BOOTTIME)
 
+    def patience_s(self) -> float:
+        """Return when to look at it again, in seconds from now."""
+        if self.stopping is None:
+            return max(0.0, min(_LOOK_EVERY_S, self.remaining_s()))
+        return _LOOK_WHILE_STOPPING_S if self.processes else _LOOK_EVERY_S
+
     def message(self) -> Message:
         """Return what there is to tell of it."""
         reason = "it goes on although the process that started it was killed; its exit code will be unknown"
@@ -155,11 +161,7 @@ class Orphans:
 
     def _plan(self) -> None:
         """Say when to look again."""
-        waits = [
-            _LOOK_WHILE_STOPPING_S if orphan.stopping else max(0.0, min(_LOOK_EVERY_S, orphan.remaining_s()))
-            for orphan in self.known.values()
-            if orphan.stopping or orphan.limit_s is not None
-        ]
+        waits = [orphan.patience_s() for orphan in self.known.values() if orphan.stopping or orphan.limit_s is not None]
         self.due = time.monotonic() + min(waits, default=float("inf"))
 
     def _look(self, orphans: Sequence[Orphan]) -> list[Orphan]:
