@@ -128,12 +128,33 @@ def test_an_orphan_that_only_its_lock_shows_is_alive_and_can_be_cancelled(tmp_pa
     child = held.read("child")
     kill_runner(held.run)
     os.kill(held.pid, signal.SIGKILL)
+    with open(held.run.path / "operators/local/journal.jsonl", "r+") as file:  # the same file, but without its start
+        lines = [line for line in file if not line.startswith('["start"')]
+        file.seek(0)
+        file.truncate()
+        file.writelines(lines)
     for _ in range(3):
         assert held.run.step().live == 1
     assert list(held.run.attempts["status"]) == ["RUNNING"]
     held.run.cancel()
     assert list(held.run.attempts["status"]) == ["CANCELLED"]
     assert not alive(child)
+
+
+def test_what_an_orphan_leaves_is_stopped_when_its_first_process_is_over(tmp_path: Path) -> None:
+    held = Held(tmp_path, f"setsid sh -c 'echo $$ > {tmp_path}/child; exec sleep 1000' &", retries=1)
+    child = held.read("child")
+    kill_runner(held.run)
+    held.run.step()
+    assert alive(child)
+    (tmp_path / "child").unlink()
+    held.let_go()
+    second = wait_for(lambda: held.run.step() and (tmp_path / "child").exists() and held.read("child"), "no retry")
+    assert not alive(child)
+    assert held.run.attempts["status"].iloc[0] == "LOST"
+    held.let_go()
+    assert held.run.wait(timeout_s=_WAIT_S) is ms.RunStatus.COMPLETED
+    assert not alive(second)
 
 
 def test_cancel_ends_an_orphan_with_all_that_descends_from_it(tmp_path: Path) -> None:

@@ -61,9 +61,11 @@ class Orphan:
             claims.add(file_mark(os.lstat(f"{self.directory}/stdout.txt")))
         return Traces(self.token, claims, self._pid, self._start)
 
-    def seems_alive(self) -> bool:
-        """Return whether a process is there that was there at the last look."""
-        return any(start_time(pid) == start for pid, start in self.processes.items())
+    def is_over(self) -> bool:
+        """Return whether its command is: its first process where that is known, else all that were found."""
+        if self._pid:
+            return not self._start[0] - 1 <= start_time(self._pid) <= self._start[1] + 1
+        return not any(start_time(pid) == start for pid, start in self.processes.items())
 
     def is_locked(self) -> bool:
         """Return whether somebody holds its lock, whether or not that process can be seen."""
@@ -87,7 +89,7 @@ class Orphan:
         reason = "it goes on although the process that started it was killed; its exit code will be unknown"
         if self.stopping is not None:
             reason = f"{self.stopping}; it has not ended yet"
-        elif not self.processes:
+        elif self.is_over():
             reason = "a process that cannot be seen from here holds the lock of its stdout.txt: end that process"
         return {
             "event": "started",
@@ -166,9 +168,12 @@ class Orphans:
 
     def _look(self, orphans: Sequence[Orphan]) -> list[Orphan]:
         """Forget those of which nothing is alive; return of these the ones that were being stopped."""
-        doubtful = [orphan for orphan in orphans if not orphan.seems_alive()]
-        self._search(doubtful)
-        gone = [orphan for orphan in doubtful if not orphan.processes and not orphan.is_locked()]
+        over = [orphan for orphan in orphans if orphan.is_over()]
+        self._search(over)
+        for orphan in over:
+            if orphan.is_over():  # what its command has left ends with it, as when its runner lives
+                stop_trees(orphan.processes)
+        gone = [orphan for orphan in over if not orphan.processes and not orphan.is_locked()]
         for orphan in gone:
             del self.known[orphan.token]
         return [orphan for orphan in gone if orphan.stopping]
