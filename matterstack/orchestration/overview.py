@@ -36,7 +36,10 @@ class Overview(NamedTuple):
 
 def shown_path(path: Path) -> str:
     """Return a path as a reader of this notebook would type it."""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except OSError:  # it was removed
+        return str(path)
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 

@@ -371,3 +371,16 @@ def test_the_name_of_a_group_is_escaped_in_the_drawing(tmp_path: Path) -> None:
     ElementTree.fromstring(svg)
     assert "<img" not in svg
     assert "&lt;img" in svg
+
+
+def test_a_run_is_shown_in_a_kernel_whose_directory_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    here.rmdir()
+    run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path)
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert str(run.path) in repr(run)
+    assert str(run.path) in run._repr_html_()
+    for view in (run.explain(), run.dag(), run.table(), run.watch(), run.inbox(), ms.runs("w", tmp_path)):
+        assert repr(view)

@@ -12,7 +12,7 @@ import pytest
 from users import as_user, root
 
 import matterstack as ms
-from matterstack.operators.local.link import boot_id
+from matterstack.operators.local.runner.processes import machine
 
 STRANGER = 41009
 
@@ -50,7 +50,7 @@ def test_a_runner_of_a_stranger_is_told_nothing(tmp_path: Path, monkeypatch: pyt
     lock = run.path / "operators/local/runner.lock"
     lock.parent.mkdir(exist_ok=True)
     address = f"matterstack-test-{os.getpid()}"
-    lock.write_text(json.dumps({"host": socket.gethostname(), "boot": boot_id(), "address": address, "pid": 1}))
+    lock.write_text(json.dumps({"machine": machine(), "host": socket.gethostname(), "address": address, "pid": 1}))
     # Opened before: whoever may read a file may lock it, also below a folder that is closed to them.
     descriptor = os.open(lock, os.O_RDWR)
     holds, told = os.pipe()

@@ -14,23 +14,43 @@ import struct
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matterstack import crash_points, interrupts
 from matterstack.core.attempts import Attempt, Observation, Seen
 from matterstack.core.states import AttemptStatus
 from matterstack.errors import OperatorUnreachableError
 from matterstack.operators.local.runner.messages import flaw
-from matterstack.operators.local.runner.processes import boot_id
+from matterstack.operators.local.runner.processes import machine
 from matterstack.operators.results import last_words
 
 _ANSWER_S = 5.0
 _START_S = 20.0
 _MOST_AHEAD = 64
+_LAST_WORDS = 2000  # bytes of runner.log
 #: As a module it is loaded from its bytecode; as a script it would be compiled at every start.
 _START_RUNNER = "import sys; sys.path.append(sys.argv[1]); import runner.serve; runner.serve.start(*sys.argv[2:])"
+_ESCAPE = "surrogateescape"
+#: What an interpreter may need to start at all: its programs, its shared libraries, its standard library.
+_FOR_PYTHON = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME")
+
+
+class Identity(NamedTuple):
+    """What a directory is, whatever its path: another one may come to lie there."""
+
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: str | Path) -> Identity | None:
+        """Return the identity of what is at a path now; None where nothing is."""
+        try:
+            status = os.stat(path)
+        except OSError:
+            return None
+        return cls(status.st_dev, status.st_ino)
 
 
 class Link:
@@ -46,12 +66,22 @@ class Link:
         self.closed = False
         self._received = b""
         self._ends: deque[float] = deque(maxlen=_MOST_AHEAD)
+        self._environment: dict[bytes, bytes] | None = None  # as it was when it was sent
         self.socket = _connect(directory)
-        self._send({"request": "hello", "environment": _environment(), "max_active": max_active})
+        identity = Identity.of(directory)
+        if identity is None:
+            raise self._fail("the directory was taken away")
+        self.identity = identity
+        self._send({"request": "hello", "max_active": max_active})
 
     def __del__(self) -> None:
         if hasattr(self, "socket"):
             self.socket.close()
+
+    def close(self) -> None:
+        """End the connection; what the runner was asked for goes on."""
+        self.closed = True
+        self.socket.close()
 
     def ended_lately(self) -> int:
         """Return how many commands ended during the last second, `_MOST_AHEAD` at most."""
@@ -61,11 +91,16 @@ class Link:
         return len(self._ends)
 
     def start(self, jobs: Sequence[dict[str, Any]]) -> None:
-        """Have commands started."""
+        """Have commands started in the environment that this process has now; it is sent where it has changed."""
         for job in jobs:
             self.known[job["token"]] = {"event": "queued"}
             self.mine.add(job["token"])
-        self._send({"request": "start", "jobs": jobs})
+        message: dict[str, Any] = {"request": "start", "jobs": jobs}
+        environment = dict(os.environb)
+        if environment != self._environment:
+            message["environment"] = _for_commands(environment)
+        self._send(message)
+        self._environment = environment
 
     def refresh(self, attempts: Sequence[Attempt]) -> None:
         """Take in what was reported; ask about attempts that were submitted by somebody else."""
@@ -156,8 +191,7 @@ class Link:
     # -- the socket ---------------------------------------------------------------------
 
     def _fail(self, error: object) -> OperatorUnreachableError:
-        self.closed = True
-        self.socket.close()
+        self.close()
         return OperatorUnreachableError(f"the runner of {self.directory} does not answer: {error}")
 
     def _await(self, event: int, deadline: float) -> None:
@@ -213,24 +247,20 @@ def _unclear(wrong: str) -> str:
     return f"what the runner says of it makes no sense ({wrong}): it is asked again; cancel the task, or end the runner"
 
 
-def _environment() -> dict[str, str]:
-    """Return this process's environment, with its own Python's directory first in PATH."""
-    environment = {name: value for name, value in os.environ.items() if not _has_surrogates(name + value)}
-    own = os.path.dirname(sys.executable)
-    path = environment.get("PATH", os.defpath)
-    if own and path.split(os.pathsep)[0] != own:
-        environment["PATH"] = own + os.pathsep + path
-    return environment
+def _for_commands(environment: Mapping[bytes, bytes]) -> dict[str, str]:
+    """Return an environment as the runner reads it, with the directory of this process's Python first in PATH."""
+    own = os.path.dirname(os.fsencode(sys.executable))
+    path = environment.get(b"PATH", os.fsencode(os.defpath))
+    if own and path.split(b":")[0] != own:
+        environment = {**environment, b"PATH": own + b":" + path}
+    # The runner speaks UTF-8, whatever the locale here is; other bytes get through as lone surrogates.
+    return {name.decode(errors=_ESCAPE): value.decode(errors=_ESCAPE) for name, value in environment.items()}
 
 
 def _crash_point() -> dict[str, str]:
     """Return what arms a crash point in the runner alone, where a test says so."""
     armed = os.environ.get("MATTERSTACK_CRASH_RUNNER")
     return {"MATTERSTACK_CRASH": armed, "MATTERSTACK_CRASH_POINTS": crash_points.__file__} if armed else {}
-
-
-def _has_surrogates(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _connect(directory: Path) -> socket.socket:
@@ -244,10 +274,11 @@ def _connect(directory: Path) -> socket.socket:
         if holder is None:
             _start_runner(directory, deadline)
             continue
-        if (holder.get("host"), holder.get("boot")) != (socket.gethostname(), boot_id()):
+        if holder.get("machine") != machine():
             raise OperatorUnreachableError(
                 f"the local commands of {directory.parent.parent} are looked after by pid {holder.get('pid')} on "
-                f"{holder.get('host')}, which still holds runner.lock: step the run there, or end that process"
+                f"{holder.get('host')}, or in a container there, and it still holds runner.lock: step the run there, "
+                "or end that process"
             )
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -284,7 +315,7 @@ def _holder(directory: Path) -> dict[str, Any] | None:
             with contextlib.suppress(ValueError):
                 holder: dict[str, Any] = json.loads(os.pread(descriptor, 4096, 0))
                 return holder
-            return {"host": socket.gethostname(), "boot": boot_id(), "address": ""}
+            return {"machine": machine(), "address": ""}
         return None
     finally:
         os.close(descriptor)
@@ -307,16 +338,25 @@ def _open_own(path: Path, flags: int) -> int:
 
 
 def _start_runner(directory: Path, deadline: float) -> None:
-    """Start a runner and wait until it listens, or until it finds that another one does."""
+    """Start a runner and wait until it listens, or until it finds that another one does.
+
+    Raises
+    ------
+    OperatorUnreachableError
+        It cannot be started, or it ended at once; with its last words.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    log = _open_own(directory / "runner.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = _open_own(directory / "runner.log", os.O_RDWR | os.O_CREAT | os.O_APPEND)
+    before = os.fstat(log).st_size
     ready, done = os.pipe2(os.O_CLOEXEC)
     place = os.path.dirname(os.path.abspath(__file__))
+    needed = {name: os.environ[name] for name in _FOR_PYTHON if name in os.environ}
     try:
+        # Neither the present directory nor what is installed is searched for modules; -I would ignore PYTHONHOME too.
         pid = os.posix_spawn(
             sys.executable,
-            [sys.executable, "-I", "-S", "-c", _START_RUNNER, place, "3", str(directory)],
-            {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", **_crash_point()},
+            [sys.executable, "-P", "-s", "-S", "-c", _START_RUNNER, place, "3", str(directory)],
+            {**needed, "LC_ALL": "C.UTF-8", **_crash_point()},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, log, 1),
@@ -329,11 +369,19 @@ def _start_runner(directory: Path, deadline: float) -> None:
         )
         os.close(done)
         done = -1
-        os.waitpid(pid, 0)  # it detaches itself at once
         poll = select.poll()
         poll.register(ready, select.POLLIN)
-        with interrupts.heard():
-            poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        heard: Any = None
+        try:
+            with interrupts.heard():
+                heard = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        finally:
+            with contextlib.suppress(ChildProcessError):  # where SIGCHLD is ignored, nobody has to wait for it
+                if not heard and os.waitpid(pid, os.WNOHANG) == (0, 0):
+                    os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)  # it detaches itself at once
+        if heard and not os.read(ready, 1):
+            raise OperatorUnreachableError(f"the runner of {directory} ended at once: {_said(log, before)}")
     except OSError as error:
         raise OperatorUnreachableError(f"the runner of {directory} cannot be started: {error}") from error
     finally:
@@ -341,3 +389,10 @@ def _start_runner(directory: Path, deadline: float) -> None:
         os.close(ready)
         if done >= 0:
             os.close(done)
+
+
+def _said(log: int, since: int) -> str:
+    """Return the last lines that a log got since it had a size."""
+    begin = max(since, os.fstat(log).st_size - _LAST_WORDS)
+    lines = os.pread(log, _LAST_WORDS, begin).decode(errors="replace").splitlines()
+    return " | ".join([line.strip() for line in lines if line.strip()][-3:]) or "it left no word in runner.log"

@@ -21,7 +21,7 @@ from matterstack.core.attempts import (
 from matterstack.core.task import Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, OperatorUnreachableError
 from matterstack.operators.base import Operator
-from matterstack.operators.local.link import Link
+from matterstack.operators.local.link import Identity, Link
 from matterstack.operators.results import collect
 
 
@@ -38,8 +38,8 @@ class LocalOperator(Operator):
 
     Notes
     -----
-    A command starts in its own directory and session, with the environment of the kernel
-    that submitted it, the directory of that kernel's Python first in ``PATH``, the task's
+    A command starts in its own directory and session, with the environment that the kernel
+    had when it submitted it, the directory of that kernel's Python first in ``PATH``, the task's
     ``env``, and ``MATTERSTACK_TOKEN``, ``_TASK_ID``, ``_ITERATION``, ``_ATTEMPT`` and ``_CLAIM``.
     ``resources.walltime_s`` is its time limit; the other resources are not enforced here.
     What it leaves running is stopped when it ends, also what has left its session.
@@ -52,7 +52,7 @@ class LocalOperator(Operator):
             raise InvalidConfigError(f"kill_grace_s must not be negative, but is {kill_grace_s!r}")
         self.max_active = max_active
         self.kill_grace_s = kill_grace_s
-        self._links: dict[tuple[int, str], Link] = {}
+        self._links: dict[tuple[int, Identity], Link] = {}
 
     def __repr__(self) -> str:
         return f"LocalOperator(max_active={self.max_active}, kill_grace_s={self.kill_grace_s:g})"
@@ -74,18 +74,27 @@ class LocalOperator(Operator):
         As many wait as ended during the last second, so that short tasks follow each
         other without a gap, and a pause stops long ones at once.
         """
-        link = self._links.get((os.getpid(), str(directory)))
+        link = self._known_link(directory)
         return self._active() + (link.ended_lately() if link else 0)
 
     def _active(self) -> int:
         return self.max_active or os.cpu_count() or 1
 
+    def _known_link(self, directory: str | Path) -> Link | None:
+        """Return the link to what is the directory now, where there is one."""
+        identity = Identity.of(directory)
+        return None if identity is None else self._links.get((os.getpid(), identity))
+
     def _link(self, attempts: Sequence[Attempt]) -> Link:
-        directory = attempts[0].parent
-        key = (os.getpid(), directory)
-        link = self._links.get(key)
+        directory = Path(attempts[0].parent)
+        link = self._known_link(directory)
         if link is None or link.closed:
-            self._links[key] = link = Link(Path(directory), self._active())
+            for key, other in list(self._links.items()):
+                if other.closed or Identity.of(other.directory) != key[1]:
+                    self._links.pop(key, other).close()
+            link = Link(directory, self._active())
+            # Its runner works in the directory, so nothing else gets this identity while both are connected.
+            self._links[os.getpid(), link.identity] = link
         return link
 
     def _refreshed(self, attempts: Sequence[Attempt]) -> Link:
@@ -155,5 +164,5 @@ class LocalOperator(Operator):
 
     def wakeup(self, directory: Path) -> int | None:
         """Return the connection to the runner: it turns readable when a command starts or ends."""
-        link = self._links.get((os.getpid(), str(directory)))
+        link = self._known_link(directory)
         return link.socket.fileno() if link is not None and not link.closed else None

@@ -12,7 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-CLAIM_FD = 198  # high, so that it collides with no redirection of a shell
+MOST_FILES = os.sysconf("SC_OPEN_MAX")
+# High, so that it collides with no redirection of a shell; whoever looks for a claim finds it whatever its number.
+CLAIM_FD = min(198, MOST_FILES - 1)
 _TOKEN_IS = b"MATTERSTACK_TOKEN="
 _CLAIM_IS = b"MATTERSTACK_CLAIM="
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -234,6 +236,33 @@ def send(pid: int, number: int) -> bool:
     return True
 
 
+def prove_room(number: int) -> None:
+    """Start so many processes at once, and end them.
+
+    Raises
+    ------
+    OSError
+        There is no room for them: of the machine, of a control group, or of the user (fork(2)).
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    started: list[int] = []
+    try:
+        for _ in range(number):
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    os.close(writer)
+                    os.read(reader, 1)  # until nobody has the writer open, however that comes
+                finally:
+                    os._exit(0)
+            started.append(pid)
+    finally:
+        os.close(writer)
+        os.close(reader)
+        for pid in started:
+            os.waitpid(pid, 0)
+
+
 def adopt_orphans() -> None:
     """Become the parent of processes whose own parent ends (prctl(2), PR_SET_CHILD_SUBREAPER)."""
     import ctypes
@@ -259,10 +288,16 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def boot_id() -> str:
-    """Return the kernel's id of this boot (random(4)); empty where there is none."""
+def machine() -> str:
+    """Return what tells where a runner can be reached: the boot, and in it the network namespace.
+
+    The host's name does not count: it may change. Containers of one host share the boot, but a socket in the abstract
+    namespace is reached only from its own network namespace (network_namespaces(7)).
+    """
     try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
+        with open("/proc/sys/kernel/random/boot_id") as file:  # random(4)
+            boot = file.read().strip()
+        network = os.stat("/proc/self/ns/net").st_ino
+    except OSError:  # a kernel may be built without namespaces, and a sandbox may show neither
+        return os.uname().nodename
+    return f"{boot} {network}"

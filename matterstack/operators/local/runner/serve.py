@@ -22,15 +22,17 @@ from .orphans import Orphan, Orphans
 from .points import reach
 from .processes import (
     CLAIM_FD,
+    MOST_FILES,
     adopt_orphans,
-    boot_id,
     boot_ticks,
     children,
     file_mark,
     find_program,
     kill_group,
+    machine,
     oom_kills,
     owner_of,
+    prove_room,
     resolve,
     signal_name,
     start_time,
@@ -50,6 +52,8 @@ _FLUSH_EVERY_S = 0.02
 _FIRST_CLIENT_S = 30.0
 _NO_ROOM = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 _RETRY_START_S = 1.0
+_PROCESSES = 3  # of a shell and a pipe of two
+_MOST_CLIENTS = max(1, MOST_FILES - 32)  # the rest is for commands that are being started, and for files
 _MAX_CLIENT_BACKLOG = 8_000_000
 _STRAYS_S = 5.0
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -113,6 +117,7 @@ class Runner:
         self.deadlines: list[tuple[float, int, Execution, str, int]] = []
         self.counter = itertools.count()
         self.blocked_until = 0.0
+        self.crowded = False  # somebody found no room for another process
         self.flushed_at = 0.0
         self.oom_kills, self.oom_read_at = 0, float("-inf")
         self.children = -1
@@ -139,13 +144,18 @@ class Runner:
                 if not holds_lock(self.lock):
                     self.resign()
                     return
+                if self.crowded:
+                    prove_room(_PROCESSES)
+                    self.crowded = False
                 self.start(job)
             except OSError as error:
                 # No space, no memory, no descriptors, no more processes: not the job's fault.
                 self.queue.appendleft(job)
                 self.queued[job.token] = job
                 self.blocked_until = time.monotonic() + _RETRY_START_S
-                self.tell({"event": "queued", "token": job.token, "reason": f"it cannot be started yet: {error}"})
+                self.crowded = error.errno == errno.EAGAIN
+                why = f"there is no room for another process ({error.strerror})" if self.crowded else error
+                self.tell({"event": "queued", "token": job.token, "reason": f"it cannot be started yet: {why}"})
 
     def has_room(self) -> bool:
         """Return whether one more command may run."""
@@ -311,6 +321,8 @@ class Runner:
             return False
         self.by_token.pop(job.token, None)
         code = os.waitstatus_to_exitcode(job.status)
+        if code > 0 and could_not_fork(job.directory):
+            self.crowded = True  # the next one waits until there is room, and is not lost in the same way
         reason = job.stopping
         if reason is None and code < 0:
             reason = f"killed by {signal_name(-code)}"
@@ -447,9 +459,9 @@ class Runner:
         """Carry out one request."""
         match request["request"]:
             case "hello":
-                client.environment = request["environment"]
                 self.max_active = request["max_active"]
             case "start":
+                client.environment = request.get("environment", client.environment)
                 for item in request["jobs"]:
                     token = item["token"]
                     if token in self.queued or token in self.by_token or token in self.ended:
@@ -519,19 +531,25 @@ class Runner:
     def accept(self) -> bool:
         """Let drivers of the same user in; return whether there was one."""
         entered = False
-        with contextlib.suppress(BlockingIOError):
-            while True:
+        while True:
+            try:
                 connection, _ = self.listener.accept()
-                credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-                _, uid, _ = struct.unpack("3i", credentials)
-                if uid != os.getuid():
-                    connection.close()
-                    continue
-                client = Client(connection)
-                self.clients[connection.fileno()] = client
-                self.selector.register(connection, selectors.EVENT_READ, client)
-                entered = True
-        return entered
+            except BlockingIOError:
+                return entered
+            except OSError:  # no descriptor is left; whoever connects waits
+                time.sleep(_FLUSH_EVERY_S)
+                return entered
+            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            _, uid, _ = struct.unpack("3i", credentials)
+            if uid != os.getuid():
+                connection.close()
+                continue
+            client = Client(connection)
+            self.clients[connection.fileno()] = client
+            self.selector.register(connection, selectors.EVENT_READ, client)
+            entered = True
+            if len(self.clients) > _MOST_CLIENTS:
+                self.drop(next(iter(self.clients.values())))  # connected longest; it comes back when it has a question
 
     def drop(self, client: Client) -> None:
         """Forget a driver; its jobs go on."""
@@ -623,8 +641,20 @@ def holds_lock(lock: int) -> bool:
         return False
 
 
+def could_not_fork(directory: str) -> bool:
+    """Return whether the last words of a command may be those of a shell that had no room for another process."""
+    with contextlib.suppress(OSError):
+        file = os.open(f"{directory}/stderr.txt", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            # Shells say it in many ways, and languages; to look for room in vain costs a millisecond.
+            return b"fork" in os.pread(file, 500, max(0, os.fstat(file).st_size - 500)).lower()
+        finally:
+            os.close(file)
+    return False
+
+
 def start(ready: str, directory: str) -> None:
-    """Be the runner of a directory; say on a descriptor when it listens."""
+    """Be the runner of a directory; say on a descriptor that it listens (1), or that another one does (0)."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     try:
@@ -645,8 +675,10 @@ def serve_directory(ready: int, directory: str) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return  # another runner serves; closing `ready` tells
+        os.write(ready, b"0")
+        return  # another runner serves
     if not holds_lock(lock):
+        os.write(ready, b"0")
         return  # it was replaced before it was locked
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     address = f"matterstack-{os.urandom(16).hex()}"
@@ -657,7 +689,7 @@ def serve_directory(ready: int, directory: str) -> None:
         "pid": os.getpid(),
         "start": start_time(os.getpid()),
         "host": socket.gethostname(),
-        "boot": boot_id(),
+        "machine": machine(),
         "address": address,
     }
     content = json.dumps(holder).encode() + b"\n"
