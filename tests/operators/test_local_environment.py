@@ -170,6 +170,20 @@ def test_a_runner_that_ends_at_once_is_told_of_with_its_last_words(
     assert len(run.attempts) == 1
 
 
+def test_a_runner_that_hangs_at_its_start_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interpreter: Callable[[str], None]
+) -> None:
+    run = run_of(tmp_path, ms.Task("a", "true"))
+    interpreter(f"echo $$ > {tmp_path}/pid; exec sleep 1000")
+    with monkeypatch.context() as hasty:
+        hasty.setattr(link, "_START_S", 0.5)
+        run.step()
+    assert "it did not start" in run.store.troubles()["local"].reason
+    assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
+    interpreter("")
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+
+
 def test_the_runner_imports_nothing_from_where_the_kernel_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "json.py").write_text("raise SystemExit('this is no part of Python')\n")
     monkeypatch.chdir(tmp_path)
@@ -294,8 +308,9 @@ def test_where_no_other_process_can_be_started_attempts_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     before_all = run_of(tmp_path, ms.Task("a", "true"))  # the other user can import nothing
+    before_all.step()
+    assert before_all.explain()
     until(before_all, lambda: live(before_all) == [("COMPLETED", "nan")])
-    assert not before_all.explain()
     monkeypatch.setattr(link, "_start_runner", fork_runner)
 
     def act() -> object:
@@ -309,6 +324,7 @@ def test_where_no_other_process_can_be_started_attempts_wait(
         resource.prlimit(runner, resource.RLIMIT_NPROC, (2 + room, before[1]))  # this process, and the runner
         Path(base, "gate").write_text("through\n")
         until(run, lambda: "no room for another process" in live(run)[-1][1])
+        assert "no room for another process" in repr(run.explain())
         seen = live(run)[1:]
         journal = (run.path / "operators/local/journal.jsonl").read_bytes()
         for _ in run.ticks(timeout_s=1.5):
