@@ -322,16 +322,18 @@ def test_where_no_other_process_can_be_started_attempts_wait(
         runner = runner_of(run)["pid"]
         before = resource.prlimit(runner, resource.RLIMIT_NPROC)
         resource.prlimit(runner, resource.RLIMIT_NPROC, (2 + room, before[1]))  # this process, and the runner
-        Path(base, "gate").write_text("through\n")
-        until(run, lambda: "no room for another process" in live(run)[-1][1])
-        assert "no room for another process" in repr(run.explain())
-        seen = live(run)[1:]
-        journal = (run.path / "operators/local/journal.jsonl").read_bytes()
-        for _ in run.ticks(timeout_s=1.5):
-            pass
-        assert live(run)[1:] == seen
-        assert (run.path / "operators/local/journal.jsonl").read_bytes() == journal
-        resource.prlimit(runner, resource.RLIMIT_NPROC, before)
+        try:
+            Path(base, "gate").write_text("through\n")
+            until(run, lambda: "no room for another process" in live(run)[-1][1])
+            assert "no room for another process" in repr(run.explain())
+            seen = live(run)[1:]
+            journal = (run.path / "operators/local/journal.jsonl").read_bytes()
+            for _ in run.ticks(timeout_s=1.5):
+                pass
+            assert live(run)[1:] == seen
+            assert (run.path / "operators/local/journal.jsonl").read_bytes() == journal
+        finally:
+            resource.prlimit(runner, resource.RLIMIT_NPROC, before)
         return run.wait(timeout_s=60), *(status for status, _ in seen), seen[0][1], len(run.attempts)
 
     with tempfile.TemporaryDirectory() as base:  # pytest's own are for one user
