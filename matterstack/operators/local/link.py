@@ -371,7 +371,7 @@ def _start_runner(directory: Path, deadline: float) -> None:
         done = -1
         poll = select.poll()
         poll.register(ready, select.POLLIN)
-        heard: Any = None
+        heard: list[tuple[int, int]] = []
         try:
             with interrupts.heard():
                 heard = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
