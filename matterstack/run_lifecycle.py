@@ -118,7 +118,7 @@ def initialize_run(
     }
     with new_run_directory(base_path, workspace, run_id, content) as directory:
         with capture() as caught:
-            state = dump_json(campaign.initial_state(), "the campaign's initial state")
+            state = dump_json(campaign.initial_state(), "the campaign's initial state", "state")
             planned = planning.plan(campaign, state, given, directory)
         if isinstance(caught.error, MatterstackError):
             raise caught.error

@@ -31,7 +31,7 @@ def test_conda_gives_what_pip_gives() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     conda = parsed([entry for entry in environment if isinstance(entry, str) and entry != "pip"])
     extras = PROJECT["optional-dependencies"]
-    pip = parsed([*PROJECT["dependencies"], *extras["notebook"], *extras["dask"], *extras["test"]])
+    pip = parsed([*PROJECT["dependencies"], *extras["notebook"], *extras["dask"], *extras["excel"], *extras["test"]])
     pip.pop("matterstack")
     pip.pop("matterstack[notebook]", None)
     pip.pop("matterstack", None)

@@ -6,10 +6,15 @@ fetched: a ``$ref`` leads to a place in the schema itself, or to a published met
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from matterstack.core.numbers import why_no_number
 from matterstack.core.text import neutral
 from matterstack.errors import InvalidTaskError
 
@@ -18,11 +23,24 @@ if TYPE_CHECKING:
     from referencing._core import Resolver
 
 _MOST_VIOLATIONS = 50
+_BOUNDS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})
 _SCALARS = frozenset({"string", "number", "integer", "boolean", "null"})
-#: Keywords whose cost an answer can blow up: backtracking patterns, and comparing all items with each other.
-_COSTLY = frozenset({"pattern", "patternProperties", "uniqueItems"})
-_SMALL_BYTES = 100_000
-
+#: Keywords whose cost is what an answer is long, times what the schema is long. The others may cost far more: patterns
+#: that backtrack, items compared with each other, ways that branch at each level, formats with grammars.
+_CHEAP = frozenset(
+    {"$schema", "$id", "$comment", "title", "description", "default", "examples", "unit", "deprecated", "readOnly"}
+    | {"type", "enum", "const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
+    | {"minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "required"}
+    | {"properties", "additionalProperties", "items", "if", "then", "else"}
+)
+_SMALL_BYTES, _SMALL_WORK = 100_000, 5_000_000
+_MOST_TEXT = 400
+#: What `format` wants, where the word alone does not say it.
+_FORMATS = {
+    "date": "a date such as 2025-12-31",
+    "time": "a time with its zone, such as 14:30:00+02:00, or 12:30:00Z for UTC",
+    "date-time": "a date and time with its zone, such as 2025-12-31T14:30:00+02:00, or 2025-12-31T12:30:00Z for UTC",
+}
 
 #: What a rejection at a gate may mean; see `matterstack.core.task.Task`.
 ON_REJECT = ("fail", "skip", "replan")
@@ -80,9 +98,9 @@ def check_schema(schema: object, what: str) -> None:
     InvalidTaskError
         Not a schema of its draft, an unknown draft, or a reference that leads nowhere.
     """
-    import jsonschema
     from referencing.exceptions import Unresolvable
 
+    jsonschema = load_jsonschema()
     if not isinstance(schema, Mapping):
         raise InvalidTaskError(f"{what} must be a mapping with a JSON Schema, not {schema!r}")
     validator = _validator(schema)
@@ -129,31 +147,72 @@ def _check_references(resource: Resource[Any], resolver: Resolver[Any]) -> None:
 
 def _validator(schema: Mapping[str, Any]) -> Any:
     """Return jsonschema's validator of the schema's draft; None where the draft is unknown."""
-    import jsonschema
     import jsonschema_specifications
-    from jsonschema.validators import validator_for
 
+    jsonschema = load_jsonschema()
     unknown: Any = None
-    kind: Any = validator_for(schema, default=unknown) if "$schema" in schema else jsonschema.Draft202012Validator
+    known = jsonschema.validators.validator_for
+    kind: Any = known(schema, default=unknown) if "$schema" in schema else jsonschema.Draft202012Validator
     if kind is None:
         return None
     # An explicit registry also keeps jsonschema from fetching what a reference names.
     return kind(schema, registry=jsonschema_specifications.REGISTRY, format_checker=kind.FORMAT_CHECKER)
 
 
+def load_jsonschema() -> Any:
+    """Return the module jsonschema.
+
+    It asks for the grammar of IRIs as soon as it is imported, which takes a second to be made; the few schemas with
+    that format wait for it when they are first checked.
+    """
+    if "jsonschema" not in sys.modules and "rfc3987_syntax" not in sys.modules:
+        later = ModuleType("rfc3987_syntax")
+
+        def is_valid_syntax(term: str, value: str) -> bool:
+            grammar = importlib.import_module("rfc3987_syntax")
+            return bool(grammar.is_valid_syntax(term, value))
+
+        later.__dict__["is_valid_syntax"] = is_valid_syntax
+        if importlib.util.find_spec("rfc3987_syntax") is not None:
+            sys.modules["rfc3987_syntax"] = later
+            try:
+                importlib.import_module("jsonschema")
+            finally:
+                del sys.modules["rfc3987_syntax"]
+    return importlib.import_module("jsonschema")
+
+
 def is_costly(schema: Mapping[str, Any], size_bytes: int) -> bool:
-    """Return whether checking an answer of that size might take long, so that it needs a bound."""
-    return size_bytes > _SMALL_BYTES or any(key in _COSTLY for key in _keys(schema))
+    """Return whether checking an answer of that size might take long, so that it needs a bound.
+
+    Examples
+    --------
+    >>> is_costly({"properties": {"gap_eV": {"type": "number"}}}, 1000)
+    False
+    >>> is_costly({"properties": {"name": {"pattern": "^(a+)+$"}}}, 1000)
+    True
+    """
+    if size_bytes > _SMALL_BYTES:
+        return True
+    try:
+        text = json.dumps(schema)
+    except (TypeError, ValueError, RecursionError):
+        return True
+    return len(text) * size_bytes > _SMALL_WORK or not _is_cheap(schema, 0)
 
 
-def _keys(value: object) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield key
-            yield from _keys(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _keys(inner)
+def _is_cheap(schema: object, ways: int) -> bool:
+    """Return whether every keyword is cheap, and few are nested in each other that visit an answer twice."""
+    if isinstance(schema, bool):
+        return True
+    if not isinstance(schema, Mapping) or not _CHEAP.issuperset(schema):
+        return False
+    ways += "if" in schema
+    inner = [schema[key] for key in ("additionalProperties", "items", "if", "then", "else") if key in schema]
+    properties = schema.get("properties", {})
+    if ways > 3 or not isinstance(properties, Mapping):
+        return False
+    return all(_is_cheap(part, ways) for part in (*inner, *properties.values()))
 
 
 def violations(schema: Mapping[str, Any], instance: object) -> list[str]:
@@ -164,7 +223,7 @@ def violations(schema: Mapping[str, Any], instance: object) -> list[str]:
     >>> violations({"type": "object", "required": ["gap_eV"], "properties": {"gap_eV": {"minimum": 0}}}, {"gap_eV": -1})
     ['$.gap_eV: must be at least 0, not -1']
     """
-    return [f"{_shown_path(path)}: {text}" for path, text in violations_by_path(schema, instance)]
+    return [f"{shown_path(path)}: {text}" for path, text in violations_by_path(schema, instance)]
 
 
 def violations_by_path(schema: Mapping[str, Any], instance: object) -> list[tuple[tuple[str | int, ...], str]]:
@@ -181,7 +240,7 @@ def violations_by_path(schema: Mapping[str, Any], instance: object) -> list[tupl
             path = tuple(error.absolute_path)
             if error.validator == "required":
                 path += (_missing(error),)
-            found.append((path, neutral(_say(error))))
+            found.append((path, _bounded(neutral(_say(error)))))
             if len(found) >= _MOST_VIOLATIONS:
                 found.append(((), f"only the first {_MOST_VIOLATIONS} violations are listed"))
                 break
@@ -193,13 +252,17 @@ def violations_by_path(schema: Mapping[str, Any], instance: object) -> list[tupl
     return found
 
 
+def _bounded(text: str) -> str:
+    return text if len(text) <= _MOST_TEXT else f"{text[: _MOST_TEXT - 40]}... ({len(text)} characters)"
+
+
 def _missing(error: Any) -> str:
     """Return the name that a ``required`` misses: jsonschema reports each by itself, in its message."""
     names = [name for name in error.validator_value if name not in error.instance]
     return next((name for name in names if error.message.startswith(repr(name))), str(names[0]))
 
 
-def _shown_path(path: tuple[str | int, ...]) -> str:
+def shown_path(path: tuple[str | int, ...]) -> str:
     """Return a path as ``$.candidates[0].name``."""
     text = "$"
     for part in path:
@@ -233,7 +296,8 @@ def _say(error: Any) -> str:
     match error.validator:
         case "type":
             kinds = [rule] if isinstance(rule, str) else rule
-            return f"must be {' or '.join(_NAMES.get(kind, kind) for kind in kinds)}, not {shown}"
+            why = why_no_number(value) if isinstance(value, str) and {"number", "integer"} & set(kinds) else None
+            return f"must be {' or '.join(_NAMES.get(kind, kind) for kind in kinds)}, not {why or shown}"
         case "required":
             return "is missing"
         case "enum":
@@ -262,12 +326,12 @@ def _say(error: Any) -> str:
             ways = "; or ".join(dict.fromkeys(_say(inner) for inner in error.context[:6]))
             return f"fits none of the ways allowed: {ways}"
         case "format":
-            return f"must be a valid {rule}: {shown}"
+            return f"must be a valid {rule}: {shown}" + (f"; write {_FORMATS[rule]}" if rule in _FORMATS else "")
         case "pattern":
             return f"must match the pattern {rule}: {shown}"
         case _:
             message: str = error.message
-            return message if len(message) <= 300 else f"{message[:280]}..."
+            return message
 
 
 def template(schema: Mapping[str, Any]) -> Any:
@@ -290,12 +354,8 @@ def _template(schema: object, root: Mapping[str, Any], depth: int) -> Any:
         return schema["const"]
     if "enum" in schema:
         return " | ".join(str(item) for item in schema["enum"])
-    reference = schema.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#/"):
-        found: Any = root
-        for part in reference[2:].split("/"):
-            found = found.get(part.replace("~1", "/").replace("~0", "~"), {}) if isinstance(found, Mapping) else {}
-        return _template(found, root, depth + 1)
+    if (referred := _referred(schema, root)) is not None:
+        return _template(referred, root, depth + 1)
     kind = schema.get("type")
     if kind == "object" or "properties" in schema:
         return {name: _template(inner, root, depth + 1) for name, inner in schema.get("properties", {}).items()}
@@ -304,21 +364,102 @@ def _template(schema: object, root: Mapping[str, Any], depth: int) -> Any:
     return "" if kind == "string" else None
 
 
-def columns(schema: Mapping[str, Any]) -> dict[str, str] | None:
-    """Return name and type of each column where the schema is a list of flat objects, else None.
+def _referred(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
+    """Return what a reference to a place in the same schema leads to; None where there is none."""
+    reference = schema.get("$ref")
+    if not (isinstance(reference, str) and reference.startswith("#/")):
+        return None
+    found: Any = root
+    for part in reference[2:].split("/"):
+        found = found.get(part.replace("~1", "/").replace("~0", "~"), {}) if isinstance(found, Mapping) else {}
+    return found
+
+
+def _resolved(schema: Any, root: Mapping[str, Any]) -> Any:
+    for _ in range(10):
+        referred = _referred(schema, root) if isinstance(schema, Mapping) else None
+        if referred is None:
+            break
+        schema = referred
+    return schema
+
+
+class Column(NamedTuple):
+    """A column of a table.
+
+    Attributes
+    ----------
+    kinds : frozenset of str
+        The types of JSON that its schema takes.
+    choices : tuple
+        The values it takes, where they are listed; else empty.
+    schema : mapping
+        Of a cell.
+    """
+
+    kinds: frozenset[str]
+    choices: tuple[Any, ...]
+    schema: Mapping[str, Any]
+
+
+def as_column(schema: object, root: Mapping[str, Any]) -> Column | None:
+    """Return the schema of a property as that of a column; None where it takes lists or objects."""
+    schema = _resolved(schema, root)
+    if not isinstance(schema, Mapping):
+        return Column(frozenset({"string"}), (), {}) if schema is True else None
+    choices: tuple[Any, ...] = ()
+    if "const" in schema:
+        choices = (schema["const"],)
+    elif isinstance(schema.get("enum"), list | tuple):
+        choices = tuple(schema["enum"])
+    kind = schema.get("type")
+    if choices:
+        kinds = {_kind(choice) for choice in choices}
+    elif isinstance(kind, str):
+        kinds = {kind}
+    elif isinstance(kind, list | tuple):
+        kinds = set(kind)
+    elif ways := schema.get("anyOf") or schema.get("oneOf"):
+        found = [as_column(way, root) for way in ways]
+        kinds = {kind for column in found for kind in (column.kinds if column else ("object",))}
+    else:
+        kinds = {"number"} if _BOUNDS.intersection(schema) else {"string"}
+    return Column(frozenset(kinds), choices, schema) if kinds <= _SCALARS else None
+
+
+def _kind(value: object) -> str:
+    match value:
+        case bool():
+            return "boolean"
+        case int() | float():
+            return "number"
+        case str():
+            return "string"
+        case None:
+            return "null"
+    return "object"
+
+
+def row_schema(schema: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the schema of an item where the schema is a list of objects, else None."""
+    schema = _resolved(schema, schema)
+    items = _resolved(schema.get("items"), schema)
+    is_list = schema.get("type") == "array" and isinstance(items, Mapping)
+    return items if is_list and items.get("type") == "object" else None
+
+
+def columns(schema: Mapping[str, Any]) -> dict[str, Column] | None:
+    """Return the columns by name where the schema is a list of flat objects, else None.
 
     Examples
     --------
-    >>> columns({"type": "array", "items": {"type": "object", "properties": {"gap_eV": {"type": "number"}}}})
-    {'gap_eV': 'number'}
+    >>> found = columns({"type": "array", "items": {"type": "object", "properties": {"gap_eV": {"minimum": 0}}}})
+    >>> {name: sorted(column.kinds) for name, column in found.items()}
+    {'gap_eV': ['number']}
     """
-    items = schema.get("items")
-    if schema.get("type") != "array" or not isinstance(items, Mapping) or items.get("type") != "object":
+    items = row_schema(schema)
+    if items is None:
         return None
-    found = {}
-    for name, inner in items.get("properties", {}).items():
-        kind = inner.get("type", "string") if isinstance(inner, Mapping) else None
-        if not isinstance(kind, str) or kind not in _SCALARS:
-            return None
-        found[name] = kind
-    return found or None
+    found = {name: as_column(inner, schema) for name, inner in items.get("properties", {}).items()}
+    known = {name: column for name, column in found.items() if column is not None}
+    return known if known and len(known) == len(found) else None

@@ -8,8 +8,11 @@ tolerated.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, NoReturn
 
+from matterstack.core.numbers import MINUSES
+from matterstack.core.text import neutral
 from matterstack.errors import InvalidJsonError
 
 MAX_BYTES = 1_000_000
@@ -82,6 +85,58 @@ def is_cut_off(raw: bytes) -> bool:
     return not text.strip() or _brackets(text)[1]
 
 
+#: What people write in place of what JSON has, where a value or a name should begin.
+_SLIPS: tuple[tuple[str, str], ...] = (
+    (r"[\u201c\u201d\u201e\u201f\u00ab\u00bb\u2018\u2019]", 'curly quotes are no quotes here: write straight ones, "'),
+    (r"'", 'write straight double quotes, "'),
+    (r"//|/\*|#", "JSON has no comments: take it away"),
+    (r"[+-]?\.\d", "write a digit before the point, as in 0.5"),
+    (r"\+", "write the number without +"),
+    (rf"[{MINUSES}]", "write a plain minus, -"),
+    (r"-?0\d", "write the number without zeros before it"),
+    (r"(None|True|False)\b", "write null, true or false"),
+    (r"[A-Za-z_]", 'text stands in straight double quotes, as in "text"'),
+)
+
+
+def _hint(text: str, error: json.JSONDecodeError) -> str | None:
+    """Return what a person who wrote JSON by hand did, and should do; None where that is not known."""
+    at = error.pos
+    before, after = text[max(0, at - 1000) : at].rstrip(), text[at : at + 100].lstrip()
+    if "escape" in error.msg:
+        return "in quotes a backslash is written twice, as in D:\\\\data, or as a slash, D:/data"
+    if "control character" in error.msg:
+        return "text in quotes has to end on its line; write \\n for a new line"
+    if before.endswith(","):
+        if after[:1] in ("}", "]"):
+            return "the comma before it is one too many"
+        if re.search(r"\d,\Z", before) and after[:1].isdigit():
+            return "a decimal comma? Write a point, as in 1.1"
+    if after[:1] in ("}", "]") and "Expecting property name" in error.msg:
+        return "a comma is one too many"
+    found = next((hint for slip, hint in _SLIPS if re.match(slip, after)), None)
+    if error.msg.startswith("Expecting ',' delimiter") and (found is None or re.match(r'["A-Za-z_+.-]', after)):
+        found = None
+        if after.startswith('"'):
+            found = "a comma is missing before it"
+        elif re.match(r"\.(\D|\Z)", after):
+            found = "write a digit after the point, as in 5.0"
+        elif after[:1].isdigit() and re.search(r"(^|[^\d.])-?0\Z", before):
+            found = "write the number without zeros before it"
+    if error.msg == "Extra data":
+        return found if re.match(r"//|/\*|#", after) else "there is more after the end"
+    return found
+
+
+def _shown_line(error: json.JSONDecodeError) -> str:
+    """Return the line of an error, as much of it as is worth showing."""
+    begin = error.doc.rfind("\n", 0, error.pos) + 1
+    end = error.doc.find("\n", error.pos)
+    first = max(begin, error.pos - 40)
+    line = error.doc[first : min(len(error.doc) if end < 0 else end, error.pos + 40)].strip()
+    return f"{'...' if first > begin else ''}{neutral(line)}" if line else "nothing"
+
+
 def parse_json(raw: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
     """Parse bytes as strict JSON.
 
@@ -119,7 +174,10 @@ def parse_json(raw: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
             parse_float=_real,
         )
     except json.JSONDecodeError as error:
-        raise InvalidJsonError(f"line {error.lineno}, column {error.colno}: {error.msg}") from None
+        where = f"line {error.lineno}, column {error.colno}"
+        hint = _hint(text, error)
+        said = f"{hint} ({error.msg})" if hint else error.msg
+        raise InvalidJsonError(f"{where}: {said}; there stands {_shown_line(error)}") from None
     if "\\u" in text:
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -132,32 +190,94 @@ def parse_json(raw: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
 to_text = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
 
 
-def _check_keys(value: object, what: str, depth: int = 0) -> None:
-    # json.dumps turns the key 1 into "1" without a word, and the next reader gets other data.
+def _culprit(value: object, place: str, depth: int = 0) -> str | None:
+    """Return in plain words which part of a value is no JSON, and what to do about it; None where none is."""
     if depth > MAX_DEPTH:
-        raise InvalidJsonError(f"{what} is nested deeper than {MAX_DEPTH} levels, or holds itself")
+        return f"it is nested deeper than {MAX_DEPTH} levels, or holds itself"
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
-                raise InvalidJsonError(f"{what} has the key {key!r}: a JSON key is a string")
-            _check_keys(item, what, depth + 1)
+                return f"{place} has the key {key!r:.100}: a JSON key is a string, so use str(...)"
+            if (found := _culprit(item, f"{place}[{key!r:.60}]", depth + 1)) is not None:
+                return found
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            if (found := _culprit(item, f"{place}[{number}]", depth + 1)) is not None:
+                return found
+    elif not isinstance(value, str | int | float | None):
+        return f"{place} is a {_kind(value)}: {_cure(value)}"
+    elif isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return f"{place} is {value}, which JSON does not have: use None, or leave it out"
+    else:
+        try:
+            to_text(value).encode()
+        except ValueError as error:
+            return f"{place} cannot be written: {error}"
+    return None
+
+
+def _kind(value: object) -> str:
+    module = type(value).__module__
+    return type(value).__name__ if module == "builtins" else f"{module}.{type(value).__name__}"
+
+
+def _cure(value: object) -> str:
+    if hasattr(value, "tolist"):  # numpy's and pandas' own way to plain values
+        plain = {"f": "float", "i": "int", "u": "int", "b": "bool"}.get(
+            getattr(getattr(value, "dtype", None), "kind", "")
+        )
+        return f"use {plain}(...)" if plain and getattr(value, "ndim", 1) == 0 else "use .tolist()"
+    if hasattr(value, "isoformat"):
+        return "use .isoformat()"
+    cures = {"set": "list(...)", "frozenset": "list(...)", "Decimal": "float(...)", "complex": "[z.real, z.imag]"}
+    return f"use {cures.get(type(value).__name__, 'str(...), or the numbers and texts it is made of')}"
+
+
+def _has_odd_keys(value: object, depth: int = 0) -> bool:
+    # json.dumps turns the key 1 into "1" without a word, and the next reader gets other data.
+    if depth > MAX_DEPTH:
+        return True
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str) or _has_odd_keys(item, depth + 1):
+                return True
     elif isinstance(value, list | tuple):
         for item in value:
-            _check_keys(item, what, depth + 1)
+            if _has_odd_keys(item, depth + 1):
+                return True
+    return False
 
 
-def dump_json(value: object, what: str) -> str:
+def dump_json(value: object, what: str, name: str = "it") -> str:
     """Return compact JSON text, or raise if `value` is not plain JSON data.
+
+    Parameters
+    ----------
+    value : object
+    what : str
+        How the error names the whole of it.
+    name : str
+        The variable it is to whoever made it, which begins the path to the culprit.
 
     Raises
     ------
     InvalidJsonError
-        NaN, infinity, a cycle, a key that is not a string, or a type JSON does not have.
+        NaN, infinity, a cycle, a key that is not a string, or a type JSON does not have; by its place.
+
+    Examples
+    --------
+    >>> dump_json({"Cu": {"x": float("nan")}}, "the state", "state")
+    Traceback (most recent call last):
+    ...
+    matterstack.errors.InvalidJsonError: the state is not plain JSON data: state['Cu']['x'] is nan, which JSON does \
+not have: use None, or leave it out
     """
-    _check_keys(value, what)
     try:
-        text = to_text(value)
-        text.encode()
-    except (TypeError, ValueError) as error:
-        raise InvalidJsonError(f"{what} is not plain JSON data: {error}") from None
-    return text
+        if not _has_odd_keys(value):
+            text = to_text(value)
+            text.encode()
+            return text
+        error: Exception | None = None
+    except (TypeError, ValueError) as caught:
+        error = caught
+    raise InvalidJsonError(f"{what} is not plain JSON data: {_culprit(value, name) or error}")

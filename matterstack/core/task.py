@@ -237,7 +237,7 @@ class Task:
         """Return a copy of what must be plain JSON data, as it will be read back."""
         if not isinstance(value, Mapping):
             raise self._invalid(name, "must be a mapping", value)
-        copy: dict[str, Any] = json.loads(dump_json(dict(value), f"task {self.task_id!r}: {name}"))
+        copy: dict[str, Any] = json.loads(dump_json(dict(value), f"task {self.task_id!r}: {name}", name))
         return copy
 
     def _check_files(self) -> None:

@@ -106,7 +106,7 @@ def analyze(campaign: Campaign, state_text: str, results: Mapping[str, TaskResul
     state: Any = campaign.analyze(before, results)
     if state is None and before is not None:
         raise CampaignError(f"{_named(campaign.analyze)}, returned nothing: it must return the new state")
-    return dump_json(state, f"the state that {_named(campaign.analyze)}, returned")
+    return dump_json(state, f"the state that {_named(campaign.analyze)}, returned", "state")
 
 
 def _named(method: Callable[..., Any]) -> str:

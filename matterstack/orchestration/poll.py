@@ -220,7 +220,7 @@ def _collect(name: str, operator: Operator, attempt: Attempt, at: float) -> Poll
     if isinstance(data, Rejected):
         return Polled(scheduling.rejected(live, at, data.reason, to_text(data.data), data.then))
     try:
-        text = "{}" if data is None or data == {} else dump_json(data, f"the results of {live.task_id}")
+        text = "{}" if data is None or data == {} else dump_json(data, f"the results of {live.task_id}", "data")
     except InvalidJsonError as error:
         return Polled(scheduling.failed(live, at, f"its results cannot be collected: {error}"))
     return Polled(scheduling.collected(live, at, text))

@@ -171,8 +171,17 @@ def test_a_run_in_another_kernel_goes_on_with_the_same_settings(tmp_path: Path) 
         assert again.wait(timeout_s=60) is ms.RunStatus.COMPLETED
 
 
-@pytest.mark.parametrize("path", ["../../../../state.sqlite", "/etc/passwd", "link"])
-def test_a_result_that_names_a_file_outside(tmp_path: Path, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("../../../../state.sqlite", "refused answer 1 of 3: $.files[0].path"),
+        ("/etc/passwd", "refused answer 1 of 3: $.files[0].path"),
+        ("C:\\Data\\scan1.xy", "refused answer 1 of 3: $.files[0].path"),
+        ("a/./..\\..\\state.sqlite", "refused answer 1 of 3: $.files[0].path"),
+        ("link", "cannot be used yet"),
+    ],
+)
+def test_a_result_that_names_a_file_outside(tmp_path: Path, path: str, said: str) -> None:
     run = start(tmp_path)
     (exchange(run) / "link").symlink_to("/etc/passwd")
     (exchange(run) / "experiment_ack.json").write_text("{}")
@@ -186,7 +195,7 @@ def test_a_result_that_names_a_file_outside(tmp_path: Path, path: str) -> None:
     for _ in range(3):
         run.step()
     assert run.tasks.loc["0.xrd_Cu", "status"] == "SUBMITTED"
-    assert "cannot be used yet" in str(run.tasks.loc["0.xrd_Cu", "reason"])
+    assert said in str(run.tasks.loc["0.xrd_Cu", "reason"])
 
 
 def test_a_measurement_file_that_is_not_the_one_measured_is_waited_for(tmp_path: Path) -> None:

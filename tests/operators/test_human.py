@@ -213,7 +213,7 @@ def test_a_table_answers_a_list_of_flat_objects(tmp_path: Path) -> None:
     assert (folder(run) / "response.template.csv").read_text() == "formula,gap_eV,synthesize\n"
     put(run, "formula,gap_eV,synthesize\nLiCoO2,many,true\n", "response.csv")
     assert run.wait(timeout_s=30) is ms.RunStatus.RUNNING
-    assert "$[0].gap_eV: must be a number, not 'many'" in reason(run)
+    assert "line 2, column gap_eV: must be a number, not 'many'" in reason(run)
     put(run, 'formula,gap_eV,synthesize\nLiCoO2,2.7,TRUE\n"Li,Fe",3,\n', "response.csv")
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
     assert run.results.loc["0.pick", "data"] == [
@@ -527,11 +527,11 @@ def test_a_pattern_that_backtracks_and_an_answer_that_makes_it_do_not_hold_the_t
 ) -> None:
     from matterstack.operators.requests import check_apart
 
-    monkeypatch.setattr(check_apart, "_CHECK_S", 4.0)
+    monkeypatch.setattr(check_apart, "_CHECK_S", 1)
     run = ask(tmp_path, schema={"properties": {"x": {"pattern": "^(a+)+$"}}})
     put(run, json.dumps({"x": "a" * 60 + "!"}))
-    run.step()
-    assert "cannot be checked against its schema within 4 s" in reason(run)
+    assert run.wait(timeout_s=30) is ms.RunStatus.RUNNING
+    assert "cannot be checked against its schema within 1 s" in reason(run)
     put(run, json.dumps({"x": "a" * 60}))
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
 

@@ -19,9 +19,12 @@ from matterstack.core.states import AttemptStatus
 from matterstack.errors import MatterstackError, UnsafeFileError
 from matterstack.files import read_inside, write_inside
 from matterstack.operators.base import Operator
+from matterstack.operators.requests.check_apart import Patience
 from matterstack.operators.requests.notices import Notify, notify_once
 from matterstack.operators.requests.request_directory import waits_for
 
+#: A tick may ask several such operators, and holds the run's lock meanwhile.
+_CHECKS_S = 0.5
 _TOKEN = f"{MACHINERY}/token"
 
 
@@ -41,10 +44,13 @@ class RequestOperator(Operator):
         Told once of each request.
     wants : str
         What is to be put into the directory, in plain words.
+    patience : Patience
+        How long checks of answers are waited for in this tick; the next one looks at what they have come to since.
     """
 
     notify: Notify | None = None
     wants: str
+    patience: Patience = Patience(0.0)
 
     def announcement(self, attempt: Attempt) -> str:
         """Return what is told of a new request."""
@@ -75,6 +81,7 @@ class RequestOperator(Operator):
     def check_status(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
         """Look at each request."""
         at = time.time()
+        self.patience = Patience(_CHECKS_S)
         seen = {}
         for attempt in attempts:
             try:
@@ -82,5 +89,6 @@ class RequestOperator(Operator):
                 seen[attempt.token] = self.judge(attempt, at)
             except (OSError, MatterstackError) as error:
                 state = Seen.RUNNING if attempt.status is AttemptStatus.RUNNING else Seen.WAITING
-                seen[attempt.token] = Observation(state, reason=f"its directory cannot be used: {error}")
+                how = f"; chmod -R a+rX {attempt.name}" if isinstance(error, PermissionError) else ""
+                seen[attempt.token] = Observation(state, reason=f"its directory cannot be used: {error}{how}")
         return seen

@@ -19,6 +19,8 @@ import functools
 import hashlib
 import json
 import os
+import posixpath
+import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -43,7 +45,7 @@ from matterstack.operators.requests.base import RequestOperator
 from matterstack.operators.requests.manual_hpc import digest
 from matterstack.operators.requests.notices import Notify, check_notify
 from matterstack.operators.requests.rejection_policy import RejectionPolicy
-from matterstack.operators.requests.request_directory import RequestDirectory, Verdict
+from matterstack.operators.requests.request_directory import RequestDirectory, Verdict, unreadable
 from matterstack.operators.unchanged import note_unchanged
 
 _REQUEST, _ACK, _HEARTBEAT, _ABORT = (
@@ -198,7 +200,15 @@ class ExperimentOperator(RequestOperator):
         (attempt.directory / _REQUEST).write_text(text, encoding="utf-8")
 
     def _request_directory(self, attempt: Attempt) -> RequestDirectory:
-        return RequestDirectory(attempt.directory, self._schema(attempt), _STEM, lambda result: _lacks(attempt, result))
+        return RequestDirectory(
+            attempt.directory,
+            self._schema(attempt),
+            attempt.token,
+            _STEM,
+            self.patience,
+            lacks=lambda result: _lacks(attempt, result),
+            objects=_wrong_paths,
+        )
 
     def judge(self, attempt: Attempt, at: float) -> Observation:
         """Look for a claim, signs of life and a result."""
@@ -211,7 +221,7 @@ class ExperimentOperator(RequestOperator):
         # What has begun does not expire: it is asked to abort, and says itself that it has.
         came = request.judge(attempt, self.policy, None if begun else limit_s, at)
         if came.seen is Seen.ENDED:
-            return self._ended(request, came)
+            return self._ended(attempt, request, came)
         if came.seen is Seen.EXPIRED or request.verdict() is not None:
             write_inside(attempt.directory, _ABORT, _abort(attempt))
             if attempt.status is AttemptStatus.RUNNING:
@@ -227,15 +237,15 @@ class ExperimentOperator(RequestOperator):
         if self.heartbeat_timeout_s is not None and silent_s >= self.heartbeat_timeout_s:
             why = f"the instrument shows no sign of life for {silent_s:.0f} s; it finds {_ABORT} when it comes back"
             if request.decide(Verdict("expired", at, reason=why)).outcome == "accepted":
-                return self._ended(request, came)
+                return self._ended(attempt, request, came)
             write_inside(attempt.directory, _ABORT, _abort(attempt))
             return Observation(Seen.VANISHED, reason=why)
-        said = came.reason if came.settling or came.seen is Seen.REJECTED else "the instrument works"
+        said = "the instrument works" if came.reason == request.wish(attempt) else came.reason
         asked = f"; its {limit_s:g} s are over, and it was asked to abort" if late else ""
         return Observation(Seen.RUNNING, reason=f"{said}{asked}", settling=came.settling)
 
-    def _ended(self, request: RequestDirectory, came: Observation) -> Observation:
-        result = request.accepted()
+    def _ended(self, attempt: Attempt, request: RequestDirectory, came: Observation) -> Observation:
+        result = request.accepted(attempt)
         if result["status"] == "COMPLETED":
             return came._replace(reason=None)
         return came._replace(ok=False, reason=f"the instrument says {result['status']}: {result['reason']}")
@@ -261,10 +271,10 @@ class ExperimentOperator(RequestOperator):
 
     def collect_results(self, attempt: Attempt) -> Any:
         """Check the files by their hashes, and return the measured data with their list."""
-        result = self._request_directory(attempt).accepted()
+        result = self._request_directory(attempt).accepted(attempt)
         if (lacking := _lacks(attempt, result)) is not None:
             raise AttemptFailedError(lacking)
-        files = {entry["path"]: entry["sha256"].lower() for entry in result.get("files", ())}
+        files = {_plain_path(entry["path"]): entry["sha256"].lower() for entry in result.get("files", ())}
         for output in attempt.task.outputs:
             if output not in files:
                 raise AttemptFailedError(f"the expected output {output} is not among the files of the result")
@@ -291,15 +301,37 @@ def _withdrawal(attempt: Attempt) -> bytes:
     return json.dumps({"withdrawn": True, "token": attempt.token}).encode()
 
 
+def _plain_path(path: str) -> str:
+    r"""Return a path as it is meant here, where an instrument wrote ``data\scan1.xy`` or ``./scan1.xy``."""
+    return posixpath.normpath(path.replace("\\", "/")) if ".." not in path else path
+
+
+def _wrong_paths(result: Any) -> list[str]:
+    """Return which paths can never name a measurement file of this request."""
+    found = []
+    for number, entry in enumerate(result.get("files", ())):
+        try:
+            if re.match(r"[A-Za-z]:", entry["path"]):
+                raise UnsafePathError(f"{entry['path']!r} begins with a drive")
+            check_relative_path(_plain_path(entry["path"]), "the measurement file")
+        except UnsafePathError:
+            found.append(
+                f"$.files[{number}].path: the measurement file {entry['path']!r} cannot be used: it has to lie in the "
+                "folder of the request, and is named from there, as in 'data/scan1.xy'"
+            )
+    return found
+
+
 def _lacks(attempt: Attempt, result: Any) -> str | None:
     """Return which measurement file is not whole yet."""
     for entry in result.get("files", ()):
-        path = str(entry["path"])
+        path = _plain_path(entry["path"])
         try:
-            check_relative_path(path, "the measurement file")
             status = os.lstat(attempt.directory / path)
             found = _digest(str(attempt.directory), path, (status.st_size, status.st_mtime_ns, status.st_ino))
-        except (OSError, UnsafeFileError, UnsafePathError) as error:
+        except PermissionError as error:
+            return unreadable(f"the measurement file {path}", error)
+        except (OSError, UnsafeFileError) as error:
             return f"the measurement file {path!r} cannot be used yet: {error}"
         if found != entry["sha256"].lower():
             return f"the measurement file {path!r} is not whole yet: its SHA-256 is {found}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -23,9 +21,12 @@ from matterstack.core.task import Task
 from matterstack.files import read_inside
 from matterstack.operators.base import Traits
 from matterstack.operators.requests.base import RequestOperator
+from matterstack.operators.requests.check_apart import prepare_checks
 from matterstack.operators.requests.notices import Notify, check_notify, notify_once
 from matterstack.operators.requests.rejection_policy import RejectionPolicy
 from matterstack.operators.requests.request_directory import RequestDirectory, Verdict, current_user
+from matterstack.operators.requests.tables import write_csv
+from matterstack.operators.requests.workbooks import can_use_workbooks, template_workbook
 
 #: The schema of a task that gives none.
 ANYTHING: Mapping[str, Any] = {"type": "object"}
@@ -43,9 +44,15 @@ How to answer this request: with any editor, no other software is needed.
 
 The answer is looked at at the next step of the run. If something is wrong with
 it, response.errors.md appears here and says what; mend response.json and save
-it again. An answer that was accepted is kept; what you change afterwards has
-no effect.
+it again: so often as it says there. An answer that was accepted is kept; what
+you change afterwards has no effect. When nothing is waited for here any more,
+response.errors.md says so.
+
+A decimal point is a point (1.5, not 1,5), but for tables whose columns are
+parted by semicolons: there it may be a comma.
 """
+
+_WORKBOOK_NOTE = "Fill in one row a thing, save as response.xlsx in the same folder, and leave the first line as it is."
 
 
 class HumanOperator(RequestOperator):
@@ -115,12 +122,10 @@ class HumanOperator(RequestOperator):
             "instructions.md": text.rstrip() + "\n",
             "schema.json": _pretty(schema),
             "response.template.json": _pretty(template(schema)),
-            "HOWTO.txt": _HOWTO.format(
-                table="Or fill in response.template.csv, and save it as response.csv.\n   " if tabular else ""
-            ),
+            "HOWTO.txt": _HOWTO.format(table=_how_to_fill_tables() if tabular else ""),
         }
         if tabular:
-            files["response.template.csv"] = _table([list(tabular)])
+            files["response.template.csv"] = write_csv([list(tabular)])
         try:
             raw = read_inside(attempt.directory, "inputs.json", _INPUTS_BYTES)
             inputs = parse_json(raw, max_bytes=_INPUTS_BYTES)
@@ -130,9 +135,14 @@ class HumanOperator(RequestOperator):
             files["results.csv"] = results
         for name, content in files.items():
             (attempt.directory / name).write_text(content, encoding="utf-8")
+        if (workbook := template_workbook(schema, _WORKBOOK_NOTE)) is not None:
+            (attempt.directory / "response.template.xlsx").write_bytes(workbook)
+        prepare_checks(schema)
 
     def _request_directory(self, attempt: Attempt) -> RequestDirectory:
-        return RequestDirectory(attempt.directory, attempt.task.schema or ANYTHING)
+        return RequestDirectory(
+            attempt.directory, attempt.task.schema or ANYTHING, attempt.token, patience=self.patience
+        )
 
     def announcement(self, attempt: Attempt) -> str:
         """Return what is asked."""
@@ -161,11 +171,11 @@ class HumanOperator(RequestOperator):
     def collect_results(self, attempt: Attempt) -> Any:
         """Return the answer that was accepted; `Rejected` where it rejects what a gate asks about."""
         request = self._request_directory(attempt)
-        answer = request.accepted()
+        answer = request.accepted(attempt)
         then = attempt.task.on_reject
         if then is not None and isinstance(answer, dict) and answer.get("decision") == "reject":
             verdict = request.verdict()
-            who = verdict.by.partition("#")[0] if verdict else ""
+            who = verdict.who if verdict else ""
             return Rejected(f"rejected by {who}: {answer.get('comment', 'without a comment')}", answer, then)
         return answer
 
@@ -177,17 +187,20 @@ class HumanOperator(RequestOperator):
         AnswerRefusedError, AnswerConflictError
             It violates the schema, or came too late; nothing was changed.
         """
-        self._request_directory(attempt).answer(answer, current_user())
+        schema = attempt.task.schema or ANYTHING
+        RequestDirectory(attempt.directory, schema, attempt.token).answer(answer, current_user())
 
 
 def _pretty(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
-def _table(rows: Sequence[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+def _how_to_fill_tables() -> str:
+    workbook = "Or fill in response.template.xlsx, and save it as response.xlsx.\n   " if can_use_workbooks() else ""
+    return (
+        f"{workbook}Or fill in response.template.csv, and save it as response.csv; in Excel\n   choose 'Save As', "
+        "'CSV UTF-8 (comma delimited)'. Keep the first line as it is.\n   "
+    )
 
 
 def _results(inputs: Mapping[str, Any]) -> str:
@@ -198,4 +211,4 @@ def _results(inputs: Mapping[str, Any]) -> str:
         flat = {name: value for name, value in data.items() if not isinstance(value, dict | list)}
         rows.append({"task_id": task_id, "status": said["status"]} | flat)
     names = list(dict.fromkeys(name for row in rows for name in row))
-    return _table([names, *([row.get(name, "") for name in names] for row in rows)]) if rows else ""
+    return write_csv([names, *([row.get(name, "") for name in names] for row in rows)]) if rows else ""

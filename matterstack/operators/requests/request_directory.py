@@ -2,14 +2,17 @@
 
 What is known of a request lies in its directory, each fact whole or not there at all::
 
-    response.json                          the answer, as somebody put it there (or response.csv)
-    response.errors.md                     why the last one was refused
+    response.json                          the answer, as somebody put it there (or response.csv, response.xlsx)
+    response.errors.md                     why the last one was refused, or that the request is over
     .matterstack/rejected/<n>.json         the n-th refused answer; <n>.reason.json says why
     .matterstack/accepted/<sha256>.json    the bytes that were accepted
     .matterstack/verdict.json              how the request ended; written once, whoever is first
 
 The tick, a colleague's cell and a time limit may all want to end a request at the same
 moment: ``verdict.json`` is created by a hard link, which one of them wins.
+
+Whoever may write into the directory may write anything there. So each fact is judged when it is read, and one that
+makes no sense is the trouble of this request alone.
 """
 
 from __future__ import annotations
@@ -17,14 +20,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from math import isfinite
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from matterstack.core.attempt_files import MACHINERY
 from matterstack.core.attempts import Attempt, Observation, Seen
-from matterstack.core.schemas import is_costly, violations
+from matterstack.core.numbers import is_number
+from matterstack.core.schemas import columns
 from matterstack.core.states import AttemptStatus
 from matterstack.core.strict_json import (
     MAX_BYTES,
@@ -39,16 +45,28 @@ from matterstack.errors import (
     AnswerRefusedError,
     AttemptFailedError,
     InvalidJsonError,
+    OperatorUnreachableError,
     UnsafeFileError,
 )
 from matterstack.files import open_inside, read_inside, write_inside
-from matterstack.operators.requests.check_apart import check_apart
+from matterstack.operators.requests.answers import Reading
+from matterstack.operators.requests.check_apart import NotYet, Patience, too_long
+from matterstack.operators.requests.near_misses import find_near_miss
 from matterstack.operators.requests.rejection_policy import RejectionPolicy
-from matterstack.operators.requests.tables import parse_table
+from matterstack.operators.requests.workbooks import can_use_workbooks
 from matterstack.operators.unchanged import note_unchanged
 
 _SETTLE_S = 1.0
 _MOST_SHOWN = 10
+#: How long somebody who answers from a cell waits for the check.
+_ANSWER_S = 60.0
+#: A check that several processes have begun, and none has ended in so long, is given up.
+_CHECK_BY_MANY_S = 60.0
+#: The clock of a file server may be so far behind.
+_CLOCKS_DIFFER_S = 60.0
+_OUTCOMES = ("accepted", "failed", "expired", "cancelled")
+_MOST_NAMES = 1000
+_READ = frozenset({".json", ".csv", ".xlsx"})
 
 
 class Verdict(NamedTuple):
@@ -67,6 +85,8 @@ class Verdict(NamedTuple):
         Name of the file that was accepted.
     sha256 : str
         Of its bytes.
+    token : str
+        Of the attempt that was asked: a verdict that was moved here from another request says nothing of this one.
     """
 
     outcome: str
@@ -75,6 +95,12 @@ class Verdict(NamedTuple):
     reason: str = ""
     source: str = ""
     sha256: str = ""
+    token: str = ""
+
+    @property
+    def who(self) -> str:
+        """Who answered, to be shown."""
+        return neutral(self.by.partition("#")[0])
 
 
 class Refusal(NamedTuple):
@@ -87,12 +113,15 @@ class Refusal(NamedTuple):
 
 
 class _Received(NamedTuple):
+    """What was put in; ``problem``: why it is refused unread; ``waits_for``: what is to be done before it can be."""
+
     source: str
-    raw: bytes
-    sha256: str
-    by: str
-    changed_at: float
+    raw: bytes = b""
+    sha256: str = ""
+    by: str = ""
+    changed_at: float = 0.0
     problem: str | None = None
+    waits_for: str | None = None
 
 
 class RequestDirectory:
@@ -104,47 +133,97 @@ class RequestDirectory:
         Of the attempt.
     schema : mapping
         JSON Schema of the answer; from the store, not from the directory.
+    token : str
+        Of the attempt.
     stem : str
-        The answer is ``<stem>.json``, or ``<stem>.csv`` where the schema is a list of flat objects.
+        The answer is ``<stem>.json``; or ``<stem>.csv`` or ``<stem>.xlsx`` where the schema is a list of flat objects.
+    patience : Patience, optional
+        How long checks are waited for.
     lacks : callable, optional
         Says of a valid answer what has yet to arrive before it can be taken; None for nothing.
+    objects : callable, optional
+        Says what is wrong with an answer that its schema allows.
     """
 
     def __init__(
         self,
         directory: Path,
         schema: Mapping[str, Any],
+        token: str = "",
         stem: str = "response",
+        patience: Patience | None = None,
         lacks: Callable[[Any], str | None] = lambda answer: None,
+        objects: Callable[[Any], list[str]] = lambda answer: [],
     ) -> None:
         self.directory = directory
         self.schema = schema
+        self.token = token
         self.stem = stem
+        self.patience = patience or Patience(_ANSWER_S)
         self.lacks = lacks
+        self.objects = objects
 
     # -- how it ended ---------------------------------------------------------------------
 
     def verdict(self) -> Verdict | None:
-        """Return how the request ended; None while it is open."""
+        """Return how the request ended; None while it is open.
+
+        Raises
+        ------
+        UnsafeFileError
+            The file is not as it was written.
+        """
         try:
-            return Verdict(**parse_json(read_inside(self.directory, f"{MACHINERY}/verdict.json", MAX_BYTES)))
+            said = parse_json(read_inside(self.directory, f"{MACHINERY}/verdict.json", MAX_BYTES))
+            verdict = Verdict(**said)
         except FileNotFoundError:
             return None
         except (TypeError, InvalidJsonError) as error:
-            raise UnsafeFileError(f"verdict.json is not as it was written: {error}; remove it") from None
+            raise _altered("verdict.json", str(error)) from None
+        if (wrong := self._wrong_verdict(verdict)) is not None:
+            raise _altered("verdict.json", wrong)
+        return verdict
+
+    def _wrong_verdict(self, verdict: Verdict) -> str | None:
+        texts = (verdict.by, verdict.reason, verdict.source, verdict.sha256, verdict.token)
+        if not all(isinstance(text, str) for text in texts) or verdict.outcome not in _OUTCOMES:
+            return "its parts are not what they should be"
+        if not _is_time(verdict.at):
+            return f"it says {verdict.at!r:.40} for a time"
+        if verdict.token != self.token:
+            return "it is that of another request"
+        if verdict.outcome == "accepted" and not (
+            re.fullmatch("[0-9a-f]{64}", verdict.sha256) and PurePath(verdict.source).suffix in _READ
+        ):
+            return "it names no answer"
+        return None
 
     def decide(self, verdict: Verdict) -> Verdict:
         """End the request, and return how it ended: as given, unless somebody was quicker."""
         reach("answer.deciding")
+        said = json.dumps(verdict._replace(token=self.token)._asdict()).encode()
         try:
-            write_inside(self.directory, f"{MACHINERY}/verdict.json", json.dumps(verdict._asdict()).encode(), new=True)
+            write_inside(self.directory, f"{MACHINERY}/verdict.json", said, new=True)
         except FileExistsError:
             earlier = self.verdict()
             if earlier is not None:
                 return earlier
             raise
         reach("answer.decided")
+        if verdict.outcome != "accepted":
+            self._tell_over(verdict)
         return verdict
+
+    def _tell_over(self, verdict: Verdict) -> None:
+        """Tell whoever looks into the directory that no answer is waited for any more."""
+        word = f"answered by {verdict.who}" if verdict.outcome == "accepted" else verdict.outcome
+        why = f": {neutral(verdict.reason)}" if verdict.reason else ""
+        page = (
+            f"# This request is over\n\nIt was {word}{why}.\n\n"
+            "No answer is waited for here any more: what is saved here from now on has no effect. If it should have "
+            "one, ask whoever runs this campaign.\n"
+        )
+        write_inside(self.directory, f"{self.stem}.errors.md", page.encode("utf-8", "backslashreplace"))
 
     def answer(self, value: object, by: str) -> Verdict:
         """Answer from a program: the same checks, and accepted at once.
@@ -156,20 +235,26 @@ class RequestDirectory:
         AnswerConflictError
             The request has ended, or another answer won.
         """
-        text = dump_json(value, "the answer") + "\n"
+        try:
+            text = dump_json(value, "the answer", "answer") + "\n"
+        except InvalidJsonError as error:
+            raise AnswerRefusedError(f"{error}; nothing was changed", violations=[str(error)]) from None
         raw = text.encode()
         if len(raw) > MAX_BYTES:
             long = f"the answer has {len(raw)} bytes; {MAX_BYTES} at most are taken"
             raise AnswerRefusedError(long, violations=[long])
-        if found := self._check(parse_json(raw), len(raw)):
+        reading = self.patience.read(f"{self.stem}.json", raw, self.schema)
+        found = ["its check was not made in time: try again"] if isinstance(reading, NotYet) else reading.wrong
+        if found:
             listed = "\n- ".join(found)
             raise AnswerRefusedError(f"the answer was refused, and nothing was changed:\n- {listed}", violations=found)
         mine = f"{by}#{os.urandom(8).hex()}"
         earlier = self.verdict() or self._accept(raw, f"{self.stem}.json", mine)
         if earlier.by != mine:
-            who = f" by {earlier.by.partition('#')[0]}" if earlier.by else ""
+            who = f" by {earlier.who}" if earlier.by else ""
             word = "answered" if earlier.outcome == "accepted" else earlier.outcome
             raise AnswerConflictError(f"the request was {word}{who} before; your answer changed nothing")
+        self._tell_over(earlier)
         return earlier
 
     def _accept(self, raw: bytes, source: str, by: str) -> Verdict:
@@ -180,58 +265,93 @@ class RequestDirectory:
         (self.directory / f"{self.stem}.errors.md").unlink(missing_ok=True)
         return verdict
 
-    def accepted(self) -> Any:
+    def accepted(self, attempt: Attempt) -> Any:
         """Return the answer that was accepted, checked once more.
 
         Raises
         ------
         AttemptFailedError
             The kept bytes are not those that were accepted.
+        OperatorUnreachableError
+            The check has not ended yet.
         """
-        verdict = self.verdict()
         try:
+            verdict = self.verdict()
             if verdict is None or verdict.outcome != "accepted":
                 raise InvalidJsonError("no answer was accepted")
-            raw = read_inside(
-                self.directory, f"{MACHINERY}/accepted/{verdict.sha256}{Path(verdict.source).suffix}", MAX_BYTES
-            )
+            kept = f"{MACHINERY}/accepted/{verdict.sha256}{Path(verdict.source).suffix}"
+            raw = read_inside(self.directory, kept, MAX_BYTES)
             if hashlib.sha256(raw).hexdigest() != verdict.sha256:
                 raise InvalidJsonError("its SHA-256 is another one")
-            value = self._parse(verdict.source, raw)
-            if found := self._check(value, len(raw)):
-                raise InvalidJsonError(found[0])
+            reading = self.patience.read(verdict.source, raw, self.schema)
+            if isinstance(reading, NotYet):
+                if self._is_given_up(attempt, verdict.sha256, reading, time.time()):
+                    reading = too_long()
+                else:
+                    raise OperatorUnreachableError(f"the check of the accepted {verdict.source} has not ended yet")
+            if reading.wrong:
+                raise InvalidJsonError(reading.wrong[0])
         except (FileNotFoundError, UnsafeFileError, InvalidJsonError) as error:
             raise AttemptFailedError(f"the accepted answer was changed afterwards: {error}") from None
-        return value
+        return reading.value
+
+    def _is_given_up(self, attempt: Attempt, sha256: str, stands: NotYet, at: float) -> bool:
+        """Return whether a check that has not ended was begun long ago, maybe by another process."""
+        if stands is NotYet.QUEUED:
+            return False
+        since = note_unchanged(attempt, "checking.json", sha256, at)
+        return since is not None and at - since >= _CHECK_BY_MANY_S
 
     # -- what came in ---------------------------------------------------------------------
 
     def refusals(self) -> list[Refusal]:
-        """Return the bad answers so far, in their order."""
+        """Return the bad answers so far, in their order.
+
+        Raises
+        ------
+        UnsafeFileError
+            A file is not as it was written.
+        """
         found = []
         for number in range(1, 1_000_000):
+            name = f"rejected/{number}.reason.json"
             try:
-                said = parse_json(read_inside(self.directory, f"{MACHINERY}/rejected/{number}.reason.json", MAX_BYTES))
+                said = parse_json(read_inside(self.directory, f"{MACHINERY}/{name}", MAX_BYTES))
+                refusal = Refusal(number, said["sha256"], said["at"], said["reasons"])
             except FileNotFoundError:
                 break
-            found.append(Refusal(number, said["sha256"], said["at"], said["reasons"]))
+            except (TypeError, KeyError, IndexError, InvalidJsonError) as error:
+                raise _altered(name, str(error)) from None
+            texts = [refusal.sha256, *refusal.reasons] if isinstance(refusal.reasons, list) else [None]
+            if not all(isinstance(text, str) for text in texts) or not refusal.reasons or not _is_time(refusal.at):
+                raise _altered(name, "its parts are not what they should be")
+            found.append(refusal)
         return found
+
+    def _endings(self) -> list[str]:
+        """Return the endings of the names under which an answer is read."""
+        if columns(self.schema) is None or not can_use_workbooks():
+            return [".json", ".csv"]
+        return [".json", ".csv", ".xlsx"]
 
     def _receive(self) -> _Received | None:
         """Read what was put in, once, from one descriptor."""
-        names = [f"{self.stem}.json", f"{self.stem}.csv"]
+        names = [f"{self.stem}{ending}" for ending in self._endings()]
         there = [name for name in names if os.path.lexists(self.directory / name)]
         if not there:
             return None
         source = there[0]
-        if len(there) == 2:
-            return _Received(source, b"", "both", "", 0.0, f"there are both {' and '.join(names)}: leave one")
+        if len(there) > 1:
+            which = f"both {there[0]} and {there[1]}" if len(there) == 2 else ", ".join(there)
+            return _Received(source, sha256=",".join(there), problem=f"there are {which}: leave one")
         try:
             descriptor = open_inside(self.directory, source)
         except FileNotFoundError:
             return None
-        except (OSError, UnsafeFileError) as error:
-            return _Received(source, b"", f"unreadable: {error}", "", 0.0, str(error))
+        except UnsafeFileError as error:
+            return _Received(source, sha256=f"unreadable: {error}", problem=str(error))
+        except OSError as error:
+            return _Received(source, waits_for=unreadable(source, error))
         with open(descriptor, "rb") as file:
             status = os.fstat(file.fileno())
             size = status.st_size
@@ -245,15 +365,12 @@ class RequestDirectory:
                 return _Received(source, b"", identity, by, status.st_mtime, problem)
         return _Received(source, raw, hashlib.sha256(raw).hexdigest(), by, status.st_mtime)
 
-    def _parse(self, source: str, raw: bytes) -> Any:
-        if source.endswith(".csv"):
-            return parse_table(raw, self.schema)
-        return parse_json(raw)
-
-    def _check(self, value: object, size_bytes: int) -> list[str]:
-        if not is_costly(self.schema, size_bytes):
-            return violations(self.schema, value)
-        return check_apart(self.schema, value)
+    def _near_miss(self) -> str | None:
+        """Return in plain words which file is nearly an answer; None where none is."""
+        with os.scandir(self.directory) as entries:
+            names = [entry.name for entry, _ in zip(entries, range(_MOST_NAMES), strict=False)]
+        asked = [".json"] if columns(self.schema) is None else self._endings()
+        return find_near_miss(names, self.stem, asked)
 
     def judge(self, attempt: Attempt, policy: RejectionPolicy, limit_s: float | None, at: float) -> Observation:
         """Look at the directory once, and return what the attempt has come to.
@@ -269,69 +386,102 @@ class RequestDirectory:
         """
         verdict = self.verdict()
         refusals: list[Refusal] = []
+        received: _Received | None = None
+        waits = None
         if verdict is None:
             refusals = self.refusals()
             received = self._receive()
-            if received is not None and received.sha256 not in {refusal.sha256 for refusal in refusals}:
-                verdict, settling = self._judge_answer(attempt, received, refusals, at)
-                if settling:
-                    return Observation(Seen.WAITING, reason=settling, settling=True)
+            waits = received.waits_for if received else self._near_miss()
+            if received is not None and not waits and received.sha256 not in {refusal.sha256 for refusal in refusals}:
+                verdict, early = self._judge_answer(attempt, received, refusals, policy, at)
+                if early is not None:
+                    return early
         if verdict is None:
             verdict = self._out_of_patience(attempt, policy, refusals, limit_s, at)
         if verdict is None:
+            if waits:
+                return Observation(Seen.WAITING, reason=neutral(waits))
             if not refusals:
-                return Observation(Seen.WAITING, reason=self._wish(attempt))
+                return Observation(Seen.WAITING, reason=self.wish(attempt))
             return Observation(Seen.REJECTED, reason=self._refused(refusals, policy))
         if verdict.outcome == "accepted":
-            return Observation(Seen.ENDED, reason=f"answered by {verdict.by.partition('#')[0]}", ended_at=verdict.at)
+            return Observation(Seen.ENDED, reason=f"answered by {verdict.who}", ended_at=verdict.at)
         if attempt.status is not AttemptStatus.WAITING:
             return Observation(Seen.WAITING, reason=verdict.reason, settling=True)  # one move after the other
         return Observation(Seen.EXPIRED, reason=verdict.reason, ended_at=verdict.at)
 
     def _judge_answer(
-        self, attempt: Attempt, received: _Received, refusals: list[Refusal], at: float
-    ) -> tuple[Verdict | None, str | None]:
+        self, attempt: Attempt, received: _Received, refusals: list[Refusal], policy: RejectionPolicy, at: float
+    ) -> tuple[Verdict | None, Observation | None]:
         """Accept or refuse a new answer; or say that it is too early for that."""
-        reasons = [received.problem] if received.problem else []
-        value: Any = None
-        doubtful = False
-        if not reasons:
+        if received.problem is not None:
+            self._refuse(received, refusals, policy, [received.problem], at)
+            return None, None
+        if (early := self._too_early(attempt, received, at)) is not None:
+            return None, early
+        reading: Reading | NotYet = NotYet.QUEUED
+        if self.patience.left_s:
+            reading = self.patience.read(received.source, received.raw, self.schema)
+        if isinstance(reading, NotYet):
+            if not self._is_given_up(attempt, received.sha256, reading, at):
+                said = f"{received.source} is there, and {reading.value}"
+                return None, Observation(Seen.WAITING, reason=said, settling=True)
+            reading = too_long()
+        value = reading.value
+        if reasons := reading.wrong or self.objects(value):
+            self._refuse(received, refusals, policy, reasons, at)
+            return None, None
+        if (lacking := self.lacks(value)) is not None:
+            return None, Observation(Seen.WAITING, reason=lacking, settling=True)
+        return self._accept(received.raw, received.source, received.by), None
+
+    def _too_early(self, attempt: Attempt, received: _Received, at: float) -> Observation | None:
+        """Return what is waited for where an answer may still be being written, or may be meant for another request."""
+        source = received.source
+        said = ""
+        # A list or object ends visibly; a table or a bare number may lack its rest.
+        doubtful = patient = not source.endswith(".json")
+        if not doubtful:
             try:
-                value = self._parse(received.source, received.raw)
-                # A list or object ends visibly; a table or a bare number may lack its rest.
-                doubtful = received.source.endswith(".csv") or not isinstance(value, list | dict | str)
-                patient = doubtful
+                doubtful = patient = not isinstance(parse_json(received.raw), list | dict | str)
             except InvalidJsonError as error:
-                reasons = [str(error)]
-                doubtful = True
-                patient = received.source.endswith(".csv") or is_cut_off(received.raw)
+                doubtful, patient, said = True, is_cut_off(received.raw), f": {error}"
         if doubtful:
             young = 0 <= at - received.changed_at < _SETTLE_S
             seen_before = note_unchanged(attempt, "answer.json", received.sha256, at) is not None
             if not seen_before or (patient and young):
-                said = f": {reasons[0]}" if reasons else ""
-                return None, f"{received.source} may still be being written, so it is looked at again{said}"
-        if not reasons:
-            reasons = self._check(value, len(received.raw))
-        if not reasons:
-            if (lacking := self.lacks(value)) is not None:
-                return None, lacking
-            return self._accept(received.raw, received.source, received.by), None
-        self._refuse(received, refusals, reasons, at)
-        return None, None
+                reason = f"{source} may still be being written, so it is looked at again{said}"
+                return Observation(Seen.WAITING, reason=reason, settling=True)
+        if attempt.task.on_reject is not None and received.changed_at < attempt.submitted_at - _CLOCKS_DIFFER_S:
+            saved = time.strftime("%Y-%m-%d %H:%M", time.localtime(received.changed_at))
+            return Observation(
+                Seen.WAITING,
+                reason=f"{source} was saved on {saved}, before this was asked, so it is no approval of it: "
+                "if it is meant for this request, save it again",
+            )
+        return None
 
-    def _refuse(self, received: _Received, refusals: list[Refusal], reasons: list[str], at: float) -> None:
+    def _refuse(
+        self,
+        received: _Received,
+        refusals: list[Refusal],
+        policy: RejectionPolicy,
+        reasons: list[str],
+        at: float,
+    ) -> None:
         number = len(refusals) + 1
         said = {"sha256": received.sha256, "at": at, "source": received.source, "by": received.by, "reasons": reasons}
         reach("answer.refusing")
         if received.problem is None:
             write_inside(self.directory, f"{MACHINERY}/rejected/{number}{Path(received.source).suffix}", received.raw)
         lines = "".join(f"    {neutral(reason)}\n" for reason in reasons)
+        last = "" if number < policy.max_rejections and policy.on_invalid == "wait" else " It was the last one."
         page = (
-            f"# {received.source} was refused\n\nIt was not taken, and nothing is lost. What is wrong with it:\n\n"
-            f"{lines}\nMend it and save it again under the same name. `schema.json` says what is expected.\n"
+            f"# {received.source} was refused\n\nThis was try {number} of {policy.max_rejections}.{last} It was not "
+            f"taken, and nothing is lost. What is wrong with it:\n\n{lines}\n"
+            "Mend it and save it again under the same name. `schema.json` says what is expected.\n"
         )
-        write_inside(self.directory, f"{self.stem}.errors.md", page.encode())
+        write_inside(self.directory, f"{self.stem}.errors.md", page.encode("utf-8", "backslashreplace"))
         # The last of the three counts: until it is there, the same answer is refused again under this number.
         write_inside(self.directory, f"{MACHINERY}/rejected/{number}.reason.json", json.dumps(said).encode())
         reach("answer.refused")
@@ -354,13 +504,30 @@ class RequestDirectory:
             reason, outcome = f"no good answer came within {limit_s:g} s", "expired"
         return None if reason is None else self.decide(Verdict(outcome, at, reason=reason))
 
-    def _wish(self, attempt: Attempt) -> str:
+    def wish(self, attempt: Attempt) -> str:
+        """Return what is waited for where nothing has come yet."""
         return waits_for(attempt, f"{self.stem}.json")
 
     def _refused(self, refusals: list[Refusal], policy: RejectionPolicy) -> str:
         last = refusals[-1]
         more = f"; and {len(last.reasons) - _MOST_SHOWN} more" if len(last.reasons) > _MOST_SHOWN else ""
         return f"refused answer {last.number} of {policy.max_rejections}: {'; '.join(last.reasons[:_MOST_SHOWN])}{more}"
+
+
+def unreadable(name: str, error: OSError) -> str:
+    """Return in plain words that a file cannot be read, and what to do about it."""
+    if isinstance(error, PermissionError):
+        return f"{name} is there and may not be read by {current_user()}: chmod a+r {name}"
+    return f"{name} is there and cannot be read: {error.strerror}"
+
+
+def _altered(name: str, how: str) -> UnsafeFileError:
+    return UnsafeFileError(f"{MACHINERY}/{name} is not as it was written ({neutral(how):.200}): remove it")
+
+
+def _is_time(value: object) -> bool:
+    """Return whether a value can be a time, in seconds since the Unix epoch, that clocks and calendars know."""
+    return is_number(value) and isinstance(value, int | float) and 0 <= value < 1e10 and isfinite(value)
 
 
 def waits_for(attempt: Attempt, what: str) -> str:
