@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from matterstack.core.numbers import is_exit_code, is_time
 from matterstack.core.states import AttemptStatus, TaskStatus
 from matterstack.errors import InvalidTaskError
 
@@ -61,6 +62,37 @@ class Observation(NamedTuple):
     exit_code: int | None = None
     settling: bool = False
     kind: str | None = None
+
+    def plausible(self) -> Observation:
+        """Return the same without numbers that are no time and no exit code, whoever wrote them; the reason says so.
+
+        Examples
+        --------
+        >>> Observation(Seen.ENDED, exit_code=10**30).plausible().reason
+        '1000000000000000... is no exit code'
+        """
+        wrong: dict[str, str] = {}
+        for name, is_right, what in (
+            ("started_at", is_time, "no time"),
+            ("ended_at", is_time, "no time"),
+            ("exit_code", is_exit_code, "no exit code"),
+        ):
+            value = getattr(self, name)
+            if value is not None and not is_right(value):
+                wrong[name] = f"{_short(value)} is {what}"
+        if not wrong:
+            return self
+        reason = "; ".join([*([self.reason] if self.reason else []), *wrong.values()])
+        kept: dict[str, Any] = dict.fromkeys(wrong)
+        return self._replace(**kept, reason=reason)
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes out no integer of more than 4300 digits
+        return "what was written"
+    return text if len(text) <= 20 else f"{text[:16]}..."
 
 
 class Submitted(NamedTuple):

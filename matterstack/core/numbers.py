@@ -8,6 +8,7 @@ import re
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 #: What word processors put in place of a minus: the minus sign, hyphens, the figure dash and the en dash.
 MINUSES = "\u2212\u2010\u2011\u2012\u2013\ufe63\uff0d"
+_LATEST_S = 9e9  # in the year 2255; tables count nanoseconds in 64 bits, and end in 2262
 #: More digits than any measurement has; what is longer is no number.
 _MOST_CHARACTERS = 400
 
@@ -20,6 +21,16 @@ _TO_MINUS = str.maketrans(dict.fromkeys(MINUSES, "-"))
 def is_number(value: object) -> bool:
     """Return whether a value is a number; True and False are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_time(value: object) -> bool:
+    """Return whether a value can be a time in seconds since the Unix epoch: one that clocks and tables can show."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LATEST_S
+
+
+def is_exit_code(value: object) -> bool:
+    """Return whether a value can be the exit code of a command."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 32
 
 
 def read_number(text: str, decimal: str = ".") -> int | float | None:

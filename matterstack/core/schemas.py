@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Mapping
 from types import ModuleType
@@ -234,9 +235,12 @@ def violations_by_path(schema: Mapping[str, Any], instance: object) -> list[tupl
     >>> violations_by_path({"required": ["gap_eV"]}, {})
     [(('gap_eV',), 'is missing')]
     """
+    from referencing.exceptions import Unresolvable
+
     found: list[tuple[tuple[str | int, ...], str]] = []
     try:
-        for error in _validator(schema).iter_errors(instance):
+        validator = _validator(schema)
+        for error in validator.iter_errors(instance):
             path = tuple(error.absolute_path)
             if error.validator == "required":
                 path += (_missing(error),)
@@ -246,8 +250,9 @@ def violations_by_path(schema: Mapping[str, Any], instance: object) -> list[tupl
                 break
     except RecursionError:
         found.append(((), "cannot be checked: it is nested too deep for its schema"))
-    except (ArithmeticError, ValueError, TypeError) as error:
-        # jsonschema computes with numbers as Python does: 1e400 by multipleOf overflows.
+    except (ArithmeticError, ValueError, TypeError, AttributeError, LookupError, re.error, Unresolvable) as error:
+        # jsonschema computes with numbers as Python does: 1e400 by multipleOf overflows. And a schema from a run that
+        # nobody has checked may be none.
         found.append(((), f"cannot be checked against its schema: {type(error).__name__}: {error}"))
     return found
 

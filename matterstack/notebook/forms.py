@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anywidget
 import ipywidgets
 import traitlets
 
-from matterstack.core.schemas import violations_by_path
 from matterstack.core.text import neutral
 from matterstack.errors import AnswerConflictError, MatterstackError, UnsafeFileError
 from matterstack.files import list_inside, read_inside
@@ -23,7 +23,7 @@ from matterstack.notebook.inbox import Inbox
 from matterstack.notebook.views import with_twin
 from matterstack.orchestration.explain import format_time
 from matterstack.orchestration.overview import shown_path
-from matterstack.orchestration.requests import Request
+from matterstack.orchestration.requests import Request, check_answer, is_slow
 
 if TYPE_CHECKING:
     from matterstack.run import Run
@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 _PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
 _MOST_PICTURES, _PICTURE_BYTES = 12, 1_000_000
 _TABLE_BYTES, _MOST_ROWS = 200_000, 50
+
+
+class _Judged(NamedTuple):
+    """What is said to a form, and why its request is over, where it is."""
+
+    reply: Mapping[str, Any]
+    over: str | None = None
 
 
 class RequestForm(anywidget.AnyWidget):
@@ -68,35 +75,65 @@ class RequestForm(anywidget.AnyWidget):
             context=context_html(request.directory),
             reason=neutral(request.reason),
         )
+        self._waiting: list[Mapping[str, Any]] = []
+        self._turn: asyncio.Task[None] | None = None
         self.on_msg(self._heard)
 
     def _heard(self, _: object, message: Any, __: object) -> None:
         if not isinstance(message, dict) or "number" not in message:
             return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        if loop is None or not (self._turn or is_slow(self.request["schema"], message.get("value"))):
+            self._tell(self._judge(message))
+            return
+        # What was typed since says more than what was typed before; a Submit is not passed over.
+        self._waiting = [earlier for earlier in self._waiting if earlier.get("submit")] + [message]
+        if message.get("submit"):
+            self.send({"outcome": "being checked …", "number": message["number"]})
+        if self._turn is None:
+            self._turn = loop.create_task(self._go_through())
+
+    async def _go_through(self) -> None:
+        """Judge what waits, one after the other, beside the kernel's loop."""
+        try:
+            while self._waiting:
+                message = self._waiting.pop(0)
+                self._tell(await asyncio.to_thread(self._judge, message))
+        finally:
+            self._turn = None
+
+    def _judge(self, message: Mapping[str, Any]) -> _Judged:
+        """Return what is to be said to what somebody typed, or submitted."""
         value = message.get("value")
-        found = violations_by_path(self.request["schema"], value)
-        errors = [[list(path), text] for path, text in found]
+        found = check_answer(self.request["schema"], value)
         if not message.get("submit"):
             # While one types, what is missing is no news.
-            if message.get("empty"):
-                errors = []
-            self.send({"errors": errors, "number": message["number"]})
-            return
-        outcome = f"not sent: {len(errors)} to mend" if errors else self._submit(value)
-        self.send({"errors": errors, "outcome": outcome, "number": message["number"]})
+            return _Judged({"errors": [] if message.get("empty") else found, "number": message["number"]})
+        if found:
+            said = f"not sent: {len(found)} to mend"
+            return _Judged({"errors": found, "outcome": said, "number": message["number"]})
+        outcome, is_over = self._submit(value)
+        reply = {"errors": [], "outcome": outcome, "number": message["number"]}
+        return _Judged(reply, outcome if is_over else None)
 
-    def _submit(self, value: Any) -> str:
-        """Answer, and return what became of it."""
+    def _submit(self, value: Any) -> tuple[str, bool]:
+        """Answer, and return what became of it, and whether the request is over."""
         asked = self.asked
         try:
             self.run_of(asked).respond(asked.task_id, value, iteration=asked.iteration, attempt=asked.attempt)
         except AnswerConflictError as error:
-            self.over = neutral(str(error))
-            return self.over
+            return neutral(str(error)), True
         except MatterstackError as error:
-            return neutral(str(error))
-        self.over = "answered; the next step of the run takes it up"
-        return self.over
+            return neutral(str(error)), False
+        return "answered; the next step of the run takes it up", True
+
+    def _tell(self, judged: _Judged) -> None:
+        if judged.over is not None:
+            self.over = judged.over
+        self.send(judged.reply)
 
 
 class InboxView(ipywidgets.VBox):  # type: ignore[misc]

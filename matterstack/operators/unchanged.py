@@ -32,7 +32,7 @@ def note_unchanged(attempt: Attempt, name: str, state: str, at: float) -> float 
         said = parse_json(read_inside(attempt.directory, place, _MOST_BYTES))
         if said["state"] == state and said["at"] <= at:
             return float(said["at"])
-    except (FileNotFoundError, InvalidJsonError, KeyError, TypeError):
+    except (FileNotFoundError, InvalidJsonError, KeyError, TypeError, ValueError, OverflowError):
         pass
     write_inside(attempt.directory, place, json.dumps({"state": state, "at": at}).encode())
     return None

@@ -62,6 +62,7 @@ def judge(attempt: LiveAttempt, observation: Observation, at: float) -> list[Cha
     said by `collected` or `failed`.
     """
     status = attempt.status
+    observation = observation.plausible()
     change: AttemptChange | None = None
 
     def move(event: AttemptEvent) -> AttemptChange:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from matterstack.core.attempts import LiveAttempt
+from matterstack.core.schemas import is_costly
 from matterstack.core.states import TERMINAL_TASK, AttemptStatus
+from matterstack.core.strict_json import dump_json
 from matterstack.errors import (
     AnswerConflictError,
+    InvalidJsonError,
     RunStatusError,
     UnknownTaskError,
 )
+from matterstack.operators.requests.check_apart import NotYet, Patience
 from matterstack.orchestration.naming import find_named
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
+
+_CHECK_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,34 @@ def waiting(store: StoreReader, directory: RunDirectory) -> list[Request]:
             )
         )
     return found
+
+
+def check_answer(schema: Mapping[str, Any], answer: object) -> list[tuple[list[str | int], str]]:
+    """Return path and words of all that is wrong with an answer, which is not given; see `is_slow`.
+
+    Parameters
+    ----------
+    schema : mapping
+        JSON Schema of the answer.
+    answer : object
+        As somebody has filled it in.
+    """
+    try:
+        raw = dump_json(answer, "the answer", "answer").encode()
+    except InvalidJsonError as error:
+        return [([], str(error))]
+    reading = Patience(_CHECK_S).read("response.json", raw, schema)
+    if isinstance(reading, NotYet):
+        return [([], "its check was not made in time: try again")]
+    return [(list(violation.path), violation.text) for violation in reading.violations]
+
+
+def is_slow(schema: Mapping[str, Any], answer: object) -> bool:
+    """Return whether `check_answer` may take longer than an event loop can wait: many seconds, within bounds."""
+    try:
+        return is_costly(schema, len(json.dumps(answer)))
+    except (TypeError, ValueError, RecursionError):
+        return False
 
 
 def find_waiting(session: Session, task_id: str, iteration: int | None, attempt: int | None) -> LiveAttempt:

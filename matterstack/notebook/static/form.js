@@ -2,6 +2,9 @@
 // A form made from a JSON Schema. It keeps the schema's order, preselects nothing, and decides nothing: every change
 // goes to Python, which validates and says what is wrong with which field.
 const NOTHING = Symbol("nothing");
+// What counts as a number, in a form as in a table: matterstack/core/numbers.py has the same, and a test compares them.
+const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/;
+const MINUSES = /[\u2212\u2010\u2011\u2012\u2013\ufe63\uff0d]/g;
 
 /** @param {any} schema @param {any} root @returns {any} */
 function resolve(schema, root) {
@@ -97,9 +100,10 @@ function field(schema, root, path, required, name, changed) {
     input.addEventListener("input", changed);
     element.appendChild(wrong);
     const read = () => {
-      const text = input.value.trim();
+      const text = input.value.trim().replace(MINUSES, "-");
       if (text === "") return NOTHING;
-      return /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/.test(text) && Number.isFinite(Number(text)) ? Number(text) : text;
+      const isExact = !/^[+-]?\d+$/.test(text) || Number.isSafeInteger(Number(text)); // JavaScript rounds more digits
+      return NUMBER.test(text) && Number.isFinite(Number(text)) && isExact ? Number(text) : input.value;
     };
     return { element, read, errors: own };
   }

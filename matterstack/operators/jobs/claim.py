@@ -67,7 +67,7 @@ def end_of(attempt: Attempt) -> End | None:
         if is_machine_trouble(error):
             raise
         return None
-    except (UnsafeFileError, InvalidJsonError, AttributeError, KeyError, TypeError, ValueError):
+    except (UnsafeFileError, InvalidJsonError, AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
@@ -107,7 +107,7 @@ def claim_of(attempt: Attempt) -> Claim | None:
         said = parse_json(read_inside(attempt.directory, f"{MACHINERY}/claim/started.json", MAX_BYTES))
         job = str(said.get("job", ""))
         return Claim(float(said["started_at"]), job if _JOB.fullmatch(job) else "")
-    except (OSError, UnsafeFileError, InvalidJsonError, AttributeError, KeyError, TypeError, ValueError):
+    except (OSError, UnsafeFileError, InvalidJsonError, AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return Claim(0.0, "")
 
 

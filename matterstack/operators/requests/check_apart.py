@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from matterstack.core.schemas import is_costly
 from matterstack.operators.requests.answers import Reading, Violation, read_answer
-from matterstack.operators.requests.check_server import BEGUN
+from matterstack.operators.requests.check_server import BEGUN, PLAIN, WITH_IRIS
 
 log = logging.getLogger("matterstack.checks")
 
@@ -126,7 +126,9 @@ class _Server:
                     with open(os.dup(question), "wb") as file:
                         file.write(json.dumps(asked).encode() + b"\n" + raw)
                     os.lseek(question, 0, os.SEEK_SET)
-                    socket.send_fds(self.control, [b"?"], [question, its.fileno()])
+                    # The grammar of IRIs takes a second to be made: it is made once, for all.
+                    kind = WITH_IRIS if "iri" in json.dumps(schema) else PLAIN
+                    socket.send_fds(self.control, [kind], [question, its.fileno()])
                     break
                 except (BrokenPipeError, ConnectionResetError):
                     mine.close()

@@ -6,6 +6,8 @@ a question and of where the answer to it shall go, and a child is forked for the
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
 import resource
@@ -17,6 +19,9 @@ from matterstack.core.schemas import load_jsonschema
 from matterstack.operators.requests.answers import read_answer
 
 _MOST_BYTES = 1 << 30  # of memory, that of the interpreter included
+
+#: What stands before the descriptors: whether the schema may need the grammar of IRIs.
+PLAIN, WITH_IRIS = b"?", b"i"
 
 #: Said first by a child, so that one that was cut off is told from one that never began.
 BEGUN = b"B"
@@ -30,6 +35,9 @@ def serve(control: socket.socket) -> None:
         said, descriptors, _, _ = socket.recv_fds(control, 1, 2)
         if not said:
             os.killpg(0, signal.SIGKILL)  # the children with it
+        if said == WITH_IRIS:
+            with contextlib.suppress(ImportError):
+                importlib.import_module("rfc3987_syntax")
         if len(descriptors) == 2 and os.fork() == 0:
             try:
                 _answer(*descriptors)

@@ -23,13 +23,12 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from math import isfinite
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from matterstack.core.attempt_files import MACHINERY
 from matterstack.core.attempts import Attempt, Observation, Seen
-from matterstack.core.numbers import is_number
+from matterstack.core.numbers import is_time
 from matterstack.core.schemas import columns
 from matterstack.core.states import AttemptStatus
 from matterstack.core.strict_json import (
@@ -188,7 +187,7 @@ class RequestDirectory:
         texts = (verdict.by, verdict.reason, verdict.source, verdict.sha256, verdict.token)
         if not all(isinstance(text, str) for text in texts) or verdict.outcome not in _OUTCOMES:
             return "its parts are not what they should be"
-        if not _is_time(verdict.at):
+        if not is_time(verdict.at):
             return f"it says {verdict.at!r:.40} for a time"
         if verdict.token != self.token:
             return "it is that of another request"
@@ -323,7 +322,7 @@ class RequestDirectory:
             except (TypeError, KeyError, IndexError, InvalidJsonError) as error:
                 raise _altered(name, str(error)) from None
             texts = [refusal.sha256, *refusal.reasons] if isinstance(refusal.reasons, list) else [None]
-            if not all(isinstance(text, str) for text in texts) or not refusal.reasons or not _is_time(refusal.at):
+            if not all(isinstance(text, str) for text in texts) or not refusal.reasons or not is_time(refusal.at):
                 raise _altered(name, "its parts are not what they should be")
             found.append(refusal)
         return found
@@ -523,11 +522,6 @@ def unreadable(name: str, error: OSError) -> str:
 
 def _altered(name: str, how: str) -> UnsafeFileError:
     return UnsafeFileError(f"{MACHINERY}/{name} is not as it was written ({neutral(how):.200}): remove it")
-
-
-def _is_time(value: object) -> bool:
-    """Return whether a value can be a time, in seconds since the Unix epoch, that clocks and calendars know."""
-    return is_number(value) and isinstance(value, int | float) and 0 <= value < 1e10 and isfinite(value)
 
 
 def waits_for(attempt: Attempt, what: str) -> str:
