@@ -198,6 +198,62 @@ def test_a_result_that_names_a_file_outside(tmp_path: Path, path: str, said: str
     assert said in str(run.tasks.loc["0.xrd_Cu", "reason"])
 
 
+@pytest.mark.parametrize("path", ["data\\scan1.xy", "./data/scan1.xy", ".\\data\\scan1.xy", "data//scan1.xy"])
+def test_a_path_as_instruments_under_windows_write_it(tmp_path: Path, path: str) -> None:
+    task = ms.Task("xrd", operator="xrd", outputs=["data/scan1.xy"])
+    operators = {"xrd": ms.ExperimentOperator()}
+    run = ms.initialize_run("lab", ms.Workflow([task]), base_path=tmp_path, operators=operators)
+    run.step()
+    home = exchange(run, "0.xrd.1")
+    (home / "experiment_ack.json").write_text("{}")
+    (home / "data").mkdir()
+    (home / "data/scan1.xy").write_text("20 15")
+    result = {
+        "token": run.attempts.loc["0.xrd.1", "token"],
+        "status": "COMPLETED",
+        "data": {},
+        "files": [{"path": path, "sha256": hashlib.sha256(b"20 15").hexdigest()}],
+    }
+    (home / "experiment_result.json").write_text(json.dumps(result))
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert list(run.results.loc["0.xrd", "files"]) == ["data/scan1.xy"]
+
+
+def test_a_measurement_file_that_may_not_be_read_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matterstack.operators.requests import experiment
+
+    run = start(tmp_path)
+    (exchange(run) / "experiment_ack.json").write_text("{}")
+    (exchange(run) / "pattern.csv").write_text("it")
+    result = {
+        "token": run.attempts.loc["0.xrd_Cu.1", "token"],
+        "status": "COMPLETED",
+        "data": {"lattice_constant_A": 3.6, "two_theta_deg": []},
+        "files": [{"path": "pattern.csv", "sha256": hashlib.sha256(b"it").hexdigest()}],
+    }
+
+    def refuse(*_: Any) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(experiment, "_digest", refuse)
+    (exchange(run) / "experiment_result.json").write_text(json.dumps(result))
+    run.step()
+    run.step()
+    assert "pattern.csv is there and may not be read" in str(run.tasks.loc["0.xrd_Cu", "reason"])
+    assert "chmod a+r" in str(run.tasks.loc["0.xrd_Cu", "reason"])
+    monkeypatch.undo()
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+
+
+def test_a_result_under_a_name_that_is_nearly_right(tmp_path: Path) -> None:
+    run = start(tmp_path)
+    (exchange(run) / "experiment_ack.json").write_text("{}")
+    (exchange(run) / "experiment_result.JSON").write_text("{}")
+    run.step()
+    run.step()
+    assert "rename it to experiment_result.json" in str(run.tasks.loc["0.xrd_Cu", "reason"])
+
+
 def test_a_measurement_file_that_is_not_the_one_measured_is_waited_for(tmp_path: Path) -> None:
     run = start(tmp_path)
     (exchange(run) / "experiment_ack.json").write_text("{}")

@@ -20,6 +20,7 @@ from matterstack.errors import (
     AnswerConflictError,
     AnswerRefusedError,
     InvalidConfigError,
+    InvalidJsonError,
     InvalidTaskError,
     RunStatusError,
     UnknownTaskError,
@@ -252,6 +253,156 @@ def test_a_table_is_refused_where_none_is_asked_for_and_so_are_two_answers(tmp_p
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("response.json.txt", "rename it to response.json"),
+        ("Response.JSON", "rename it to response.json"),
+        ("response (1).json", "rename it to response.json"),
+        ("response - Kopie.json", "rename it to response.json"),
+        ("responce.json", "rename it to response.json"),
+        ("response", "rename it to response.json"),
+        ("response.txt", "rename it to response.json"),
+        ("response.docx", "save it as plain text"),
+        ("response.CSV", "no table is asked for, so answer in response.json"),
+        ("response.xlsx", "no table is asked for, so answer in response.json"),
+        ("response (\x1b[31m2).json", "rename it to response.json"),
+    ],
+)
+def test_a_name_that_is_nearly_right_is_answered(tmp_path: Path, name: str, said: str) -> None:
+    run = ask(tmp_path)
+    put(run, '{"n": 1}', name)
+    run.step()
+    assert said in reason(run)
+    assert name.split()[0] in reason(run)
+    assert "\x1b" not in reason(run)
+    assert not (folder(run) / ".matterstack/rejected").exists(), "nobody's try is spent on a name"
+    (folder(run) / name).rename(folder(run) / "response.json")
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+
+
+def test_names_that_have_nothing_to_do_with_an_answer(tmp_path: Path) -> None:
+    run = ask(tmp_path)
+    for name in (
+        "responsibilities.txt",
+        "notes.json",
+        ".response.json.swp",
+        "~$response.xlsx",
+        "response.json~",
+        "request.json",
+    ):
+        put(run, "x", name)
+    run.step()
+    assert reason(run) == "response.json in 0.pick.1, from Ada"
+
+
+def test_the_page_says_which_try_it_was_and_that_the_request_is_over(tmp_path: Path) -> None:
+    run = ask(tmp_path, max_rejections=2)
+    page = folder(run) / "response.errors.md"
+    put(run, '{"n": 0}')
+    run.step()
+    assert "This was try 1 of 2." in page.read_text()
+    put(run, '{"n": -1}')
+    run.step()
+    assert "This request is over" in page.read_text()
+    assert "It was failed: 2 different bad answers were given" in page.read_text()
+    assert "$.n: must be at least 1, not -1" in page.read_text()
+
+
+@pytest.mark.parametrize("ending", ["expired", "cancelled", "answered"])
+def test_who_answers_too_late_is_told(tmp_path: Path, ending: str) -> None:
+    run = ask(tmp_path, task={"timeout_s": 0.001} if ending == "expired" else {})
+    if ending == "cancelled":
+        run.cancel()
+    elif ending == "answered":
+        run.respond("pick", {"n": 1})
+    run.step()
+    page = (folder(run) / "response.errors.md").read_text()
+    assert f"It was {ending}" in page
+    assert "what is saved here from now on has no effect" in page
+
+
+def test_a_file_that_may_not_be_read_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matterstack.operators.requests import request_directory
+
+    run = ask(tmp_path, max_rejections=1)
+    put(run, '{"n": 1}')
+    true_open = request_directory.open_inside
+
+    def refuse(root: Path, relative: str) -> int:
+        if relative == "response.json":
+            raise PermissionError(13, "Permission denied")
+        return true_open(root, relative)
+
+    monkeypatch.setattr(request_directory, "open_inside", refuse)
+    for _ in range(3):
+        run.step()
+    assert run.tasks.loc["0.pick", "status"] == "SUBMITTED"
+    assert "chmod a+r response.json" in reason(run)
+    monkeypatch.undo()
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+
+
+NONSENSE = ["[]", "null", "{}", '"x"', "1" * 399, "[" * 5000, '{"outcome": {}}', "\ud800"]
+
+
+@pytest.mark.parametrize("content", NONSENSE)
+@pytest.mark.parametrize("name", ["verdict.json", "rejected/1.reason.json", "answer.json"])
+def test_a_bad_file_in_a_request_hurts_that_request_alone(tmp_path: Path, name: str, content: str) -> None:
+    other = ms.Task("other", operator="human", schema=SCHEMA)
+    run = ask(tmp_path, other)
+    bad = folder(run) / ".matterstack" / name
+    bad.parent.mkdir(exist_ok=True)
+    bad.write_bytes(content.encode(errors="surrogatepass"))
+    put(run, "no JSON")  # so that each of them is read
+    (folder(run, "0.other.1") / "response.json").write_text('{"n": 1}')
+    run.step()
+    assert run.tasks.loc["0.other", "status"] == "COMPLETED"
+    assert run.tasks.loc["0.pick", "status"] == "SUBMITTED"
+    if name != "answer.json":
+        assert f".matterstack/{name} is not as it was written" in reason(run)
+    bad.unlink(missing_ok=True)
+    put(run, '{"n": 1}')
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"at": 10**30},
+        {"at": "soon"},
+        {"at": True},
+        {"by": 5},
+        {"outcome": {"a": 1}},
+        {"sha256": "../../../state"},
+        {"source": "response.py"},
+        {"more": 1},
+    ],
+)
+def test_a_verdict_with_parts_that_make_no_sense(tmp_path: Path, change: Any) -> None:
+    run = ask(tmp_path)
+    run.respond("pick", {"n": 1})
+    verdict = folder(run) / ".matterstack/verdict.json"
+    good = verdict.read_text()
+    verdict.write_text(json.dumps(json.loads(good) | change))
+    run.step()
+    assert run.tasks.loc["0.pick", "status"] == "SUBMITTED"
+    assert "verdict.json is not as it was written" in reason(run)
+    verdict.write_text(good)
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+
+
+def test_values_that_are_not_plain_are_named_by_their_place(tmp_path: Path) -> None:
+    numpy = pytest.importorskip("numpy")
+    run = ask(tmp_path)
+    with pytest.raises(AnswerRefusedError, match=r"answer\['n'\] is a numpy.int64: use int\(...\)"):
+        run.respond("pick", {"n": numpy.int64(3)})
+    with pytest.raises(
+        InvalidJsonError, match=r"task 't': .*parameters\['x'\]\[1\] is a numpy.ndarray: use .tolist\(\)"
+    ):
+        ms.Task("t", "true", parameters={"x": [0, numpy.zeros(2)]})
+
+
 def test_a_cell_answers_through_the_same_checks(tmp_path: Path) -> None:
     run = ask(tmp_path)
     before = sorted(os.listdir(folder(run)))
@@ -482,6 +633,33 @@ def test_an_answer_names_its_request_so_that_no_later_one_is_answered_by_it(tmp_
     RequestForm(second, lambda _: run)._heard(
         None, {"value": {"decision": "approve"}, "submit": True, "number": 1}, None
     )
+    slow.open = True
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+
+
+def test_an_earlier_answer_does_not_approve_a_later_gate(tmp_path: Path) -> None:
+    """Neither its file, moved here with its owner and time, nor the verdict on it."""
+    run, slow = gated(tmp_path, "replan")
+    old = run.path / "operators/human/0.gate.1"
+    run.respond("gate", {"decision": "reject", "comment": "add a dopant"})
+    run.step()
+    run.step()
+    assert run.iteration == 1
+    new = run.path / "operators/human/1.gate.1"
+    for name in ("verdict.json", "accepted"):
+        (old / ".matterstack" / name).rename(new / ".matterstack" / name)
+    run.step()
+    assert "it is that of another request" in str(run.tasks.loc["1.gate", "reason"])
+    (new / ".matterstack/verdict.json").unlink()
+
+    answer = new / "response.json"
+    answer.write_text('{"decision": "approve"}')
+    an_hour_ago = answer.stat().st_mtime - 3600
+    os.utime(answer, (an_hour_ago, an_hour_ago))
+    run.step()
+    assert "before this was asked, so it is no approval of it" in str(run.tasks.loc["1.gate", "reason"])
+    assert run.tasks.loc["1.gate", "status"] == "SUBMITTED"
+    os.utime(answer)  # saved again
     slow.open = True
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
 

@@ -30,6 +30,8 @@ def find_near_miss(names: Iterable[str], stem: str, taken: Sequence[str]) -> str
     'there is response.json.txt: rename it to response.json'
     """
     for name in sorted(names):
+        if name.startswith(("~$", ".")):
+            continue  # an editor's own
         words = name.casefold().split(".")
         base = words[0].strip()
         while base != (shorter := _COPY.sub("", base)):

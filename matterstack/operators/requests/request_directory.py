@@ -366,8 +366,11 @@ class RequestDirectory:
 
     def _near_miss(self) -> str | None:
         """Return in plain words which file is nearly an answer; None where none is."""
-        with os.scandir(self.directory) as entries:
-            names = [entry.name for entry, _ in zip(entries, range(_MOST_NAMES), strict=False)]
+        try:
+            with os.scandir(self.directory) as entries:
+                names = [entry.name for entry, _ in zip(entries, range(_MOST_NAMES), strict=False)]
+        except OSError:
+            return None  # an answer could be read all the same
         asked = [".json"] if columns(self.schema) is None else self._endings()
         return find_near_miss(names, self.stem, asked)
 
