@@ -21,6 +21,7 @@ from matterstack.core.attempts import (
     Observation,
     Refused,
     Seen,
+    Submitted,
 )
 from matterstack.errors import AttemptFailedError, OperatorUnreachableError, RunStatusError
 
@@ -152,6 +153,45 @@ def test_answers_that_make_no_sense_change_nothing(tmp_path: Path) -> None:
     for _ in range(5):
         run.step()
     assert run.tasks.loc["0.shaky", "status"] == "SUBMITTED"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ({"exit_code": 10**30}, "is no exit code"),
+        ({"exit_code": -(2**70)}, "is no exit code"),
+        ({"exit_code": True}, "is no exit code"),
+        ({"exit_code": 10**5000}, "is no exit code"),
+        ({"ended_at": 10**400}, "is no time"),
+        ({"ended_at": 1e300}, "is no time"),
+        ({"ended_at": -1e14}, "is no time"),
+        ({"started_at": float("nan")}, "is no time"),
+    ],
+)
+@pytest.mark.parametrize("ok", [True, False])
+def test_numbers_that_are_none_hurt_one_attempt(tmp_path: Path, numbers: Any, said: str, ok: bool) -> None:
+    """What a file in an attempt's directory says may reach the store by any operator."""
+
+    class Absurd(ms.LocalOperator):
+        def check_task(self, task: ms.Task) -> None:
+            return
+
+        def submit(self, attempts: Any) -> Any:
+            return {attempt.token: Submitted() for attempt in attempts}
+
+        def check_status(self, attempts: Any) -> Any:
+            return {a.token: Observation(Seen.ENDED, ok=ok, reason="it ended", **numbers) for a in attempts}
+
+        def collect_results(self, attempt: Any) -> Any:
+            return {}
+
+    flow = ms.Workflow([ms.Task("odd", operator="absurd", allow_failure=True), ms.Task("plain", "true")])
+    operators = {"absurd": Absurd(), "local": ms.LocalOperator()}
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators=operators)
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.tasks.loc["0.odd", "status"] == ("COMPLETED" if ok else "FAILED")
+    assert said in str(run.attempts.loc["0.odd.1", "reason"])
+    repr(run)
 
 
 def test_operator_that_keeps_failing_is_suspended_and_the_others_go_on(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def test_a_form_is_answered_wrongly_then_rightly(jupyter: Lab, gates: Path) -> N
     field('"count"').locator("input").fill("2")
     field('"colour"').locator("select").select_option(label="green")
     field('"sure"').locator("select").select_option(label="no")
-    field('"inner","depth_A"').locator("input").fill("1.5e-1")
+    field('"inner","depth_A"').locator("input").fill("+1.5e\u22121")  # a word processor's minus
     field('"notes",0').locator("textarea").fill("x")
     page.wait_for_selector("[data-path='[\"notes\",0]'] .ms-error:has-text('at least 2 characters')")
     field('"notes",0').locator("textarea").fill(EVIL)
