@@ -281,6 +281,17 @@ def test_a_name_that_is_nearly_right_is_answered(tmp_path: Path, name: str, said
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
 
 
+def test_a_template_that_was_filled_in_and_saved_in_place_is_answered(tmp_path: Path) -> None:
+    run = ask(tmp_path)
+    template = put(run, '{"n": 1, "note": ""}', "response.template.json")
+    later = template.stat().st_mtime + 60
+    os.utime(template, (later, later))
+    run.step()
+    assert reason(run) == "response.template.json was changed: if that is the answer, save it as response.json"
+    template.rename(folder(run) / "response.json")
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+
+
 def test_names_that_have_nothing_to_do_with_an_answer(tmp_path: Path) -> None:
     run = ask(tmp_path)
     for name in (

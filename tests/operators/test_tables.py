@@ -127,10 +127,11 @@ def test_any_bytes_are_a_table_or_refused_in_words(raw: bytes) -> None:
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_lines_are_counted_as_an_editor_counts_them(end: str) -> None:
-    lines = ["sample,gap_eV", '"two', 'lines",1', "", "Cu2O,many", "Cu2O,-1", ""]
+    lines = ["sample,gap_eV", '"two', 'lines",1', "", "Cu2O,many", "Cu2O,-1", '"two', 'lines",x', ""]
     assert wrong(end.join(lines)) == [
         "line 5, column gap_eV: must be a number, not 'many'",
         "line 6, column gap_eV: must be at least 0, not -1",
+        "line 7, column gap_eV: must be a number, not 'x'",
     ]
 
 

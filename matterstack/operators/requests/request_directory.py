@@ -22,7 +22,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -65,6 +65,8 @@ _CHECK_BY_MANY_S = 60.0
 _CLOCKS_DIFFER_S = 60.0
 _OUTCOMES = ("accepted", "failed", "expired", "cancelled")
 _MOST_NAMES = 1000
+#: All templates are written within so long; one that is younger was changed by somebody.
+_TEMPLATE_S = 5.0
 _READ = frozenset({".json", ".csv", ".xlsx"})
 
 
@@ -372,7 +374,18 @@ class RequestDirectory:
         except OSError:
             return None  # an answer could be read all the same
         asked = [".json"] if columns(self.schema) is None else self._endings()
-        return find_near_miss(names, self.stem, asked)
+        return find_near_miss(names, self.stem, asked) or self._changed_template(names)
+
+    def _changed_template(self, names: Sequence[str]) -> str | None:
+        """Return in plain words which template was filled in, and saved in place; None where none was."""
+        if "schema.json" not in names:
+            return None
+        made_at = os.lstat(self.directory / "schema.json").st_mtime
+        for ending in self._endings():
+            name = f"{self.stem}.template{ending}"
+            if name in names and os.lstat(self.directory / name).st_mtime > made_at + _TEMPLATE_S:
+                return f"{name} was changed: if that is the answer, save it as {self.stem}{ending}"
+        return None
 
     def judge(self, attempt: Attempt, policy: RejectionPolicy, limit_s: float | None, at: float) -> Observation:
         """Look at the directory once, and return what the attempt has come to.

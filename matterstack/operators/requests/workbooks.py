@@ -7,6 +7,7 @@ how to save it instead. A workbook is read in a process with bounds: it is an ar
 from __future__ import annotations
 
 import datetime
+import functools
 import importlib.util
 import io
 import json
@@ -27,6 +28,7 @@ _LIST_CHARACTERS = 255  # of a list of choices; the longest that Excel takes
 _LAST_ROW = 1000
 
 
+@functools.cache
 def can_use_workbooks() -> bool:
     """Return whether openpyxl is installed."""
     return importlib.util.find_spec("openpyxl") is not None
