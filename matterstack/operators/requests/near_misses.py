@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Iterable, Sequence
 
@@ -30,20 +31,28 @@ def find_near_miss(names: Iterable[str], stem: str, taken: Sequence[str]) -> str
     'there is response.json.txt: rename it to response.json'
     """
     for name in sorted(names):
-        if name.startswith(("~$", ".")):
-            continue  # an editor's own
-        words = name.casefold().split(".")
-        base = words[0].strip()
-        while base != (shorter := _COPY.sub("", base)):
-            base = shorter
-        endings = {word.strip() for word in words[1:]}
-        known = endings <= _JSON | _TABLE | _WORKBOOK | _DOCUMENT
-        if known and difflib.SequenceMatcher(None, base[:100], stem).ratio() >= 0.85:
+        endings = _endings_of(name, stem)
+        if endings is not None:
             return f"there is {name}: {_advice(endings, stem, taken)}"
     return None
 
 
-def _advice(endings: set[str], stem: str, taken: Sequence[str]) -> str:
+@functools.lru_cache(maxsize=4096)  # the same names lie there at every look
+def _endings_of(name: str, stem: str) -> frozenset[str] | None:
+    """Return the endings of a name that is nearly that of an answer; None for another one."""
+    if name.startswith(("~$", ".")):
+        return None  # an editor's own
+    words = name.casefold().split(".")
+    base = words[0].strip()
+    while base != (shorter := _COPY.sub("", base)):
+        base = shorter
+    endings = frozenset(word.strip() for word in words[1:])
+    if not endings <= _JSON | _TABLE | _WORKBOOK | _DOCUMENT:
+        return None
+    return endings if difflib.SequenceMatcher(None, base[:100], stem).ratio() >= 0.85 else None
+
+
+def _advice(endings: frozenset[str], stem: str, taken: Sequence[str]) -> str:
     if endings & _DOCUMENT:
         return f"save it as plain text, and name it {stem}.json"
     is_table = bool(endings & (_WORKBOOK | _TABLE))
