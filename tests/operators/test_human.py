@@ -377,6 +377,15 @@ def test_a_bad_file_in_a_request_hurts_that_request_alone(tmp_path: Path, name: 
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
 
 
+def test_a_bad_file_in_a_request_does_not_keep_others_from_being_cancelled(tmp_path: Path) -> None:
+    run = ask(tmp_path, ms.Task("other", operator="human", schema=SCHEMA))
+    (folder(run) / ".matterstack/verdict.json").write_text("[]")
+    run.cancel()
+    assert set(run.attempts["status"]) == {"CANCELLED"}
+    other = folder(run, "0.other.1") / ".matterstack/verdict.json"
+    assert json.loads(other.read_text())["outcome"] == "cancelled"
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -76,7 +77,11 @@ class RequestOperator(Operator):
 
     def find(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Absent]:
         """Look for the directories that were left under these tokens."""
-        return {a.token: self._waiting(a) if _carries_token(a) else Absent() for a in attempts}
+        found: dict[str, Submitted | Absent] = {}
+        for attempt in attempts:
+            with contextlib.suppress(OSError):  # it cannot be told whether it is there
+                found[attempt.token] = self._waiting(attempt) if _carries_token(attempt) else Absent()
+        return found
 
     def check_status(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
         """Look at each request."""

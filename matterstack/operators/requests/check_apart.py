@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from matterstack.core.schemas import is_costly
 from matterstack.operators.requests.answers import Reading, Violation, read_answer
-from matterstack.operators.requests.check_server import BEGUN, PLAIN, WITH_IRIS
+from matterstack.operators.requests.check_server import BEGUN, ONE_THREAD, PLAIN, WITH_IRIS, WITH_WORKBOOKS
 
 log = logging.getLogger("matterstack.checks")
 
@@ -74,7 +74,8 @@ class _Server:
                 (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
             ]
             with its:
-                self.pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=actions, setsid=True)
+                environment = {**os.environ, **ONE_THREAD}
+                self.pid = os.posix_spawn(sys.executable, command, environment, file_actions=actions, setsid=True)
             self.control = mine
 
     def stop(self) -> None:
@@ -126,9 +127,7 @@ class _Server:
                     with open(os.dup(question), "wb") as file:
                         file.write(json.dumps(asked).encode() + b"\n" + raw)
                     os.lseek(question, 0, os.SEEK_SET)
-                    # The grammar of IRIs takes a second to be made: it is made once, for all.
-                    kind = WITH_IRIS if "iri" in json.dumps(schema) else PLAIN
-                    socket.send_fds(self.control, [kind], [question, its.fileno()])
+                    socket.send_fds(self.control, [_kind(source, schema)], [question, its.fileno()])
                     break
                 except (BrokenPipeError, ConnectionResetError):
                     mine.close()
@@ -139,6 +138,13 @@ class _Server:
                     its.close()
                     os.close(question)
             return _Job(mine, bytearray())
+
+
+def _kind(source: str, schema: Mapping[str, Any]) -> bytes:
+    """Return which library the check needs besides."""
+    if PurePath(source).suffix == ".xlsx":
+        return WITH_WORKBOOKS
+    return WITH_IRIS if '"iri' in json.dumps(schema) else PLAIN
 
 
 def _listen(job: _Job, until: float) -> Reading | None:

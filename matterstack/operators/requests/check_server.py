@@ -20,8 +20,11 @@ from matterstack.operators.requests.answers import read_answer
 
 _MOST_BYTES = 1 << 30  # of memory, that of the interpreter included
 
-#: What stands before the descriptors: whether the schema may need the grammar of IRIs.
-PLAIN, WITH_IRIS = b"?", b"i"
+#: What stands before the descriptors: which library the check needs besides, that takes long to load.
+PLAIN, WITH_IRIS, WITH_WORKBOOKS = b"?", b"i", b"w"
+_LIBRARIES = {WITH_IRIS: "rfc3987_syntax", WITH_WORKBOOKS: "openpyxl"}
+#: Libraries for numbers, which openpyxl loads where they are, reserve memory for a thread on each core.
+ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 #: Said first by a child, so that one that was cut off is told from one that never began.
 BEGUN = b"B"
@@ -35,9 +38,9 @@ def serve(control: socket.socket) -> None:
         said, descriptors, _, _ = socket.recv_fds(control, 1, 2)
         if not said:
             os.killpg(0, signal.SIGKILL)  # the children with it
-        if said == WITH_IRIS:
+        if said in _LIBRARIES:  # loaded once, for all
             with contextlib.suppress(ImportError):
-                importlib.import_module("rfc3987_syntax")
+                importlib.import_module(_LIBRARIES[said])
         if len(descriptors) == 2 and os.fork() == 0:
             try:
                 _answer(*descriptors)

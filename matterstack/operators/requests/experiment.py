@@ -257,12 +257,13 @@ class ExperimentOperator(RequestOperator):
             if not attempt.directory.is_dir():
                 over.append(attempt.token)
                 continue
-            write_inside(attempt.directory, _ABORT, _abort(attempt))
-            if _withdraw(attempt) or _present(attempt, f"{_STEM}.json") or self._is_silent(attempt):
-                self._request_directory(attempt).decide(
-                    Verdict("cancelled", time.time(), reason="it is no longer wanted")
-                )
-                over.append(attempt.token)
+            with contextlib.suppress(OSError, UnsafeFileError):  # it is asked again, and holds no other one up
+                write_inside(attempt.directory, _ABORT, _abort(attempt))
+                if _withdraw(attempt) or _present(attempt, f"{_STEM}.json") or self._is_silent(attempt):
+                    over.append(attempt.token)
+                    self._request_directory(attempt).decide(
+                        Verdict("cancelled", time.time(), reason="it is no longer wanted")
+                    )
         return over
 
     def _is_silent(self, attempt: Attempt) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -18,6 +19,7 @@ from matterstack.core.attempts import (
 from matterstack.core.schemas import check_schema, columns, template
 from matterstack.core.strict_json import parse_json
 from matterstack.core.task import Task
+from matterstack.errors import UnsafeFileError
 from matterstack.files import read_inside
 from matterstack.operators.base import Traits
 from matterstack.operators.requests.base import RequestOperator
@@ -161,7 +163,8 @@ class HumanOperator(RequestOperator):
         """Withdraw the requests: a later answer is told so."""
         over = []
         for attempt in attempts:
-            if attempt.directory.is_dir():
+            # Whatever lies there: nobody waits for this one any more, and it must not hold the others up.
+            with contextlib.suppress(OSError, UnsafeFileError):
                 self._request_directory(attempt).decide(
                     Verdict("cancelled", time.time(), reason="it is no longer wanted")
                 )

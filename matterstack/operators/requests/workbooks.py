@@ -151,9 +151,15 @@ def template_workbook(schema: Mapping[str, Any], note: str) -> bytes | None:
     note : str
         What to do with it; it stands as a comment at the first cell.
     """
-    known = columns(schema)
-    if known is None or not can_use_workbooks():
+    if columns(schema) is None or not can_use_workbooks():
         return None
+    return _template_workbook(json.dumps(schema), note)
+
+
+@functools.lru_cache(maxsize=16)  # a campaign asks many people the same
+def _template_workbook(schema_text: str, note: str) -> bytes:
+    schema = json.loads(schema_text)
+    known = columns(schema) or {}
     import openpyxl
     from openpyxl.comments import Comment
     from openpyxl.styles import Font
