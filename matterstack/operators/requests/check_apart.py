@@ -33,6 +33,8 @@ log = logging.getLogger("matterstack.checks")
 #: What a check may take, in whole seconds of computing.
 _CHECK_S = 10
 _AT_ONCE = 2
+#: A reader that never begins is asked for anew: its server may just have been killed.
+_TRIES = 3
 _MOST_KEPT = 50
 _MOST_REPLY = 50_000_000
 
@@ -244,15 +246,19 @@ class Patience:
 def _read_apart(source: str, raw: bytes, schema: Mapping[str, Any], until: float) -> Reading | NotYet:
     server = _current()
     key = hashlib.sha256(json.dumps([source, schema]).encode() + b"\0" + raw).hexdigest()
-    with server.lock:
-        if key in server.done:
-            server.done.move_to_end(key)
-            return server.done[key]
-        if len(server.jobs) >= _AT_ONCE:
-            for other in [one for one in server.jobs if one != key]:
-                server.hear(other, 0.0)  # asked for by somebody who did not wait
-        if key not in server.jobs:
-            if until <= time.monotonic() and len(server.jobs) >= _AT_ONCE:
-                return NotYet.QUEUED
-            server.jobs[key] = server.ask(source, raw, schema)
-    return server.hear(key, until) or server.done.get(key) or NotYet.AT_WORK
+    for _ in range(_TRIES):
+        with server.lock:
+            if key in server.done:
+                server.done.move_to_end(key)
+                return server.done[key]
+            if len(server.jobs) >= _AT_ONCE:
+                for other in [one for one in server.jobs if one != key]:
+                    server.hear(other, 0.0)  # asked for by somebody who did not wait
+            if key not in server.jobs:
+                if until <= time.monotonic() and len(server.jobs) >= _AT_ONCE:
+                    return NotYet.QUEUED
+                server.jobs[key] = server.ask(source, raw, schema)
+        found = server.hear(key, until)
+        if found is not None or key in server.jobs:
+            return found or NotYet.AT_WORK
+    return server.done.get(key) or NotYet.AT_WORK

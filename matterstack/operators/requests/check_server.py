@@ -43,6 +43,7 @@ def serve(control: socket.socket) -> None:
                 importlib.import_module(_LIBRARIES[said])
         if len(descriptors) == 2 and os.fork() == 0:
             try:
+                control.close()
                 _answer(*descriptors)
             finally:
                 os._exit(0)
