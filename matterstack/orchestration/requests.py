@@ -126,7 +126,7 @@ def check_answer(schema: Mapping[str, Any], answer: object) -> list[tuple[list[s
         return [([], str(error))]
     reading = Patience(_CHECK_S).read("response.json", raw, schema)
     if isinstance(reading, NotYet):
-        return [([], "its check was not made in time: try again")]
+        return [([], f"{reading.value}: try again")]
     return [(list(violation.path), violation.text) for violation in reading.violations]
 
 

@@ -72,6 +72,15 @@ def reason(run: ms.Run, number: int = 0) -> str:
     return str(run.tasks.loc[f"0.ask{number}", "reason"])
 
 
+def step_until(run: ms.Run, said: str) -> None:
+    """Step until the first request's reason says so; a machine that is busy may take some steps."""
+    for _ in range(50):
+        run.step()
+        if said in reason(run):
+            return
+    raise AssertionError(reason(run))
+
+
 def nested(depth: int) -> Any:
     value: Any = {}
     for _ in range(depth):
@@ -119,8 +128,8 @@ def test_many_slow_answers_hold_no_tick_and_are_each_cut_off_once(tmp_path: Path
     put(run, 3, '{"x": "aaa"}')
     run.step()
     assert run.tasks["status"].tolist()[:3] == ["SUBMITTED"] * 3
-    assert "it is being checked" in reason(run, 0)
-    assert "it has to wait for other checks" in reason(run, 2)
+    step_until(run, "it is being checked")
+    assert "its check has not begun yet" in reason(run, 2)
     assert run.wait(timeout_s=60) is ms.RunStatus.RUNNING
     for number in range(3):
         assert "refused answer 1 of 3: it cannot be checked against its schema within 1 s" in reason(run, number)
@@ -139,12 +148,10 @@ def test_a_check_that_outlasts_every_process_that_steps_is_given_up(
     run = questions(tmp_path, 1)
     put(run, 0, SLOW)
     for _ in range(2):
-        run.step()
-        assert "it is being checked" in reason(run)
+        step_until(run, "it is being checked")
         check_apart._server.stop()
     monkeypatch.setattr(request_directory, "_CHECK_BY_MANY_S", 0.0)
-    run.step()
-    assert "refused answer 1 of 3: it cannot be checked" in reason(run)
+    step_until(run, "refused answer 1 of 3: it cannot be checked")
 
 
 def test_a_cell_is_answered_within_bounds(tmp_path: Path) -> None:
@@ -179,7 +186,7 @@ def test_the_form_leaves_the_event_loop_free(tmp_path: Path) -> None:
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
 
 
-def test_a_reader_is_there_again_after_the_server_was_killed(asked: list[str]) -> None:
+def test_a_reader_is_there_again_after_the_server_was_killed() -> None:
     for number in range(3):
         reading = Patience(60).read("response.json", b'{"x": "a%d"}' % number, PATTERN)
         assert isinstance(reading, Reading)
@@ -188,7 +195,24 @@ def test_a_reader_is_there_again_after_the_server_was_killed(asked: list[str]) -
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    assert len(asked) == 3
+
+
+def test_an_answer_is_not_to_blame_for_a_check_that_cannot_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_directory, "_CHECK_BY_MANY_S", 0.0)
+    run = questions(tmp_path, 1)
+    put(run, 0, '{"x": "aaa"}')
+    check_apart._server.stop()
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.executable", "/bin/false")
+        step_until(run, "its check cannot be started on this machine")
+        run.step()
+        assert run.tasks.loc["0.ask0", "status"] == "SUBMITTED"
+        with pytest.raises(AnswerRefusedError, match="cannot be started"):
+            run.respond("ask0", {"x": "aa"})
+    check_apart._server.stop()
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
 
 
 def test_a_fork_has_a_server_of_its_own() -> None:
@@ -206,7 +230,7 @@ def test_a_fork_has_a_server_of_its_own() -> None:
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
-    assert Patience(0).read("response.json", SLOW.encode(), PATTERN) is NotYet.AT_WORK
+    assert isinstance(Patience(0).read("response.json", SLOW.encode(), PATTERN), NotYet)
     server = check_apart._server
     group = server.pid
     assert group is not None

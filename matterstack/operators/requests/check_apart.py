@@ -42,8 +42,9 @@ _MOST_REPLY = 50_000_000
 class NotYet(Enum):
     """Why it is not known yet what an answer is worth."""
 
-    QUEUED = "it has to wait for other checks"
+    QUEUED = "its check has not begun yet"
     AT_WORK = "it is being checked"
+    NOT_STARTED = "its check cannot be started on this machine: the log says more"
 
 
 class _Job(NamedTuple):
@@ -117,28 +118,31 @@ class _Server:
         return found
 
     def ask(self, source: str, raw: bytes, schema: Mapping[str, Any]) -> _Job:
-        """Put a question."""
+        """Put a question.
+
+        Raises
+        ------
+        ConnectionError
+            The program is gone; the next question starts it anew.
+        """
         asked = {"source": source, "schema": schema, "most_s": _CHECK_S}
         with self.lock:
-            for again in (True, False):
-                self.start()
-                assert self.control is not None
-                mine, its = socket.socketpair()
-                question = os.memfd_create("matterstack-question", os.MFD_CLOEXEC)
-                try:
-                    with open(os.dup(question), "wb") as file:
-                        file.write(json.dumps(asked).encode() + b"\n" + raw)
-                    os.lseek(question, 0, os.SEEK_SET)
-                    socket.send_fds(self.control, [_kind(source, schema)], [question, its.fileno()])
-                    break
-                except (BrokenPipeError, ConnectionResetError):
-                    mine.close()
-                    self.stop()
-                    if not again:
-                        raise
-                finally:
-                    its.close()
-                    os.close(question)
+            self.start()
+            assert self.control is not None
+            mine, its = socket.socketpair()
+            question = os.memfd_create("matterstack-question", os.MFD_CLOEXEC)
+            try:
+                with open(os.dup(question), "wb") as file:
+                    file.write(json.dumps(asked).encode() + b"\n" + raw)
+                os.lseek(question, 0, os.SEEK_SET)
+                socket.send_fds(self.control, [_kind(source, schema)], [question, its.fileno()])
+            except ConnectionError:
+                mine.close()
+                self.stop()
+                raise
+            finally:
+                its.close()
+                os.close(question)
             return _Job(mine, bytearray())
 
 
@@ -257,8 +261,13 @@ def _read_apart(source: str, raw: bytes, schema: Mapping[str, Any], until: float
             if key not in server.jobs:
                 if until <= time.monotonic() and len(server.jobs) >= _AT_ONCE:
                     return NotYet.QUEUED
-                server.jobs[key] = server.ask(source, raw, schema)
+                try:
+                    server.jobs[key] = server.ask(source, raw, schema)
+                except ConnectionError:
+                    continue
         found = server.hear(key, until)
-        if found is not None or key in server.jobs:
-            return found or NotYet.AT_WORK
-    return server.done.get(key) or NotYet.AT_WORK
+        if found is not None:
+            return found
+        if (job := server.jobs.get(key)) is not None:
+            return NotYet.AT_WORK if job.came else NotYet.QUEUED
+    return server.done.get(key) or NotYet.NOT_STARTED

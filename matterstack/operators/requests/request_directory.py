@@ -245,7 +245,7 @@ class RequestDirectory:
             long = f"the answer has {len(raw)} bytes; {MAX_BYTES} at most are taken"
             raise AnswerRefusedError(long, violations=[long])
         reading = self.patience.read(f"{self.stem}.json", raw, self.schema)
-        found = ["its check was not made in time: try again"] if isinstance(reading, NotYet) else reading.wrong
+        found = [f"{reading.value}: try again"] if isinstance(reading, NotYet) else reading.wrong
         if found:
             listed = "\n- ".join(found)
             raise AnswerRefusedError(f"the answer was refused, and nothing was changed:\n- {listed}", violations=found)
@@ -298,7 +298,7 @@ class RequestDirectory:
 
     def _is_given_up(self, attempt: Attempt, sha256: str, stands: NotYet, at: float) -> bool:
         """Return whether a check that has not ended was begun long ago, maybe by another process."""
-        if stands is NotYet.QUEUED:
+        if stands is not NotYet.AT_WORK:
             return False
         since = note_unchanged(attempt, "checking.json", sha256, at)
         return since is not None and at - since >= _CHECK_BY_MANY_S
