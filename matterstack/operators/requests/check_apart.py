@@ -48,10 +48,11 @@ class NotYet(Enum):
 
 
 class _Job(NamedTuple):
-    """A question that was put, and where its answer comes in."""
+    """A question that was put, and where its answer comes in; one thread at a time listens."""
 
     replies: socket.socket
     came: bytearray
+    turn: threading.Lock
 
 
 class _Server:
@@ -96,10 +97,16 @@ class _Server:
                     os.waitpid(self.pid, 0)
             self.control = self.pid = None
 
+    def let_go(self) -> None:
+        """Close, in a fork, what belongs to its parent."""
+        for inherited in (self.control, *(job.replies for job in self.jobs.values())):
+            if inherited is not None:
+                inherited.close()
+
     def hear(self, key: str, until: float) -> Reading | None:
         """Listen to a reader; keep and return what it came to, or None where that is not known yet."""
         job = self.jobs.get(key)
-        if job is None:
+        if job is None or not job.turn.acquire(timeout=max(0.0, until - time.monotonic())):
             return None
         try:
             found = _listen(job, until)
@@ -108,7 +115,9 @@ class _Server:
             self.jobs.pop(key, None)
             return None
         except OSError:
-            return None  # another thread has heard it, and closed the socket
+            return None  # another thread has heard it, or the server was stopped
+        finally:
+            job.turn.release()
         if found is not None:
             with self.lock:
                 self.done[key] = found
@@ -143,7 +152,7 @@ class _Server:
             finally:
                 its.close()
                 os.close(question)
-            return _Job(mine, bytearray())
+            return _Job(mine, bytearray(), threading.Lock())
 
 
 def _kind(source: str, schema: Mapping[str, Any]) -> bytes:
@@ -193,6 +202,7 @@ _server = _Server()
 def _current() -> _Server:
     global _server
     if _server.process != os.getpid():
+        _server.let_go()
         _server = _Server()
     return _server
 
