@@ -302,7 +302,8 @@ def _say(error: Any) -> str:
         case "type":
             kinds = [rule] if isinstance(rule, str) else rule
             why = why_no_number(value) if isinstance(value, str) and {"number", "integer"} & set(kinds) else None
-            return f"must be {' or '.join(_NAMES.get(kind, kind) for kind in kinds)}, not {why or shown}"
+            wanted = " or ".join(_NAMES.get(kind, kind) for kind in kinds)
+            return f"must be {wanted}: {why}" if why else f"must be {wanted}, not {shown}"
         case "required":
             return "is missing"
         case "enum":

@@ -100,6 +100,12 @@ def test_numpy_is_told_how_to_become_plain() -> None:
     assert dump_json({"x": numpy.float64(1.5)}, "the state") == '{"x":1.5}'
 
 
+def test_a_number_as_text_that_can_be_read_in_two_ways_gets_the_reason() -> None:
+    (said,) = violations({"type": "number"}, "1,5")
+    assert said.startswith("$: must be a number: '1,5' can be read in two ways")
+    assert violations({"type": "number"}, "1.5") == ["$: must be a number, not '1.5'"]
+
+
 def test_a_time_without_a_zone_gets_an_example() -> None:
     (said,) = violations({"type": "string", "format": "date-time"}, "2025-03-01T12:00:00")
     assert "with its zone, such as 2025-12-31T14:30:00+02:00" in said
