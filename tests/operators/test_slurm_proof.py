@@ -167,7 +167,10 @@ def test_what_began_is_cancelled_before_it_is_given_up(
     first = f"[ $MATTERSTACK_ATTEMPT = 2 ] || {{ {gate(tmp_path)}; }}"
     run = start(tmp_path, task(tmp_path, "a", first, retries=1), task(tmp_path, "b"), pack=pack)
     until(run, "RUNNING")
-    ((number, name, _),) = [job for job in healthy.jobs() if job[2] == "RUNNING"]
+    if pack == 1:
+        until(run, "COMPLETED", "b")
+    name = str(run.attempts.loc["0.a.1", "token" if pack == 1 else "external_id"])
+    (number,) = [number for number, job, _ in healthy.jobs() if job == name]
     instead.put("squeue", f"echo '{HEADING}'")
     instead.put("scancel", "echo 'scancel: error: Unable to contact slurm controller' >&2; exit 1")
     wait_for(lambda: (run.step(), "nor lets it be cancelled" in repr(run.explain()))[1])
