@@ -6,6 +6,7 @@ import contextlib
 import errno
 import itertools
 import json
+import mmap
 import os
 import re
 import time
@@ -134,7 +135,7 @@ class Journal:
         self.file = os.open(_NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
         self.dirty_since = 0.0
         self.unwritten: list[str] = []
-        self._slots = bytearray(_SLOTS)
+        self._slots = mmap.mmap(-1, _SLOTS)  # a bytearray would be written to from end to end now
         self._read_to = 0  # up to here it is in the filter
         self._kept: dict[str, Records] = {}
         # A line that a crash cut off ends now, so that the next one stands alone.
