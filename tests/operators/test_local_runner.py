@@ -25,7 +25,7 @@ from ledger import check_executions, starts, witnessed
 
 import matterstack as ms
 from matterstack.core.attempts import Attempt, Refused, Submitted
-from matterstack.operators.local.link import Link, boot_id
+from matterstack.operators.local.link import Link
 from matterstack.operators.local.runner import journal, orphans, processes
 from matterstack.operators.local.runner.messages import flaw
 
@@ -592,7 +592,7 @@ class Liar:
         self.listener.listen()
         self.lock = os.open(directory / "runner.lock", os.O_RDWR | os.O_CREAT)
         fcntl.flock(self.lock, fcntl.LOCK_EX)
-        holder = {"host": socket.gethostname(), "boot": boot_id(), "address": address, "pid": os.getpid()}
+        holder = {"machine": processes.machine(), "host": socket.gethostname(), "address": address, "pid": os.getpid()}
         os.write(self.lock, json.dumps(holder).encode())
         threading.Thread(target=self.accept, daemon=True).start()
 
