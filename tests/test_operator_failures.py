@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from ledger import check_executions, starts, witnessed
 from slurm_lab import wait_for
@@ -753,3 +754,21 @@ def test_another_task_uses_what_a_kit_brought_home(tmp_path: Path) -> None:
     said = (run.path / "operators/local/0.read.1/stdout.txt").read_text()
     assert said.startswith("E0\n")
     assert '"directory":"../../manual/0.dft.1/output"' in said
+
+
+def test_what_held_an_attempt_up_is_not_told_once_it_runs_on(tmp_path: Path) -> None:
+    class Beam(ms.LocalOperator):
+        reason: str | None = "the beam is down"
+
+        def check_status(self, attempts: Any) -> Any:
+            return {attempt.token: Observation(Seen.RUNNING, reason=self.reason) for attempt in attempts}
+
+    operator = Beam()
+    run = start(tmp_path, operator)
+    run.step()
+    run.step()
+    assert run.tasks.loc["0.shaky", "reason"] == "the beam is down"
+    operator.reason = None
+    run.step()
+    assert pd.isna(run.tasks.loc["0.shaky", "reason"])
+    assert run.tasks.loc["0.shaky", "attempt"] == 1

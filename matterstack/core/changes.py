@@ -36,7 +36,7 @@ class AttemptNote(NamedTuple):
     """Why an attempt stands where it stands, where that became known without a move."""
 
     attempt: int
-    reason: str
+    reason: str | None
 
 
 class TaskChange(NamedTuple):

@@ -99,9 +99,10 @@ def judge(attempt: LiveAttempt, observation: Observation, at: float) -> list[Cha
                 return [change, *failed(attempt, at, observation.reason or "it ended badly", kind)]
             return [change]
     if change is None:
-        # It stands where it stood; what is new is at most why.
-        reason = observation.reason
-        return [AttemptNote(attempt.id, reason)] if reason and reason != attempt.reason else []
+        # It stands where it stood; what is new is at most why. One that runs and has nothing to be said of it any more
+        # is held up by nothing; who waits for a person is told once why.
+        reason = observation.reason or (None if observation.seen is Seen.RUNNING else attempt.reason)
+        return [AttemptNote(attempt.id, reason)] if reason != attempt.reason else []
     kind = "LOST" if observation.seen is Seen.VANISHED else observation.kind or "FAILED"
     return [change, *end_task(attempt, at, observation.reason, kind)]
 

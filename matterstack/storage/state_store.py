@@ -374,7 +374,7 @@ class _Rows:
 
     def __init__(self) -> None:
         self.attempts: dict[int, list[object]] = {}
-        self.notes: list[tuple[str, int]] = []
+        self.notes: list[tuple[str | None, int]] = []
         self.tasks: list[tuple[object, ...]] = []
         self.run: list[tuple[object, ...]] = []
         self.journal: list[tuple[object, ...]] = []
