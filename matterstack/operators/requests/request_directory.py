@@ -432,8 +432,12 @@ class RequestDirectory:
         if received.problem is not None:
             self._refuse(received, refusals, policy, [received.problem], at)
             return None, None
-        if (early := self._too_early(attempt, received, at)) is not None:
+        broken = _broken(received)
+        if (early := self._too_early(attempt, received, broken, at)) is not None:
             return None, early
+        if broken is not None:
+            self._refuse(received, refusals, policy, [broken], at)
+            return None, None
         reading: Reading | NotYet = NotYet.QUEUED
         if self.patience.left_s:
             reading = self.patience.read(received.source, received.raw, self.schema)
@@ -450,21 +454,17 @@ class RequestDirectory:
             return None, Observation(Seen.WAITING, reason=lacking, settling=True)
         return self._accept(received.raw, received.source, received.by), None
 
-    def _too_early(self, attempt: Attempt, received: _Received, at: float) -> Observation | None:
+    def _too_early(self, attempt: Attempt, received: _Received, broken: str | None, at: float) -> Observation | None:
         """Return what is waited for where an answer may still be being written, or may be meant for another request."""
         source = received.source
-        said = ""
-        # A list or object ends visibly; a table or a bare number may lack its rest.
-        doubtful = patient = not source.endswith(".json")
-        if not doubtful:
-            try:
-                doubtful = patient = not isinstance(parse_json(received.raw), list | dict | str)
-            except InvalidJsonError as error:
-                doubtful, patient, said = True, is_cut_off(received.raw), f": {error}"
-        if doubtful:
+        # A list, object or text ends visibly; a table or a bare number may lack its rest.
+        may_go_on = not source.endswith(".json") or received.raw.rstrip()[-1:] not in (b"]", b"}", b'"')
+        patient = is_cut_off(received.raw) if broken else may_go_on
+        if broken or may_go_on:
             young = 0 <= at - received.changed_at < _SETTLE_S
             seen_before = note_unchanged(attempt, "answer.json", received.sha256, at) is not None
             if not seen_before or (patient and young):
+                said = f": {broken}" if broken else ""
                 reason = f"{source} may still be being written, so it is looked at again{said}"
                 return Observation(Seen.WAITING, reason=reason, settling=True)
         if attempt.task.on_reject is not None and received.changed_at < attempt.submitted_at - _CLOCKS_DIFFER_S:
@@ -534,6 +534,16 @@ def unreadable(name: str, error: OSError) -> str:
     if isinstance(error, PermissionError):
         return f"{name} is there and may not be read by {current_user()}: chmod a+r {name}"
     return f"{name} is there and cannot be read: {error.strerror}"
+
+
+def _broken(received: _Received) -> str | None:
+    """Return why what came in is no JSON at all, which takes no time to find out; None where it is, or is a table."""
+    if received.source.endswith(".json"):
+        try:
+            parse_json(received.raw)
+        except InvalidJsonError as error:
+            return str(error)
+    return None
 
 
 def _altered(name: str, how: str) -> UnsafeFileError:
