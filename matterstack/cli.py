@@ -1,4 +1,4 @@
-"""``matterstack step|wait|status|explain|check|trust RUN_DIRECTORY``: a run from a shell, or from cron."""
+"""``matterstack step|wait|status|explain|check|trust|take-late RUN_DIRECTORY``: a run from a shell, or from cron."""
 
 from __future__ import annotations
 
@@ -26,13 +26,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="matterstack",
         description="Step, wait for, look at, or check a run. Stepping needs a campaign that can be imported. Checking "
         "compares the database with itself: counters with rows, statuses with each other. Trusting says that you may "
-        "step a run that was made elsewhere, or every run below a folder.",
+        "step a run that was made elsewhere, or every run below a folder. take-late RUN_DIRECTORY TASK [ARCHIVE] takes "
+        "in, on your word, results of a kit that came after its attempt had failed.",
         epilog="exit status: 0 done, 75 another process is running (try again), 1 a run that is FAILED after step or "
         "wait, a check that found something, or any other error, 2 wrong usage",
     )
-    parser.add_argument("command", choices=["step", "wait", "status", "explain", "check", "trust"])
+    parser.add_argument("command", choices=["step", "wait", "status", "explain", "check", "trust", "take-late"])
     parser.add_argument("run_directory", help="<base_path>/workspaces/<workspace>/runs/<run_id>")
+    parser.add_argument("task", nargs="?", help="of take-late: the task whose results they are")
+    parser.add_argument("archive", nargs="?", help="of take-late: where they are, if not in the attempt's directory")
     given = parser.parse_args(arguments)
+    if (given.command == "take-late") != (given.task is not None):
+        parser.error("take-late needs a task, and no other command takes one")
     try:
         if given.command == "status":
             # Quick, for scripts and prompts: it needs neither operators nor pandas.
@@ -71,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _exit_code(run.status)
             case "explain":
                 print(run.explain())
+            case "take-late":
+                run.take_late(given.task, given.archive)
+                print("Taken: the next step goes on with them.")
     except RunLockedError as error:
         print(neutral(f"matterstack: {error}"), file=sys.stderr)
         return EXIT_LOCKED

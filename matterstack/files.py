@@ -85,6 +85,22 @@ def _folder(root: Path | str, relative: str, parts: Sequence[str]) -> int:
     return descriptor
 
 
+def _made_folder(root: Path | str, relative: str, parts: Sequence[str]) -> int:
+    """Open such a folder, and make it where it is missing."""
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in parts:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, dir_fd=descriptor)
+            inner = os.open(part, _READ | os.O_DIRECTORY, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = inner
+    except OSError as error:
+        os.close(descriptor)
+        raise _named(relative, error) from None
+    return descriptor
+
+
 @interrupts.held()
 def list_inside(root: Path | str, relative: str) -> list[tuple[str, int | None]]:
     """Return what lies in a folder below `root`, following no link on the way, by name.
@@ -195,6 +211,32 @@ def copy_inside(root: Path, relative: str, target: Path) -> None:
 
 
 @interrupts.held()
+def link_inside(root: Path, relative: str, target: Path) -> None:
+    """Have a file below `root` at a new place too: by a hard link, or by a copy where the file system makes none.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    UnsafeFileError
+        A link on the way, or not a regular file.
+    """
+    *folders, name = relative.split("/")
+    folder = _folder(root, relative, folders)
+    try:
+        if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            raise UnsafeFileError(f"{relative} is not a plain file")
+        try:
+            os.link(name, target, src_dir_fd=folder, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EACCES, errno.EMLINK, errno.EXDEV, errno.ENOTSUP):
+                raise
+            copy_inside(root, relative, target)
+    finally:
+        os.close(folder)
+
+
+@interrupts.held()
 def write_new(path: str, content: bytes) -> None:
     """Write a file that must not be there yet, into a directory that nobody else sees yet."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
@@ -244,14 +286,8 @@ def write_inside(root: Path | str, relative: str, content: bytes, *, new: bool =
         A link on the way.
     """
     *folders, name = relative.split("/")
-    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = _made_folder(root, relative, folders)
     try:
-        for folder in folders:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(folder, dir_fd=directory)
-            inner = os.open(folder, _READ | os.O_DIRECTORY, dir_fd=directory)
-            os.close(directory)
-            directory = inner
         partial = f".{name[:100]}.{os.urandom(6).hex()}.partial"
         file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=directory)
         try:
@@ -292,6 +328,36 @@ def birth_ns(path: Path) -> int:
         return 0
     seconds, nanoseconds = struct.unpack_from("=qI", found, 80)
     return int(seconds) * 1_000_000_000 + int(nanoseconds)
+
+
+@interrupts.held()
+def rename_inside(root: Path | str, relative: str, to: str) -> None:
+    """Rename a file below `root`, following no link on the way; what has the new name is replaced.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        A directory that others may write into.
+    relative, to : str
+        Paths below it; missing directories of the second are made.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    UnsafeFileError
+        A link on the way.
+    """
+    (*folders, name), (*others, called) = relative.split("/"), to.split("/")
+    source = _folder(root, relative, folders)
+    try:
+        target = _made_folder(root, to, others)
+        try:
+            os.rename(name, called, src_dir_fd=source, dst_dir_fd=target)
+        finally:
+            os.close(target)
+    finally:
+        os.close(source)
 
 
 def remove_tree(path: Path | str) -> None:

@@ -18,6 +18,7 @@ from matterstack.orchestration import (
 )
 from matterstack.orchestration import (
     kits,
+    late_results,
     loop,
     tick,
 )
@@ -415,7 +416,7 @@ class Run:
         return kits.export_kits(self._session, Path(archive))
 
     def import_kits(self, archive: str | os.PathLike[str], *, max_gib: float = 20.0) -> Imported:
-        """Take results home from a zip archive: in any order, partly, twice.
+        """Take results home from an archive, zip or tar.gz: in any order, partly, twice.
 
         Parameters
         ----------
@@ -426,7 +427,8 @@ class Run:
         Returns
         -------
         Imported
-            Names of attempts: ``taken``, ``known`` already, and ``without_results`` yet.
+            Names of attempts: ``taken``, ``known`` already, ``without_results`` yet, and ``late`` where the
+            attempt had failed before (see `take_late`); and the files that were ``left_out``.
 
         Raises
         ------
@@ -458,6 +460,42 @@ class Run:
             Another process is stepping the run.
         """
         configure(self._session, operator, settings)
+        return self
+
+    def take_late(
+        self,
+        task_id: str,
+        archive: str | os.PathLike[str] | None = None,
+        *,
+        attempt: int | None = None,
+        max_gib: float = 20.0,
+    ) -> Run:
+        """Take in, on your word, results of a kit that came after its attempt had failed; the task goes on with them.
+
+        The failed attempt stays as it is. The next one, which is made if there is none, gets its results, and the next
+        step collects them. They have to be whole, and made from the inputs that the task has now.
+
+        Parameters
+        ----------
+        task_id : str
+            A task of the current iteration, that has failed or is being tried again.
+        archive : path-like, optional
+            Where they are; by default they were put into the directory of the attempt.
+        attempt : int, optional
+            Whose results they are; by default those of the last attempt that failed.
+        max_gib : float
+            Most GiB to unpack.
+
+        Raises
+        ------
+        KitError
+            They are not whole, or were made from other inputs.
+        UnknownTaskError, RunStatusError
+            There is no such attempt, or the task takes no results now.
+        RunLockedError
+            Another process is stepping the run.
+        """
+        late_results.take_late(self._session, task_id, None if archive is None else Path(archive), attempt, max_gib)
         return self
 
     def declare_lost(self, task_id: str) -> Run:

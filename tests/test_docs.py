@@ -142,7 +142,7 @@ def test_every_module_says_in_its_first_words_what_it_is() -> None:
 
 def test_programs_that_run_outside_the_package_need_nothing_of_it() -> None:
     """Each is loaded by a Python that has no site-packages and does not see the package."""
-    for name in ("local/runner/serve.py", "jobs/chunk_runner.py", "jobs/site_agent.py"):
+    for name in ("local/runner/serve.py", "jobs/chunk_runner.py", "jobs/site_agent.py", "requests/sum_files.py"):
         path = PACKAGE / "operators" / name
         module, place = (f"runner.{path.stem}", path.parents[1]) if "runner/" in name else (path.stem, path.parent)
         program = "import sys; sys.path.append(sys.argv[1]); __import__(sys.argv[2]); "

@@ -107,13 +107,16 @@ TABLE: tuple[Entry, ...] = (
     Entry("submit.sh", Family.KIT, "the run", "for sbatch or sh"),
     Entry("MANIFEST.json", Family.KIT, "the run", "whose kit it is, and the SHA-256 of every file in it"),
     Entry("inputs/", Family.KIT, "the run", "the files of the task"),
+    Entry("slurm.out", Family.KIT, "Slurm", "what the script and Slurm itself print"),
     Entry("output/", Family.KIT, "the kit", "what comes home: the command runs in here"),
     Entry("output.sha256", Family.KIT, "the kit", "sums of what the command left"),
-    Entry("status.json", Family.KIT, "the kit", "how the command ended"),
+    Entry("status.json", Family.KIT, "the kit", "that it runs, and at the end how it ended"),
     Entry("done", Family.KIT, "the person", "that it ended well, where the kit was run in another way"),
     Entry("CANCELLED.txt", Family.KIT, "the run", "that it is no longer wanted"),
     Entry(f"{MACHINERY}/token", Family.KIT, "the run", "whose directory it is"),
     Entry(f"{MACHINERY}/output.json", Family.KIT, "the run", "since when what came home has not changed"),
+    Entry(f"{MACHINERY}/sums.json", Family.KIT, "the run", "SHA-256 of large files that came home"),
+    Entry(f"{MACHINERY}/sums.lock", Family.KIT, "the run", "held by the process that makes them"),
     Entry(f"{MACHINERY}/notified/", Family.KIT, "the run", "what somebody was told of"),
 )
 

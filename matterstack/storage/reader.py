@@ -285,10 +285,10 @@ class StoreReader:
         )
         return [(task, bool(allows)) for task, allows in rows]
 
-    def attempts_of(self, operators: Sequence[str]) -> list[tuple[str, str, int, str, int]]:
-        """Return token, operator, iteration, task_id and number of every attempt of some operators."""
+    def attempts_of(self, operators: Sequence[str]) -> list[tuple[str, str, int, str, int, str]]:
+        """Return token, operator, iteration, task_id, number and status of every attempt of some operators."""
         return self.query(
-            "SELECT a.token, t.operator, t.iteration, t.task_id, a.attempt "
+            "SELECT a.token, t.operator, t.iteration, t.task_id, a.attempt, a.status "
             "FROM attempts a JOIN tasks t ON t.id = a.task WHERE t.operator IN (SELECT value FROM json_each(?))",
             (to_text(list(operators)),),
         )

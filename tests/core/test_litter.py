@@ -11,13 +11,14 @@ LITTER = [
     "Desktop.ini", "OUTCAR:Zone.Identifier", "response (Ada's conflicted copy 2024-05-01).json",
     "response (conflicted copy 2024-05-01 101010).json", "result.sync-conflict-20240501-101010-ABCDEFG.json",
     "result_conflict-20240501-101010.json", ".response.json.swp", ".response.json.swo", "response.json~",
-    ".#response.json", "#response.json#", "~$response.xlsx", ".~lock.response.csv#", ".nfs000000000123abcd00000001", "@eaDir/x/y",
-    "$RECYCLE.BIN", "deep/er/.Trashes/x",
+    ".#response.json", "#response.json#", "~$response.xlsx", ".~lock.response.csv#", ".nfs000000000123abcd00000001",
+    "@eaDir/x/y", "$RECYCLE.BIN", "deep/er/.Trashes/x",
 ]  # fmt: skip
 RESULTS = [
     "OUTCAR", "W0001.tmp", "WFULL0001.tmp", "#md.log.1#", "#topol.top.12#", "Icon", "response.json",
-    "response (1).json", ".hidden", ".OUTCAR.x7Kd", "Co.dat", "Li(NiMnCo)O2.cif", "conflict.txt", "~", "a.swp", "CuAu3 (111).cif",
-    "desktop.ini.txt", "icon.png", "sync_1.dat", "prefix.save/charge-density.dat", "core.1234", "-_.txt",
+    "response (1).json", ".hidden", ".OUTCAR.x7Kd", "Co.dat", "Li(NiMnCo)O2.cif", "conflict.txt", "~", "a.swp",
+    "CuAu3 (111).cif", "desktop.ini.txt", "icon.png", "sync_1.dat", "prefix.save/charge-density.dat", "core.1234",
+    "-_.txt",
 ]  # fmt: skip
 
 

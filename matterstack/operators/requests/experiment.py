@@ -42,7 +42,7 @@ from matterstack.errors import (
 )
 from matterstack.files import read_inside, write_inside
 from matterstack.operators.requests.base import RequestOperator
-from matterstack.operators.requests.manual_hpc import digest
+from matterstack.operators.requests.kit_sums import digest
 from matterstack.operators.requests.notices import Notify, check_notify
 from matterstack.operators.requests.rejection_policy import RejectionPolicy
 from matterstack.operators.requests.request_directory import RequestDirectory, Verdict, unreadable
