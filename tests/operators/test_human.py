@@ -22,6 +22,7 @@ from matterstack.errors import (
     InvalidConfigError,
     InvalidJsonError,
     InvalidTaskError,
+    RunNotFoundError,
     RunStatusError,
     UnknownTaskError,
 )
@@ -763,7 +764,8 @@ def test_every_waiting_thing_is_in_the_inbox(tmp_path: Path) -> None:
     assert list(frame["assignee"]) == ["Ada", "Ada"]
     assert str(frame["since"].dtype).startswith("datetime64")
     assert "Pick one" in repr(both)
-    assert ms.inbox("nowhere", base_path=tmp_path).frame.empty
+    with pytest.raises(RunNotFoundError, match="there is no workspace 'nowhere'"):
+        ms.inbox("nowhere", base_path=tmp_path)
 
 
 def test_text_of_people_is_escaped_where_it_is_shown(tmp_path: Path) -> None:
