@@ -27,8 +27,13 @@ _MACHINE_TROUBLE = frozenset(
         errno.ENOMEM,
         errno.ENODEV,
         errno.ETIMEDOUT,
+        errno.ENOTCONN,  # the process behind a FUSE file system has gone
+        errno.EHOSTDOWN,
+        errno.EREMOTEIO,
     }
 )
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+_RENAME_NOREPLACE = 1  # rename(2)
 _AT_FDCWD = -100
 _STATX_BTIME = 0x800
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -92,6 +97,7 @@ def _made_folder(root: Path | str, relative: str, parts: Sequence[str]) -> int:
         for part in parts:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(part, dir_fd=descriptor)
+                os.fsync(descriptor)
             inner = os.open(part, _READ | os.O_DIRECTORY, dir_fd=descriptor)
             os.close(descriptor)
             descriptor = inner
@@ -296,7 +302,7 @@ def write_inside(root: Path | str, relative: str, content: bytes, *, new: bool =
                 whole.flush()
                 os.fsync(whole.fileno())
             if new:
-                os.link(partial, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+                _name_new(partial, name, directory)
             else:
                 os.rename(partial, name, src_dir_fd=directory, dst_dir_fd=directory)
         finally:
@@ -309,6 +315,33 @@ def write_inside(root: Path | str, relative: str, content: bytes, *, new: bool =
         raise _named(relative, error) from None
     finally:
         os.close(directory)
+
+
+def _name_new(partial: str, name: str, directory: int) -> None:
+    """Give a file a name that is not taken: by a hard link, or where there are none by a rename that replaces none."""
+    try:
+        os.link(partial, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _rename_new(partial, name, directory, error)
+
+
+def _rename_new(partial: str, name: str, directory: int, refused: OSError) -> None:
+    import ctypes
+
+    with contextlib.suppress(FileNotFoundError):  # some file systems replace all the same
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        raise refused from None
+    if rename(directory, os.fsencode(partial), directory, os.fsencode(name), _RENAME_NOREPLACE):
+        number = ctypes.get_errno()
+        if number in (errno.EINVAL, errno.ENOSYS):
+            raise refused from None
+        raise OSError(number, os.strerror(number), name)
 
 
 def birth_ns(path: Path) -> int:
@@ -367,11 +400,38 @@ def remove_tree(path: Path | str) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
+def make_directories(path: Path, below: Path) -> None:
+    """Make a directory and what is missing on the way to it, and bring all these names to disk."""
+    if path == below:
+        return
+    make_directories(path.parent, below)
+    path.mkdir(exist_ok=True)
+    with contextlib.suppress(PermissionError):  # one may be allowed to pass through it, and not to open it
+        sync_directory(path.parent)
+
+
+def sync_tree(path: Path) -> None:
+    """Bring the files below a directory to disk, and the names in it; not its own name in the directory above."""
+    for folder, _, names in os.walk(path, topdown=False):
+        for name in names:
+            if os.path.islink(f"{folder}/{name}"):
+                continue
+            descriptor = os.open(f"{folder}/{name}", _READ)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        sync_directory(Path(folder))
+
+
 @interrupts.held()
 def sync_directory(path: Path) -> None:
     """Bring the names in a directory to disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that knows no such thing, as some of network shares
+            raise
     finally:
         os.close(descriptor)

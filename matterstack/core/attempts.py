@@ -28,6 +28,7 @@ class Seen(StrEnum):
     EXPIRED = "expired"
     ENDED = "ended"
     VANISHED = "vanished"
+    ABSENT = "absent"
 
 
 class Observation(NamedTuple):
@@ -36,7 +37,7 @@ class Observation(NamedTuple):
     Parameters
     ----------
     seen : Seen
-        The state of the thing outside.
+        The state of the thing outside. ABSENT is what never began, surely: it is submitted again, under its token.
     ok : bool
         For ENDED: whether it ended well, so that its results are worth collecting.
     reason : str, optional

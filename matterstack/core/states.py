@@ -87,6 +87,7 @@ class AttemptEvent(StrEnum):
     FAILED = "failed"
     EXPIRED = "expired"
     VANISHED = "vanished"
+    ABSENT = "absent"
     CANCEL = "cancel"
 
 
@@ -143,6 +144,7 @@ ATTEMPT_TRANSITIONS: Mapping[AttemptStatus, Mapping[AttemptEvent, AttemptStatus]
             AttemptEvent.WAITING: _A.WAITING,
             AttemptEvent.ENDED: _A.COLLECTING,
             AttemptEvent.VANISHED: _A.LOST,
+            AttemptEvent.ABSENT: _A.SUBMITTING,
             AttemptEvent.CANCEL: _A.CANCELLED,
         },
         _A.RUNNING: {

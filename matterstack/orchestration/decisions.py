@@ -82,6 +82,8 @@ def judge(attempt: LiveAttempt, observation: Observation, at: float) -> list[Cha
     match observation.seen:
         case Seen.QUEUED if status is AttemptStatus.RUNNING:
             return [move(AttemptEvent.REQUEUED)]
+        case Seen.ABSENT if status is AttemptStatus.SUBMITTED:
+            return [move(AttemptEvent.ABSENT)]
         case Seen.RUNNING if status in (AttemptStatus.SUBMITTED, AttemptStatus.WAITING):
             return [move(AttemptEvent.STARTED)]
         case Seen.WAITING if status is AttemptStatus.SUBMITTED:

@@ -23,6 +23,7 @@ from matterstack.errors import (
     OperatorUnreachableError,
     UnsafeFileError,
 )
+from matterstack.files import is_machine_trouble
 from matterstack.operators.base import Operator
 from matterstack.orchestration import decisions as scheduling
 from matterstack.orchestration.capture import capture, describe
@@ -127,6 +128,10 @@ def _execute_operator(
                 contacts.append({name: built})
     if not prepared:
         return Executed(changes, merge(contacts))
+    try:
+        session.directory.sync_attempts(name)
+    except OSError as error:
+        return Executed(changes, merge([*contacts, {name: describe(error)}]))
     reach("submit.prepared")
     with capture() as caught:
         replies = dict(operator.submit(prepared))
@@ -173,8 +178,11 @@ def _build(
             place_inputs(session, staged, upstream)
         with capture() as preparing:
             operator.prepare(staged)
-        if isinstance(preparing.error, OperatorUnreachableError):
-            raise preparing.error
+        match preparing.error:
+            case OperatorUnreachableError() as error:
+                raise error
+            case OSError() as error if is_machine_trouble(error):
+                raise error
         if preparing.error is not None:
             raise AttemptFailedError(f"it cannot be prepared: {describe(preparing.error)}")
 

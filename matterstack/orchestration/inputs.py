@@ -71,7 +71,8 @@ def _cannot_be_placed(relative: str, content: FileSource, error: OSError) -> str
     why = error.strerror
     match content, error:
         case FromTask(task_id, path), FileNotFoundError():
-            return f"{task_id} did not leave the file {path}"
+            lost = f"or it was lost since: run.retry({task_id!r}) does it again"
+            return f"{task_id} did not leave the file {path}, {lost}"
         case FromTask(task_id, path), _:
             return f"its file {relative} cannot be placed: {path} of {task_id}: {why}"
         case StoredFile(sha256), FileNotFoundError():

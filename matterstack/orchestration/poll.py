@@ -49,7 +49,7 @@ class Polled(NamedTuple):
     changes : sequence of Change
         What it means.
     absent : sequence of LiveAttempt
-        Interrupted submissions that surely did not reach the outside.
+        Interrupted submissions that surely did not reach the outside, or were lost there before they began.
     contacts : mapping
         Who answered.
     settling : bool
@@ -190,6 +190,7 @@ def _look(
         memory.note_asked(name, operator.traits.poll_s)
     changes: list[Change] = []
     ended = []
+    absent = []
     settling = False
     for attempt in watched:
         observation = seen.get(attempt.token)
@@ -200,7 +201,9 @@ def _look(
         changes += implied
         if implied and observation.seen is Seen.ENDED and observation.ok:
             ended.append(attempt)
-    return Polled(changes, contacts=NOBODY if only_files else {name: None}, settling=settling), ended
+        elif implied and observation.seen is Seen.ABSENT:
+            absent.append(attempt.record._replace(status=AttemptStatus.SUBMITTING))
+    return Polled(changes, absent, NOBODY if only_files else {name: None}, settling), ended
 
 
 def _collect(name: str, operator: Operator, attempt: Attempt, at: float) -> Polled:

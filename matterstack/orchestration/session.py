@@ -21,7 +21,7 @@ from matterstack.orchestration.capture import capture
 from matterstack.storage import trust
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
-from matterstack.storage.run_lock import RunLock
+from matterstack.storage.run_lock import RunLock, check_exclusion
 from matterstack.storage.state_store import SQLiteStateStore
 
 log = logging.getLogger("matterstack.session")
@@ -91,6 +91,7 @@ class Session:
     _config: tuple[int, ...] | None = None
     _store: SQLiteStateStore | None = None
     _trusted: bool = False
+    _excludes: bool = False
     _identity: tuple[int, int] | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -119,6 +120,8 @@ class Session:
             The directory that was opened is not there any more.
         RunLockedError
             Somebody else holds it.
+        LockUnsupportedError
+            The file system does not lock, or gives one lock to two holders.
         StoreError
             The database cannot be used; nothing was changed.
         """
@@ -132,6 +135,9 @@ class Session:
         self.require_place()
         with RunLock(self.directory.lock) as lock:
             self.require_place()  # from here on the lock tells
+            if not self._excludes:  # once: it may have come to another file system since it was made
+                check_exclusion(self.directory.lock)
+                self._excludes = True
             self.directory.check_folders(self.operators)
             if self._store is not None:
                 self._store.check_files()

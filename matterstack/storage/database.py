@@ -9,9 +9,12 @@ refused because a journal has to be rolled back first, it does so in a private c
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import sqlite3
 import stat
+import struct
 import threading
 import time
 from collections import Counter
@@ -24,6 +27,7 @@ from matterstack.crash_points import reach
 from matterstack.errors import (
     DamagedStoreError,
     ForeignStoreError,
+    LockUnsupportedError,
     NewerStoreError,
     RunNotFoundError,
     StoreConflictError,
@@ -149,6 +153,12 @@ def errors(path: Path) -> Iterator[None]:
         ) from error
     except FileNotFoundError as error:
         raise RunNotFoundError(f"{path} is not there (any more): was the run moved? Open it anew", path=path) from error
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be used now: {error.strerror}; nothing was changed. Check the disk and permissions, then "
+            "try again",
+            path=path,
+        ) from error
 
 
 @contextlib.contextmanager
@@ -249,7 +259,8 @@ def connect(path: Path, mode: str) -> Connection:
     )
     if mode != "ro":
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = FULL")
+        # FULL does not bring to disk that the journal is gone: a power failure could undo what was committed.
+        connection.execute("PRAGMA synchronous = EXTRA")
     return connection
 
 
@@ -265,6 +276,7 @@ def open_known(path: Path, files: Files, mode: str) -> Connection:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 head = os.pread(descriptor, _MODE_AT + 2, 0)
+                _check_locks(path, descriptor)
             finally:
                 os.close(descriptor)
             if _MODE_WAL in head[_MODE_AT:]:
@@ -277,6 +289,19 @@ def open_known(path: Path, files: Files, mode: str) -> Connection:
         connection.identity = files.identity
         _open[files.identity] += 1
     return connection
+
+
+def _check_locks(path: Path, descriptor: int) -> None:
+    """Raise where ranges cannot be locked: SQLite would take that for somebody else's lock, and wait for it."""
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_GETLK, struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0, 1, 0))
+    except OSError as error:
+        if error.errno != errno.ENOLCK:
+            raise
+        raise LockUnsupportedError(
+            f"the file system of {path.parent} does not lock ({error}), so it cannot be written there: keep runs on a "
+            "file system with locks; see docs/filesystems.md"
+        ) from error
 
 
 def bound(connection: sqlite3.Connection, most_steps: int) -> None:

@@ -31,7 +31,7 @@ from matterstack.core.states import (
     TaskStatus,
 )
 from matterstack.core.strict_json import to_text
-from matterstack.errors import DamagedStoreError
+from matterstack.errors import DamagedStoreError, LockUnsupportedError
 from matterstack.storage import database, migrations
 
 if TYPE_CHECKING:
@@ -133,12 +133,13 @@ class StoreReader:
         mine, files = self._mine, database.look_at(self.path)
         if mine.connection is None or mine.identity != (os.getpid(), files.identity):
             self.close()
-            mine.connection = database.open_known(self.path, files, "ro")
-            mine.identity = (os.getpid(), files.identity)
-            if self._most_steps is not None:
-                database.bound(mine.connection, self._most_steps)
-        hot = files.journal and database.must_be_rolled_back(mine.connection)
-        if not hot:
+            # Where nothing locks, a private copy is what can be looked at.
+            with contextlib.suppress(LockUnsupportedError):
+                mine.connection = database.open_known(self.path, files, "ro")
+                mine.identity = (os.getpid(), files.identity)
+                if self._most_steps is not None:
+                    database.bound(mine.connection, self._most_steps)
+        if mine.connection is not None and not (files.journal and database.must_be_rolled_back(mine.connection)):
             if mine.version != migrations.SCHEMA_VERSION:  # not known yet, or older: a step may have migrated it since
                 mine.version = database.read_version(mine.connection, self.path)
             if mine.version == migrations.SCHEMA_VERSION:

@@ -26,10 +26,12 @@ from matterstack.errors import (
     RunExistsError,
     RunLockedError,
     RunNotFoundError,
+    StoreError,
     UnsafeFileError,
 )
 from matterstack.files import (
     copy_inside,
+    make_directories,
     read_inside,
     remove_tree,
     sync_directory,
@@ -199,6 +201,10 @@ class RunDirectory:
                 target.unlink()
                 raise UnsafeFileError(f"files/{sha256[:12]}... does not hold what it was named after: it was changed")
 
+    def sync_attempts(self, operator: str) -> None:
+        """Bring the names of an operator's attempts to disk, before anybody outside hears of them."""
+        sync_directory(self.operator(operator))
+
     def build_attempt(
         self, operator: str, name: str, token: str, populate: Callable[[str], None], *, may_exist: bool
     ) -> None:
@@ -227,7 +233,8 @@ class RunDirectory:
         try:
             os.mkdir(partial)
         except FileNotFoundError:
-            os.makedirs(partial)
+            make_directories(Path(parent), self.path)
+            os.mkdir(partial)
         except FileExistsError:
             remove_tree(partial)
             os.mkdir(partial)
@@ -235,9 +242,12 @@ class RunDirectory:
             reach("attempt.made")
             populate(partial)
             reach("attempt.filled")
-            if may_exist and os.path.lexists(final) and _is_as_made(partial, final):
-                remove_tree(partial)
-                return
+            if may_exist and os.path.lexists(final):
+                if _is_as_made(partial, final):
+                    remove_tree(partial)
+                    return
+                if _is_torn(partial, final):
+                    remove_tree(final)
             os.rename(partial, final)
             reach("attempt.renamed")
         except BaseException as error:
@@ -254,7 +264,40 @@ def _identity(path: Path) -> tuple[int, int] | None:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be looked at now: {error.strerror}; nothing was changed. Try again") from error
     return (status.st_dev, status.st_ino)
+
+
+def _names(root: str) -> dict[str, bool]:
+    """Return all that is below a folder, and of each whether it is a plain file."""
+    return {
+        os.path.relpath(path, root): os.path.isfile(path) and not os.path.islink(path)
+        for folder, folders, files in os.walk(root)
+        for path in (os.path.join(folder, name) for name in (*folders, *files))
+    }
+
+
+def _is_torn(made: str, found: str) -> bool:
+    """Return whether a directory is what a power failure left of one that was made so, and holds nothing else.
+
+    Names may lack, files may be short, and zeros may stand where a file was not written yet.
+    """
+    there, here = _names(made), _names(found)
+    if os.path.islink(found) or any(there.get(name) is not is_file for name, is_file in here.items()):
+        return False
+    return all(_is_begun(f"{made}/{name}", f"{found}/{name}") for name, is_file in here.items() if is_file)
+
+
+def _is_begun(made: str, found: str) -> bool:
+    with open(made, "rb") as whole, open(found, "rb") as part:
+        while chunk := part.read(1 << 20):
+            expected = whole.read(1 << 20)
+            if chunk != expected[: len(chunk)] and any(
+                byte and byte != other for byte, other in zip(chunk, expected.ljust(len(chunk), b"\0"), strict=False)
+            ):
+                return False
+    return True
 
 
 def _is_as_made(made: str, found: str) -> bool:
@@ -270,14 +313,7 @@ def _is_as_made(made: str, found: str) -> bool:
     if os.path.isdir(f"{found}/{MACHINERY}/claim"):
         return True
 
-    def names(root: str) -> dict[str, bool]:
-        return {
-            os.path.relpath(path, root): os.path.isfile(path) and not os.path.islink(path)
-            for folder, folders, files in os.walk(root)
-            for path in (os.path.join(folder, name) for name in (*folders, *files))
-        }
-
-    there, here = names(made), names(found)
+    there, here = _names(made), _names(found)
     if any(here.get(name) is not is_file for name, is_file in there.items()):
         return False
     ours = taken_names(Family.JOB)
@@ -360,9 +396,11 @@ def new_run_directory(
     if os.path.lexists(final):
         raise taken
     with interrupts.held():
-        root.mkdir(parents=True, exist_ok=True)
+        there = next(folder for folder in (Path(base_path).absolute(), *root.parents) if folder.is_dir())
+        make_directories(root, there)
         _sweep(root)
         directory, lock = _stage(root, run_id)
+        made = directory.path
         try:
             check_exclusion(directory.lock)
             directory.write_config(config)
@@ -379,10 +417,11 @@ def new_run_directory(
                 if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                     raise taken from None
                 raise
+            made = final
             reach("initialize.renamed")
             sync_directory(root)
         except BaseException:
-            remove_tree(directory.path)
+            remove_tree(made)
             raise
         finally:
             lock.release()

@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
+import logging
 import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from matterstack.errors import LockUnsupportedError, RunLockedError, RunLockLostError
+from matterstack.errors import LockError, LockUnsupportedError, RunLockedError, RunLockLostError
+
+log = logging.getLogger("matterstack.storage")
 
 _HOLDER_BYTES = 512
+#: Of NFS (nfs(5)), Lustre (mount.lustre(8)) and SMB (mount.cifs(8)).
+_LOCAL_LOCKS = ("nolock", "local_lock=all", "local_lock=flock", "local_lock=posix", "localflock", "nobrl")
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
 
 
@@ -28,6 +35,11 @@ class RunLock:
     ----------
     path : pathlib.Path
         The lock file; made where it is missing, never deleted.
+
+    Attributes
+    ----------
+    identity : tuple of int or None
+        Device and inode of the file that is held.
 
     Examples
     --------
@@ -44,7 +56,7 @@ class RunLock:
         from filelock import FileLock
 
         self.path = path
-        self._identity: tuple[int, int] | None = None
+        self.identity: tuple[int, int] | None = None
         self._lock = FileLock(
             path, blocking=False, thread_local=False, fallback_to_soft=False, on_acquired=self._on_acquired
         )
@@ -68,15 +80,16 @@ class RunLock:
             raise RunLockedError(f"Another process is running: {describe_holder(holder)}", holder) from None
         except (NotImplementedError, OSError) as error:
             if isinstance(error, NotImplementedError) or error.errno in _NO_LOCKS:
-                raise LockUnsupportedError(
-                    f"the file system of {self.path.parent} does not lock ({error}), so two processes could step the "
-                    "run at once: keep runs on a file system with flock"
-                ) from error
-            raise
+                raise _unsupported(self.path, error) from error
+            raise LockError(
+                f"{self.path} cannot be used: {error.strerror}; nothing was changed. Check the disk and permissions, "
+                "then step again"
+            ) from error
 
     def _on_acquired(self, descriptor: int) -> None:
         status = os.fstat(descriptor)
-        self._identity = (status.st_dev, status.st_ino)
+        self._descriptor = descriptor
+        self.identity = (status.st_dev, status.st_ino)
         # Fixed length, in place: a reader never meets an empty or half-shortened file.
         with contextlib.suppress(OSError):  # a full disk must not keep the lock from being held
             os.pwrite(descriptor, _holder_text().ljust(_HOLDER_BYTES - 1).encode()[: _HOLDER_BYTES - 1] + b"\n", 0)
@@ -85,7 +98,7 @@ class RunLock:
         """Raise `RunLockLostError` unless the file at the path is still the one that is held."""
         try:
             status = os.stat(self.path, follow_symlinks=False)
-            if (status.st_dev, status.st_ino) == self._identity:
+            if (status.st_dev, status.st_ino) == self.identity:
                 return
         except OSError:
             pass
@@ -96,8 +109,15 @@ class RunLock:
 
     def release(self) -> None:
         """Let the lock go; the file stays."""
-        self._lock.release()
-        self._identity = None
+        try:
+            self._lock.release()
+        except OSError:
+            # Its disk has gone. The kernel frees a lock with the last descriptor of its file: this one gets another.
+            nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            os.dup2(nothing, self._descriptor, inheritable=False)
+            os.close(nothing)
+            self._lock.release()
+        self.identity = None
 
     def __enter__(self) -> RunLock:
         self.acquire()
@@ -148,8 +168,8 @@ def describe_holder(holder: dict[str, object]) -> str:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+def _opened(path: Path, mode: int = os.O_RDONLY) -> Iterator[int]:
+    descriptor = os.open(path, mode | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         yield descriptor
     finally:
@@ -158,6 +178,9 @@ def _opened(path: Path) -> Iterator[int]:
 
 def check_exclusion(path: Path) -> None:
     """Check, while the lock is held, that the file system refuses it to a second opening.
+
+    What other machines are given cannot be tried from this one: where the mount says that its locks are known to this
+    machine alone, that is logged as a warning.
 
     Raises
     ------
@@ -168,8 +191,70 @@ def check_exclusion(path: Path) -> None:
         with RunLock(path):
             pass
     except RunLockedError:
-        return
-    raise LockUnsupportedError(
-        f"the file system of {path.parent} gives one lock to two holders, so two processes could step the run at once: "
-        "keep runs on a file system whose flock works"
+        pass
+    else:
+        raise _lies(path, "flock")
+    # SQLite locks ranges of its file. On NFS a flock is such a range, and refuses the first of these two already.
+    with _opened(path, os.O_RDWR) as first, _opened(path, os.O_RDWR) as second:
+        if _locks_range(path, first) and _locks_range(path, second):
+            raise _lies(path, "fcntl")
+
+    with contextlib.suppress(OSError):  # there may be no /proc
+        if option := local_locks(Path("/proc/self/mountinfo").read_text(), os.stat(path).st_dev):
+            log.warning(
+                "the locks of %s hold on this machine alone (it is mounted with %s): step the run from here only",
+                path.parent,
+                option,
+            )
+
+
+def local_locks(mounts: str, device: int) -> str | None:
+    """Return the mount option that keeps the locks of a network file system from other machines; None for none.
+
+    Parameters
+    ----------
+    mounts : str
+        Content of ``/proc/self/mountinfo`` (proc_pid_mountinfo(5)).
+    device : int
+        As `os.stat` gives it.
+
+    Examples
+    --------
+    >>> line = "36 25 0:42 / /home rw - nfs4 server:/home rw,vers=4.2,local_lock=none"
+    >>> local_locks(line, os.makedev(0, 42))
+    >>> local_locks(line.replace("=none", "=all"), os.makedev(0, 42))
+    'local_lock=all'
+    """
+    for line in mounts.splitlines():
+        place, _, rest = line.partition(" - ")
+        if place.split()[2:3] == [f"{os.major(device)}:{os.minor(device)}"]:
+            options = rest.split()[2].split(",")
+            return next((option for option in options if option in _LOCAL_LOCKS), None)
+    return None
+
+
+def _locks_range(path: Path, descriptor: int) -> bool:
+    """Take the lock of a range, for this opening of the file alone; return whether it was given."""
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0))
+    except OSError as error:
+        if error.errno in _NO_LOCKS - {errno.EINVAL}:  # that says that the kernel does not know this kind of lock
+            raise _unsupported(path, error) from error
+        return False
+    return True
+
+
+def _unsupported(path: Path, error: Exception) -> LockUnsupportedError:
+    return LockUnsupportedError(
+        f"the file system of {path.parent} does not lock ({error}), so two processes could step the run at once: keep "
+        "runs on a file system with locks, a local disk or a network one that is mounted with them; see "
+        "docs/filesystems.md"
+    )
+
+
+def _lies(path: Path, kind: str) -> LockUnsupportedError:
+    return LockUnsupportedError(
+        f"the file system of {path.parent} gives one lock to two holders ({kind}), so two processes could step the run "
+        "at once: keep runs on a file system whose locks work, a local disk or a network one that is mounted with "
+        "them; see docs/filesystems.md"
     )

@@ -146,6 +146,13 @@ class Link:
         """Return what the last report of an attempt means."""
         said = self.known.get(attempt.token, {})
         match said:
+            case {"event": "absent"} if attempt.status is AttemptStatus.RUNNING:
+                return Observation(
+                    Seen.VANISHED,
+                    reason="it had begun, and left no trace: the power went, or somebody removed its files",
+                )
+            case {"event": "absent"}:
+                return Observation(Seen.ABSENT)
             case {"event": "queued", "reason": reason}:
                 return Observation(Seen.QUEUED, reason=reason)
             case {"event": "started"}:

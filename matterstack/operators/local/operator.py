@@ -126,13 +126,13 @@ class LocalOperator(Operator):
 
     @interrupts.held()
     def check_status(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
-        """Return what the runner says; an attempt no runner has seen is handed over again."""
+        """Return what the runner says.
+
+        What a runner took and did not start before it was killed is ABSENT: its directory is looked at again before
+        it is handed to the next runner, since the power may have gone as well.
+        """
         link = self._refreshed(attempts)
         link.forget_others(attempts)
-        absent = [attempt for attempt in attempts if link.known.get(attempt.token, {}).get("event") == "absent"]
-        if absent:
-            # A runner took it and was killed before it started it: the claim makes this safe.
-            link.start([self._job(attempt) for attempt in absent])
         return {
             attempt.token: observation for attempt in attempts if (observation := link.observe(attempt)) is not None
         }

@@ -39,6 +39,8 @@ def _carries_token(attempt: Attempt) -> bool:
 class RequestOperator(Operator):
     """Leave a request, tell whom it is for, and look at its directory at each tick.
 
+    What `prepare` leaves it brings to disk: a person answers to what is seen there, days later.
+
     Attributes
     ----------
     notify : callable or sequence of str or None

@@ -40,7 +40,7 @@ from matterstack.errors import (
     UnsafeFileError,
     UnsafePathError,
 )
-from matterstack.files import read_inside, write_inside
+from matterstack.files import read_inside, sync_tree, write_inside
 from matterstack.operators.requests.base import RequestOperator
 from matterstack.operators.requests.kit_sums import digest
 from matterstack.operators.requests.notices import Notify, check_notify
@@ -198,6 +198,7 @@ class ExperimentOperator(RequestOperator):
         }
         text = json.dumps(request, indent=2, ensure_ascii=False) + "\n"
         (attempt.directory / _REQUEST).write_text(text, encoding="utf-8")
+        sync_tree(attempt.directory)
 
     def _request_directory(self, attempt: Attempt) -> RequestDirectory:
         return RequestDirectory(

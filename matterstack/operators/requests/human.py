@@ -20,7 +20,7 @@ from matterstack.core.schemas import check_schema, columns, template
 from matterstack.core.strict_json import parse_json
 from matterstack.core.task import Task
 from matterstack.errors import UnsafeFileError
-from matterstack.files import read_inside
+from matterstack.files import read_inside, sync_tree
 from matterstack.operators.base import Traits
 from matterstack.operators.requests.base import RequestOperator
 from matterstack.operators.requests.check_apart import prepare_checks
@@ -137,6 +137,7 @@ class HumanOperator(RequestOperator):
             files["results.csv"] = results
         for name, content in files.items():
             (attempt.directory / name).write_text(content, encoding="utf-8")
+        sync_tree(attempt.directory)
         if (workbook := template_workbook(schema, _WORKBOOK_NOTE)) is not None:
             (attempt.directory / "response.template.xlsx").write_bytes(workbook)
         prepare_checks(schema)

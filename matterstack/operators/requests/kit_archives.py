@@ -27,7 +27,7 @@ from matterstack.errors import (
     UnsafeFileError,
     UnsafePathError,
 )
-from matterstack.files import link_inside, open_inside, read_inside, sync_directory
+from matterstack.files import link_inside, open_inside, read_inside, sync_directory, sync_tree
 from matterstack.operators.requests.archives import PIECE_BYTES, Archive, Member, faults, open_archive
 from matterstack.operators.requests.kit_ending import read_ending
 from matterstack.operators.requests.kit_results import OUTPUT, match_names, names_lost, read_sums, scan
@@ -436,6 +436,7 @@ def bring_home(source: Path, home: Path) -> None:
                 with contextlib.suppress(OSError, UnsafeFileError):  # what cannot be there beside what came is replaced
                     target.parent.mkdir(parents=True, exist_ok=True)
                     link_inside(home / OUTPUT, name, target)
+    sync_tree(source)  # the names in it: the files were synced as they came
     arriving = [name for name in RESULTS if (source / name).exists()]
     for name in reversed(RESULTS):
         if os.path.lexists(home / name) and name in arriving:

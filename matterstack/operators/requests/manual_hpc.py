@@ -38,7 +38,7 @@ from matterstack.errors import (
     OperatorUnreachableError,
     UnsafeFileError,
 )
-from matterstack.files import rename_inside, write_inside
+from matterstack.files import rename_inside, sync_tree, write_inside
 from matterstack.operators.base import Traits
 from matterstack.operators.requests.base import RequestOperator
 from matterstack.operators.requests.kit_ending import Kind
@@ -148,6 +148,7 @@ class ManualHPCOperator(RequestOperator):
             "sha256": {name: digest(directory, name) for name in sorted(scan(directory).files)},
         }
         (directory / "MANIFEST.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        sync_tree(directory)
 
     def cancel(self, attempts: Sequence[Attempt]) -> Collection[str]:
         """Note in each kit that it is no longer wanted."""

@@ -30,6 +30,16 @@ _LONGEST_S = 1e12
 _MOST_KEPT = 100_000
 _MAX_PID = 1 << 22
 _MAX_TICKS = 1 << 53
+_SYNC_AGAIN_S = 1.0
+
+
+def sync_path(path: str) -> None:
+    """Bring a file, or the names in a directory, to disk; no link is followed, and nothing is waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _record(kind: str, token: str, rest: str) -> str:
@@ -134,6 +144,8 @@ class Journal:
     def __init__(self) -> None:
         self.file = os.open(_NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
         self.dirty_since = 0.0
+        self._unsynced: list[bytes] = []
+        self._sync_not_before = 0.0
         self.unwritten: list[str] = []
         self._slots = mmap.mmap(-1, _SLOTS)  # a bytearray would be written to from end to end now
         self._read_to = 0  # up to here it is in the filter
@@ -143,6 +155,9 @@ class Journal:
         self.mark = f"{status.st_dev}:{status.st_ino}"
         if status.st_size and os.pread(self.file, 1, status.st_size - 1) != b"\n":
             os.write(self.file, b"\n")
+        elif not status.st_size:
+            with contextlib.suppress(OSError):  # its name; what is written to it is synced as it comes
+                sync_path(".")
         self._known_to = self._size()  # as long as it was when something of it was kept, or with our own lines since
 
     # -- writing ------------------------------------------------------------------------
@@ -196,22 +211,38 @@ class Journal:
                 reach("runner.journalled")
 
     def _append(self, lines: bytes) -> None:
+        self._write(lines)
+        self._unsynced.append(lines)
+        end = os.lseek(self.file, 0, os.SEEK_CUR)
+        if end == self._read_to + len(lines):  # nobody else wrote in between
+            self._read_to = end
+        if end == self._known_to + len(lines):
+            self._known_to = end
+        self.dirty_since = self.dirty_since or time.monotonic()
+
+    def _write(self, lines: bytes) -> None:
         written = os.write(self.file, lines)
         if written != len(lines):
             os.ftruncate(self.file, os.fstat(self.file).st_size - written)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        end = os.lseek(self.file, 0, os.SEEK_CUR)
-        if end == self._read_to + written:  # nobody else wrote in between
-            self._read_to = end
-        if end == self._known_to + written:
-            self._known_to = end
-        self.dirty_since = self.dirty_since or time.monotonic()
 
     def sync(self) -> None:
-        """Bring the journal to disk."""
-        with contextlib.suppress(OSError):
+        """Bring the journal to disk.
+
+        What the system could not write it forgets, and the next call would succeed without it: so that is written
+        again. A line that is there twice says no more than once.
+        """
+        if time.monotonic() < self._sync_not_before:
+            return
+        try:
+            if self._sync_not_before:
+                self._write(b"".join(self._unsynced))
             os.fdatasync(self.file)
-            self.dirty_since = 0.0
+        except OSError:
+            self._sync_not_before = time.monotonic() + _SYNC_AGAIN_S
+            return
+        self.dirty_since = self._sync_not_before = 0.0
+        self._unsynced.clear()
 
     # -- reading ------------------------------------------------------------------------
 
