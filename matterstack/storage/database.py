@@ -103,7 +103,8 @@ class Connection(sqlite3.Connection):
                 self.identity = None
 
     def __del__(self) -> None:
-        self.close()
+        with contextlib.suppress(sqlite3.ProgrammingError):  # it was never opened
+            self.close()
 
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:

@@ -41,6 +41,8 @@ from matterstack.storage.run_lock import RunLock, check_exclusion
 
 _CONFIG_BYTES = 10_000_000
 _MOST_STAGINGS = 10
+#: SQLite takes 512 bytes (MAX_PATHNAME of its os_unix.c), and its files lie deeper, below a longer name at first.
+_LONGEST_PATH = 440
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -387,7 +389,7 @@ def new_run_directory(
     LockUnsupportedError
         The file system does not lock.
     InvalidConfigError
-        The umask takes from this user what it makes.
+        The umask takes from this user what it makes, or the path is too long.
     """
     _check_umask()
     root = runs_root(base_path, workspace)
@@ -395,6 +397,11 @@ def new_run_directory(
     taken = RunExistsError(f"there is a run at {final} already: open it with open_run, or choose another run_id")
     if os.path.lexists(final):
         raise taken
+    if len(os.fsencode(final.absolute())) > _LONGEST_PATH:
+        raise InvalidConfigError(
+            f"{final} has a path of more than {_LONGEST_PATH} bytes, which SQLite does not open: choose another "
+            "base_path"
+        )
     with interrupts.held():
         there = next(folder for folder in (Path(base_path).absolute(), *root.parents) if folder.is_dir())
         make_directories(root, there)

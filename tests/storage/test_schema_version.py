@@ -23,6 +23,7 @@ from matterstack.core.states import AttemptEvent, RunEvent, TaskEvent
 from matterstack.errors import (
     DamagedStoreError,
     ForeignStoreError,
+    InvalidConfigError,
     InvalidTransitionError,
     NewerStoreError,
     RunNotFoundError,
@@ -386,3 +387,18 @@ def test_a_database_that_cannot_be_written_says_so_and_is_read(tmp_path: Path) -
         store.set_iteration(5)
     store.close()
     assert run.iteration == 0
+
+
+@pytest.mark.parametrize("longer", [0, 1])
+def test_a_path_that_sqlite_does_not_open_is_refused_with_nothing_made(tmp_path: Path, longer: int) -> None:
+    base = tmp_path
+    while (left := 440 + longer - len(str(base / "workspaces/w/runs/r"))) > 1:
+        base /= "d" * min(left - 1, 200)
+    base = base.with_name(base.name + "d" * (440 + longer - len(str(base / "workspaces/w/runs/r"))))
+    flow = ms.Workflow([ms.Task("a", "true")])
+    if longer:
+        with pytest.raises(InvalidConfigError, match="choose another base_path"):
+            ms.initialize_run("w", flow, base_path=base, run_id="r")
+        assert list(tmp_path.iterdir()) == []
+    else:
+        assert ms.initialize_run("w", flow, base_path=base, run_id="r").wait(timeout_s=30) is ms.RunStatus.COMPLETED
