@@ -59,9 +59,9 @@ class Lab:
         notebook = Notebook(page)
         page.goto(f"{self.url}/lab/tree/{path.name}?token={self.token}&reset")
         page.wait_for_selector(".jp-Notebook .jp-CodeCell")
-        page.wait_for_function(
-            "() => document.querySelector('.jp-NotebookPanel .jp-Toolbar-kernelName')?.textContent.includes('Python')"
-        )
+        page.wait_for_selector(
+            ".jp-StatusBar-TextItem:has-text('| Idle')"
+        )  # a cell that is run before is not run at all
         return notebook
 
     def dark(self, is_dark: bool) -> None:
