@@ -217,9 +217,9 @@ class Run:
         """
         from matterstack.notebook.progress import progress
 
-        with progress(self) as show:
-            for report in self.ticks(timeout_s=timeout_s):
-                show(report)
+        with progress(self) as shown:
+            for report in self.ticks(shown.look, timeout_s):
+                shown.show(report)
         return self.status
 
     async def wait_async(self, timeout_s: float | None = None) -> RunStatus:
@@ -251,10 +251,10 @@ class Run:
         stopped = threading.Event()
         reports = self.ticks(stopped.is_set, timeout_s)
         loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(1, "matterstack-wait") as worker, progress(self) as show:
+        with ThreadPoolExecutor(1, "matterstack-wait") as worker, progress(self) as shown:
             try:
                 while (report := await loop.run_in_executor(worker, next, reports, None)) is not None:
-                    show(report)
+                    shown.show(report)
             finally:
                 stopped.set()
         return self.status
@@ -291,7 +291,8 @@ class Run:
         graph : networkx.DiGraph, optional
             What to show: `graph`, a subgraph of it, or other edges between its nodes; by default all.
         collapse : {'auto', 'tasks', 'group', 'iteration'}
-            What is drawn as one node; ``auto`` collapses what is too large to be read.
+            What is drawn as one node; ``auto`` draws in groups what the page has no room for: by group, else by the
+            stem of the names, else by stage.
         """
         from matterstack.notebook.views import DagView
 

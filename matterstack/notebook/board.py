@@ -34,10 +34,11 @@ class Card(NamedTuple):
 
 
 class News(NamedTuple):
-    """What a refresh found: tasks that changed, and whether there are new ones."""
+    """What a refresh found: tasks that changed, whether there are new ones, and tasks of which more may be told."""
 
     changed: list[Card]
     grown: bool
+    touched: frozenset[int] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.changed) or self.grown
@@ -73,7 +74,7 @@ class Board:
         self._stamp, self._seq = stamp, seq
         for card in [*fresh, *changed]:
             self.cards[card.id] = card
-        return News(changed, bool(fresh))
+        return News(changed, bool(fresh), frozenset(row.id for row in rows))
 
     @property
     def counts(self) -> Counter[str]:

@@ -33,6 +33,9 @@ class Follows:
         """Show what changed."""
         raise NotImplementedError
 
+    def glance(self, news: News) -> None:
+        """Show what changes without a change of any task: what one writes. Called at each look."""
+
 
 class Follower:
     """What keeps the views of a run in a kernel up to date.
@@ -85,11 +88,12 @@ class Follower:
         """Tell the views what changed since the last look."""
         try:
             news = self.board.refresh()
+            for view in list(self.views):
+                if news:
+                    view.take(news)
+                view.glance(news)
         except MatterstackError:
             return  # moved, or its disk is away for a moment: the views stay as they are
-        if news:
-            for view in list(self.views):
-                view.take(news)
 
 
 _followers: dict[Path, weakref.ref[Follower]] = {}

@@ -36,35 +36,55 @@ def in_notebook() -> bool:
     return getattr(get_ipython(), "kernel", None) is not None
 
 
+class Progress:
+    """Progress that is shown as often as an eye can follow.
+
+    Parameters
+    ----------
+    run : Run
+    draw : callable
+        Draws it once.
+    """
+
+    def __init__(self, run: Run, draw: Callable[[], None]) -> None:
+        self.run = run
+        self.draw = draw
+        self._drawn_at = self._looked_at = 0.0
+
+    def show(self, report: TickReport) -> None:
+        """Show what a tick did."""
+        now = time.monotonic()
+        if now - self._drawn_at >= _EVERY_S:
+            self._drawn_at = now
+            self.draw()
+            self.look()
+
+    def look(self) -> bool:
+        """Let open views follow while a cell blocks the loop on which they otherwise do; say that waiting goes on."""
+        now = time.monotonic()
+        if now - self._looked_at >= _EVERY_S:
+            self._looked_at = now
+            _refresh_views(self.run)
+        return False
+
+
 @contextmanager
-def progress(run: Run) -> Iterator[Callable[[TickReport], None]]:
-    """Show progress while the block runs, as often as an eye can follow.
+def progress(run: Run) -> Iterator[Progress]:
+    """Show progress while the block runs.
 
     Yields
     ------
-    callable
-        To be called with each TickReport.
+    Progress
     """
     draw, finish = _drawer(run)
-    last = 0.0
-
-    def show(report: TickReport) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= _EVERY_S:
-            last = now
-            draw()
-            _refresh_views(run)
-
     try:
-        yield show
+        yield Progress(run, draw)
     finally:
         finish()
         _refresh_views(run)
 
 
 def _refresh_views(run: Run) -> None:
-    """Let open views follow while a cell blocks the loop on which they otherwise do."""
     if "matterstack.notebook.follower" in sys.modules:
         from matterstack.notebook.follower import live_followers
 
