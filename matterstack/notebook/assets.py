@@ -10,12 +10,12 @@ _STATIC = Path(__file__).with_name("static")
 CSS = _STATIC / "views.css"
 
 
-def script(name: str) -> str:
+def script(*names: str) -> str:
     """Return the ES module of a view: what all share, and then its own.
 
     Parameters
     ----------
-    name : str
-        Of the file, as in ``dag.js``.
+    *names : str
+        Of the files, as in ``dag.js``.
     """
-    return "\n".join((_STATIC / part).read_text(encoding="utf-8") for part in ("shared.js", name))
+    return "\n".join((_STATIC / part).read_text(encoding="utf-8") for part in ("shared.js", *names))

@@ -1,10 +1,11 @@
-"""All there is to say of one task: why it waits, what it did, and what it left. Everything is escaped."""
+"""All there is to say of one task, or of a group of them: why it waits, what it did, what it left. All is escaped."""
 
 from __future__ import annotations
 
 import base64
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from io import BytesIO
@@ -15,7 +16,7 @@ from matterstack.core.text import neutral
 from matterstack.errors import UnsafeFileError
 from matterstack.files import list_inside, read_tail
 from matterstack.notebook.board import Board, Card
-from matterstack.notebook.statuses import BY_CODE
+from matterstack.notebook.statuses import BY_CODE, LOOKS
 from matterstack.orchestration.explain import format_time
 from matterstack.orchestration.overview import shown_path
 from matterstack.storage.rows import AttemptRow
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 _TAIL_BYTES = 2000
 _MOST_FILES = 40
+_MOST_TASKS = 40
+#: Looks in the order in which one asks for them: what went wrong, what needs somebody, what goes on, and the rest.
+_FIRST = "FWXQRBNSC"
 #: What a task says of itself, and what it is called in the panel.
 _TOLD = {"command": "command", "instructions": "asks", "assignee": "for"}
 _MOST_DATA = 4000
@@ -50,7 +54,7 @@ def details_html(run: Run, board: Board, name: str) -> str:
     spec = _specification(store.specification(card.id))
     attempts = store.attempts_of_task(card.id)
     look = BY_CODE[card.code]
-    parts = [f"<h4 style='margin:4px 0'>{_text(name)} <small style='color:{look.colour}'>{look.name}</small></h4>"]
+    parts = [f"<h4 style='margin:4px 0'>{_text(name)} {_status(look.code)}</h4>"]
     if card.reason:
         parts.append(f"<p style='margin:4px 0;white-space:pre-wrap'>{_text(card.reason[-2000:])}</p>")
     facts = [("operator", card.operator), ("group", card.group or "")]
@@ -84,17 +88,60 @@ def _words(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _of_attempt(run: Run, card: Card, last: AttemptRow) -> list[str]:
+def group_html(label: str, cards: Sequence[Card]) -> str:
+    """Return the panel of a group of tasks as HTML: how many stand how, and which, the troubled first.
+
+    Parameters
+    ----------
+    label : str
+        What the group is called.
+    cards : sequence of Card
+        The tasks in it.
+    """
+    counts = Counter(card.code for card in cards)
+    stand = ", ".join(f"{counts[look.code]} {_status(look.code)}" for look in LOOKS if counts[look.code])
+    parts = [f"<h4 style='margin:4px 0'>{_text(label)}: {len(cards)} tasks</h4><p style='margin:4px 0'>{stand}</p>"]
+    listed = sorted(cards, key=lambda card: _FIRST.index(card.code))[:_MOST_TASKS]
+    rows = "".join(
+        f"<tr><td>{_text(card.name)}</td><td>{_status(card.code)}</td>"
+        f"<td style='overflow-wrap:anywhere'>{_text((card.reason or '')[-200:])}</td></tr>"
+        for card in listed
+    )
+    more = f"<p>and {len(cards) - len(listed)} more</p>" if len(cards) > len(listed) else ""
+    return f"<div class='ms-details'>{''.join(parts)}<table>{rows}</table>{more}</div>"
+
+
+def _status(code: str) -> str:
+    look = BY_CODE[code]
+    return f"<small class='ms-status' style='border-color:{look.colour}'>{look.name}</small>"
+
+
+def outputs(run: Run, card: Card) -> list[tuple[str, str]]:
+    """Return what the last attempt at a task wrote last: ends of stdout and stderr, each with its name; none if empty.
+
+    Parameters
+    ----------
+    run : Run
+    card : Card
+        Of a task that has an attempt.
+    """
     operator = run.operators.get(card.operator)
-    home = run.attempt_path(card.task_id, iteration=card.iteration, attempt=last.attempt)
-    relative = home.relative_to(run.path)
-    directory = relative / (operator.traits.results_folder if operator is not None else "")
-    parts = []
-    for stream in ("stdout.txt", "stderr.txt"):
-        if text := read_tail(run.path, f"{directory}/{stream}", _TAIL_BYTES).strip():
-            lines = "\n".join(text.splitlines()[-12:])
-            style = "margin:2px 0;max-height:12em;overflow:auto"
-            parts.append(f"<div><small>{stream}</small><pre style='{style}'>{_text(lines)}</pre></div>")
+    home = _home(run, card)
+    directory = home.relative_to(run.path) / (operator.traits.results_folder if operator is not None else "")
+    tails = ((name, read_tail(run.path, f"{directory}/{name}", _TAIL_BYTES)) for name in ("stdout.txt", "stderr.txt"))
+    return [(name, "\n".join(tail.strip().splitlines()[-12:])) for name, tail in tails if tail.strip()]
+
+
+def _home(run: Run, card: Card) -> Path:
+    return run.attempt_path(card.task_id, iteration=card.iteration, attempt=card.attempt)
+
+
+def _of_attempt(run: Run, card: Card, last: AttemptRow) -> list[str]:
+    style = "margin:2px 0;max-height:12em;overflow:auto"
+    parts = [
+        f"<div><small>{name}</small><pre class='ms-output' style='{style}'>{_text(lines)}</pre></div>"
+        for name, lines in outputs(run, card)
+    ]
     try:
         data = json.loads(last.data) if last.data else {}
     except (ValueError, RecursionError):
@@ -109,7 +156,8 @@ def _of_attempt(run: Run, card: Card, last: AttemptRow) -> list[str]:
             "<details open><summary>data</summary>"
             f"<pre style='margin:2px 0;max-height:16em;overflow:auto'>{_text(text[:_MOST_DATA])}{more}</pre></details>"
         )
-    names = _files(run.path, str(relative))
+    home = _home(run, card)
+    names = _files(run.path, str(home.relative_to(run.path)))
     if names:
         listed = "<br>".join(_text(entry) for entry in names)
         parts.append(f"<details><summary>files in {_text(shown_path(home))}</summary>{listed}</details>")
@@ -138,7 +186,7 @@ def _text(text: str) -> str:
 def _table(rows: list[tuple[str, str]]) -> str:
     cells = "".join(
         f"<tr><th style='text-align:left;vertical-align:top'>{_text(what)}</th>"
-        f"<td style='text-align:left;white-space:pre-wrap;overflow-wrap:anywhere'>{_text(value)}</td></tr>"
+        f"<td style='text-align:left'><div class='ms-value'>{_text(value)}</div></td></tr>"
         for what, value in rows
     )
     return f"<table>{cells}</table>"

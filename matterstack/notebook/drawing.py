@@ -4,36 +4,47 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from matterstack.core.text import neutral
 from matterstack.notebook.board import Board, Card
-from matterstack.notebook.layout import lay_out, layers_of
+from matterstack.notebook.grouping import MOST_NODES, Groups, Place
+from matterstack.notebook.layout import fold, lay_out, layers_of
 from matterstack.notebook.statuses import BY_CODE, LOOKS
 
 if TYPE_CHECKING:
     import networkx
 
-#: More tasks than this are not drawn one by one unless asked for: a graph of that size cannot be read.
-READABLE = 300
-MOST_NODES = 2000
 STEP_X, STEP_Y, NODE_WIDTH, NODE_HEIGHT, MARGIN = 200, 36, 158, 26, 12
 #: What a node that stands for several tasks looks like: the first of these that any of them has.
 _URGENT = "FWXQRBNSC"
-COLLAPSE = ("auto", "tasks", "group", "iteration")
+
+
+class Room(NamedTuple):
+    """How many nodes there is room for, side by side and one above the other, with text that can be read."""
+
+    columns: int
+    rows: int
+
+
+#: Of a page whose size is not known: 782 by 588 pixels.
+PAGE = Room(4, 16)
+#: Of a picture that shows every task because one asked for it: it may be long.
+LONG_PAGE = Room(4, 75)
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A task, or several that are drawn as one."""
+    """A task, or several that are drawn as one; and the open group that it is in, if it is in one."""
 
     key: str
     label: str
     tasks: tuple[int, ...]
     single: bool
+    inside: str
 
 
 class Drawing:
@@ -43,21 +54,26 @@ class Drawing:
     ----------
     board : Board
     collapse : {'auto', 'tasks', 'group', 'iteration'}
-    expanded : collection of str
-        Keys of nodes that are drawn task by task all the same.
+        With ``auto`` tasks are drawn one by one where there is room, and else in groups.
+    expanded : sequence of str
+        Keys of groups that are open all the same, those that were opened first first.
     graph : networkx.DiGraph, optional
         Which of the tasks to draw, by their names, and which edges; by default all of both.
+    room : Room
     """
 
     def __init__(
         self,
         board: Board,
         collapse: str,
-        expanded: Collection[str],
+        expanded: Sequence[str],
         graph: networkx.DiGraph[str] | None = None,
+        room: Room = PAGE,
     ) -> None:
         self.board = board
+        self.room = room
         self.note = ""
+        self.opened: list[str] = []
         cards = [card for card in board.cards.values() if graph is None or card.name in graph]
         row = {card.id: number for number, card in enumerate(cards)}
         if graph is None:
@@ -65,27 +81,91 @@ class Drawing:
         else:
             place = {card.name: number for number, card in enumerate(cards)}
             pairs = sorted((place[a], place[b]) for a, b in graph.edges)
+        self.cards = cards
         self.ids = [card.id for card in cards]
         self.pairs = pairs
-        layer = layers_of(len(cards), pairs)
-        keys = _keys(cards, layer, collapse, set(expanded))
-        if len(set(keys)) > MOST_NODES:
-            keys = _keys(cards, layer, "group" if collapse != "iteration" else collapse, set())
-            self.note = f"more than {MOST_NODES} nodes cannot be drawn: tasks are shown in groups"
-        members: dict[tuple[str, str, bool], list[int]] = {}
-        for number, key in enumerate(keys):
-            members.setdefault(key, []).append(number)
-        self.nodes = [
-            Node(key, label, tuple(cards[number].id for number in numbers), single)
-            for (key, label, single), numbers in members.items()
-        ]
-        self.place_of = {task: number for number, node in enumerate(self.nodes) for task in node.tasks}
-        of_row = [self.place_of[card.id] for card in cards]
-        self._lay_out(cards, [min(layer[row[t]] for t in node.tasks) for node in self.nodes], pairs, of_row)
+        self._row = row
+        self._layer = layers_of(len(cards), pairs)
+        self._choose(collapse)
+        self._open([key for key in expanded if key in self.groups.places()])
 
-    def _lay_out(
-        self, cards: Sequence[Card], layer: list[int], pairs: Sequence[tuple[int, int]], of_row: Sequence[int]
-    ) -> None:
+    # -- which tasks are drawn as one -----------------------------------------------------------
+
+    def _choose(self, collapse: str) -> None:
+        """Draw as one says; what there is no room for is drawn in groups."""
+        self.groups = Groups(self.cards, self._layer)
+        if collapse != "auto":
+            opened = {"tasks": set(self.groups.places()), "group": self._iterations(), "iteration": set()}[collapse]
+            if self.groups.count(opened) <= MOST_NODES:
+                self._draw(self.groups, opened)
+                return
+            self.note = f"more than {MOST_NODES} nodes cannot be drawn: tasks are shown in groups"
+        best: tuple[int, Groups, set[str]] | None = None
+        for groups, opened in self._ways():
+            count = groups.count(opened)
+            if count <= self.room.columns * self.room.rows:
+                self._draw(groups, opened)
+                if self.fits:
+                    return
+            if best is None or count < best[0]:
+                best = (count, groups, opened)
+        if best is not None:
+            self._draw(*best[1:])
+
+    def _ways(self) -> Iterator[tuple[Groups, set[str]]]:
+        """Yield what may be open, the most first: all, the last iteration, its groups, its stages, nothing."""
+        named, last = self.groups, self.cards[-1].iteration if self.cards else 0
+        several = len(self._iterations()) > 1
+        yield named, set(named.places())
+        if several:
+            yield named, set(named.places({last}))
+        latest = {f"{last}.*"}
+        stages = Groups(self.cards, self._layer, by_stage=True)
+        ways = [(named, latest), (stages, latest)]
+        most = len(self._iterations())
+        # One node for all of it says nothing: it comes last.
+        yield from sorted(ways, key=lambda way: way[0].count(latest) <= most)
+        if several:
+            yield named, set()
+
+    def _iterations(self) -> set[str]:
+        return {path[0].key for path in self.groups.paths}
+
+    def _open(self, wanted: list[str]) -> None:
+        """Open groups; where that makes too many nodes, those that were opened first are closed again."""
+        while self.groups.count(self._base | set(wanted)) > MOST_NODES and wanted:
+            self.note = f"more than {MOST_NODES} nodes cannot be drawn: what was opened first is closed again"
+            inmost = [key for key in wanted if not any(other != key and other.startswith(key) for other in wanted)]
+            wanted = [key for key in wanted if key != inmost[0]]
+        self.opened = wanted
+        if wanted:
+            self._draw(self.groups, self._base)
+
+    def _draw(self, groups: Groups, base: set[str]) -> None:
+        """Draw the tasks where some groups are open by themselves, and some because one opened them."""
+        self.groups, self._base = groups, base
+        members: dict[Place, list[int]] = {}
+        for number, place in enumerate(groups.drawn(base | set(self.opened))):
+            members.setdefault(place, []).append(number)
+        self.nodes = []
+        for place, numbers in members.items():
+            around = [outer.key for outer in groups.paths[groups.of[numbers[0]]] if outer.key in self.opened]
+            inside = [key for key in around if key != place.key]
+            tasks = tuple(self.cards[number].id for number in numbers)
+            self.nodes.append(Node(place.key, place.label, tasks, place.single, inside[-1] if inside else ""))
+        self.place_of = {task: number for number, node in enumerate(self.nodes) for task in node.tasks}
+        self._lay_out()
+
+    def closed_around(self, card: Card) -> list[str]:
+        """Return the keys that have to be open for a task to be drawn by itself, the outermost first."""
+        path = self.groups.paths[self.groups.of[self._row[card.id]]]
+        return [place.key for place in path if place.key not in self._base]
+
+    # -- where they are ---------------------------------------------------------------------------
+
+    def _lay_out(self) -> None:
+        layer = [min(self._layer[self._row[task]] for task in node.tasks) for node in self.nodes]
+        of_row = [self.place_of[card.id] for card in self.cards]
         iteration = {number: self.board.cards[node.tasks[0]].iteration for number, node in enumerate(self.nodes)}
         depth: dict[int, int] = {}
         for number, at in iteration.items():
@@ -94,18 +174,25 @@ class Drawing:
         for at in sorted(depth):
             begin[at] = start
             start += depth[at]
-        shifted = [begin[iteration[number]] + layer[number] for number in range(len(self.nodes))]
-        shifted = _dense(shifted)
-        edges = {(of_row[a], of_row[b]) for a, b in pairs} - {(number, number) for number in range(len(self.nodes))}
+        shifted = _dense([begin[iteration[number]] + layer[number] for number in range(len(self.nodes))])
+        edges = {(of_row[a], of_row[b]) for a, b in self.pairs}
+        edges -= {(number, number) for number in range(len(self.nodes))}
         alone = [number for number, node in enumerate(self.nodes) if node.key.endswith(".*")]
         edges |= {(a, b) for a, b in itertools.pairwise(alone) if iteration[a] + 1 == iteration[b]}
         self.edges = sorted(edges)
-        self.layout = lay_out(shifted, self.edges)
-        self.width = (self.layout.width - 1) * STEP_X + NODE_WIDTH + 2 * MARGIN
-        self.height = (self.layout.height - 1) * STEP_Y + NODE_HEIGHT + 2 * MARGIN
+        self.layout = fold(lay_out(shifted, self.edges), self.edges, *self.room)
+        self.width = max(self.layout.width - 1, 0) * STEP_X + NODE_WIDTH + 2 * MARGIN
+        self.height = max(self.layout.height - 1, 0) * STEP_Y + NODE_HEIGHT + 2 * MARGIN
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is room for all of it."""
+        return self.layout.width <= self.room.columns and self.layout.height <= self.room.rows + 1e-6
 
     def _at(self, point: tuple[float, float]) -> tuple[int, int]:
         return round(point[0] * STEP_X + MARGIN), round(point[1] * STEP_Y + MARGIN)
+
+    # -- what is shown ----------------------------------------------------------------------------
 
     @property
     def counts(self) -> Counter[str]:
@@ -115,6 +202,12 @@ class Drawing:
     def cards_in(self, key: str) -> list[Card]:
         """Return the tasks that the node of a key stands for; none where there is no such node."""
         return [self.board.cards[task] for node in self.nodes if node.key == key for task in node.tasks]
+
+    def find(self, text: str) -> tuple[list[Card], dict[str, int]]:
+        """Return the tasks whose name has some text in it, and in which nodes how many of them are."""
+        text = text.lower()
+        found = [self.board.cards[task] for task in self.ids if text in self.board.cards[task].name.lower()]
+        return found, Counter(self.nodes[self.place_of[card.id]].key for card in found)
 
     def graph(self) -> dict[str, Any]:
         """Return what does not change while statuses do, as plain data for the browser."""
@@ -127,6 +220,7 @@ class Drawing:
                 "y": y,
                 "count": len(node.tasks),
                 "single": node.single,
+                "inside": node.inside,
             }
             for node, (x, y) in zip(self.nodes, map(self._at, self.layout.points), strict=True)
         ]
@@ -134,12 +228,16 @@ class Drawing:
             {"from": a, "to": b, "path": _edge_path(nodes[a], nodes[b], [self._at(bend) for bend in bends])}
             for (a, b), bends in zip(self.edges, self.layout.bends, strict=True)
         ]
+        places = self.groups.places() if self.opened else {}
         return {
             "nodes": nodes,
             "edges": edges,
             "width": round(self.width),
             "height": round(self.height),
             "node": {"width": NODE_WIDTH, "height": NODE_HEIGHT},
+            "step": {"width": STEP_X, "height": STEP_Y},
+            "margin": MARGIN,
+            "opened": [{"key": key, "label": neutral(places[key].label)} for key in self.opened],
             "note": self.note,
         }
 
@@ -160,23 +258,15 @@ class Drawing:
     def svg(self) -> str:
         """Return the drawing as SVG that needs nothing else; all text is escaped."""
         graph, state = self.graph(), self.state()
-        width, height = graph["width"], graph["height"]
-        legend_height = 24
+        legend, legend_width, legend_height = _legend(state["counts"])
+        width, height = max(graph["width"], legend_width), graph["height"] + legend_height
         out = [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height + legend_height}" '
-            f'style="max-width:100%;max-height:480px" width="{width}" height="{height + legend_height}" role="img" '
-            'font-family="system-ui, sans-serif" font-size="12">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+            f'height="{height}" role="img" font-family="system-ui, sans-serif" font-size="12">',
             f"<title>{escape(describe(state['counts']))}</title>",
-            f'<rect width="{width}" height="{height + legend_height}" fill="#ffffff"/>',
+            f'<rect width="{width}" height="{height}" fill="#ffffff"/>{legend}',
+            f'<g transform="translate(0,{legend_height})">',
         ]
-        at = MARGIN
-        for look in LOOKS:
-            if count := state["counts"].get(look.code):
-                text = f"{count} {look.name.lower()}"
-                out.append(f'<g transform="translate({at},4)">{_glyph(look.code)}</g>')
-                out.append(f'<text x="{at + 20}" y="16" fill="#333333">{text}</text>')
-                at += 34 + 7 * len(text)
-        out.append(f'<g transform="translate(0,{legend_height})">')
         out += [f'<path d="{edge["path"]}" fill="none" stroke="#a0a0a0"/>' for edge in graph["edges"]]
         for number, node in enumerate(graph["nodes"]):
             out.append(_node(node, state["codes"][number], state["parts"].get(str(number))))
@@ -197,36 +287,12 @@ def _dense(layers: Sequence[int]) -> list[int]:
     return [rank[layer] for layer in layers]
 
 
-def _keys(
-    cards: Sequence[Card], layer: Sequence[int], collapse: str, expanded: set[str]
-) -> list[tuple[str, str, bool]]:
-    """Return key and label of the node that each task is drawn in, and whether it is drawn by itself."""
-    last = cards[-1].iteration if cards else 0
-    sizes = Counter(card.iteration for card in cards)
-    found = []
-    for card, at in zip(cards, layer, strict=True):
-        way = collapse
-        if collapse == "auto":
-            small = len(cards) <= READABLE or (card.iteration == last and sizes[last] <= READABLE)
-            way = "tasks" if small else "group" if card.iteration == last else "iteration"
-        if way == "iteration":
-            key, label = f"{card.iteration}.*", f"iteration {card.iteration}"
-        elif way == "group":
-            what = card.group or f"stage {at}"
-            key, label = f"{card.iteration}:{what}", what
-        else:
-            key = ""
-        if not key or key in expanded:
-            found.append((card.name, card.task_id, True))
-        else:
-            found.append((key, label, False))
-    return found
-
-
 def _shown(label: str, count: int, single: bool) -> str:
     """Return what of a label has room in a node."""
-    shown = label if len(label) <= 18 else f"{label[:8]}…{label[-9:]}"
-    return shown if single else f"{shown} ({count})"
+    number = "" if single else f" ({count})"
+    room = 18 if single else 20 - len(number)
+    before = room // 2 - 1
+    return (label if len(label) <= room else f"{label[:before]}…{label[before + 1 - room :]}") + number
 
 
 def _edge_path(source: dict[str, Any], target: dict[str, Any], bends: Sequence[tuple[int, int]]) -> str:
@@ -235,10 +301,28 @@ def _edge_path(source: dict[str, Any], target: dict[str, Any], bends: Sequence[t
     x, y = source["x"] + NODE_WIDTH, source["y"] + half
     path = [f"M{x} {y}"]
     for to_x, to_y in [*((bx, by + half) for bx, by in bends), (target["x"], target["y"] + half)]:
-        middle = (x + to_x) // 2
-        path.append(f"C{middle} {y} {middle} {to_y} {to_x} {to_y}")
+        out, into = ((x + to_x) // 2,) * 2 if to_x > x else (x + STEP_X // 5, to_x - STEP_X // 5)
+        path.append(f"H{to_x}" if y == to_y and to_x > x else f"C{out} {y} {into} {to_y} {to_x} {to_y}")
         x, y = to_x, to_y
     return "".join(path)
+
+
+def _legend(counts: dict[str, int]) -> tuple[str, int, int]:
+    """Return how many tasks look how as SVG, and its width and height: lines as wide as a page."""
+    widest = (PAGE.columns - 1) * STEP_X + NODE_WIDTH + 2 * MARGIN
+    out = []
+    x, y, width = MARGIN, 4, 0
+    for look in LOOKS:
+        if count := counts.get(look.code):
+            text = f"{count} {look.name.lower()}"
+            length = 34 + 7 * len(text)
+            if x > MARGIN and x + length > widest:
+                x, y = MARGIN, y + 20
+            words = f'<text x="20" y="12" fill="#333333">{text}</text>'
+            out.append(f'<g transform="translate({x},{y})">{_glyph(look.code)}{words}</g>')
+            x += length
+            width = max(width, x)
+    return "".join(out), width, y + 20
 
 
 def _glyph(code: str) -> str:
@@ -251,19 +335,21 @@ def _glyph(code: str) -> str:
 
 def _node(node: dict[str, Any], code: str, parts: dict[str, int] | None) -> str:
     look = BY_CODE[code]
+    box = f'width="{NODE_WIDTH}" height="{NODE_HEIGHT}" rx="5" fill="#ffffff" stroke="{look.colour}"'
     dashed = ' stroke-dasharray="4 3"' if code in "BSN" else ""
+    behind = "" if node["single"] else f'<rect x="3" y="3" {box} stroke-opacity="0.5"/>'
     bar = []
     if parts:
         at = 0.0
         for part in LOOKS:
             if number := parts.get(part.code):
                 length = (NODE_WIDTH - 2) * number / node["count"]
-                box = f'x="{1 + at:.1f}" y="{NODE_HEIGHT - 4}" width="{length:.1f}" height="3"'
-                bar.append(f'<rect {box} fill="{part.colour}"/>')
+                place = f'x="{1 + at:.1f}" y="{NODE_HEIGHT - 4}" width="{length:.1f}" height="3"'
+                bar.append(f'<rect {place} fill="{part.colour}"/>')
                 at += length
     return (
         f'<g transform="translate({node["x"]},{node["y"]})"><title>{escape(node["label"])}: {look.name}</title>'
-        f'<rect width="{NODE_WIDTH}" height="{NODE_HEIGHT}" rx="5" fill="#ffffff" stroke="{look.colour}" '
-        f'stroke-width="1.5"{dashed}/>{"".join(bar)}<g transform="translate(5,5)">{_glyph(code)}</g>'
+        f'{behind}<rect {box} stroke-width="1.5"{dashed}/>{"".join(bar)}'
+        f'<g transform="translate(5,5)">{_glyph(code)}</g>'
         f'<text x="26" y="17" fill="#222222">{escape(node["shown"])}</text></g>'
     )

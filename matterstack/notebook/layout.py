@@ -2,17 +2,25 @@
 
 The steps are those of Sugiyama, Tagawa and Toda (IEEE Trans. Syst. Man Cybern. 11 (1981) 109,
 doi:10.1109/TSMC.1981.4308636): layers by longest path, places for long edges, barycentre
-sweeps for the order, and then positions that follow the neighbours.
+sweeps for the order, and then positions that follow the neighbours. What is too large for a page is
+folded: layers that are too high take several columns, and layers that are too many go on below.
 """
 
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
 _SWEEPS = 8
 _MOST_BENDS = 6000
+#: Between two rows, as a part of a row: where edges pass by the columns of a folded layer.
+_LANE = 0.43
+#: Where a node ends, as a part of its column.
+_RIGHT = 0.79
+#: Between bands of layers, in rows.
+_BAND_GAP = 0.7
 
 
 class Layout(NamedTuple):
@@ -136,6 +144,80 @@ def _follow_neighbours(
     least = min(place, default=0.0)
     for node in range(len(place)):
         place[node] -= least
+
+
+def fold(layout: Layout, edges: Sequence[tuple[int, int]], columns: int, rows: int) -> Layout:
+    """Return the same in so many columns, and in so many rows where it can be; it may be higher, never wider.
+
+    Parameters
+    ----------
+    layout : Layout
+        As `lay_out` returns it.
+    edges : sequence of (int, int)
+    columns, rows : int
+        What there is room for.
+    """
+    if layout.width <= columns and layout.height <= rows + 1e-6:
+        return layout
+    layers: dict[float, list[int]] = {}
+    for node in sorted(range(len(layout.points)), key=lambda node: layout.points[node][1]):
+        layers.setdefault(layout.points[node][0], []).append(node)
+    points = [(0.0, 0.0)] * len(layout.points)
+    first, last = [0] * len(points), [0] * len(points)  # columns of the layer of each node
+    widest, top = 0, 0.0
+    for band in _bands([layers[at] for at in sorted(layers)], columns, rows):
+        most = _rows_of(band, columns, rows)
+        shares = [-(-len(layer) // most) for layer in band]
+        high = max(-(-len(layer) // share) for layer, share in zip(band, shares, strict=True))
+        begin = 0
+        for layer, share in zip(band, shares, strict=True):
+            step = high / -(-len(layer) // share)
+            for number, node in enumerate(layer):
+                row, column = divmod(number, share)
+                points[node] = (float(begin + column), top + (row + 0.5) * step - 0.5)
+                first[node], last[node] = begin, begin + share - 1
+            begin += share
+        widest = max(widest, begin)
+        top += high + _BAND_GAP
+    return Layout(
+        points, [_lanes(points, first, last, edge) for edge in edges], float(widest), max(top - _BAND_GAP, 0.0)
+    )
+
+
+def _bands(layers: Sequence[list[int]], columns: int, rows: int) -> list[list[list[int]]]:
+    """Return the layers in as many bands as are needed, each no wider than there are columns."""
+    if len(layers) <= columns:
+        return [list(layers)] if layers else []
+    bands: list[list[list[int]]] = []
+    used = columns
+    for layer in layers:
+        share = -(-len(layer) // rows)
+        if used + share > columns:
+            bands.append([])
+            used = 0
+        bands[-1].append(layer)
+        used += share
+    return bands
+
+
+def _rows_of(band: Sequence[list[int]], columns: int, rows: int) -> int:
+    """Return the fewest rows, from `rows` on, with which a band has no more columns than there are."""
+    choices = range(rows, max(rows, *(len(layer) for layer in band)) + 1)
+    return choices[bisect_left(choices, -columns, key=lambda most: -sum(-(-len(layer) // most) for layer in band))]
+
+
+def _lanes(
+    points: Sequence[tuple[float, float]], first: Sequence[int], last: Sequence[int], edge: tuple[int, int]
+) -> list[tuple[float, float]]:
+    """Return the bends of an edge that passes between the rows of the layers it leaves and enters."""
+    (x, y), (to_x, to_y) = (points[node] for node in edge)
+    source, target = edge
+    bends = []
+    if x < last[source]:
+        bends += [(x + 1, y + _LANE), (last[source] + _RIGHT, y + _LANE)]
+    if to_x > first[target]:
+        bends += [(float(first[target]), to_y - _LANE), (to_x - 1 + _RIGHT, to_y - _LANE)]
+    return bends
 
 
 def _mean(place: Sequence[float], nodes: Sequence[int], otherwise: float) -> float:

@@ -13,9 +13,10 @@ from matterstack.core.text import neutral
 from matterstack.errors import UnknownTaskError
 from matterstack.notebook.assets import CSS, script
 from matterstack.notebook.board import Board, Card, News
-from matterstack.notebook.details import details_html
-from matterstack.notebook.drawing import COLLAPSE, Drawing, describe
+from matterstack.notebook.details import details_html, group_html, outputs
+from matterstack.notebook.drawing import LONG_PAGE, PAGE, Drawing, Room, describe
 from matterstack.notebook.follower import Follows, follower_of
+from matterstack.notebook.grouping import COLLAPSE
 from matterstack.notebook.statuses import BY_CODE, LOOKS
 from matterstack.orchestration.explain import format_time
 
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
     from matterstack.run import Run
 
 _MOST_ROWS = 200
+#: Around a picture that is wider than its page: it is moved, never made smaller.
+_FRAME = "<div style='overflow-x:auto'>"
+#: What a page may change.
+_ASKED = frozenset({"selected", "collapse", "expanded", "room"})
+#: No page has more columns, or rows.
+_MOST_ROOM = 1000
+#: Looks of tasks of which more may be told though nothing changes.
+_UNDER_WAY = frozenset("QXW")
 _LOOKS = [look._asdict() for look in LOOKS]
 
 
@@ -95,12 +104,16 @@ class DagView(View):
         The graph has a node that is no task of the run.
     """
 
-    _esm = script("dag.js")
+    _esm = script("viewport.js", "dag.js")
     graph = traitlets.Dict().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
     panel = traitlets.Unicode("").tag(sync=True)
+    #: What the panel is about: a page shows no other panel beside what is selected.
+    panel_of = traitlets.Unicode("").tag(sync=True)
     collapse = traitlets.Enum(COLLAPSE, "auto").tag(sync=True)
     expanded = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    #: Columns and rows for which a page has room.
+    room = traitlets.List(traitlets.Int(), list(PAGE), minlen=2, maxlen=2).tag(sync=True)
 
     def __init__(self, run: Run, shown: networkx.DiGraph[str] | None = None, collapse: str = "auto") -> None:
         self.run = run
@@ -113,6 +126,8 @@ class DagView(View):
                     f"the graph has the node {strange[0]!r}, which is no task of the run; see run.graph",
                     task_id=str(strange[0]),
                 )
+        self._written: list[tuple[str, str]] = []
+        self._told: Card | None = None
         self.drawing = Drawing(self.board, collapse, (), shown)
         super().__init__(run, collapse=collapse, graph=self.drawing.graph(), state=self.drawing.state())
 
@@ -120,27 +135,91 @@ class DagView(View):
         """Show what changed: statuses in place, and a new drawing only when there are new tasks."""
         if news.grown and self.shown is None:
             self._redraw()
-            return
-        self.state = self.drawing.state()
-        if any(card.name == self.selected for card in news.changed):
+        else:
+            self.state = self.drawing.state()
+        if self.selected and (
+            news.grown or not {card.id for card in news.changed}.isdisjoint(card.id for card in self._chosen())
+        ):
             self._tell()
 
-    @traitlets.observe("collapse", "expanded")
+    def glance(self, news: News) -> None:
+        """Show what the selected task has written since, and what is said of its attempt."""
+        told = self._told
+        if told is None or told.code not in _UNDER_WAY:
+            return
+        if told.id in news.touched or outputs(self.run, told) != self._written:
+            self._tell()
+
+    @traitlets.observe("collapse", "expanded", "room")
     def _redraw(self, change: object = None) -> None:
         if not self.graph:
             return  # it is being made
-        self.drawing = Drawing(self.board, self.collapse, self.expanded, self.shown)
+        room = Room(*(min(max(1, number), _MOST_ROOM) for number in self.room))
+        self.drawing = Drawing(self.board, self.collapse, self.expanded, self.shown, room)
         with self.hold_sync():
+            if self.selected and not self._chosen():
+                self.selected = ""
             self.graph = self.drawing.graph()
             self.state = self.drawing.state()
 
+    def _chosen(self) -> list[Card]:
+        """Return what is selected: a task, or those of a group."""
+        task = self.board.find(self.selected)
+        return self.drawing.cards_in(self.selected) if task is None else [task]
+
     @traitlets.observe("selected")
     def _tell(self, change: object = None) -> None:
-        self.panel = details_html(self.run, self.board, self.selected)
+        name = self.selected
+        self._told = self.board.find(name)
+        if self._told is not None:
+            live = self._told.code in _UNDER_WAY
+            self._written = outputs(self.run, self._told) if live else []
+            html = details_html(self.run, self.board, name)
+        else:
+            node = next((node for node in self.drawing.nodes if node.key == name), None)
+            html = "" if node is None else group_html(node.label, self.drawing.cards_in(name))
+        with self.hold_sync():
+            self.panel, self.panel_of = html, name
+
+    def _heard(self, view: object, message: Any, buffers: object) -> None:
+        super()._heard(view, message, buffers)
+        if not isinstance(message, dict):
+            return
+        if isinstance(change := message.get("change"), dict):
+            with self.hold_sync():
+                for name in _ASKED & change.keys():
+                    self.set_trait(name, change[name])
+        if isinstance(text := message.get("find"), str):
+            found, inside = self.drawing.find(text)
+            self.send({"find": text, "found": len(found), "inside": inside})
+        if isinstance(text := message.get("open"), str):
+            found, _ = self.drawing.find(text)
+            alone = {node.key for node in self.drawing.nodes if node.single}
+            if hidden := [card for card in found if card.name not in alone]:
+                self._show(hidden[0])
+        if isinstance(task := message.get("show"), str) and (card := self.board.find(task)) is not None:
+            self._show(card)
+
+    def _show(self, card: Card) -> None:
+        """Open what a task is drawn in, and select it."""
+        around = self.drawing.closed_around(card)
+        with self.hold_sync():
+            self.expanded = [key for key in self.expanded if key not in around] + around
+            self.selected = card.name
+
+    def _still(self) -> Drawing:
+        """Return the drawing for a page that can neither be moved nor opened: what has no room is drawn in groups."""
+        if self.collapse == "tasks":
+            if len(self.drawing.ids) <= LONG_PAGE.columns * LONG_PAGE.rows:
+                every = Drawing(self.board, "tasks", (), self.shown, LONG_PAGE)
+                if every.fits:
+                    return every
+            return Drawing(self.board, "auto", (), self.shown)
+        return Drawing(self.board, self.collapse, self.expanded, self.shown)
 
     def twin_html(self) -> str:
         """Return the drawing as SVG."""
-        return f"<div>{self.drawing.svg()}</div>"
+        return f"{_FRAME}{self._still().svg()}</div>"
 
     def twin_text(self) -> str:
         """Return the graph as lines, ``task <- what it waits for``."""
@@ -159,7 +238,7 @@ class DagView(View):
     def _repr_mimebundle_(self, **options: Any) -> Any:
         bundle = super()._repr_mimebundle_(**options)
         data = bundle[0] if isinstance(bundle, tuple) else bundle
-        data["image/svg+xml"] = self.drawing.svg()
+        data["image/svg+xml"] = data["text/html"].removeprefix(_FRAME).removesuffix("</div>")
         return bundle
 
 

@@ -144,6 +144,140 @@ def test_nodes_change_while_a_cell_blocks(jupyter: Lab, gates: Path) -> None:
     notebook.close()
 
 
+MANY = """
+import matterstack as ms
+flow = ms.Workflow()
+for i in range({size}):
+    flow.add_task(ms.Task(f"relax-{{i:03}}", "true"))
+    flow.add_task(ms.Task(f"bands-{{i:03}}", "true", dependencies=[f"relax-{{i:03}}"]))
+flow.add_task(ms.Task("compare", "true", dependencies=[f"bands-{{i:03}}" for i in range({size})]))
+run = ms.initialize_run("browser", flow)
+"""
+#: Height of the smallest text of the drawing in pixels, how wide the drawing is, and whether all of it is seen.
+SEEN = """() => {
+  const svg = document.querySelector('.ms-canvas'), scale = svg.clientWidth / svg.viewBox.baseVal.width;
+  const px = [...svg.querySelectorAll('text')].map((text) => parseFloat(getComputedStyle(text).fontSize) * scale);
+  const box = svg.querySelector('.ms-node').getBoundingClientRect();
+  return { smallest: Math.min(...px), largest: Math.max(...px), node: box.width, map: !document.querySelector('.ms-map').hidden };
+}"""
+
+
+def test_a_graph_of_any_size_can_be_read_searched_opened_and_closed(jupyter: Lab) -> None:
+    notebook = jupyter.open(jupyter.write("many.ipynb", MANY.format(size=150), "run.dag()"))
+    notebook.run_all()
+    page = notebook.page
+    node(notebook, "0:relax")
+    go_to_view(notebook)
+
+    def seen() -> Any:
+        return page.evaluate(SEEN)
+
+    def hint(text: str) -> None:
+        page.wait_for_selector(f"[aria-label='found']:has-text('{text}')")
+
+    assert page.locator(".ms-node").count() == 3, "two groups of 150, by their stem, and a task"
+    first = seen()
+    assert 11 <= first["smallest"] <= first["largest"] <= 14
+    assert not first["map"], "all of it is seen"
+    # Search looks into closed groups, says how much it found, opens one and goes there.
+    search = page.locator("input[aria-label='find a task']")
+    search.fill("no such")
+    hint("nothing found")
+    search.fill("bands-14")
+    hint("10 found, 10 in closed groups")
+    assert page.locator(".ms-node:not(.ms-dim)").count() == 1
+    search.press("Enter")
+    page.wait_for_selector(".ms-panel h4:has-text('0.bands-140')")
+    found = page.locator('.ms-node[data-key="0.bands-140"].ms-selected').bounding_box()
+    stage = page.locator(".ms-stage").bounding_box()
+    assert stage["x"] <= found["x"] <= stage["x"] + stage["width"] - found["width"]
+    assert stage["y"] <= found["y"] <= stage["y"] + stage["height"] - found["height"]
+    search.press("Enter")  # the next
+    page.wait_for_selector(".ms-panel h4:has-text('0.bands-141')")
+    search.fill("")
+    opened = seen()
+    assert opened["smallest"] >= 10.99, "what is large is moved, never made too small"
+    assert opened["map"]
+    notebook.shot("graph-opened")
+    for _ in range(12):
+        page.click("button[title='zoom out']")
+    assert seen()["smallest"] >= 10.99
+    # The map leads anywhere.
+    before = page.get_attribute(".ms-canvas", "viewBox")
+    page.locator(".ms-map").click(position={"x": 5, "y": 5})
+    assert page.get_attribute(".ms-canvas", "viewBox") != before
+    # A group closes again, and the panel too.
+    page.click("button[title='close the panel']")
+    page.wait_for_selector(".ms-panel", state="hidden")
+    page.click("button[title='close bands']")
+    node(notebook, "0:bands")
+    assert page.locator(".ms-node").count() == 3
+    # In full screen there is room for more, and its height can be dragged.
+    page.set_viewport_size({"width": 900, "height": 900})
+    page.click("button[title='full screen, and back']")
+    page.wait_for_function("() => document.querySelector('.ms-stage').clientHeight > 700")
+    notebook.shot("graph-full-screen")
+    page.click("button[title='full screen, and back']")
+    page.wait_for_function("() => !document.fullscreenElement")
+    stage = page.locator(".ms-stage").bounding_box()
+    page.mouse.move(stage["x"] + stage["width"] - 4, stage["y"] + stage["height"] - 4)
+    page.mouse.down()
+    page.mouse.move(stage["x"] + stage["width"] - 4, stage["y"] + stage["height"] + 150, steps=4)
+    page.mouse.up()
+    assert page.locator(".ms-stage").bounding_box()["height"] > stage["height"] + 100
+    notebook.close()
+
+
+def test_a_click_moves_nothing_and_output_is_shown_as_it_grows(jupyter: Lab, gates: Path) -> None:
+    script = f"echo first; cat {gates}/gate0; echo second; cat {gates}/gate1; echo third; cat {gates}/gate2"
+    cells = (
+        f"""
+import matterstack as ms
+flow = ms.Workflow([ms.Task("talks", {script!r}, group="pair"), ms.Task("after", "true", group="pair", dependencies=["talks"])])
+run = ms.initialize_run("browser", flow)
+run.step()""",
+        "run.dag()",
+        "import threading, asyncio\nawait asyncio.to_thread(__import__('pathlib').Path('go').read_text)\nrun.wait()",
+    )
+    os.mkfifo(jupyter.directory / "go")
+    notebook = jupyter.open(jupyter.write("talks.ipynb", *cells))
+    notebook.run_all()
+    page = notebook.page
+    node(notebook, "0.talks")
+    go_to_view(notebook)
+    run = latest_run(jupyter)
+    target = page.locator('.ms-node[data-key="0.talks"] text')
+    before = target.bounding_box()
+    target.click()
+    page.wait_for_selector(".ms-panel:has-text('first')")
+    assert target.bounding_box() == before, "the first click moves nothing"
+    page.wait_for_selector(".ms-panel h4:has-text('SUBMITTED')")
+    run.step()
+    page.wait_for_selector(".ms-panel h4:has-text('RUNNING')")
+    release(gates, 0)  # nothing is written to the store
+    page.wait_for_selector(".ms-panel .ms-output:has-text('second')")
+    (jupyter.directory / "go").write_text("on")  # from here on the cell blocks
+    page.wait_for_selector(".jp-OutputArea [aria-label='progress']")
+    release(gates, 1)
+    page.wait_for_selector(".ms-panel .ms-output:has-text('third')")
+    assert page.locator(".jp-InputPrompt:text-is('[*]:')").count() == 1, "the cell still blocks"
+    notebook.shot("panel-while-a-cell-blocks")
+    release(gates, 2)
+    page.wait_for_selector(".ms-panel h4:has-text('COMPLETED')")
+    page.locator(".ms-canvas").focus()
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".ms-panel", state="hidden")
+    # A group says what is in it.
+    page.select_option("select[aria-label='collapse by']", "group")
+    node(notebook, "0:pair").click()
+    page.wait_for_selector(".ms-panel:has-text('pair: 2 tasks')")
+    assert "0.after" in page.inner_text(".ms-panel")
+    notebook.shot("panel-of-a-group")
+    page.click("button:text-is('show the 2 tasks')")
+    node(notebook, "0.after")
+    notebook.close()
+
+
 def test_the_table_is_filtered_and_sorted_and_selects_with_the_graph(jupyter: Lab, gates: Path) -> None:
     cells = (setup(gates), "import traitlets\nfor _ in range(3): run.step()", "view = run.watch()\nview")
     notebook = jupyter.open(jupyter.write("table.ipynb", *cells))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import re
 import sqlite3
 import time
@@ -21,11 +22,12 @@ from hypothesis import strategies as st
 
 import matterstack as ms
 from matterstack.errors import RunStatusError, UnknownTaskError
-from matterstack.notebook import follower
+from matterstack.notebook import follower, progress
 from matterstack.notebook.board import Board
 from matterstack.notebook.details import structure_svg
-from matterstack.notebook.drawing import MOST_NODES, Drawing
-from matterstack.notebook.layout import crossings, lay_out, layers_of
+from matterstack.notebook.drawing import PAGE, Drawing, Room
+from matterstack.notebook.grouping import MOST_NODES
+from matterstack.notebook.layout import crossings, fold, lay_out, layers_of
 from matterstack.notebook.statuses import LOOKS
 from matterstack.orchestration import loop
 
@@ -80,6 +82,117 @@ def test_a_graph_that_can_be_drawn_without_crossings_is() -> None:
     size = 36
     edges = [(i, 12 + (5 * i) % 12) for i in range(12)] + [(12 + (5 * i) % 12, 24 + (7 * i) % 12) for i in range(12)]
     assert crossings(lay_out(layers_of(size, edges), edges), edges) == 0
+
+
+@settings(max_examples=150, deadline=None)
+@given(graphs(), st.integers(1, 5), st.integers(1, 6))
+def test_a_folded_graph_is_as_wide_as_its_page_and_as_high_as_it_must_be(
+    graph: tuple[int, list[tuple[int, int]]], columns: int, rows: int
+) -> None:
+    size, edges = graph
+    layer = layers_of(size, edges)
+    natural = lay_out(layer, edges)
+    folded = fold(natural, edges, columns, rows)
+    assert folded.width <= columns
+    for column in {x for x, _ in folded.points}:
+        inside = sorted(y for x, y in folded.points if x == column)
+        assert all(b - a >= 0.999 for a, b in itertools.pairwise(inside)), "nodes do not overlap"
+    assert all(-1e-6 <= y <= folded.height - 1 + 1e-6 for _, y in folded.points)
+    assert folded.height < 2 * size, "and nothing is thrown far away"
+    if natural.width <= columns and natural.height <= rows:
+        assert folded is natural
+    if len(set(layer)) <= columns:  # one band: edges still go to the right
+        assert all(folded.points[a][0] < folded.points[b][0] for a, b in edges)
+
+
+def pairs(count: int) -> list[ms.Task]:
+    relax = [ms.Task(f"relax-{n}", "true") for n in range(count)]
+    return relax + [ms.Task(f"bands-{n}", "true", dependencies=[f"relax-{n}"]) for n in range(count)]
+
+
+def labels(drawing: Drawing) -> list[str]:
+    return [node.label for node in drawing.nodes]
+
+
+def test_what_has_no_room_is_drawn_in_groups_by_its_size_and_not_by_a_count(tmp_path: Path) -> None:
+    board = Board(make(tmp_path, *pairs(24), ms.Task("compare", "true", dependencies=["bands-3"])).store)
+    board.refresh()
+    assert len(Drawing(board, "auto", (), room=Room(5, 16)).nodes) == 49
+    for narrow in (Room(3, 16), Room(5, 8)):
+        drawing = Drawing(board, "auto", (), room=narrow)
+        assert labels(drawing) == ["relax", "bands", "compare"], "by the stem of names"
+        assert drawing.fits
+    for tasks, shown in (
+        ([ms.Task(f"t{n}", "true", group=f"g{n % 4}") for n in range(99)], ["g0", "g1", "g2", "g3"]),
+        ([ms.Task(f"t{n}", "true", dependencies=[f"t{n // 90 * 90 - 1}"] if n >= 90 else []) for n in range(270)],
+         ["stage 0", "stage 1", "stage 2"]),
+        ([ms.Task(f"g{n}", "true", group=f"g{n}") for n in range(99)], ["stage 0"]),
+        ([ms.Task(f"t{n}", "true", dependencies=[f"t{n - 1}"] if n else []) for n in range(99)], ["t"]),
+    ):  # fmt: skip
+        board = Board(make(tmp_path, *tasks).store)
+        board.refresh()
+        assert labels(Drawing(board, "auto", ())) == shown
+
+
+def test_the_last_iteration_is_drawn_finer_than_those_before(tmp_path: Path) -> None:
+    run = ms.initialize_run(
+        "w", Rounds(), base_path=tmp_path, operators={"local": ms.LocalOperator(), "human": ms.HumanOperator()}
+    )
+    run.wait(timeout_s=30)
+    board = Board(run.store)
+    board.refresh()
+    assert len(Drawing(board, "auto", ()).nodes) == 7
+    assert labels(Drawing(board, "auto", (), room=Room(1, 7))) == ["iteration 0", "b0", "b1", "good", "ask"]
+    assert labels(Drawing(board, "auto", (), room=Room(1, 5))) == ["iteration 0", "bad", "good", "ask"]
+    run.cancel(timeout_s=30)
+
+
+def test_a_still_picture_can_be_read_whatever_the_size(tmp_path: Path) -> None:
+    widest = PAGE.columns * 200
+    for count in (1, 15, 150, 1100):
+        run = make(tmp_path, *pairs(count))
+        for collapse in ("auto", "tasks"):
+            view = run.dag(collapse=collapse)
+            view.room = [2, 3]  # of a narrow page, which is no reason for a picture to be narrow
+            data = view._repr_mimebundle_()
+            svg = (data[0] if isinstance(data, tuple) else data)["image/svg+xml"]
+            picture = ElementTree.fromstring(svg)
+            assert (float(picture.get("width", 0)), picture.get("font-size")) < (widest, "12")
+            assert picture.get("viewBox") == f"0 0 {picture.get('width')} {picture.get('height')}"
+            assert "max-" not in svg, "it is never made smaller"
+            if count == 15 or (count, collapse) == (150, "tasks"):
+                assert svg.count("<title>") == 1 + 2 * count, "each task is seen where there is room"
+            assert float(picture.get("height", 0)) < (700 if collapse == "auto" else 2800)
+
+
+def test_search_finds_tasks_in_closed_groups_and_opens_them(tmp_path: Path) -> None:
+    run = make(tmp_path, *(ms.Task(f"t{n}", "true") for n in range(MOST_NODES + 600)))
+    view = run.dag()
+    sent: list[Any] = []
+    view.send = sent.append
+    assert [node["key"] for node in view.graph["nodes"]] == ["0:t"]
+    for text, found in (("T17", 111), ("no such", 0)):
+        view._heard(None, {"find": text}, None)
+        assert sent.pop() == {"find": text, "found": found, "inside": {"0:t": found} if found else {}}
+    view._heard(None, {"open": "t1234"}, None)
+    assert view.selected == "0.t1234"
+    assert "t1234" in view.panel
+    assert view.panel_of == "0.t1234"
+    alone = [node for node in view.graph["nodes"] if node["single"]]
+    assert len(alone) == 500, "a group that is too large to be drawn opens into ranges"
+    assert {node["inside"] for node in alone} == {"0:t#1000"}
+    assert next(node["shown"] for node in view.graph["nodes"] if not node["single"]) == "t0 … t499 (500)"
+    assert [entry["label"] for entry in view.graph["opened"]] == ["t", "t1000 … t1499"]
+    for start in (0, 500, 1500):
+        view.expanded = [*view.expanded, f"0:t#{start}"]
+    view.expanded = [*view.expanded, "0:t#2000"]
+    assert len(view.graph["nodes"]) == 1503, "no more than can be drawn: what was opened first is closed"
+    assert [entry["key"] for entry in view.graph["opened"]] == ["0:t", "0:t#500", "0:t#1500", "0:t#2000"]
+    assert "closed again" in view.graph["note"]
+    view._heard(None, {"open": "nothing like it"}, None)
+    view._heard(None, {"find": 3, "open": [], "show": {}}, None)
+    view._heard(None, {"show": "0.t7"}, None)
+    assert view.selected == "0.t7"
 
 
 def test_large_graphs_are_collapsed_unless_one_asks(tmp_path: Path) -> None:
@@ -176,6 +289,86 @@ def test_the_panel_says_all_about_a_task(tmp_path: Path) -> None:
     assert "exit code 3" in view.panel
     view.selected = "nothing like it"
     assert view.panel == ""
+
+
+def test_the_panel_of_a_group_says_what_is_in_it_and_follows(tmp_path: Path) -> None:
+    run = make(
+        tmp_path,
+        *(ms.Task(f"a{n}", "true", group=EVIL) for n in range(60)),
+        ms.Task("z", "exit 3", group=EVIL, allow_failure=True),
+    )
+    view = run.dag(collapse="group")
+    view.selected = f"0:{EVIL}"
+    for text in ("61 tasks", "61 <small", "READY", "0.a0", "and 21 more"):
+        assert text in view.panel
+    assert "<img" not in view.panel
+    run.wait(timeout_s=30)
+    view.follower.look()
+    assert "1 <small" in view.panel
+    assert "exit code 3" in view.panel
+    assert view.panel.index("0.z") < view.panel.index("0.a0"), "what failed comes first"
+    view.expanded = [f"0:{EVIL}"]
+    assert (view.selected, view.panel) == ("", ""), "the group is gone: its tasks are there"
+
+
+def test_output_that_grows_is_shown_as_it_grows(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    run = make(tmp_path, ms.Task("a", f"echo $((6 * 7000)); cat {gate}; printf '\\074img' >&2; cat {gate}"))
+    view = run.dag()
+    view.selected = "0.a"
+    run.step()
+
+    def shows(text: str) -> None:
+        until = time.monotonic() + 30
+        while text not in view.panel and time.monotonic() < until:
+            view.follower.look()
+        assert text in view.panel
+
+    shows("SUBMITTED")
+    shows("42000")  # while no step is made, and the store says nothing
+    gate.write_text("on")
+    shows("&lt;img")
+    assert "<img" not in view.panel
+    assert "SUBMITTED" in view.panel
+    run.cancel(timeout_s=30)
+    shows("CANCELLED")
+
+
+def test_waiting_lets_views_follow_between_ticks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cell that waits for a long command holds up the loop on which views follow: they are served twice a second."""
+    monkeypatch.setattr(progress.Progress, "show", lambda self, report: None)  # what is seen is seen between ticks
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    run = make(tmp_path, ms.Task("a", f"echo $((6 * 7000)); cat {gate}"))
+    view = run.dag()
+    view.selected = "0.a"
+    seen: list[float] = []
+
+    def go_on(change: Any) -> None:
+        if "42000" in change["new"] and not seen:
+            seen.append(time.monotonic())
+            gate.write_text("on")
+
+    view.observe(go_on, "panel")
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert seen, "what was written was shown before the end"
+    assert "COMPLETED" in view.panel
+
+
+def test_the_panel_is_up_to_date_when_an_iteration_begins(tmp_path: Path) -> None:
+    operators = {"local": ms.LocalOperator(), "human": ms.HumanOperator()}
+    run = ms.initialize_run("w", Rounds(), base_path=tmp_path, operators=operators)
+    view = run.dag()
+    view.selected = "0.b0"
+    assert "READY" in view.panel
+    while run.iteration == 0:
+        run.step()
+        loop.sleep(run._session, 1.0)
+    view.follower.look()  # the tasks of the next iteration come together with the news of this one
+    assert "FAILED" in view.panel
+    assert "READY" not in view.panel
+    run.cancel(timeout_s=30)
 
 
 def test_a_structure_in_a_result_is_drawn() -> None:

@@ -45,3 +45,14 @@ function pulse(model) {
   const timer = setInterval(alive, 20000);
   return () => clearInterval(timer);
 }
+
+/**
+ * Change a model, here and in Python. Not by `save_changes`: that waits until the kernel has told the end of the change
+ * before, which is never told when a cell awaits meanwhile (ipykernel 7.4); what is changed after that would be lost.
+ * @param {any} model
+ * @param {Record<string, unknown>} values
+ */
+function change(model, values) {
+  model.set(values);
+  model.send({ change: values });
+}
