@@ -300,7 +300,7 @@ class Run:
 
     def table(self) -> Any:
         """Show the table of tasks, live, to filter and sort; `tasks` is the plain DataFrame."""
-        from matterstack.notebook.views import TableView
+        from matterstack.notebook.table_view import TableView
 
         return TableView(self)
 

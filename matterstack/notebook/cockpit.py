@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 import traitlets
 
-from matterstack.core.states import TERMINAL_RUN, RunStatus
+from matterstack.core.results import Waiting
+from matterstack.core.states import RUN_TRANSITIONS, TERMINAL_RUN, RunEvent, RunStatus
 from matterstack.core.text import neutral
 from matterstack.errors import MatterstackError, RunLockedError, RunStatusError
 from matterstack.notebook.board import Card, News
 from matterstack.notebook.follower import Follows, follower_of
 from matterstack.notebook.forms import InboxView
 from matterstack.notebook.inbox import Inbox
+from matterstack.notebook.standing import Standing, standing_html
 from matterstack.notebook.summary import summary_html, summary_text
-from matterstack.notebook.views import DagView, TableView, with_twin
+from matterstack.notebook.table_view import TableView
+from matterstack.notebook.views import DagView, with_twin
 from matterstack.orchestration.explain import format_time
 from matterstack.storage.rows import EventRow
 
@@ -27,7 +30,12 @@ if TYPE_CHECKING:
     from matterstack.run import Run
 
 _MOST_EVENTS = 200
-_RATE_S = 10.0
+_RATE_S = 60.0
+_TIMES_EVERY_S = 1.0
+_SURE_S = 5.0
+_SURE = "Press Cancel again"
+#: How often answers that were not given here are looked for, where nothing else goes on.
+_ASK_PEOPLE_S = 10.0
 
 
 class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
@@ -39,9 +47,9 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
 
     Notes
     -----
-    Each button calls the function of the same name. With Run on, ticks are made in a worker
-    thread until the run ends or needs a person; interrupting a cell does not stop that,
-    pressing Run again does.
+    Each button calls the function of the same name, and is off where that would do nothing. With
+    Run on, ticks are made in a worker thread until the run ends; what needs a person is waited
+    for. Interrupting a cell does not stop that, pressing Run again does.
     """
 
     def __init__(self, run: Run) -> None:
@@ -50,11 +58,15 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         self.table = TableView(run)
         traitlets.link((self.dag, "selected"), (self.table, "selected"))
         self.headline = ipywidgets.HTML()
-        self.message = ipywidgets.HTML()
-        self.message.add_class("ms-message")
+        #: What became of the last button, and what the run waits for.
+        self.message, self.state = ipywidgets.HTML(), ipywidgets.HTML()
+        for said in (self.message, self.state):
+            said.add_class("ms-message")
         self.journal = ipywidgets.HTML()
         self.inbox = ipywidgets.VBox()
-        self.running = ipywidgets.ToggleButton(description="Run", tooltip="make ticks until it ends or needs a person")
+        self.running = ipywidgets.ToggleButton(
+            description="Run", tooltip="make ticks until it ends", layout={"width": "auto"}
+        )
         self.buttons = {
             "Step": self._button("Step", "one tick", lambda: str(run.step())),
             "Run": self.running,
@@ -65,45 +77,127 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         }
         self._cancel_asked_at = 0.0
         self._ended: list[tuple[float, int]] = []
+        self._stamp: tuple[int, ...] | None = None
+        self._shown_at = 0.0
+        self._standing: Standing | None = None
+        self._said_of: RunStatus | None = None
+        self._report = ""
         self._seq = 0
         self._events: list[EventRow] = []
         self._waiting: tuple[tuple[str, str], ...] | None = None
-        self._stop = threading.Event()
+        self._stop, self._woken = threading.Event(), threading.Event()
         self._worker: threading.Thread | None = None
         self._busy = threading.Lock()
         self.running.observe(self._toggled, "value")
+        self.dag.observe(lambda _: self._switch(), "selected")
         tabs = ipywidgets.Tab([self.dag, self.table, self.journal, self.inbox])
         for number, title in enumerate(("Graph", "Table", "Journal", "Inbox")):
             tabs.set_title(number, title)
         self.tabs = tabs
         follower_of(run).attach(self)
-        super().__init__([self.headline, ipywidgets.HBox(list(self.buttons.values())), self.message, tabs])
-        self.take(News([], False))
+        bar = ipywidgets.Box(list(self.buttons.values()), layout={"flex_flow": "row wrap"})
+        super().__init__([self.headline, bar, self.state, self.message, tabs])
+        self.add_class("ms-cockpit")
+        self.glance(News([], False))
 
     # -- showing ----------------------------------------------------------------------------
 
     def take(self, news: News) -> None:
-        """Show where the run stands, its new events, and what waits."""
+        """Show nothing yet: `glance` is called next, and sees also what changes without a change of any task."""
+
+    def glance(self, news: News) -> None:
+        """Show where the run stands, its new events, and what waits; where nothing changed, how the time goes on."""
+        stamp = self.run.store.stamp()
+        now = time.monotonic()
+        if stamp != self._stamp:
+            self._stamp, self._shown_at = stamp, now
+            self._show()
+        elif now - self._shown_at >= _TIMES_EVERY_S and self._standing is not None:
+            self._shown_at = now
+            if self._standing.overview.record.status not in TERMINAL_RUN:
+                self._show_times(self._standing)
+        if self._cancel_asked_at and now - self._cancel_asked_at > _SURE_S:
+            self._cancel_asked_at = 0.0
+            if _SURE in self.message.value:
+                self.message.value = ""
+
+    def _show(self) -> None:
         run = self.run
         overview = run.overview
-        over = overview.counts.total - overview.counts.unfinished
-        now = time.monotonic()
-        self._ended = [(at, n) for at, n in self._ended if now - at < _RATE_S] + [(now, over)]
-        rate = ""
-        (first, before), (last, after) = self._ended[0], self._ended[-1]
-        if last > first and after > before:
-            rate = f"<div>{(after - before) / (last - first):.2g} tasks/s</div>"
-        self.headline.value = summary_html(overview) + rate
+        status = overview.record.status
+        requests = run.inbox()
+        known = self._standing
+        started = known.started_at if known is not None and known.started_at else run.store.moved_at()
+        ended = run.store.moved_at(last=True) if status in TERMINAL_RUN else None
+        counts = overview.counts
+        waits = (
+            status is RunStatus.RUNNING and bool(requests) and len(requests) >= counts.submitted and not counts.ready
+        )
+        self._show_times(Standing(overview, run.store.iterations(), started, ended, None, waits))
         fresh = run.store.events_after(self._seq, _MOST_EVENTS)
         if fresh:
             self._seq = fresh[-1].seq
             self._events = (self._events + fresh)[-_MOST_EVENTS:]
             self.journal.value = _journal(self._events)
-        requests = run.inbox()
         waiting = tuple((request.name, request.reason) for request in requests)
         if waiting != self._waiting:
-            self._show_inbox(requests)
             self._waiting = waiting
+            self._show_inbox(requests)
+        if status is not self._said_of:
+            self.message.value = ""  # what was said is true no more
+            self._said_of = status
+        self._switch()
+
+    def _show_times(self, standing: Standing) -> None:
+        """Show the headline, with a rate that is that of the last minute."""
+        counts, now = standing.counts, time.monotonic()
+        over = counts.total - counts.unfinished
+        self._ended = [(at, n) for at, n in self._ended if now - at < _RATE_S] + [(now, over)]
+        (first, before), (last, after) = self._ended[0], self._ended[-1]
+        rate = (after - before) / (last - first) if last > first and after > before else None
+        self._standing = standing._replace(rate=rate)
+        self.headline.value = standing_html(self._standing, time.time())
+
+    def _switch(self) -> None:
+        """Turn on the buttons that would do something, and say what the run waits for."""
+        if self._standing is None:
+            return
+        (record, counts, _, would_run), waits = self._standing.overview, self._standing.waits
+        status = record.status
+        trusted = would_run is None
+        goes_on = status in (RunStatus.PENDING, RunStatus.RUNNING)
+        if not goes_on:  # what is under way is seen to its end
+            goes_on = bool(counts.submitted or (status is RunStatus.CANCELLED and self.run.store.live_attempts()))
+        can = RUN_TRANSITIONS[status]
+        on = {
+            "Step": trusted and goes_on and not self.running.value,
+            "Run": self.running.value or (trusted and goes_on),
+            "Pause": RunEvent.PAUSE in can,
+            "Resume": RunEvent.RESUME in can,
+            "Cancel": trusted and RunEvent.CANCEL in can,
+            "Retry": self._may_retry(status, counts.failed),
+        }
+        for name, is_on in on.items():
+            self.buttons[name].disabled = not is_on
+        said = ""
+        if waits:
+            then = "the run then goes on by itself" if self.running.value else "then press Run"
+            said = f"What is left needs a person: answer in the inbox; {then}."
+        elif self.running.value and status not in TERMINAL_RUN:
+            said = self._report
+        self.state.value = f"<span>{escape(neutral(said))}</span>" if said else ""
+
+    def _may_retry(self, status: RunStatus, failed: int) -> bool:
+        """Return whether there is something that `_retry` would do."""
+        if status not in (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.FAILED):
+            return False
+        selected, iteration = self.dag.selected, self.run.iteration
+        if not selected:
+            return failed > 0
+        task = self.dag.board.find(selected)
+        if task is not None:
+            return task.iteration == iteration and task.code in "CFN"
+        return any(card.code == "F" and card.iteration == iteration for card in self.dag.drawing.cards_in(selected))
 
     def _show_inbox(self, requests: Inbox) -> None:
         """Make forms for new requests; those that are filled in are left alone."""
@@ -113,6 +207,7 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
             form = kept.get(request.name)
             if form is None:
                 (form,) = InboxView(Inbox([request], requests.run_of)).forms
+                form.observe(lambda _: self._woken.set(), "over")
             form.reason = neutral(request.reason)
             forms.append(form)
         self.inbox.children = forms or [ipywidgets.HTML("<p>Nothing waits for an answer.</p>")]
@@ -149,15 +244,23 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
             text, done = str(error), False
         except MatterstackError as error:
             text, done = f"{type(error).__name__}: {error}", False
-        self.message.value = f"<span>{escape(neutral(text))}</span>"
-        self.here()
+        self._tell(text)
         return done
+
+    def _tell(self, text: str) -> None:
+        """Say what became of something, and have all that is shown looked at anew."""
+        self._said_of = self.run.status
+        self.message.value = f"<span>{escape(neutral(text))}</span>"
+        self._stamp = None
+        self._woken.set()
+        self.here()
 
     def _cancel(self) -> str:
         now = time.monotonic()
-        if now - self._cancel_asked_at > 5:
+        if now - self._cancel_asked_at > _SURE_S:
             self._cancel_asked_at = now
-            return "Press Cancel again within five seconds: everything that runs is stopped, and nothing more starts."
+            return f"{_SURE} within five seconds: everything that runs is stopped, and nothing more starts."
+        self._cancel_asked_at = 0.0
         return _said(self.run.cancel())
 
     def _retry(self) -> str:
@@ -182,27 +285,32 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
     def _toggled(self, change: Any) -> None:
         if not change["new"]:
             self._stop.set()
+            self._woken.set()
         elif self._worker is None or not self._worker.is_alive():
             self._stop = threading.Event()
             self._worker = threading.Thread(target=self._work, daemon=True, name="matterstack-run")
             self._worker.start()
+        self._switch()
 
     def _work(self) -> None:
+        """Make ticks until the run ends or is paused; what needs a person is looked at again when one answered."""
         stop = self._stop
         try:
-            for report in self.run.ticks(stop.is_set):
-                self.message.value = f"<span>{escape(str(report))}</span>"
-            status = self.run.status
-            if status in TERMINAL_RUN or status is RunStatus.PAUSED:
-                self.message.value = f"<span>The run is {status}.</span>"
-            elif not stop.is_set():
-                self.message.value = "<span>What is left needs a person: see the inbox, and press Run again.</span>"
+            while not stop.is_set():
+                self._woken.clear()
+                report = None
+                for report in self.run.ticks(stop.is_set):
+                    self._report = str(report)
+                if report is None or report.status is not RunStatus.RUNNING or report.waits_for is not Waiting.PEOPLE:
+                    break
+                self._stamp = None
+                self._woken.wait(_ASK_PEOPLE_S)
         except MatterstackError as error:
-            text = str(error) if isinstance(error, RunLockedError) else f"{type(error).__name__}: {error}"
-            self.message.value = f"<span>{escape(neutral(text))}</span>"
+            self._tell(str(error) if isinstance(error, RunLockedError) else f"{type(error).__name__}: {error}")
         finally:
             if self._stop is stop:
                 self.running.value = False
+            self._stamp = None
             self.here()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from matterstack.core.states import AttemptStatus, TaskStatus
+from matterstack.core.states import AttemptStatus, RunStatus, TaskStatus
 
 
 class Look(NamedTuple):
@@ -45,6 +45,15 @@ LOOKS: tuple[Look, ...] = (
     Look("N", "CANCELLED", "#555555", "M4 4 H12 V12 H4 Z"),
 )
 BY_CODE = {look.code: look for look in LOOKS}
+#: Looks of the statuses of a run: those of tasks, and two bars for one that is paused.
+RUN_LOOKS = {
+    RunStatus.PENDING: Look("R", "PENDING", "#7d6bb0", BY_CODE["R"].glyph),
+    RunStatus.RUNNING: BY_CODE["X"],
+    RunStatus.PAUSED: Look("P", "PAUSED", "#b87a00", "M5.5 3.5 V12.5 M10.5 3.5 V12.5"),
+    RunStatus.COMPLETED: BY_CODE["C"],
+    RunStatus.FAILED: BY_CODE["F"],
+    RunStatus.CANCELLED: BY_CODE["N"],
+}
 _OF_TASK = {str(status): code for status, code in zip(TaskStatus, "BQCFSN", strict=True)}
 _OF_ATTEMPT = {
     str(AttemptStatus.RUNNING): "X",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 from matterstack.core.snapshot import IterationCounts, RunRecord
 from matterstack.core.states import RunStatus
 from matterstack.core.text import neutral
+from matterstack.notebook.statuses import RUN_LOOKS
 from matterstack.orchestration.overview import Overview, shown_path
 
 #: Order, colour and name of what a bar shows.
@@ -56,21 +58,38 @@ def describe_counts(counts: IterationCounts) -> str:
     return f"{over} of {counts.total} tasks over ({parts})" if parts else "no tasks"
 
 
-def summary_html(overview: Overview) -> str:
-    """Return the same as a small table with a bar; everything is escaped."""
+def summary_html(overview: Overview, more: Sequence[tuple[str, str]] = ()) -> str:
+    """Return the same as a small table with a bar; everything is escaped.
+
+    Parameters
+    ----------
+    overview : Overview
+    more : sequence of tuple
+        Names and HTML of further rows.
+    """
     run, counts, path, would_run = overview
-    rows = [("status", str(run.status))]
+    rows = []
     if run.reason:
         rows.append(("reason", _reason(run)))
     rows += [("iteration", f"{run.iteration}: {describe_counts(counts)}"), ("directory", shown_path(path))]
     if would_run is not None:
         rows.append(("not trusted here", f"a step would run {would_run}"))
+    cells = [("status", status_html(run.status))]
+    cells += [*((name, escape(neutral(value))) for name, value in rows), *more]
     body = "".join(
-        f"<tr><th style='text-align:left'>{name}</th><td style='text-align:left'>{escape(neutral(value))}</td></tr>"
-        for name, value in rows
+        f"<tr><th style='text-align:left;vertical-align:top'>{name}</th><td style='text-align:left'>{cell}</td></tr>"
+        for name, cell in cells
     )
     title = f"Run <code>{escape(neutral(run.run_id))}</code> of <b>{escape(neutral(run.workspace))}</b>"
     return f"<div><p>{title}</p>{bar_html(counts)}<table>{body}</table></div>"
+
+
+def status_html(status: RunStatus) -> str:
+    """Return the status of a run with its colour and its glyph, which is a drawing and needs no font."""
+    look = RUN_LOOKS[status]
+    drawn = f"<path d='{look.glyph}' fill='none' stroke='{look.colour}' stroke-width='2.2'/>"
+    icon = f"<svg width='14' height='14' viewBox='0 0 16 16' style='vertical-align:-2px'>{drawn}</svg>"
+    return f"<span style='border-left:4px solid {look.colour};padding-left:5px'>{icon} <b>{look.name}</b></span>"
 
 
 def bar_html(counts: IterationCounts) -> str:

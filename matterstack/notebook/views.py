@@ -1,15 +1,12 @@
-"""The graph and the table of a run as widgets, each with a static twin for pages without a kernel."""
+"""Views of a run as widgets, each with a static twin for pages without a kernel; and its graph as one."""
 
 from __future__ import annotations
 
-import time
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
 
-from matterstack.core.text import neutral
 from matterstack.errors import UnknownTaskError
 from matterstack.notebook.assets import CSS, script
 from matterstack.notebook.board import Board, Card, News
@@ -18,7 +15,6 @@ from matterstack.notebook.drawing import LONG_PAGE, PAGE, Drawing, Room, describ
 from matterstack.notebook.follower import Follows, follower_of
 from matterstack.notebook.grouping import COLLAPSE
 from matterstack.notebook.statuses import BY_CODE, LOOKS
-from matterstack.orchestration.explain import format_time
 
 if TYPE_CHECKING:
     import networkx
@@ -240,78 +236,3 @@ class DagView(View):
         data = bundle[0] if isinstance(bundle, tuple) else bundle
         data["image/svg+xml"] = data["text/html"].removeprefix(_FRAME).removesuffix("</div>")
         return bundle
-
-
-_COLUMNS = (
-    ("task", 170),
-    ("status", 110),
-    ("iteration", 80),
-    ("operator", 90),
-    ("attempt", 70),
-    ("since", 160),
-    ("took_s", 70),
-    ("exit code", 80),
-    ("group", 90),
-    ("reason", 420),
-)
-
-
-def _row(card: Card) -> list[Any]:
-    since = card.started_at or card.submitted_at
-    took_s = round(card.ended_at - card.started_at, 1) if card.started_at and card.ended_at else None
-    return [
-        card.name,
-        BY_CODE[card.code].name,
-        card.iteration,
-        card.operator,
-        card.attempt,
-        format_time(since).removesuffix(" UTC") if since else None,
-        took_s,
-        card.exit_code,
-        card.group,
-        neutral(card.reason[-300:]) if card.reason else None,
-    ]
-
-
-class TableView(View):
-    """The tasks of a run as a table that is filtered and sorted as one types.
-
-    Parameters
-    ----------
-    run : Run
-    """
-
-    _esm = script("table.js")
-    columns: Any = traitlets.List().tag(sync=True)
-    rows: Any = traitlets.List().tag(sync=True)
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self._attach()
-        super().__init__(
-            run,
-            columns=[{"name": name, "width": width} for name, width in _COLUMNS],
-            rows=[_row(card) for card in self.board.cards.values()],
-        )
-
-    def take(self, news: News) -> None:
-        """Show what changed: only those rows are sent."""
-        place = {card: number for number, card in enumerate(self.board.cards)}
-        if news.grown:
-            self.rows = [_row(card) for card in self.board.cards.values()]
-            return
-        patch = [[place[card.id], _row(card)] for card in news.changed]
-        for number, row in patch:
-            self.rows[number] = row  # for pages that are opened later; those open now get the patch
-        self.send({"rows": patch, "at": time.time()})
-
-    def twin_html(self) -> str:
-        """Return the first rows as an HTML table."""
-        head = "".join(f"<th style='text-align:left'>{name}</th>" for name, _ in _COLUMNS)
-        lines = []
-        for row in self.rows[:_MOST_ROWS]:
-            cells = "".join(f"<td style='text-align:left'>{'' if v is None else escape(str(v))}</td>" for v in row)
-            lines.append(f"<tr>{cells}</tr>")
-        more = len(self.rows) - _MOST_ROWS
-        rest = f"<p>... and {more} more; run.tasks has all of them</p>" if more > 0 else ""
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>{rest}"

@@ -383,6 +383,12 @@ class StoreReader:
         number: int = self.query("SELECT coalesce(max(seq), 0) FROM events")[0][0]
         return number
 
+    def moved_at(self, *, last: bool = False) -> float | None:
+        """Return when the run itself first moved from one status to another, or when last; None where it never did."""
+        order = "DESC" if last else "ASC"
+        rows = self.query(f"SELECT at FROM events WHERE task IS NULL AND attempt IS NULL ORDER BY seq {order} LIMIT 1")
+        return rows[0][0] if rows and isinstance(rows[0][0], float) and 0 <= rows[0][0] <= _LATEST_S else None
+
     def tasks(self, *, after: int = 0) -> list[TaskRow]:
         """Return the tasks of every iteration, in the order of the plan; those after a row, where one is named."""
         from matterstack.storage.rows import TaskRow

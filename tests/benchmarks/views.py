@@ -58,10 +58,9 @@ def shown_s(notebook: Notebook, number: int, selector: str) -> float:
     return float(page.evaluate(WATCH, [selector, number])) / 1000
 
 
-def idle_cpu(notebook: Notebook, directory: Path) -> float:
-    """Return the share of a core that an idle watch costs the kernel."""
-    del notebook
-    spent = directory / "cpu.txt"
+def written(directory: Path) -> float:
+    """Return the number that a cell writes into a file."""
+    spent = directory / "number.txt"
     until = time.monotonic() + 60
     while not spent.exists() and time.monotonic() < until:
         select.poll().poll(200)
@@ -90,10 +89,10 @@ async def idle():
     await asyncio.sleep(2)
     before, begin = time.process_time(), time.monotonic()
     await asyncio.sleep(10)
-    pathlib.Path("cpu.txt").write_text(str((time.process_time() - before) / (time.monotonic() - begin)))
+    pathlib.Path("number.txt").write_text(str((time.process_time() - before) / (time.monotonic() - begin)))
 job = asyncio.get_running_loop().create_task(idle())
 """
-    (jupyter.directory / "cpu.txt").unlink(missing_ok=True)
+    (jupyter.directory / "number.txt").unlink(missing_ok=True)
     cells = (
         MAKE.format(size=size),
         f"view = run.dag(collapse={'tasks' if size <= 2000 else 'auto'!r})\nview",
@@ -109,12 +108,41 @@ job = asyncio.get_running_loop().create_task(idle())
     found = {"dag_s": shown_s(notebook, 1, ".ms-node")}
     shown_s(notebook, 2, ".jp-InputPrompt")
     found["longest_frame_ms"] = float(page.evaluate(FRAMES, 5000))
-    found["table_s"] = shown_s(notebook, 3, ".ms-row")
-    page.fill("input[aria-label='filter by text']", "t77")
-    found["filter_ms"] = float(page.locator(".ms-table").get_attribute("data-found-ms"))
+    found |= table(notebook, 3)
     shown_s(notebook, 4, ".jp-InputPrompt")
     shown_s(notebook, 5, ".jp-InputPrompt")
-    found["idle_core"] = idle_cpu(notebook, jupyter.directory)
+    found["idle_core"] = written(jupyter.directory)
+    notebook.close()
+    return found
+
+
+def table(notebook: Notebook, number: int) -> dict[str, float]:
+    """Run a cell that shows a table, and filter it: seconds until its first row, milliseconds until the answer is there."""
+    page = notebook.page
+    shown = {"table_s": shown_s(notebook, number, ".ms-row")}
+    page.fill("input[aria-label='filter by text']", "t77")
+    page.wait_for_function(
+        "() => { const [a, b] = document.querySelector('.ms-table [role=status]').textContent.split(' of '); return a !== b; }"
+    )
+    return shown | {"filter_ms": float(page.locator(".ms-table").get_attribute("data-found-ms"))}
+
+
+def large_table(jupyter: Lab, size: int) -> dict[str, float]:
+    """Return what a table alone costs and how much of it is sent to each page."""
+    cells = (
+        MAKE.format(size=size),
+        "table = run.table()\ntable",
+        "import json, pathlib\npathlib.Path('number.txt').write_text(str(len(json.dumps(table.get_state(), default=str)) / 1e6))",
+    )
+    (jupyter.directory / "number.txt").unlink(missing_ok=True)
+    notebook = jupyter.open(jupyter.write(f"table{size}.ipynb", *cells))
+    page = notebook.page
+    shown_s(notebook, 0, ".jp-InputPrompt")
+    page.set_default_timeout(300_000)
+    page.wait_for_function("() => document.querySelectorAll('.jp-InputPrompt')[0].textContent.includes('[1]')")
+    found = table(notebook, 1)
+    shown_s(notebook, 2, ".jp-InputPrompt")
+    found["sent_MB"] = written(jupyter.directory)
     notebook.close()
     return found
 
@@ -127,6 +155,8 @@ def main() -> None:
             for what, value in measure(jupyter, size).items():
                 goal = goals[size].get(what)
                 print(f"| {size} | {what} | {value:.3g} | {'' if goal is None else f'at most {goal:g}'} |", flush=True)
+        for what, value in large_table(jupyter, 100000).items():
+            print(f"| 100000 | {what} | {value:.3g} | |", flush=True)
     print(f"peak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MiB")
 
 

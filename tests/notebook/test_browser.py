@@ -295,10 +295,11 @@ def test_the_table_is_filtered_and_sorted_and_selects_with_the_graph(jupyter: La
     page.wait_for_function("() => document.querySelector('.ms-table [role=status]').textContent === '3 of 8'")
     page.select_option("select[aria-label='status']", "")
     page.click(".ms-head button:text-is('task')")
-    assert page.locator(".ms-row").first.get_attribute("data-key") == "0.ask"
+    page.wait_for_selector(".ms-row:first-child[data-key='0.ask']")
     page.click(".ms-head button:text-is('task')")
-    assert page.locator(".ms-row").first.get_attribute("data-key") == "0.relax2"
+    page.wait_for_selector(".ms-row:first-child[data-key='0.relax2']")
     page.click('.ms-row[data-key="0.ask"]')
+    page.wait_for_selector(".ms-table .ms-panel:has-text('Ada')")
     notebook.shot("table")
     page.click(".lm-TabBar-tabLabel:text-is('Graph')")
     page.wait_for_selector('.ms-node.ms-selected[data-key="0.ask"]', state="attached")
@@ -327,7 +328,7 @@ def test_rows_of_the_table_change_while_the_run_goes_on(jupyter: Lab, gates: Pat
     shows("0.relax0", "COMPLETED")
     shows("0.bands0", "COMPLETED")
     page.select_option("select[aria-label='status']", "COMPLETED")  # a choice that was not there at first
-    assert page.locator(".ms-row").count() == 2
+    page.wait_for_function("() => document.querySelectorAll('.ms-row').length === 2")
     notebook.close()
     for number in (1, 2):
         release(gates, number)
@@ -389,14 +390,17 @@ def test_every_button_of_the_cockpit(jupyter: Lab, gates: Path) -> None:
     def told(text: str) -> None:
         page.wait_for_selector(f".ms-message:has-text('{text}')")
 
+    def is_on(name: str) -> bool:
+        return bool(page.locator(f".jupyter-button:text-is('{name}')").is_enabled())
+
     press("Step")
     told("submitted")
     node(notebook, "0.ask", "WAITING")
     page.wait_for_selector(".lm-TabBar-tabLabel:text-is('Inbox (1)')")
+    assert not is_on("Retry"), "nothing has failed"
     press("Pause")
     told("The run is PAUSED")
-    press("Pause")
-    told("only one that is RUNNING can pause")
+    page.wait_for_selector(".jupyter-button:disabled:text-is('Pause')")
     press("Resume")
     told("The run is RUNNING")
     # A tick in another process shows as such, with who.
@@ -420,6 +424,8 @@ def test_every_button_of_the_cockpit(jupyter: Lab, gates: Path) -> None:
     told("needs a person")
     page.locator('.ms-node[data-key="0.bad"]').click()
     page.wait_for_selector(".ms-panel:has-text('0.bad')")
+    press("Run")  # off again: it would take up at once what is retried
+    told("then press Run")
     press("Retry")
     told("The run is RUNNING")
     node(notebook, "0.bad", "READY")
@@ -430,7 +436,135 @@ def test_every_button_of_the_cockpit(jupyter: Lab, gates: Path) -> None:
     told("Press Cancel again")
     press("Cancel")
     told("The run is CANCELLED")
+    page.wait_for_function("() => [...document.querySelectorAll('.jupyter-button')].every((b) => b.disabled)")
     assert notebook.errors == []
+    notebook.close()
+
+
+MANY = """
+import matterstack as ms
+flow = ms.Workflow()
+for i in range(5000):
+    flow.add_task(ms.Task(f"t{i}", "true" if i else "echo because >&2; exit 3", group=f"g{i % 7}", allow_failure=True))
+run = ms.initialize_run("browser", flow, operators={"local": ms.LocalOperator(max_active=1)})
+for _ in range(2): run.step()
+while not (run.tasks["status"] == "FAILED").any(): run.step()
+table = run.table()
+table
+"""
+
+
+def test_of_a_large_table_the_rows_in_sight_are_sent_and_its_columns_are_dragged_and_chosen(jupyter: Lab) -> None:
+    notebook = jupyter.open(jupyter.write("many.ipynb", MANY))
+    page = notebook.page
+    page.set_viewport_size({"width": 1000, "height": 1000})
+    notebook.run_all()
+    go_to_view(notebook, ".ms-row")
+    page.wait_for_selector(".ms-row[data-key='0.t0']:has-text('exit code 3')")
+    # Nothing that matters is cut, or beyond the edge.
+    inside = page.evaluate("""() => {
+      const edge = document.querySelector('.ms-rows').getBoundingClientRect().right;
+      const cells = [...document.querySelector('.ms-row[data-key="0.t0"]').children].slice(0, 2);
+      const reason = document.querySelector('[data-column="reason"]').getBoundingClientRect().left;
+      return [cells.every((cell) => cell.scrollWidth <= cell.clientWidth), edge - reason];
+    }""")
+    assert inside[0]
+    assert inside[1] > 150, "the reason is on screen"
+    zone = page.evaluate("Intl.DateTimeFormat().resolvedOptions().timeZone")
+    assert zone in page.get_attribute(".ms-row[data-key='0.t0'] .ms-is-time", "title")
+    assert page.locator(".ms-row").count() < 60
+    # Far below, rows are sent when they come into sight.
+    page.evaluate("() => { document.querySelector('.ms-rows').scrollTop = 3000 * 22; }")
+    page.wait_for_selector(".ms-row[data-key='0.t3000']")
+    page.evaluate("() => { document.querySelector('.ms-rows').scrollTop = 0; }")
+    page.wait_for_selector(".ms-row[data-key='0.t0']")
+    page.click(".ms-head button:text-is('task')")
+    page.click(".ms-head button:text-is('task')")
+    page.wait_for_selector(".ms-row:first-child[data-key='0.t4999']")
+    page.fill("input[aria-label='filter by text']", "because")
+    page.wait_for_function("() => document.querySelector('.ms-table [role=status]').textContent === '1 of 5000'")
+    page.click(".ms-row")
+    page.wait_for_selector(".ms-table .ms-panel:has-text('stderr.txt')")
+    page.click("button[title='close the details']")
+    page.wait_for_selector(".ms-table .ms-panel", state="hidden")
+
+    def heads() -> list[str]:
+        return list(page.locator(".ms-head button").all_inner_texts())
+
+    def drag(selector: str, to: str | None = None, by: int = 0) -> None:
+        box = page.locator(selector).bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        goal = page.locator(to).bounding_box()["x"] + 2 if to else x + by
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(goal, y, steps=4)
+        page.mouse.up()
+
+    before = page.locator("[data-column='task']").bounding_box()["width"]
+    drag("[data-column='task'] .ms-edge", by=60)
+    page.wait_for_function(f"() => document.querySelector('[data-column=task]').offsetWidth > {before} + 50")
+    drag("[data-column='reason'] button", to="[data-column='status']")
+    page.wait_for_function("() => document.querySelectorAll('.ms-head button')[1].textContent === 'reason'")
+    page.click(".ms-chooser summary")
+    page.click("input[aria-label='show iteration']")
+    page.wait_for_function("() => !document.querySelector('[data-column=iteration]')")
+    notebook.shot("table-columns")
+    # The page is loaded again: the kernel knows all of that.
+    page.keyboard.press("Control+s")
+    page.reload()
+    page.wait_for_selector(".ms-row")
+    assert heads()[:3] == ["task", "reason", "status"]
+    assert "iteration" not in heads()
+    assert page.input_value("input[aria-label='filter by text']") == "because"
+    notebook.close()
+    latest_run(jupyter).cancel()
+
+
+def test_the_cockpit_goes_on_when_somebody_answered_and_says_what_is_true(jupyter: Lab) -> None:
+    cells = (
+        """
+import matterstack as ms
+class Rounds(ms.Campaign):
+    def initial_state(self): return 0
+    def plan(self, state):
+        ask = ms.Task("ask", operator="human", instructions="?", schema={"type": "object", "properties": {"x": {"type": "integer"}}})
+        return ms.Workflow([ms.Task("a", "true"), *([ask] if state else [])]) if state < 2 else None
+    def analyze(self, state, results): return state + 1
+run = ms.initialize_run("browser", Rounds(), operators={"local": ms.LocalOperator(), "human": ms.HumanOperator()})
+""",
+        "run.watch()",
+    )
+    notebook = jupyter.open(jupyter.write("answer.ipynb", *cells))
+    page = notebook.page
+    page.set_viewport_size({"width": 900, "height": 1000})
+    notebook.run_all()
+    go_to_view(notebook, ".ms-cockpit")
+    page.wait_for_selector(".ms-cockpit b:text-is('PENDING')")
+    cut = page.evaluate(
+        "() => [...document.querySelectorAll('.jupyter-button')].filter((b) => b.scrollWidth > b.clientWidth).length"
+    )
+    assert cut == 0
+    page.click(".jupyter-button:text-is('Run')")
+    page.wait_for_selector(".ms-message:has-text('the run then goes on by itself')")
+    page.wait_for_selector("th:text-is('all iterations')")
+    page.click(".lm-TabBar-tabLabel:has-text('Inbox')")
+    page.locator(".ms-form input").first.fill("3")
+    page.click("button:text-is('Submit')")
+    page.wait_for_selector(".ms-cockpit b:text-is('COMPLETED')")
+    page.wait_for_function("() => [...document.querySelectorAll('.jupyter-button')].every((b) => b.disabled)")
+    assert "needs a person" not in page.inner_text(".ms-cockpit")
+    assert "3 tasks in" in page.inner_text(".ms-cockpit"), "of all iterations"
+    # What is left when the kernel is gone says so, without an icon of something broken.
+    page.click("text=Kernel >> nth=0")
+    page.click(".lm-Menu-itemLabel:text-is('Restart Kernel…')")
+    page.click(".jp-Dialog button:has-text('Restart')")
+    page.wait_for_selector(".ms-cockpit.jupyter-widgets-disconnected")
+    said = page.evaluate("() => getComputedStyle(document.querySelector('.ms-cockpit'), '::after').content")
+    assert "Run this cell again" in said
+    broken = page.evaluate("""() => [...document.querySelectorAll('.ms-cockpit, .ms-cockpit .jupyter-widgets-disconnected')]
+      .filter((part) => getComputedStyle(part, '::before').display !== 'none').length""")
+    assert broken == 0
+    notebook.shot("cockpit-after-a-restart")
     notebook.close()
 
 

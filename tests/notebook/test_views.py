@@ -474,7 +474,7 @@ def test_a_view_is_patched_with_what_changed_and_reads_nothing_when_nothing_did(
     assert dag.state["counts"] == {"R": 50}
     drawn = dag.graph
     sent: list[Any] = []
-    table.send = sent.append
+    table.observe(sent.append, "window")
     other = ms.open_run(run.path)
     while other.step().status is not ms.RunStatus.COMPLETED:
         loop.sleep(other._session, 1.0)
@@ -484,7 +484,7 @@ def test_a_view_is_patched_with_what_changed_and_reads_nothing_when_nothing_did(
     assert dag.state["codes"] == "C" * 50
     assert dag.graph is drawn, "a change of status draws nothing anew"
     assert len(sent) == 1
-    assert {row[1] for row in table.rows} == {"COMPLETED"}
+    assert {row[1] for row in table.window["rows"]} == {"COMPLETED"}
     statements.clear()
     for _ in range(20):
         dag.follower.look()

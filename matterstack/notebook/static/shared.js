@@ -36,6 +36,24 @@ function icon(look, size, parent) {
 }
 
 /**
+ * Say so where the kernel of a view is gone; what Python changes shows that it is there. Returns what stops that.
+ * @param {any} model
+ * @param {Element} root
+ * @param {string} sign what Python alone changes, and often
+ * @param {() => void} [ask] has Python change it
+ */
+function still(model, root, sign, ask = () => {}) {
+  const note = make("div", { class: "ms-still", hidden: "" }, null,
+    "A still picture: the kernel that drew it is gone, the run is not. Run this cell again to go on.");
+  root.prepend(note);
+  const gone = () => { note.hidden = false; ask(); };
+  const back = () => { note.hidden = true; };
+  model.on("comm_live_update", gone);
+  model.on(`change:${sign}`, back);
+  return () => { model.off("comm_live_update", gone); model.off(`change:${sign}`, back); };
+}
+
+/**
  * Tell Python for as long as somebody may see a view; returns what stops that.
  * @param {{ send: (message: unknown) => void }} model
  */

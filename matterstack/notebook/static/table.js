@@ -1,156 +1,329 @@
 // @ts-check
-// The table of tasks: filtered and sorted here, so that ten thousand rows answer at once. Only rows in sight exist.
+// The table of tasks. Which rows there are, and in which order, the kernel says: only those around the ones in sight
+// are here, so that a million tasks cost a page no more than a hundred.
+
+/**
+ * @typedef {{ name: string, width: number, kind: string, shown: boolean }} Column
+ * @typedef {{ found: number, total: number, statuses: Record<string, number>, iterations: number[], first: number,
+ *   rows: any[][], number: string }} Rows
+ */
+
 const ROW = 22;
-
-// Rows that changed are put into the model, so that a view opened later is up to date.
-/** @param {any} model @param {any} message */
-function patch(model, message) {
-  const rows = model.get("rows");
-  for (const [number, row] of message.rows || []) rows[number] = row;
-}
-
-// Once a model, for patches that come while no view is open.
-/** @param {{ model: any }} context */
-function initialize({ model }) {
-  model.on("msg:custom", (/** @type {any} */ message) => patch(model, message));
-}
+/** No browser lays out an element that is higher than some 16 million pixels. */
+const HIGHEST = 8000000;
+/** After so many milliseconds without an answer the table says what it waits for. */
+const PATIENCE = 1500;
 
 /** @param {{ model: any, el: HTMLElement }} context */
 function render({ model, el }) {
-  /** @type {{ name: string, width: number }[]} */
-  const columns = model.get("columns");
   /** @type {Record<string, Look>} */
   const looks = Object.fromEntries(model.get("looks").map((/** @type {Look} */ look) => [look.name, look]));
-  const place = (/** @type {string} */ name) => columns.findIndex((column) => column.name === name);
   const root = make("div", { class: "ms-table" }, el);
   const bar = make("div", { class: "ms-bar" }, root);
   const text = make("input", { type: "search", placeholder: "filter by text", "aria-label": "filter by text" }, bar);
   const status = make("select", { "aria-label": "status" }, bar);
   const iteration = make("select", { "aria-label": "iteration" }, bar);
+  const chooser = make("details", { class: "ms-chooser" }, bar);
+  make("summary", { title: "choose the columns" }, chooser, "columns");
+  const choices = make("div", { class: "ms-choices" }, chooser);
   const shown = make("span", { role: "status" }, bar);
-  const box = make("div", { class: "ms-rows", tabindex: "0", role: "grid", "aria-label": "tasks" }, root);
+  const note = make("span", { class: "ms-note", hidden: "" }, bar,
+    "the kernel is busy with a cell: this comes as soon as it can");
+  const box = make("div", { class: "ms-rows", tabindex: "0", role: "grid", "aria-label": "tasks: arrow keys walk, Escape closes the details" }, root);
   const head = make("div", { class: "ms-head", role: "row" }, box);
-  const canvas = make("div", { style: "position:relative" }, box);
-  let order = { column: -1, down: false };
-  /** @type {number[]} */
-  let hits = [];
+  const canvas = make("div", { class: "ms-sheet" }, box);
+  const panel = make("div", { class: "ms-panel ms-below", hidden: "" }, root);
+  const close = make("button", { type: "button", class: "ms-close", title: "close the details", "aria-label": "close the details" }, panel, "×");
+  const told = make("div", { "aria-live": "polite" }, panel);
 
-  columns.forEach(({ name, width }, column) => {
-    const cell = make("div", { class: "ms-cell", role: "columnheader", style: `width:${width}px` }, head);
-    const button = make("button", { type: "button", title: `sort by ${name}` }, cell, name);
-    button.onclick = () => { order = { column, down: order.column === column && !order.down }; find(); };
-  });
+  /** @type {string[]} what the values of a row are, whatever columns are shown in which order */
+  const places = model.get("places");
+  /** @returns {Rows} */
+  const rows = () => model.get("window");
+  /** @returns {Column[]} */
+  const columns = () => model.get("columns").filter((/** @type {Column} */ column) => column.shown);
+  const at = (/** @type {string} */ name) => places.indexOf(name);
+  const nameAt = (/** @type {number} */ place) => rows().rows[place - rows().first]?.[at("task")];
 
-  function choices() {
-    const rows = model.get("rows"), at = place("status"), it = place("iteration");
-    const fill = (/** @type {HTMLSelectElement} */ select, /** @type {string[]} */ values, /** @type {string} */ every) => {
-      const kept = select.value;
-      select.replaceChildren();
-      make("option", { value: "" }, select, every);
-      for (const value of values) make("option", { value }, select, value);
-      select.value = kept;
-    };
-    const there = new Set(rows.map((/** @type {any[]} */ row) => row[at]));
-    fill(status, Object.keys(looks).filter((name) => there.has(name)), "every status");
-    fill(iteration, [...new Set(/** @type {any[][]} */ (rows).map((row) => String(row[it])))], "every iteration");
+  // -- asking the kernel ----------------------------------------------------------------------
+
+  const me = Math.random().toString(36).slice(2);
+  let turn = 0, waiting = "", begun = 0, again = false;
+  /** @type {any} */
+  let slow = 0;
+  /** @type {{ by: string, down: boolean }} */
+  let order = { by: model.get("asked").by, down: model.get("asked").down };
+
+  /** Ask for the rows around those in sight: one question at a time, and the last one is always asked. */
+  function ask() {
+    if (waiting) { again = true; return; }
+    waiting = `${me}.${++turn}`;
+    begun = performance.now();
+    slow = setTimeout(() => { note.hidden = false; }, PATIENCE);
+    model.send({ ask: { text: text.value, status: status.value, iteration: iteration.value, ...order, first: sight()[0], number: waiting } });
+  }
+  function find() {
+    box.scrollTop = 0;
+    ask();
+  }
+  function answered() {
+    if (waiting && rows().number === waiting) {
+      waiting = "";
+      clearTimeout(slow);
+      note.hidden = true;
+      root.dataset.foundMs = (performance.now() - begun).toFixed(1);
+      if (again) { again = false; ask(); }
+    }
+    refill();
+    paint();
   }
 
-  function find() {
-    const begin = performance.now();
-    /** @type {any[][]} */
-    const rows = model.get("rows");
-    const wanted = text.value.trim().toLowerCase();
-    const at = place("status"), it = place("iteration");
-    hits = [];
-    for (let number = 0; number < rows.length; number++) {
-      const row = rows[number];
-      if (status.value && row[at] !== status.value) continue;
-      if (iteration.value && String(row[it]) !== iteration.value) continue;
-      if (wanted && !row.some((cell) => cell !== null && String(cell).toLowerCase().includes(wanted))) continue;
-      hits.push(number);
-    }
-    if (order.column >= 0) {
-      const sign = order.down ? -1 : 1, column = order.column;
-      hits.sort((a, b) => {
-        const [x, y] = [rows[a][column], rows[b][column]];
-        if (x === y) return a - b;
-        if (x === null || x === "") return 1;
-        if (y === null || y === "") return -1;
-        return (typeof x === "number" && typeof y === "number" ? x - y : String(x) < String(y) ? -1 : 1) * sign;
-      });
-    }
-    head.querySelectorAll('[role="columnheader"]').forEach((/** @type {Element} */ cell, /** @type {number} */ column) =>
-      cell.setAttribute("aria-sort", column === order.column ? (order.down ? "descending" : "ascending") : "none"));
-    shown.textContent = `${hits.length} of ${rows.length}`;
-    canvas.style.height = `${hits.length * ROW}px`;
-    paint();
-    root.dataset.foundMs = (performance.now() - begin).toFixed(1);
+  // -- the rows -------------------------------------------------------------------------------
+
+  /** What the scroll bar moves is scaled down where the rows are higher than a browser can lay out. */
+  function scale() {
+    const real = rows().found * ROW, height = Math.min(real, HIGHEST), sight = box.clientHeight || 360;
+    return { height, by: height < real ? (real - sight) / (height - sight) : 1 };
+  }
+  /** @returns {[number, number]} the first row in sight, and the one after the last */
+  function sight() {
+    const first = Math.floor((box.scrollTop * scale().by) / ROW);
+    return [first, Math.min(rows().found, first + Math.ceil((box.clientHeight || 360) / ROW) + 1)];
   }
 
   function paint() {
-    const rows = model.get("rows"), selected = model.get("selected"), name = place("task");
-    const first = Math.max(0, Math.floor(box.scrollTop / ROW) - 5);
-    const last = Math.min(hits.length, first + Math.ceil((box.clientHeight || 360) / ROW) + 10);
-    const drawn = [];
-    for (let place = first; place < last; place++) {
-      const row = rows[hits[place]];
-      const line = make("div", { class: "ms-row", role: "row", style: `top:${place * ROW}px`, "data-key": row[name] });
-      if (row[name] === selected) line.classList.add("ms-selected");
-      row.forEach((/** @type {any} */ value, /** @type {number} */ column) => {
-        const cell = make("div", { class: "ms-cell", role: "gridcell", style: `width:${columns[column].width}px` }, line);
-        if (columns[column].name === "status" && looks[value]) icon(looks[value], 13, cell);
-        cell.append(value === null ? "" : String(value));
-        cell.title = value === null ? "" : String(value);
-      });
-      drawn.push(line);
+    const { found, total, first, rows: there } = rows(), selected = model.get("selected"), { height, by } = scale();
+    shown.textContent = `${found} of ${total}`;
+    canvas.style.height = `${height}px`;
+    canvas.style.width = head.style.width = `max(100%, ${columns().reduce((sum, column) => sum + column.width, 0)}px)`;
+    const [from, to] = sight(), all = columns(), lift = box.scrollTop - box.scrollTop * by;
+    const lines = [];
+    for (let place = Math.max(0, from - 5); place < Math.min(found, to + 5); place++) {
+      const row = there[place - first], key = row ? row[at("task")] : "";
+      const line = make("div", { class: "ms-row", role: "row", "aria-rowindex": place + 1, style: `top:${place * ROW + lift}px` });
+      if (row) line.dataset.key = key;
+      if (row && key === selected) line.classList.add("ms-selected");
+      for (const column of all) {
+        const cell = make("div", { class: `ms-cell ms-is-${column.kind}`, role: "gridcell", style: `width:${column.width}px` }, line);
+        const value = row ? row[at(column.name)] : "…";
+        if (value === null) continue;
+        if (column.kind === "status" && looks[value]) icon(looks[value], 13, cell);
+        if (column.kind === "time" && typeof value === "number") [cell.title, value_(cell).textContent] = moment(value);
+        else { value_(cell).textContent = String(value); cell.title = String(value); }
+      }
+      lines.push(line);
     }
-    canvas.replaceChildren(...drawn);
+    canvas.replaceChildren(...lines);
+  }
+  const value_ = (/** @type {Element} */ cell) => make("span", {}, cell);
+
+  /** Ask for more where the window ends close to what is in sight. */
+  function scrolled() {
+    const { first, rows: there, found } = rows(), [from, to] = sight();
+    if (from < first || to > first + there.length || (from - 30 < first && first > 0) || (to + 30 > first + there.length && first + there.length < found)) ask();
+    paint();
+  }
+
+  // -- the head -------------------------------------------------------------------------------
+
+  /** @param {Column[]} next */
+  function arrange(next) {
+    model.set("columns", next);
+    model.send({ columns: next });
+  }
+  const every = () => /** @type {Column[]} */ (model.get("columns"));
+
+  function top_() {
+    head.replaceChildren();
+    for (const column of columns()) {
+      const cell = make("div", { class: `ms-cell ms-is-${column.kind}`, role: "columnheader", style: `width:${column.width}px`, "data-column": column.name }, head);
+      cell.setAttribute("aria-sort", column.name === order.by ? (order.down ? "descending" : "ascending") : "none");
+      const button = make("button", { type: "button", title: `sort by ${column.name}; drag it to move the column` }, cell, column.name);
+      button.onclick = () => {
+        order = { by: column.name, down: order.by === column.name && !order.down };
+        top_();
+        find();
+      };
+      button.addEventListener("pointerdown", (/** @type {PointerEvent} */ event) => move(event, column.name, button));
+      const edge = make("span", { class: "ms-edge", title: "drag to make the column wider; double-click for its content" }, cell);
+      edge.addEventListener("pointerdown", (/** @type {PointerEvent} */ event) => widen(event, column.name, cell, edge));
+      edge.addEventListener("dblclick", () => resize(column.name, widest(column.name)));
+    }
+    choices.replaceChildren();
+    for (const column of every()) {
+      const label = make("label", {}, choices);
+      const tick = make("input", { type: "checkbox", "aria-label": `show ${column.name}` }, label);
+      tick.checked = column.shown;
+      tick.disabled = column.shown && columns().length === 1;
+      label.append(column.name);
+      tick.onchange = () => arrange(every().map((other) => (other.name === column.name ? { ...other, shown: tick.checked } : other)));
+    }
+  }
+
+  /** @param {string} name @param {number} width */
+  const resize = (name, width) =>
+    arrange(every().map((column) => (column.name === name ? { ...column, width: Math.max(40, Math.round(width)) } : column)));
+
+  /** @param {string} name @returns {number} the width of the longest content in sight */
+  function widest(name) {
+    const place = columns().findIndex((column) => column.name === name);
+    const cells = [...canvas.querySelectorAll(`.ms-cell:nth-child(${place + 1})`)];
+    const needed = (/** @type {Element} */ cell) => [...cell.children].reduce((sum, part) => sum + part.getBoundingClientRect().width + 5, 18);
+    return Math.min(900, Math.max(60, ...cells.map(needed)));
+  }
+
+  /** @param {PointerEvent} event @param {string} name @param {HTMLElement} cell @param {HTMLElement} edge */
+  function widen(event, name, cell, edge) {
+    event.preventDefault();
+    const from = event.clientX, before = cell.getBoundingClientRect().width;
+    edge.setPointerCapture(event.pointerId);
+    const drag = (/** @type {PointerEvent} */ next) => { cell.style.width = `${Math.max(40, before + next.clientX - from)}px`; cell.style.flex = "none"; };
+    edge.addEventListener("pointermove", drag);
+    edge.addEventListener("lostpointercapture", () => {
+      edge.removeEventListener("pointermove", drag);
+      if (cell.style.flex) resize(name, cell.getBoundingClientRect().width);
+    }, { once: true });
+  }
+
+  /** @param {PointerEvent} event @param {string} name @param {HTMLElement} button */
+  function move(event, name, button) {
+    const from = event.clientX;
+    /** @type {string | null} */
+    let before = null;
+    const target = (/** @type {PointerEvent} */ next) => {
+      if (Math.abs(next.clientX - from) < 6) return;
+      const cells = /** @type {HTMLElement[]} */ ([...head.children]);
+      const over = cells.find((cell) => next.clientX < cell.getBoundingClientRect().left + cell.offsetWidth / 2);
+      before = over ? over.dataset.column || "" : "";
+      cells.forEach((cell) => cell.classList.toggle("ms-here", cell === over));
+    };
+    const drop = () => {
+      window.removeEventListener("pointermove", target);
+      if (before === null) return;
+      button.onclick = null; // it was dragged, not pressed
+      const kept = every().filter((column) => column.name !== name), own = every().filter((column) => column.name === name);
+      const place = kept.findIndex((column) => column.name === before);
+      if (before !== name) kept.splice(place < 0 ? kept.length : place, 0, ...own);
+      if (before !== name) setTimeout(() => arrange(kept));
+      else setTimeout(top_);
+    };
+    window.addEventListener("pointermove", target);
+    window.addEventListener("pointerup", drop, { once: true });
+  }
+
+  // -- choices, and what is selected ------------------------------------------------------------
+
+  /** @param {HTMLSelectElement} select @param {[string, string][]} values @param {string} every @param {string} chosen */
+  function fill(select, values, every, chosen) {
+    if (chosen && !values.some(([value]) => value === chosen)) values.push([chosen, chosen]);
+    const wanted = JSON.stringify([every, values]);
+    if (select.dataset.holds !== wanted) {
+      select.dataset.holds = wanted;
+      select.replaceChildren();
+      make("option", { value: "" }, select, every);
+      for (const [value, said] of values) make("option", { value }, select, said);
+    }
+    select.value = chosen;
+  }
+  function refill() {
+    const { statuses, iterations } = rows();
+    fill(status, Object.entries(statuses).map(([name, count]) => [name, `${name} (${count})`]), "every status", status.value);
+    fill(iteration, iterations.map((number) => [String(number), `iteration ${number}`]), "every iteration", iteration.value);
   }
 
   /** @param {string} key */
   function select(key) {
-    model.set("selected", key);
-    model.save_changes();
+    model.set("selected", key); // at once; Python then tells all views
+    model.send({ select: key });
   }
-  canvas.addEventListener("click", (/** @type {any} */ event) => {
-    const line = event.target.closest(".ms-row");
-    if (line) select(line.dataset.key);
-  });
-  box.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
-    const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
-    if (!step || event.target !== box) return;
-    event.preventDefault();
-    event.stopPropagation();
-    const rows = model.get("rows"), name = place("task");
-    const at = hits.findIndex((number) => rows[number][name] === model.get("selected"));
-    const next = Math.min(hits.length - 1, Math.max(0, at + step));
-    if (hits.length) select(rows[hits[next]][name]);
-  });
   function follow() {
-    const rows = model.get("rows"), name = place("task");
-    const at = hits.findIndex((number) => rows[number][name] === model.get("selected"));
-    if (at >= 0 && (at * ROW < box.scrollTop || (at + 2) * ROW > box.scrollTop + box.clientHeight))
-      box.scrollTop = Math.max(0, at * ROW - 100);
+    const place = rows().rows.findIndex((row) => row[at("task")] === model.get("selected")) + rows().first;
+    if (place >= rows().first && rows().found * ROW <= HIGHEST) {
+      const top = place * ROW;
+      if (top < box.scrollTop || top + 2 * ROW > box.scrollTop + box.clientHeight) box.scrollTop = Math.max(0, top - 100);
+    }
+    tell();
     paint();
   }
-  const renew = () => { choices(); find(); };
-  const onPatch = (/** @type {any} */ message) => { patch(model, message); renew(); };
+  function tell() {
+    const known = model.get("selected") && model.get("panel_of") === model.get("selected") && model.get("panel");
+    panel.hidden = !known;
+    if (!known || told.dataset.html === model.get("panel")) return;
+    const scrolled = panel.scrollTop;
+    const open = [...told.querySelectorAll("details")].map((/** @type {any} */ part) => part.open);
+    const same = told.dataset.about === model.get("selected");
+    told.innerHTML = told.dataset.html = model.get("panel"); // escaped in Python
+    told.dataset.about = model.get("selected");
+    if (!same) { panel.scrollTop = 0; return; }
+    [...told.querySelectorAll("details")].forEach((/** @type {any} */ part, place) => { part.open = open[place] ?? part.open; });
+    panel.scrollTop = scrolled;
+  }
+
+  canvas.addEventListener("click", (/** @type {any} */ event) => {
+    const line = event.target.closest(".ms-row");
+    if (line && line.dataset.key) select(line.dataset.key);
+  });
+  close.onclick = () => { select(""); box.focus(); };
+  box.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    if (event.target !== box) return;
+    const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
+    if (!step && event.key !== "Escape") return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (!step) { select(""); return; }
+    const { first, rows: there } = rows();
+    const now = there.findIndex((row) => row[at("task")] === model.get("selected"));
+    const next = nameAt(now < 0 ? sight()[0] : first + now + step);
+    if (next) select(next);
+  });
   for (const field of [text, status, iteration]) {
     field.addEventListener("input", find);
     field.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => event.stopPropagation());
   }
-  box.addEventListener("scroll", paint);
-  model.on("change:rows", renew);
-  model.on("msg:custom", onPatch);
-  model.on("change:selected", follow);
-  renew();
-  const stop = pulse(model);
+  chooser.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    event.stopPropagation();
+    if (event.key === "Escape") chooser.open = false;
+  });
+  const outside = (/** @type {any} */ event) => { if (!chooser.contains(event.target)) chooser.open = false; };
+  document.addEventListener("pointerdown", outside);
+  box.addEventListener("scroll", scrolled);
+  const sizes = new ResizeObserver(() => scrolled());
+  sizes.observe(box);
+
+  const asked = () => {
+    const { by, down } = model.get("asked");
+    if (!waiting && (by !== order.by || down !== order.down)) { order = { by, down }; top_(); }
+  };
+  const arranged = () => { top_(); paint(); };
+  const heard = /** @type {[string, () => void][]} */ ([["change:window", answered], ["change:columns", arranged],
+    ["change:selected", follow], ["change:panel", tell], ["change:panel_of", tell], ["change:asked", asked]]);
+  for (const [what, act] of heard) model.on(what, act);
+  const start = model.get("asked");
+  text.value = start.text;
+  fill(status, [], "every status", start.status);
+  fill(iteration, [], "every iteration", start.iteration);
+  refill();
+  top_();
+  paint();
+  tell();
+  const stops = [pulse(model), still(model, root, "window", () => { waiting = ""; clearTimeout(slow); note.hidden = true; })];
   return () => {
-    stop();
-    model.off("change:rows", renew);
-    model.off("msg:custom", onPatch);
-    model.off("change:selected", follow);
+    for (const stop of stops) stop();
+    clearTimeout(slow);
+    sizes.disconnect();
+    document.removeEventListener("pointerdown", outside);
+    for (const [what, act] of heard) model.off(what, act);
   };
 }
 
-export default { initialize, render };
+/** @param {number} at seconds since the Unix epoch @returns {[string, string]} the whole of it, with its zone and in UTC; and short */
+function moment(at) {
+  const date = new Date(at * 1000), two = (/** @type {number} */ number) => String(number).padStart(2, "0");
+  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  const minute = `${two(date.getHours())}:${two(date.getMinutes())}`, second = `${minute}:${two(date.getSeconds())}`;
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const today = date.toDateString() === new Date().toDateString();
+  return [`${day} ${second} ${zone}\n${date.toISOString().slice(0, 19).replace("T", " ")} UTC`, today ? second : `${day} ${minute}`];
+}
+
+export default { render };

@@ -1,0 +1,251 @@
+"""The table answers in windows, whatever it is asked; the cockpit says what is true."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import matterstack as ms
+from matterstack.core.snapshot import IterationCounts, RunRecord
+from matterstack.notebook.board import Card
+from matterstack.notebook.standing import Standing, standing_html
+from matterstack.notebook.statuses import BY_CODE
+from matterstack.notebook.table_view import COLUMNS, WINDOW, Question
+from matterstack.orchestration.overview import Overview
+from matterstack.storage.rows import IterationRow
+
+EVIL = "</script><img src=x onerror=alert(1)>"
+
+
+def make(base: Path, *tasks: ms.Task) -> ms.Run:
+    operators = {"local": ms.LocalOperator(), "human": ms.HumanOperator()}
+    return ms.initialize_run("w", ms.Workflow(tasks), base_path=base, operators=operators)
+
+
+def shown(table: Any) -> list[str]:
+    return [row[0] for row in table.window["rows"]]
+
+
+def ask(table: Any, **asked: Any) -> None:
+    table._heard(None, {"ask": {"first": 0, "number": "1", **asked}}, None)
+
+
+def text(html: str) -> str:
+    return re.sub("<[^>]+>", "", html)
+
+
+# -- the table -------------------------------------------------------------------------------
+
+
+def test_a_page_gets_the_rows_around_those_in_sight_however_many_there_are(tmp_path: Path) -> None:
+    run = make(tmp_path, *(ms.Task(f"t{n}", "true", group="odd" if n % 2 else None) for n in range(2000)))
+    table = run.table()
+    assert len(table.window["rows"]) == WINDOW
+    assert table.window["total"] == 2000
+    ask(table, first=1500, number="7")
+    assert table.window["number"] == "7"
+    first = table.window["first"]
+    assert first < 1500 < first + WINDOW
+    assert shown(table)[1500 - first] == "0.t1500"
+    ask(table, first=10**9)
+    assert shown(table)[-1] == "0.t1999"
+    ask(table, by="task", down=True)
+    assert shown(table)[:2] == ["0.t1999", "0.t1998"], "t10 comes after t2"
+    ask(table, text="ODD")
+    assert table.window["found"] == 1000
+    assert shown(table)[:2] == ["0.t1", "0.t3"]
+    ask(table, by="group")
+    assert (shown(table)[0], table.window["found"]) == ("0.t1", 2000), "what has no value comes last"
+
+
+cards = st.lists(
+    st.builds(
+        Card,
+        id=st.integers(1, 10**6),
+        iteration=st.integers(0, 2),
+        task_id=st.text("ab1", min_size=1, max_size=4),
+        code=st.sampled_from(sorted(BY_CODE)),
+        operator=st.sampled_from(["local", "human"]),
+        attempt=st.integers(0, 2),
+        group=st.none() | st.just("g"),
+        reason=st.none() | st.text(max_size=4),
+        submitted_at=st.none() | st.floats(1, 9),
+        started_at=st.none() | st.floats(1, 9),
+        ended_at=st.none() | st.floats(1, 9),
+        exit_code=st.none() | st.integers(-2, 2),
+    ),
+    max_size=12,
+    unique_by=lambda card: card.id,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(cards, st.sampled_from([column.name for column in COLUMNS if column.name != "task"]), st.booleans())
+def test_any_column_sorts_and_loses_no_task(tasks: list[Card], by: str, down: bool) -> None:
+    order = Question(by=by, down=down).answer(tasks)
+    assert sorted(order) == sorted(card.id for card in tasks)
+    known = {card.id: card for card in tasks}
+    value = next(column.value for column in COLUMNS if column.name == by)
+    values = [value(known[row]) for row in order]
+    some = [v for v in values if v is not None]
+    assert values == some + [None] * (len(values) - len(some))
+    assert some == sorted(some, reverse=down)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"ask": {"text": 3, "status": [], "by": "no column", "first": "x", "down": "yes"}},
+        {"ask": 7},
+        {"select": 7},
+        {"columns": [{"name": "no column", "width": 5}, {"name": "task", "width": "wide", "shown": "yes"}, 7]},
+        {"columns": [{"name": column.name, "shown": False} for column in COLUMNS]},
+        [],
+    ],
+)
+def test_what_makes_no_sense_changes_nothing(tmp_path: Path, message: Any) -> None:
+    table = make(tmp_path, ms.Task("a", "true"), ms.Task("b", "true")).table()
+    table._heard(None, message, None)
+    assert shown(table) == ["0.a", "0.b"]
+    assert sorted(column["name"] for column in table.columns) == sorted(column.name for column in COLUMNS)
+    assert any(column["shown"] for column in table.columns)
+
+
+def test_columns_keep_the_order_and_the_width_that_a_page_gave_them(tmp_path: Path) -> None:
+    table = make(tmp_path, ms.Task("a", "true")).table()
+    wanted = [{"name": "reason", "width": 1e9, "shown": True}, {"name": "task", "width": 1, "shown": True}]
+    table._heard(None, {"columns": wanted}, None)
+    assert [column["name"] for column in table.columns[:3]] == ["reason", "task", "status"]
+    assert [column["width"] for column in table.columns[:2]] == [2000, 40]
+
+
+def test_details_are_those_of_the_row_that_is_selected_and_change_with_it(tmp_path: Path) -> None:
+    run = make(tmp_path, ms.Task("a", f"echo '{EVIL}' >&2; exit 3", allow_failure=True))
+    table = run.table()
+    table._heard(None, {"select": "0.a"}, None)
+    assert "READY" in table.panel
+    run.wait(timeout_s=30)
+    table.follower.look()
+    assert "FAILED" in table.panel
+    assert "<img" not in table.panel
+    table._heard(None, {"select": ""}, None)
+    assert (table.panel, table.panel_of) == ("", "")
+
+
+def test_what_rows_are_among_is_looked_for_as_often_as_can_be_borne_and_rows_are_true_at_once(tmp_path: Path) -> None:
+    run = make(tmp_path, ms.Task("a", "true"), ms.Task("b", "true"))
+    table = run.table()
+    ask(table, status="READY")
+    table._find_again_at = time.monotonic() + 1000  # as if it took long
+    run.wait(timeout_s=30)
+    table.follower.look()
+    assert {row[1] for row in table.window["rows"]} == {"COMPLETED"}
+    assert table.window["found"] == 2
+    table._find_again_at = 0.0
+    table._find()
+    assert table.window["found"] == 0
+
+
+# -- the cockpit -----------------------------------------------------------------------------
+
+
+def on(cockpit: Any) -> set[str]:
+    return {name for name, button in cockpit.buttons.items() if not button.disabled}
+
+
+def test_buttons_are_on_where_they_would_do_something(tmp_path: Path) -> None:
+    run = make(tmp_path, ms.Task("a", "exit 1", allow_failure=True), ms.Task("ask", operator="human", instructions="?"))
+    cockpit = run.watch()
+
+    def look() -> set[str]:
+        cockpit.follower.look()
+        return on(cockpit)
+
+    assert look() == {"Step", "Run", "Cancel"}
+    run.wait(timeout_s=30)
+    assert look() == {"Step", "Run", "Cancel", "Pause", "Retry"}
+    assert "needs a person" in cockpit.state.value
+    cockpit.dag.selected = "0.ask"
+    assert "Retry" not in on(cockpit)
+    cockpit.dag.selected = "0.a"
+    assert "Retry" in on(cockpit)
+    ms.open_run(run.path).pause()  # no task changes with that
+    assert look() == {"Step", "Run", "Resume", "Cancel", "Retry"}
+    assert "PAUSED" in cockpit.headline.value
+    assert "needs a person" not in cockpit.state.value
+    run.cancel(timeout_s=30)
+    assert look() == set()
+    assert "CANCELLED" in cockpit.headline.value
+
+
+def test_what_was_said_goes_when_it_is_true_no_more(tmp_path: Path) -> None:
+    run = make(tmp_path, ms.Task("a", "true"))
+    cockpit = run.watch()
+    run.step()
+    cockpit._say(lambda: f"The run is {run.pause().status}.")
+    cockpit.follower.look()
+    assert "PAUSED" in cockpit.message.value
+    run.resume()
+    run.wait(timeout_s=30)
+    cockpit.follower.look()
+    assert cockpit.message.value == ""
+    assert "1 task in" in text(cockpit.headline.value)
+
+
+def test_run_goes_on_when_somebody_answered(tmp_path: Path) -> None:
+    ask_ada = ms.Task("ask", operator="human", instructions="?", schema={"type": "object"})
+    run = make(tmp_path, ask_ada, ms.Task("after", "true", dependencies=["ask"]))
+    cockpit = run.watch()
+    cockpit.running.value = True
+    worker = cockpit._worker
+    deadline = time.monotonic() + 30
+    while not cockpit._forms() and time.monotonic() < deadline:
+        cockpit.follower.look()
+        worker.join(0.02)
+    assert "goes on by itself" in cockpit.state.value
+    run.respond("ask", {})
+    cockpit._forms()[0].over = "answered"  # as a form says that takes it
+    worker.join(30)
+    assert run.status is ms.RunStatus.COMPLETED
+    assert not cockpit.running.value
+    cockpit.follower.look()
+    assert on(cockpit) == set()
+
+
+def test_run_is_turned_off_while_it_waits_for_a_person(tmp_path: Path) -> None:
+    run = make(tmp_path, ms.Task("ask", operator="human", instructions="?"))
+    cockpit = run.watch()
+    cockpit.running.value = True
+    worker = cockpit._worker
+    cockpit.running.value = False
+    worker.join(30)
+    assert not worker.is_alive()
+    run.cancel(timeout_s=30)
+
+
+def standing(status: ms.RunStatus, *counts: IterationCounts, **about: Any) -> Standing:
+    record = RunRecord("r", "w", status, None, 1000.0, len(counts) - 1, "")
+    rows = [IterationRow(number, 1000.0 + 100 * number, None, count) for number, count in enumerate(counts)]
+    return Standing(Overview(record, counts[-1], Path("/r")), rows, 1000.0, **about)
+
+
+def test_the_rest_is_estimated_by_what_the_iteration_took_so_far() -> None:
+    half = IterationCounts(total=10, pending=3, ready=3, submitted=2, completed=5)
+    done = IterationCounts(total=4, completed=4)
+    running = standing(ms.RunStatus.RUNNING, done, half)
+    assert running.counts.total == 14
+    assert running.rest_s(1150.0) == pytest.approx(50.0)
+    said = text(standing_html(running._replace(rate=0.1), 1150.0))
+    for words in ("9 of 14 tasks over", "2 min 30 s so far", "6 tasks/min", "about 50 s to the end of iteration 1"):
+        assert words in said
+    assert running._replace(waits=True).rest_s(1150.0) is None, "a person takes as long as it takes"
+    assert standing(ms.RunStatus.PAUSED, half).rest_s(1150.0) is None
+    over = standing(ms.RunStatus.COMPLETED, done, done, ended_at=4600.0)
+    assert "8 tasks in 1 h" in text(standing_html(over, 9999.0))
+    assert "so far" not in text(standing_html(over, 9999.0))
