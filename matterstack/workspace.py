@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,6 @@ from matterstack.notebook.inbox import Inbox
 from matterstack.orchestration.capture import capture, describe
 from matterstack.orchestration.overview import overview
 from matterstack.orchestration.requests import Request, waiting
-from matterstack.run import Run
 from matterstack.run_lifecycle import open_run
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import list_runs
@@ -99,9 +99,6 @@ def inbox(workspace: str, base_path: str | os.PathLike[str] = ".") -> Inbox:
     for directory in list_runs(base_path, workspace):
         with capture():  # one bad run does not hide what waits in the others
             found += waiting(StoreReader(directory.state, _MOST_STEPS), directory)
-    return Inbox(found, _run_of)
-
-
-def _run_of(request: Request) -> Run:
-    """Open the run of a request, which lies below it."""
-    return open_run(request.directory.parents[2])
+    opened = functools.cache(open_run)
+    # The run of a request lies below it.
+    return Inbox(found, lambda request: opened(request.directory.parents[2]))

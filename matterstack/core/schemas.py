@@ -11,7 +11,7 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -322,7 +322,7 @@ def _say(error: Any) -> str:
             return f"must have {'at least' if error.validator == 'minLength' else 'at most'} {rule} characters: {shown}"
         case "minItems" | "maxItems":
             few = "at least" if error.validator == "minItems" else "at most"
-            return f"must have {few} {rule} entries, but has {len(value)}"
+            return f"must have {few} {rule} {'entry' if rule == 1 else 'entries'}, but has {len(value) or 'none'}"
         case "additionalProperties" if rule is False and isinstance(error.schema, Mapping):
             known = error.schema.get("properties", {})
             extra = [repr(name) for name in value if name not in known]
@@ -336,8 +336,55 @@ def _say(error: Any) -> str:
         case "pattern":
             return f"must match the pattern {rule}: {shown}"
         case _:
+            return _say_more(error)
+
+
+def _say_more(error: Any) -> str:
+    """Go on with the rules that are seldom met."""
+    rule, value = error.validator_value, error.instance
+    match error.validator:
+        case "uniqueItems":
+            return _repeated(value, error.schema)
+        case "multipleOf":
+            return f"must be a multiple of {rule}, not {_shown(value)}"
+        case "contains":
+            return "has no entry of the kind that is wanted" if value else "must have an entry, but has none"
+        case "minProperties" | "maxProperties":
+            few = "at least" if error.validator == "minProperties" else "at most"
+            return f"must have {few} {rule} parts, but has {len(value) or 'none'}"
+        case "dependentRequired":
+            lacks = [
+                f"{other!r}, since there is {name!r}"
+                for name, others in rule.items()
+                if name in value
+                for other in others
+                if other not in value
+            ]
+            return f"lacks {'; '.join(lacks[:5])}"
+        case "not":
+            return f"must not be this: {_shown(value)}"
+        case _:
             message: str = error.message
             return message
+
+
+def _repeated(value: Sequence[Any], schema: Any) -> str:
+    """Return which entries of a list are there more than once."""
+    places: dict[str, list[int]] = {}
+    for place, item in enumerate(value):
+        places.setdefault(json.dumps(item, sort_keys=True, default=str), []).append(place)
+    items = schema.get("items") if isinstance(schema, Mapping) else None
+    done = "is chosen" if isinstance(items, Mapping) and "enum" in items else "is there"
+    said = []
+    for found in places.values():
+        if len(found) > 1:
+            item = value[found[0]]
+            if isinstance(item, dict | list):
+                said.append(f"entries {' and '.join(str(place + 1) for place in found[:10])} are the same")
+            else:
+                often = "twice" if len(found) == 2 else f"{len(found)} times"
+                said.append(f"{item if isinstance(item, str) else _shown(item)} {done} {often}")
+    return "; ".join(said[:5]) or "two entries are the same"  # 1 and 1.0 are
 
 
 def template(schema: Mapping[str, Any]) -> Any:

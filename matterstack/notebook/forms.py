@@ -6,6 +6,7 @@ import asyncio
 import base64
 import csv
 import io
+import time
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -19,11 +20,16 @@ from matterstack.core.text import neutral
 from matterstack.errors import AnswerConflictError, MatterstackError, UnsafeFileError
 from matterstack.files import list_inside, read_inside
 from matterstack.notebook.assets import CSS, script
+from matterstack.notebook.board import Card, News
+from matterstack.notebook.follower import Follows, follower_of
 from matterstack.notebook.inbox import Inbox
+from matterstack.notebook.markdown import markdown_html
+from matterstack.notebook.statuses import BY_CODE
 from matterstack.notebook.views import with_twin
+from matterstack.orchestration.capture import capture
 from matterstack.orchestration.explain import format_time
 from matterstack.orchestration.overview import shown_path
-from matterstack.orchestration.requests import Request, check_answer, is_slow
+from matterstack.orchestration.requests import Request, check_answer, how_it_ended, is_slow
 
 if TYPE_CHECKING:
     from matterstack.run import Run
@@ -31,6 +37,8 @@ if TYPE_CHECKING:
 _PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
 _MOST_PICTURES, _PICTURE_BYTES = 12, 1_000_000
 _TABLE_BYTES, _MOST_ROWS = 200_000, 50
+#: A file system over a network is not asked more often.
+_GLANCE_S = 1.0
 
 
 class _Judged(NamedTuple):
@@ -40,14 +48,14 @@ class _Judged(NamedTuple):
     over: str | None = None
 
 
-class RequestForm(anywidget.AnyWidget):
-    """The form of one request; its Submit is `Run.respond`.
+class RequestForm(anywidget.AnyWidget, Follows):
+    """The form of one request; its Submit is `Run.respond`. It says so when the request is answered elsewhere.
 
     Parameters
     ----------
     request : Request
     run_of : callable
-        Returns the run of the request, when somebody submits.
+        Returns the run of the request.
     """
 
     _esm = script("form.js")
@@ -67,7 +75,7 @@ class RequestForm(anywidget.AnyWidget):
                 "run": request.run_id,
                 "assignee": neutral(request.assignee or ""),
                 "since": format_time(request.since),
-                "instructions": neutral(request.instructions),
+                "instructions": markdown_html(request.instructions),
                 "directory": shown_path(request.directory),
                 "schema": schema if schema is not None else {"type": "object"},
                 "answerable": request.operator_kind == "human",
@@ -77,9 +85,37 @@ class RequestForm(anywidget.AnyWidget):
         )
         self._waiting: list[Mapping[str, Any]] = []
         self._turn: asyncio.Task[None] | None = None
+        self._glanced_at = -_GLANCE_S
+        with capture():  # a run that cannot be opened is told to whoever submits
+            follower_of(run_of(request)).attach(self)
+            card = self.follower.board.find(f"{request.iteration}.{request.task_id}")
+            if card is not None:
+                self._stands(card)
+        self.glance(News([], False))
         self.on_msg(self._heard)
 
+    def take(self, news: News) -> None:
+        """Show why the last answer was refused, or that the request is over."""
+        for card in news.changed:
+            if (card.iteration, card.task_id) == (self.asked.iteration, self.asked.task_id):
+                self._stands(card)
+
+    def _stands(self, card: Card) -> None:
+        if card.code == "W" and card.attempt == self.asked.attempt:
+            self.reason = neutral(card.reason or self.asked.reason)
+        elif not self.over:
+            self.over = how_it_ended(self.asked) or f"It waits no more: the task is {BY_CODE[card.code].name} now."
+
+    def glance(self, news: News) -> None:
+        """Look whether somebody has answered, which the next tick takes up."""
+        now = time.monotonic()
+        if not self.over and now - self._glanced_at >= _GLANCE_S:
+            self._glanced_at = now
+            self.over = how_it_ended(self.asked) or ""
+
     def _heard(self, _: object, message: Any, __: object) -> None:
+        if isinstance(message, dict) and "here" in message and hasattr(self, "follower"):
+            self.here()
         if not isinstance(message, dict) or "number" not in message:
             return
         try:

@@ -12,13 +12,17 @@ from matterstack.core.attempts import LiveAttempt
 from matterstack.core.schemas import is_costly
 from matterstack.core.states import TERMINAL_TASK, AttemptStatus
 from matterstack.core.strict_json import dump_json
+from matterstack.core.text import neutral
 from matterstack.errors import (
     AnswerConflictError,
     InvalidJsonError,
     RunStatusError,
     UnknownTaskError,
+    UnsafeFileError,
 )
 from matterstack.operators.requests.check_apart import NotYet, Patience
+from matterstack.operators.requests.request_directory import RequestDirectory
+from matterstack.orchestration.explain import format_time
 from matterstack.orchestration.naming import find_named
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
@@ -54,6 +58,8 @@ class Request:
         JSON Schema of the answer.
     operator_kind : str or None
         What config.json calls the operator: ``human`` takes answers from a cell.
+    token : str
+        Of the attempt.
     """
 
     workspace: str
@@ -69,6 +75,7 @@ class Request:
     directory: Path
     schema: Any = None
     operator_kind: str | None = None
+    token: str = ""
 
     @property
     def name(self) -> str:
@@ -77,7 +84,7 @@ class Request:
 
 
 def waiting(store: StoreReader, directory: RunDirectory) -> list[Request]:
-    """Return what waits for an answer in a run."""
+    """Return what waits for an answer in a run: not what was answered, and is taken up by the next tick."""
     with store.reading():
         run = store.run()
         live = store.live_attempts()
@@ -90,24 +97,39 @@ def waiting(store: StoreReader, directory: RunDirectory) -> list[Request]:
         if attempt.status is not AttemptStatus.WAITING or attempt.task_status in TERMINAL_TASK:
             continue
         task = attempt.task_of()
-        found.append(
-            Request(
-                run.workspace,
-                run.run_id,
-                attempt.iteration,
-                attempt.task_id,
-                attempt.attempt,
-                attempt.operator,
-                task.assignee,
-                attempt.submitted_at,
-                task.instructions or "",
-                attempt.reason or "an answer",
-                directory.attempt(attempt.operator, attempt.iteration, attempt.task_id, attempt.attempt),
-                task.schema,
-                kinds.get(attempt.operator),
-            )
+        request = Request(
+            run.workspace,
+            run.run_id,
+            attempt.iteration,
+            attempt.task_id,
+            attempt.attempt,
+            attempt.operator,
+            task.assignee,
+            attempt.submitted_at,
+            task.instructions or "",
+            attempt.reason or "an answer",
+            directory.attempt(attempt.operator, attempt.iteration, attempt.task_id, attempt.attempt),
+            task.schema,
+            kinds.get(attempt.operator),
+            attempt.token,
         )
+        if how_it_ended(request) is None:
+            found.append(request)
     return found
+
+
+def how_it_ended(request: Request) -> str | None:
+    """Return in words how a request has ended; None while it is open, and where its directory does not say so."""
+    try:
+        verdict = RequestDirectory(request.directory, {}, request.token).verdict()
+    except (OSError, UnsafeFileError):
+        return None
+    if verdict is None:
+        return None
+    word = "answered" if verdict.outcome == "accepted" else verdict.outcome
+    who = f" by {verdict.who}" if verdict.who else ""
+    why = f": {neutral(verdict.reason)}" if verdict.reason else ""
+    return f"It was {word}{who}, {format_time(verdict.at)}{why}."
 
 
 def check_answer(schema: Mapping[str, Any], answer: object) -> list[tuple[list[str | int], str]]:

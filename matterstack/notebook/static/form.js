@@ -13,12 +13,83 @@ function resolve(schema, root) {
   return schema && typeof schema === "object" ? schema : {};
 }
 
+/** @param {any} value @returns {string} a choice or a bound as a person reads it: 0.3, not 0.30000000000000004 */
+function shown(value) {
+  if (typeof value === "number") return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(6)));
+  return typeof value === "string" ? value : value === null ? "none" : value === true ? "yes" : value === false ? "no" : JSON.stringify(value);
+}
+
+/** @param {any} schema @returns {any[] | null} the values that are allowed, where they are listed */
+function choices(schema) {
+  return "const" in schema ? [schema.const] : Array.isArray(schema.enum) ? schema.enum : null;
+}
+
+/** @param {any} schema @returns {string | undefined} its type, besides null */
+function kindOf(schema) {
+  return Array.isArray(schema.type) ? schema.type.find((/** @type {string} */ type) => type !== "null") : schema.type;
+}
+
+/**
+ * Return the columns of a list of flat objects, which is shown as a table; null for anything else.
+ * @param {any} items schema of an entry
+ * @param {any} root
+ * @returns {[string, any][] | null}
+ */
+function columnsOf(items, root) {
+  if (kindOf(items) !== "object" || !items.properties) return null;
+  const found = /** @type {[string, any][]} */ (Object.entries(items.properties).map(([key, inner]) => [key, resolve(inner, root)]));
+  const isFlat = found.every(([, inner]) => choices(inner) || ["string", "number", "integer", "boolean"].includes(kindOf(inner) || ""));
+  return found.length && isFlat ? found : null;
+}
+
+/** @param {number} least @param {number} most @param {string} thing @returns {string} how many are wanted */
+function howMany(least, most, thing) {
+  if (least === most) return `${least} ${thing}`;
+  return [least > 0 ? `at least ${least}` : "", Number.isFinite(most) ? `at most ${most}` : ""].filter(Boolean).join(", ");
+}
+
 let counter = 0;
 
 /**
+ * What is wrong: where, and in words.
+ * @typedef {[(string | number)[], string]} Wrong
+ *
  * A field: `element`; `read()` gives its value or NOTHING; `errors(list)` shows what is wrong.
- * @typedef {{ element: HTMLElement, read: () => any, errors: (list: [(string | number)[], string][]) => void }} Field
+ * @typedef {{ element: HTMLElement, read: () => any, errors: (list: Wrong[]) => void }} Field
  */
+
+/**
+ * Return what is wrong at a path or below it, but for what those fields show that lie there.
+ * @param {Wrong[]} list
+ * @param {(string | number)[]} path
+ * @param {(string | number)[]} fields that lie below
+ * @returns {string} a line each
+ */
+function say(list, path, fields) {
+  return list.filter(([at]) => path.every((part, place) => at[place] === part) && !(at.length > path.length && fields.includes(at[path.length])))
+    .map(([at, text]) => (fields.length && at.length > path.length ? `${at.slice(path.length).join(".")}: ${text}` : text)).join("\n");
+}
+
+/**
+ * Hand what is wrong with the entries of a list to their fields. Python counts the entries that are filled in, and a
+ * field knows the place it was made with.
+ * @param {Wrong[]} list
+ * @param {(string | number)[]} path of the list
+ * @param {Field[]} entries
+ * @returns {number[]} the places that were shown
+ */
+function spread(list, path, entries) {
+  let place = 0;
+  for (const entry of entries) {
+    const isFilled = entry.read() !== NOTHING;
+    const mine = JSON.parse(entry.element.dataset.path || "[]");
+    const wanted = [...path, place];
+    entry.errors(isFilled ? list.filter(([at]) => wanted.every((part, number) => at[number] === part))
+      .map(([at, text]) => /** @type {Wrong} */ ([[...mine, ...at.slice(wanted.length)], text])) : []);
+    if (isFilled) place += 1;
+  }
+  return [...Array(place).keys()];
+}
 
 /**
  * Make the field of a schema.
@@ -28,18 +99,17 @@ let counter = 0;
  * @param {boolean} required
  * @param {string} name
  * @param {() => void} changed
+ * @param {boolean} [isCell] of a table, whose head says what it is
  * @returns {Field}
  */
-function field(schema, root, path, required, name, changed) {
+function field(schema, root, path, required, name, changed, isCell = false) {
   schema = resolve(schema, root);
   const id = `ms-field-${counter++}`;
   const element = make("div", { class: "ms-field", "data-path": JSON.stringify(path) });
-  const kind = Array.isArray(schema.type) ? schema.type.find((/** @type {string} */ type) => type !== "null") : schema.type;
-  const title = schema.title || name;
+  const kind = kindOf(schema);
+  const title = isCell ? "" : schema.title || name;
   const wrong = make("div", { class: "ms-error", role: "alert" });
-  const own = (/** @type {[(string | number)[], string][]} */ list) => {
-    wrong.textContent = list.filter(([at]) => JSON.stringify(at) === JSON.stringify(path)).map(([, text]) => text).join("\n");
-  };
+  const own = (/** @type {Wrong[]} */ list) => { wrong.textContent = say(list, path, []); };
   const label = (/** @type {Element} */ parent, /** @type {string} */ target) => {
     if (!title) return;
     const made = make("label", { for: target }, parent, title);
@@ -47,13 +117,17 @@ function field(schema, root, path, required, name, changed) {
     if (schema.unit) make("span", { class: "ms-unit" }, made, ` (${schema.unit})`);
   };
   const bounds = [["minimum", "≥"], ["exclusiveMinimum", ">"], ["maximum", "≤"], ["exclusiveMaximum", "<"]]
-    .filter(([rule]) => rule in schema).map(([rule, sign]) => `${sign} ${schema[rule]}`);
+    .filter(([rule]) => rule in schema).map(([rule, sign]) => `${sign} ${shown(schema[rule])}`);
+  if ((kind === "array" || schema.items) && (schema.minItems > 0 || "maxItems" in schema)) bounds.push(howMany(schema.minItems || 0, schema.maxItems ?? Infinity, ""));
   const help = [schema.description, bounds.join(", ")].filter(Boolean).join("; ");
-  const hint = (/** @type {Element} */ parent) => { if (help) make("div", { class: "ms-help" }, parent, help); };
+  const hint = (/** @type {Element} */ parent) => { if (help && !isCell) make("div", { class: "ms-help" }, parent, help); };
+  // A cell is named by what stands above it.
+  const named = (/** @type {Element} */ input) => { if (isCell) input.setAttribute("aria-label", schema.title || name); };
+  const legend = (/** @type {Element} */ parent) => { if (title) make("legend", { class: required ? "ms-required" : "" }, parent, title); };
 
   if (schema.properties || kind === "object") {
     const set = make("fieldset", {}, element);
-    if (title) make("legend", { class: required ? "ms-required" : "" }, set, title);
+    legend(set);
     hint(set);
     /** @type {[string, Field][]} */
     const inner = Object.entries(schema.properties || {}).map(([key, child]) => {
@@ -71,24 +145,27 @@ function field(schema, root, path, required, name, changed) {
         for (const [key, made] of inner) { const got = made.read(); if (got !== NOTHING) value[key] = got; }
         return Object.keys(value).length || required || !path.length ? value : NOTHING;
       },
-      errors(list) { own(list); inner.forEach(([, made]) => made.errors(list)); },
+      errors(list) { wrong.textContent = say(list, path, inner.map(([key]) => key)); inner.forEach(([, made]) => made.errors(list)); },
     };
   }
-  if (Array.isArray(schema.enum)) {
+  const listed = choices(schema);
+  if (listed) {
     label(element, id);
     hint(element);
     const select = make("select", { id }, element);
-    make("option", { value: "" }, select, "choose …");
-    schema.enum.forEach((/** @type {any} */ value, /** @type {number} */ number) => make("option", { value: String(number) }, select, typeof value === "string" ? value : JSON.stringify(value)));
+    named(select);
+    make("option", { value: "" }, select, isCell ? "" : "choose …");
+    listed.forEach((value, number) => make("option", { value: String(number) }, select, shown(value)));
     select.addEventListener("input", changed);
     element.appendChild(wrong);
-    return { element, read: () => (select.value === "" ? NOTHING : schema.enum[Number(select.value)]), errors: own };
+    return { element, read: () => (select.value === "" ? NOTHING : listed[Number(select.value)]), errors: own };
   }
   if (kind === "boolean") {
     label(element, id);
     hint(element);
     const select = make("select", { id }, element);
-    for (const [value, text] of [["", "choose …"], ["true", "yes"], ["false", "no"]]) make("option", { value }, select, text);
+    named(select);
+    for (const [value, text] of [["", isCell ? "" : "choose …"], ["true", "yes"], ["false", "no"]]) make("option", { value }, select, text);
     select.addEventListener("input", changed);
     element.appendChild(wrong);
     return { element, read: () => (select.value === "" ? NOTHING : select.value === "true"), errors: own };
@@ -96,7 +173,8 @@ function field(schema, root, path, required, name, changed) {
   if (kind === "number" || kind === "integer") {
     label(element, id);
     hint(element);
-    const input = make("input", { id, inputmode: "decimal", autocomplete: "off" }, element);
+    const input = make("input", { id, inputmode: "decimal", autocomplete: "off", class: "ms-number" }, element);
+    named(input);
     input.addEventListener("input", changed);
     element.appendChild(wrong);
     const read = () => {
@@ -108,28 +186,49 @@ function field(schema, root, path, required, name, changed) {
     return { element, read, errors: own };
   }
   if (kind === "array" && schema.items) {
+    const items = resolve(schema.items, root);
     const set = make("fieldset", {}, element);
-    if (title) make("legend", { class: required ? "ms-required" : "" }, set, title);
+    legend(set);
     hint(set);
-    const rows = make("div", {}, set);
+    const offered = choices(items);
+    if (offered) {
+      // What is chosen from a list is ticked; the answer has the order of the list.
+      const boxes = make("div", { class: "ms-choices" }, set);
+      const ticks = offered.map((value) => {
+        const line = make("label", {}, boxes);
+        const tick = make("input", { type: "checkbox" }, line);
+        line.append(shown(value));
+        tick.addEventListener("input", changed);
+        return tick;
+      });
+      set.appendChild(wrong);
+      const read = () => {
+        const values = offered.filter((_, number) => ticks[number].checked);
+        return values.length || required || !path.length ? values : NOTHING;
+      };
+      return { element, read, errors: own };
+    }
+    const columns = columnsOf(items, root);
+    const rows = columns ? gridOf(columns, items, set) : make("div", {}, set);
     /** @type {{ made: Field, row: HTMLElement }[]} */
     let inner = [];
     const add = () => {
-      const row = make("div", { style: "display:flex;gap:6px;align-items:flex-end" }, rows);
-      const made = field(schema.items, root, [...path, inner.length], false, "", changed);
-      row.appendChild(made.element);
+      const place = [...path, inner.length];
+      const row = columns ? make("tr", {}, rows) : make("div", { style: "display:flex;gap:6px;align-items:flex-end" }, rows);
+      const made = columns ? rowOf(columns, root, place, row, changed) : field(items, root, place, false, "", changed);
+      if (!columns) row.appendChild(made.element);
       const entry = { made, row };
-      make("button", { type: "button", title: "remove this entry", "aria-label": "remove this entry" }, row, "×").onclick = () => {
-        const values = inner.filter((other) => other !== entry);
+      const what = columns ? "row" : "entry";
+      make("button", { type: "button", title: `remove this ${what}`, "aria-label": `remove this ${what}` }, columns ? make("td", {}, row) : row, "×").onclick = () => {
         rows.removeChild(row);
-        inner = values;
+        inner = inner.filter((other) => other !== entry);
         changed();
       };
       inner.push(entry);
     };
-    const more = make("button", { type: "button" }, set, "add");
-    more.onclick = () => { add(); changed(); };
-    for (let number = 0; number < Math.max(1, schema.minItems || 0); number++) add();
+    const more = make("button", { type: "button" }, set, columns ? "add a row" : "add");
+    more.onclick = () => { add(); /** @type {HTMLElement | null} */ (inner[inner.length - 1].row.querySelector("input, select, textarea"))?.focus(); changed(); };
+    for (let number = 0; number < Math.min(Math.max(1, schema.minItems || 0), 50); number++) add();
     set.appendChild(wrong);
     return {
       element,
@@ -137,26 +236,15 @@ function field(schema, root, path, required, name, changed) {
         const values = inner.map(({ made }) => made.read()).filter((value) => value !== NOTHING);
         return values.length || required || !path.length ? values : NOTHING;
       },
-      errors(list) {
-        own(list);
-        // Errors name an entry by its place among those that are filled in.
-        let place = 0;
-        for (const { made } of inner) {
-          const filled = made.read() !== NOTHING;
-          const mine = JSON.parse(made.element.dataset.path || "[]");
-          const wanted = [...path, place];
-          made.errors(filled ? list.filter(([at]) => wanted.every((part, number) => at[number] === part))
-            .map(([at, text]) => /** @type {[(string | number)[], string]} */ ([[...mine, ...at.slice(wanted.length)], text])) : []);
-          if (filled) place += 1;
-        }
-      },
+      errors(list) { wrong.textContent = say(list, path, spread(list, path, inner.map(({ made }) => made))); },
     };
   }
   if (kind === "string") {
     label(element, id);
     hint(element);
-    const long = !schema.format && !(schema.maxLength <= 80);
+    const long = !isCell && !schema.format && !(schema.maxLength <= 80);
     const input = make(long ? "textarea" : "input", long ? { id, rows: 2, style: "width:min(100%,40em)" } : { id }, element);
+    named(input);
     input.addEventListener("input", changed);
     element.appendChild(wrong);
     return { element, read: () => (input.value === "" ? NOTHING : input.value), errors: own };
@@ -179,9 +267,54 @@ function field(schema, root, path, required, name, changed) {
         if (input.value.trim() === "") return NOTHING;
         try { return JSON.parse(input.value); } catch (error) { broken = error instanceof Error ? error.message : String(error); return input.value; }
       },
-      errors(/** @type {[(string | number)[], string][]} */ list) { own(list); if (broken) wrong.textContent = `not JSON, so it is taken as text (${broken})`; },
+      errors(/** @type {Wrong[]} */ list) { own(list); if (broken) wrong.textContent = `not JSON, so it is taken as text (${broken})`; },
     };
   }
+}
+
+/**
+ * Make the table of a list of flat objects, and return where its rows go.
+ * @param {[string, any][]} columns
+ * @param {any} items schema of a row
+ * @param {Element} parent
+ * @returns {any}
+ */
+function gridOf(columns, items, parent) {
+  const table = make("table", { class: "ms-grid" }, make("div", { class: "ms-scroll" }, parent));
+  const head = make("tr", {}, make("thead", {}, table));
+  for (const [key, inner] of columns) {
+    const cell = make("th", { scope: "col", title: inner.description || "" }, head, inner.title || key);
+    if (inner.unit) make("span", { class: "ms-unit" }, cell, ` (${inner.unit})`);
+    if ((items.required || []).includes(key)) cell.classList.add("ms-required");
+  }
+  return make("tbody", {}, table);
+}
+
+/**
+ * Make a row of such a table: a cell for each column, by its type. A row that is empty does not count.
+ * @param {[string, any][]} columns
+ * @param {any} root
+ * @param {(string | number)[]} path
+ * @param {HTMLElement} element
+ * @param {() => void} changed
+ * @returns {Field}
+ */
+function rowOf(columns, root, path, element, changed) {
+  element.dataset.path = JSON.stringify(path);
+  const cells = columns.map(([key, inner]) => {
+    const made = field(inner, root, [...path, key], false, key, changed, true);
+    make("td", {}, element).appendChild(made.element);
+    return /** @type {[string, Field]} */ ([key, made]);
+  });
+  const wrong = make("div", { class: "ms-error", role: "alert" }, element.lastElementChild);
+  return {
+    element,
+    read() {
+      const filled = cells.map(([key, made]) => [key, made.read()]).filter(([, value]) => value !== NOTHING);
+      return filled.length ? Object.fromEntries(filled) : NOTHING;
+    },
+    errors(list) { wrong.textContent = say(list, path, cells.map(([key]) => key)); cells.forEach(([, made]) => made.errors(list)); },
+  };
 }
 
 /** @param {{ model: any, el: HTMLElement }} context */
@@ -191,46 +324,81 @@ function render({ model, el }) {
   const line = make("div", {}, root);
   make("b", {}, line, request.task);
   make("span", {}, line, ` of ${request.run}${request.assignee ? `, for ${request.assignee}` : ""}, since ${request.since}`);
-  if (request.instructions) make("div", { class: "ms-instructions" }, root, request.instructions);
-  const context = make("div", { class: "ms-context" }, root);
-  context.innerHTML = model.get("context"); // escaped in Python
-  make("div", { class: "ms-help" }, root, `in ${request.directory}`);
-  const reason = make("div", { class: "ms-note" }, root);
-  const form = make("form", { novalidate: "" }, root);
+  const asks = make("div", {}, root);
+  make("div", { class: "ms-instructions" }, asks).innerHTML = request.instructions; // made in Python, where all is escaped
+  make("div", { class: "ms-context" }, asks).innerHTML = model.get("context"); // likewise
+  make("div", { class: "ms-help" }, asks, `in ${request.directory}`);
+  const reason = make("div", { class: "ms-note", role: "status" }, root);
+  const form = make("form", { novalidate: "" }, asks);
   let asked = 0;
+  /** The number of the answer that is being checked, and whether something was typed since. */
+  let sent = 0;
+  let typed = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let slow;
   const ask = (/** @type {boolean} */ submit) => {
     clearTimeout(timer);
     const value = made.read();
     asked += 1;
     model.send({ value: value === NOTHING ? null : value, empty: value === NOTHING, submit, number: asked });
   };
-  const changed = () => { outcome.textContent = ""; clearTimeout(timer); timer = setTimeout(() => ask(false), 150); };
+  const changed = () => {
+    clearTimeout(timer);
+    if (sent) { typed = true; return; }
+    outcome.textContent = "";
+    timer = setTimeout(() => ask(false), 150);
+  };
   const made = field(request.schema, request.schema, [], true, "", changed);
   form.appendChild(made.element);
-  const submit = make("button", { type: "submit" }, form, "Submit");
-  const outcome = make("div", { class: "ms-outcome", role: "status" }, root);
-  form.addEventListener("submit", (/** @type {Event} */ event) => { event.preventDefault(); ask(true); });
+  const submit = make("button", { type: "submit", class: "ms-submit" }, form, "Submit");
+  const outcome = make("div", { class: "ms-outcome", role: "status" }, asks);
+  // The button stays one that can have the focus: a key that is typed on must not go to the notebook.
+  const checking = (/** @type {boolean} */ is) => {
+    clearTimeout(slow);
+    submit.setAttribute("aria-disabled", String(is));
+    submit.textContent = is ? "checking …" : "Submit";
+  };
+  form.addEventListener("submit", (/** @type {Event} */ event) => {
+    event.preventDefault();
+    if (sent) return;
+    ask(true);
+    sent = asked;
+    typed = false;
+    made.errors([]);
+    outcome.textContent = "";
+    checking(true);
+    slow = setTimeout(() => { outcome.textContent = "Still checking: while a cell runs, the kernel may take it up only when that ends."; }, 5000);
+  });
   form.addEventListener("keydown", (/** @type {Event} */ event) => event.stopPropagation());
-  form.addEventListener("click", (/** @type {any} */ event) => { if (event.target.tagName === "BUTTON" && event.target.type === "button") changed(); });
   const onMessage = (/** @type {any} */ message) => {
-    if (message.number !== undefined && message.number < asked) return;
-    if (message.errors) made.errors(message.errors);
+    if (message.number === undefined || message.number < Math.max(asked, sent)) return;
     if (message.outcome !== undefined) outcome.textContent = message.outcome;
+    if (!message.errors) return; // it is still being checked
+    made.errors(message.errors);
+    if (!sent) return;
+    sent = 0;
+    checking(false);
+    root.querySelector(".ms-error:not(:empty)")?.scrollIntoView({ block: "nearest" });
+    if (typed) changed();
   };
   const onState = () => {
     const over = model.get("over");
-    submit.disabled = Boolean(over);
     reason.textContent = over || model.get("reason");
-    form.hidden = Boolean(over) || !request.answerable;
+    asks.hidden = Boolean(over);
+    root.classList.toggle("ms-over", Boolean(over));
+    form.hidden = !request.answerable;
   };
   model.on("msg:custom", onMessage);
   model.on("change:over", onState);
   model.on("change:reason", onState);
   onState();
+  const still = pulse(model);
   return () => {
+    still();
     clearTimeout(timer);
+    clearTimeout(slow);
     model.off("msg:custom", onMessage);
     model.off("change:over", onState);
     model.off("change:reason", onState);
