@@ -14,6 +14,10 @@ from matterstack.errors import InvalidTaskError
 
 #: The folder of ours.
 MACHINERY = ".matterstack"
+#: The folder of what a request shows.
+SHOWN = "show"
+#: In it: what could not be shown, and why, a line each. No task has such an id.
+NOT_SHOWN = "_not_shown.txt"
 
 
 class Family(StrEnum):
@@ -79,6 +83,7 @@ TABLE: tuple[Entry, ...] = (
     Entry("response.template.xlsx", Family.REQUEST, "the run", "the same as a workbook, where openpyxl is installed"),
     Entry("HOWTO.txt", Family.REQUEST, "the run", "for somebody without this software"),
     Entry("results.csv", Family.REQUEST, "the run", "results of the tasks before, as a table"),
+    Entry(f"{SHOWN}/", Family.REQUEST, "the run", "`Task.show`: files and data of tasks before, a folder a task"),
     Entry("response.json", Family.REQUEST, "the person", "the answer"),
     Entry("response.csv", Family.REQUEST, "the person", "the answer as a table"),
     Entry("response.xlsx", Family.REQUEST, "the person", "the answer as a workbook, where openpyxl is installed"),
@@ -108,6 +113,7 @@ TABLE: tuple[Entry, ...] = (
     Entry("MANIFEST.json", Family.KIT, "the run", "whose kit it is, and the SHA-256 of every file in it"),
     Entry("inputs/", Family.KIT, "the run", "the files of the task"),
     Entry("slurm.out", Family.KIT, "Slurm", "what the script and Slurm itself print"),
+    Entry(f"{SHOWN}/", Family.KIT, "the run", "`Task.show`: files and data of tasks before, a folder a task"),
     Entry("output/", Family.KIT, "the kit", "what comes home: the command runs in here"),
     Entry("output.sha256", Family.KIT, "the kit", "sums of what the command left"),
     Entry("status.json", Family.KIT, "the kit", "that it runs, and at the end how it ended"),

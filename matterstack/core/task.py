@@ -11,7 +11,7 @@ from pathlib import PurePath
 from types import MappingProxyType
 from typing import Any, cast
 
-from matterstack.core.attempt_files import Family, check_names
+from matterstack.core.attempt_files import SHOWN, Family, check_names
 from matterstack.core.identifiers import check_identifier, check_relative_path, check_task_id
 from matterstack.core.keywords import suggesting_class
 from matterstack.core.numbers import is_number
@@ -22,6 +22,9 @@ from matterstack.errors import InvalidTaskError
 
 _DEFAULT_RESOURCES = Resources()
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+_MOST_SHOWN = 100
+#: The file that holds the data of a task.
+RESULT = "result.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,10 @@ class Task:
         A name under which views collapse tasks.
     instructions : str, optional
         What a person or an instrument is asked to do; markdown.
+    show : sequence of (FromTask, str or Task), optional
+        What a person shall see with the request: files that tasks before left, and their data,
+        by the task. Each is a dependency. They lie in ``show/`` of the request's directory, and
+        the form shows pictures, tables, structures and text.
     schema : mapping, optional
         JSON Schema (2020-12 unless ``$schema`` says otherwise) of the answer.
     assignee : str, optional
@@ -143,6 +150,7 @@ class Task:
     parameters: Mapping[str, Any] | None = None
     retry_on: Sequence[str] | None = None
     on_reject: str | None = None
+    show: Sequence[FromTask | str | Task] | FromTask | str | Task = ()
 
     def __post_init__(self) -> None:
         put = object.__setattr__  # the documented way into a frozen dataclass
@@ -160,6 +168,7 @@ class Task:
         if self.env:
             self._check_env()
         put(self, "env", MappingProxyType(dict(self.env)))
+        put(self, "show", self._check_show() if self.show else ())
         self._check_policies()
         self._check_request()
 
@@ -169,6 +178,21 @@ class Task:
         if isinstance(given, list | tuple):
             given = [one.task_id if isinstance(one, Task) else one for one in given]
         return tuple(dict.fromkeys(self._strings("dependencies", given)))
+
+    def _check_show(self) -> tuple[FromTask | str, ...]:
+        """Return what is shown, each once: data of tasks by their ids, and files."""
+        given: Any = [self.show] if isinstance(self.show, FromTask | str | Task) else self.show
+        if not isinstance(given, list | tuple) or len(given) > _MOST_SHOWN:
+            raise self._invalid("show", f"must be a list of at most {_MOST_SHOWN} FromTask or task ids", given)
+        shown = tuple(dict.fromkeys(one.task_id if isinstance(one, Task) else one for one in given))
+        for one in shown:
+            if isinstance(one, str):
+                check_identifier(one, "task id")
+            elif not isinstance(one, FromTask):
+                raise self._invalid("show", "must hold ms.FromTask(task_id, path), or ids of tasks", one)
+        if wrong := next((path for path in self.files if path.split("/")[0].casefold() == SHOWN), None):
+            raise self._invalid("files", f"must leave the folder {SHOWN}/ to what show= brings", wrong)
+        return shown
 
     def _check_command(self) -> None:
         if callable(self.command):
@@ -218,10 +242,16 @@ class Task:
     def upstream(self) -> tuple[str, ...]:
         """Ids this task waits for: its dependencies, and the sources of its files."""
         named = cast("tuple[str, ...]", self.dependencies)  # as it is kept
-        if not self.files:
+        if not (self.files or self.show):
             return named
         sources = (source.task_id for source in self.files.values() if isinstance(source, FromTask))
-        return tuple(dict.fromkeys([*named, *sources]))
+        return tuple(dict.fromkeys([*named, *sources, *(task_id for task_id, _ in self.shown)]))
+
+    @property
+    def shown(self) -> tuple[tuple[str, str], ...]:
+        """What `show` names, as task id and path; the data of a task is its ``result.json``."""
+        kept = cast("tuple[FromTask | str, ...]", self.show)
+        return tuple(dict.fromkeys((one, RESULT) if isinstance(one, str) else (one.task_id, one.path) for one in kept))
 
     def _invalid(self, name: str, rule: str, value: object) -> InvalidTaskError:
         return InvalidTaskError(f"task {self.task_id!r}: {name} {rule}, not {value!r}", task_id=self.task_id)
@@ -279,6 +309,9 @@ class Task:
             data["env"] = dict(self.env)
         if self.files:
             data["files"] = {path: _file_to_json(source) for path, source in self.files.items()}
+        if self.show:
+            kept = cast("tuple[FromTask | str, ...]", self.show)
+            data["show"] = [one if isinstance(one, str) else _file_to_json(one) for one in kept]
         if self.resources is not _DEFAULT_RESOURCES:
             data["resources"] = {
                 f.name: list(value) if isinstance(value, tuple) else value
@@ -300,6 +333,8 @@ class Task:
         put(task, "env", MappingProxyType(env) if env else _NOTHING)
         made = {path: _file_from_json(source) for path, source in files.items()} if files else None
         put(task, "files", MappingProxyType(made) if made else _NOTHING)
+        shown = data.get("show", ())
+        put(task, "show", tuple(one if isinstance(one, str) else _file_from_json(one) for one in shown))
         resources = data.get("resources")
         put(task, "resources", _DEFAULT_RESOURCES if resources is None else Resources(**resources))
         return task

@@ -34,7 +34,7 @@ class Follows:
         raise NotImplementedError
 
     def glance(self, news: News) -> None:
-        """Show what changes without a change of any task, as what one writes. Called at each look."""
+        """Show what changes without a change of any task: what one writes. Called at each look."""
 
 
 class Follower:

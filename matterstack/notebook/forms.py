@@ -1,15 +1,10 @@
-"""Requests as forms: instructions, what there is to look at, and fields made from the JSON Schema."""
+"""Requests as forms: instructions, and fields made from the JSON Schema."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import csv
-import io
 import time
-from collections.abc import Callable, Mapping, Sequence
-from html import escape
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anywidget
@@ -17,10 +12,10 @@ import ipywidgets
 import traitlets
 
 from matterstack.core.text import neutral
-from matterstack.errors import AnswerConflictError, MatterstackError, UnsafeFileError
-from matterstack.files import list_inside, read_inside
+from matterstack.errors import AnswerConflictError, MatterstackError
 from matterstack.notebook.assets import CSS, script
 from matterstack.notebook.board import Card, News
+from matterstack.notebook.context import context_html
 from matterstack.notebook.follower import Follows, follower_of
 from matterstack.notebook.inbox import Inbox
 from matterstack.notebook.markdown import markdown_html
@@ -34,9 +29,6 @@ from matterstack.orchestration.requests import Request, check_answer, how_it_end
 if TYPE_CHECKING:
     from matterstack.run import Run
 
-_PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
-_MOST_PICTURES, _PICTURE_BYTES = 12, 1_000_000
-_TABLE_BYTES, _MOST_ROWS = 200_000, 50
 #: A file system over a network is not asked more often.
 _GLANCE_S = 1.0
 
@@ -80,7 +72,7 @@ class RequestForm(anywidget.AnyWidget, Follows):
                 "schema": schema if schema is not None else {"type": "object"},
                 "answerable": request.operator_kind == "human",
             },
-            context=context_html(request.directory),
+            context=context_html(request.directory, request.show),
             reason=neutral(request.reason),
         )
         self._waiting: list[Mapping[str, Any]] = []
@@ -188,39 +180,3 @@ class InboxView(ipywidgets.VBox):  # type: ignore[misc]
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         return with_twin(super()._repr_mimebundle_(**options), self.inbox._repr_html_(), repr(self.inbox))
-
-
-def context_html(directory: Path) -> str:
-    """Return pictures and the table of results in a request's directory as HTML; everything is escaped."""
-    parts = []
-    run = directory.parents[2]
-    home = str(directory.relative_to(run))
-    try:
-        names = [name for name, _ in list_inside(run, home)]
-    except (OSError, UnsafeFileError):
-        return ""
-    pictures = [name for name in names if Path(name).suffix.lower() in _PICTURES][:_MOST_PICTURES]
-    for name in pictures:
-        try:
-            content = base64.b64encode(read_inside(run, f"{home}/{name}", _PICTURE_BYTES)).decode()
-        except (OSError, UnsafeFileError):
-            continue
-        kind = _PICTURES[Path(name).suffix.lower()]
-        shown = escape(neutral(name), quote=True)
-        image = f"<img alt='{shown}' src='data:{kind};base64,{content}'>"
-        parts.append(f"<figure style='margin:0'>{image}<figcaption>{shown}</figcaption></figure>")
-    try:
-        text = read_inside(run, f"{home}/results.csv", _TABLE_BYTES).decode(errors="replace")
-        rows = list(csv.reader(io.StringIO(text)))
-        parts.append(_table(rows[: _MOST_ROWS + 1]))
-    except (OSError, UnsafeFileError, csv.Error):
-        pass
-    return "".join(parts)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    lines = []
-    for number, row in enumerate(rows):
-        tag = "td" if number else "th"
-        lines.append("<tr>" + "".join(f"<{tag}>{escape(neutral(cell))}</{tag}>" for cell in row) + "</tr>")
-    return f"<table>{''.join(lines)}</table>"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, overload
 
+from matterstack.core.attempt_files import SHOWN
 from matterstack.core.text import neutral
 from matterstack.orchestration.explain import format_time
 from matterstack.orchestration.overview import shown_path
@@ -77,6 +78,7 @@ class Inbox(Sequence[Request]):
                 f"- {request.task_id} of {request.run_id}{who}, since {format_time(request.since)}: {request.reason}"
             )
             lines += [f"    {line}" for line in request.instructions.splitlines()]
+            lines += [f"    look at {SHOWN}/{name}" for name in request.show]
             lines.append(f"    in {shown_path(request.directory)}")
         return neutral("\n".join(lines))
 
@@ -102,7 +104,7 @@ class Inbox(Sequence[Request]):
                 request.run_id,
                 request.assignee or "",
                 format_time(request.since),
-                request.instructions,
+                "\n".join([request.instructions, *(f"look at {SHOWN}/{name}" for name in request.show)]),
                 request.reason,
                 shown_path(request.directory),
             )

@@ -62,6 +62,12 @@ def plan(
     planned = []
     for task in workflow:
         operators[task.operator].check_task(task)
+        if task.show and not operators[task.operator].traits.by_people:
+            raise InvalidTaskError(
+                f"task {task.task_id!r}: show= is for what a person looks at, and the operator {task.operator!r} asks "
+                "nobody; files= brings files to a command",
+                task_id=task.task_id,
+            )
         kept = _take_files(task, directory) if task.files else task
         # The edges are rows of their own.
         spec = kept.to_json()

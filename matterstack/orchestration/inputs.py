@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from matterstack.core.attempt_files import NOT_SHOWN, SHOWN
 from matterstack.core.attempts import Attempt
 from matterstack.core.snapshot import Upstream
-from matterstack.core.task import FileSource, FromTask, StoredFile
-from matterstack.errors import AttemptFailedError
-from matterstack.files import copy_inside, is_machine_trouble, write_new
+from matterstack.core.task import RESULT, FileSource, FromTask, StoredFile
+from matterstack.core.text import neutral
+from matterstack.errors import AttemptFailedError, UnsafeFileError
+from matterstack.files import copy_inside, is_machine_trouble, read_inside, write_new
 from matterstack.orchestration.session import Session
+
+#: Of one file that is shown, and of all.
+_SHOWN_BYTES, _ALL_SHOWN_BYTES = 20_000_000, 100_000_000
 
 
 def place_inputs(session: Session, attempt: Attempt, upstream: Sequence[Upstream]) -> None:
@@ -39,14 +45,64 @@ def place_inputs(session: Session, attempt: Attempt, upstream: Sequence[Upstream
         write_new(f"{attempt.parent}/{attempt.name}/parameters.json", text.encode())
     if attempt.task.files:
         _place_files(session, attempt, upstream)
+    if attempt.task.show:
+        _place_shown(session, attempt, upstream)
 
 
-def _place_files(session: Session, attempt: Attempt, upstream: Sequence[Upstream]) -> None:
-    places = {
+def _places(session: Session, attempt: Attempt, upstream: Sequence[Upstream]) -> Mapping[str, Path]:
+    """Return where the tasks before left their results."""
+    return {
         before.task_id: session.directory.attempt(before.operator, attempt.iteration, before.task_id, before.attempts)
         / session.results_folder(before.operator)
         for before in upstream
     }
+
+
+def _place_shown(session: Session, attempt: Attempt, upstream: Sequence[Upstream]) -> None:
+    """Place what the request shows; what cannot be shown is told, and is no reason not to ask."""
+    places = _places(session, attempt, upstream)
+    befores = {before.task_id: before for before in upstream}
+    home = attempt.directory / SHOWN
+    home.mkdir()
+    missing = []
+    left = _ALL_SHOWN_BYTES
+    for task_id, path in attempt.task.shown:
+        try:
+            content = _read_shown(befores[task_id], places[task_id], path)
+        except OSError as error:
+            if is_machine_trouble(error):
+                raise
+            missing.append(f"{task_id}/{path}: it cannot be read: {error.strerror}")
+        except (AttemptFailedError, UnsafeFileError) as error:
+            missing.append(f"{task_id}/{path}: {error}")
+        else:
+            if len(content) > left:
+                missing.append(f"{task_id}/{path}: all that is shown has {_ALL_SHOWN_BYTES} bytes at most")
+                continue
+            left -= len(content)
+            (home / task_id / path).parent.mkdir(parents=True, exist_ok=True)
+            write_new(f"{home}/{task_id}/{path}", content)
+    if missing:
+        write_new(f"{home}/{NOT_SHOWN}", neutral("\n".join(missing) + "\n").encode())
+
+
+def _read_shown(before: Upstream, place: Path, path: str) -> bytes:
+    """Return a file that a task left, or its data."""
+    if path == RESULT and before.data not in (None, "", "{}"):
+        text = json.dumps(json.loads(before.data), indent=1, ensure_ascii=False) + "\n"
+        content = text.encode("utf-8", "backslashreplace")
+        if len(content) > _SHOWN_BYTES:
+            raise UnsafeFileError(f"{path} holds {len(content)} bytes; {_SHOWN_BYTES} at most are read")
+        return content
+    try:
+        return read_inside(place, path, _SHOWN_BYTES)
+    except FileNotFoundError:
+        how = "did not leave it" if before.attempts else "did not run"
+        raise AttemptFailedError(f"{before.task_id} {how}: it is {before.status}") from None
+
+
+def _place_files(session: Session, attempt: Attempt, upstream: Sequence[Upstream]) -> None:
+    places = _places(session, attempt, upstream)
     for relative, content in attempt.task.files.items():
         target = attempt.directory / relative
         try:

@@ -60,6 +60,8 @@ class Request:
         What config.json calls the operator: ``human`` takes answers from a cell.
     token : str
         Of the attempt.
+    show : tuple of str
+        What it shows, as paths in its folder ``show/``.
     """
 
     workspace: str
@@ -76,6 +78,7 @@ class Request:
     schema: Any = None
     operator_kind: str | None = None
     token: str = ""
+    show: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -112,6 +115,7 @@ def waiting(store: StoreReader, directory: RunDirectory) -> list[Request]:
             task.schema,
             kinds.get(attempt.operator),
             attempt.token,
+            tuple(f"{task_id}/{path}" for task_id, path in task.shown),
         )
         if how_it_ended(request) is None:
             found.append(request)

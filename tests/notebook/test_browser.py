@@ -376,6 +376,94 @@ def test_a_form_is_answered_wrongly_then_rightly(jupyter: Lab, gates: Path) -> N
     run.cancel()
 
 
+ASKING = f"""
+import base64
+import matterstack as ms
+EVIL = {EVIL!r}
+png = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
+files = {{"of/t.csv": f"alloy,energy_eV\\n{{EVIL}},1.0281166789931415\\n", "of/p.png": png, "of/v.svg": "<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>",
+         "of/c.xyz": "1\\n\\nCu 0 0 0\\n"}}
+sample = {{"sample": {{"type": "string", "title": EVIL}}, "gap_eV": {{"type": "number", "minimum": 0, "unit": "eV"}}, "phase": {{"enum": ["cubic", EVIL]}}, "pure": {{"type": "boolean"}}}}
+schema = {{"type": "object", "required": ["carry_on", "samples"], "additionalProperties": False, "properties": {{
+    "carry_on": {{"type": "array", "items": {{"enum": ["Cu3Au", "CuAu", EVIL]}}, "minItems": 1, "maxItems": 2, "uniqueItems": True}},
+    "names": {{"type": "array", "items": {{"type": "string", "maxLength": 20}}, "uniqueItems": True}},
+    "samples": {{"type": "array", "minItems": 1, "items": {{"type": "object", "required": ["sample", "gap_eV"], "properties": sample, "additionalProperties": False}}}},
+}}}}
+show = [ms.FromTask("relax", name) for name in ("t.csv", "p.png", "v.svg", "c.xyz", "none.csv")]
+text = f"# Which {{EVIL}}?\\n\\n- **one** or two, [bad](javascript:alert(1)), ![far](http://192.0.2.1/x.png)"
+flow = ms.Workflow([
+    ms.Task("relax", "cp of/* .", files=files),
+    ms.Task("ask", operator="human", instructions=text, schema=schema, show=show),
+    ms.Task("gate", operator="human", instructions="Go on?", schema=ms.Approve(), dependencies=["relax"]),
+])
+run = ms.initialize_run("browser", flow, operators={{"local": ms.LocalOperator(), "human": ms.HumanOperator()}})
+run.wait()
+"""
+
+
+def test_a_form_shows_what_it_is_about_and_takes_choices_and_a_table(jupyter: Lab) -> None:
+    notebook = jupyter.open(jupyter.write("choices.ipynb", ASKING, "run.inbox()"))
+    notebook.run_all()
+    page = notebook.page
+    go_to_view(notebook, "[data-task='0.ask']")
+    form, gate = page.locator("[data-task='0.ask']"), page.locator("[data-task='0.gate']")
+    # Its text does nothing, and what it shows is there.
+    assert form.locator(".ms-instructions :is(h1, li strong)").count() == 2
+    assert form.locator(".ms-instructions :is(img, a)").count() == 0
+    pictures = form.locator(".ms-context img")
+    page.wait_for_function("() => document.querySelector('.ms-context img').naturalWidth === 1")
+    assert pictures.count() == 3
+    assert form.locator(f".ms-context td:text-is('{EVIL}')").count() == 1
+    assert form.locator(".ms-context td[title='1.0281166789931415']").inner_text() == "1.02812"
+    assert "relax did not leave it" in form.locator(".ms-context").inner_text()
+    # Choices are ticked, and what is wrong is said in words, at its place.
+    for number in range(3):
+        form.locator(".ms-choices input").nth(number).check()
+    form.locator(".ms-error:has-text('at most 2 entries')").wait_for()
+    form.locator(".ms-choices input").nth(2).uncheck()
+    names = form.locator("fieldset:has(> legend:text-is('names'))")
+    names.locator("button:text-is('add')").click()
+    for number in range(2):
+        names.locator("input").nth(number).fill("CuAu")
+    names.locator(".ms-error:has-text('CuAu is there twice')").wait_for()
+    names.locator("button[title='remove this entry']").first.click()
+    # Rows of a table.
+    rows = form.locator(".ms-grid tbody tr")
+    form.locator("button:text-is('add a row')").click()
+    form.locator("button:text-is('add a row')").click()
+    rows.nth(1).locator("input").nth(0).fill(EVIL)
+    rows.nth(2).locator("input").nth(1).fill("-1")
+    # The first row is empty and does not count; the errors stand in the second and third.
+    rows.nth(2).locator(".ms-error:has-text('must be at least 0')").wait_for()
+    rows.nth(1).locator("td").nth(1).locator(".ms-error:has-text('is missing')").wait_for()
+    assert rows.nth(0).locator(".ms-error").all_inner_texts() == [""] * 5
+    notebook.shot("form-choices")
+    rows.nth(2).locator("button").click()
+    rows.nth(1).locator("input").nth(1).fill("1.5")
+    rows.nth(1).locator("select").nth(0).select_option(label=EVIL)
+    rows.nth(1).locator("select").nth(1).select_option(label="no")
+    page.wait_for_function("() => ![...document.querySelectorAll('.ms-error')].some((line) => line.textContent)")
+    # The other request is answered elsewhere.
+    run = latest_run(jupyter)
+    run.respond("gate", {"decision": "approve"})
+    gate.locator(".ms-note:has-text('answered by')").wait_for()
+    assert gate.locator("button").first.is_hidden()
+    # Submit says what it does, and a second press of it is none.
+    button = form.locator(".ms-submit")
+    button.evaluate(
+        "(button) => { window.said = []; new MutationObserver(() => window.said.push(button.textContent)).observe(button, {childList: true}); }"
+    )
+    button.evaluate("(button) => { button.click(); button.click(); }")
+    form.locator(".ms-note:has-text('answered; the next step')").wait_for()
+    assert page.evaluate("() => window.said[0]") == "checking …"
+    assert len(run.inbox()) == 0
+    run.wait(timeout_s=30)
+    row = {"sample": EVIL, "gap_eV": 1.5, "phase": EVIL, "pure": False}
+    answer = run.results.loc["0.ask"]
+    assert (answer["carry_on"], answer["names"], answer["samples"]) == (["Cu3Au", "CuAu"], ["CuAu"], [row])
+    notebook.close()
+
+
 def test_every_button_of_the_cockpit(jupyter: Lab, gates: Path) -> None:
     notebook = jupyter.open(jupyter.write("cockpit.ipynb", setup(gates), "run.watch()"))
     notebook.run_all()

@@ -15,8 +15,8 @@ from crashes import killed_at
 import matterstack as ms
 from matterstack.errors import InvalidConfigError, UnsafeFileError
 from matterstack.notebook.board import Board
+from matterstack.notebook.context import context_html
 from matterstack.notebook.details import details_html
-from matterstack.notebook.forms import context_html
 
 
 def make(base: Path, *tasks: ms.Task) -> ms.Run:

@@ -324,11 +324,11 @@ function render({ model, el }) {
   const line = make("div", {}, root);
   make("b", {}, line, request.task);
   make("span", {}, line, ` of ${request.run}${request.assignee ? `, for ${request.assignee}` : ""}, since ${request.since}`);
+  const reason = make("div", { class: "ms-note", role: "status" }, root);
   const asks = make("div", {}, root);
   make("div", { class: "ms-instructions" }, asks).innerHTML = request.instructions; // made in Python, where all is escaped
   make("div", { class: "ms-context" }, asks).innerHTML = model.get("context"); // likewise
   make("div", { class: "ms-help" }, asks, `in ${request.directory}`);
-  const reason = make("div", { class: "ms-note", role: "status" }, root);
   const form = make("form", { novalidate: "" }, asks);
   let asked = 0;
   /** The number of the answer that is being checked, and whether something was typed since. */

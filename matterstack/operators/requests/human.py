@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from matterstack.core.attempt_files import Family, check_names
+from matterstack.core.attempt_files import NOT_SHOWN, SHOWN, Family, check_names
 from matterstack.core.attempts import (
     Attempt,
     Observation,
@@ -39,7 +39,8 @@ _HOWTO = """\
 How to answer this request: with any editor, no other software is needed.
 
 1. Read instructions.md. The other files here are what you may want to look at;
-   results.csv, if there is one, holds the results of the tasks before.
+   results.csv, if there is one, holds the results of the tasks before, and
+   show/ files that they left.
 2. Copy response.template.json to response.json, and replace its values.
    {table}schema.json says exactly what is expected (https://json-schema.org).
 3. Save it in this directory, or have it copied here under that name.
@@ -119,6 +120,8 @@ class HumanOperator(RequestOperator):
             text += "\n\nThe command of this task:\n\n" + "".join(f"    {line}\n" for line in shown.splitlines())
         if task.assignee:
             text = f"For: {task.assignee}\n\n{text}"
+        if task.show:
+            text = f"{text.rstrip()}\n\n{_to_look_at(attempt)}"
         tabular = columns(schema)
         files = {
             "instructions.md": text.rstrip() + "\n",
@@ -197,6 +200,18 @@ class HumanOperator(RequestOperator):
 
 def _pretty(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _to_look_at(attempt: Attempt) -> str:
+    """Return a list of what lies in the folder of what is shown, and of what does not."""
+    try:
+        missing = read_inside(attempt.directory, f"{SHOWN}/{NOT_SHOWN}", _INPUTS_BYTES).decode().splitlines()
+    except FileNotFoundError:
+        missing = []
+    names = [f"{task_id}/{path}" for task_id, path in attempt.task.shown]
+    there = [name for name in names if not any(line.startswith(f"{name}: ") for line in missing)]
+    lines = [f"- `{SHOWN}/{name}`" for name in there] + [f"- not there: {line}" for line in missing]
+    return "To look at:\n\n" + "\n".join(lines) + "\n"
 
 
 def _how_to_fill_tables() -> str:

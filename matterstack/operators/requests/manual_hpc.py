@@ -26,7 +26,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from matterstack.core.attempt_files import MACHINERY
+from matterstack.core.attempt_files import MACHINERY, SHOWN
 from matterstack.core.attempts import Attempt, Observation, Seen
 from matterstack.core.states import AttemptStatus
 from matterstack.core.task import Task
@@ -129,7 +129,7 @@ class ManualHPCOperator(RequestOperator):
     def prepare(self, attempt: Attempt) -> None:
         """Make the kit from the task's files."""
         directory = attempt.directory
-        placed = os.listdir(directory)
+        placed = [name for name in os.listdir(directory) if not (attempt.task.show and name == SHOWN)]
         gathered = directory / MACHINERY  # no file of a task has this name, and one may be called inputs
         gathered.mkdir()
         for name in placed:
