@@ -96,7 +96,8 @@ class RequestForm(anywidget.AnyWidget, Follows):
         if card.code == "W" and card.attempt == self.asked.attempt:
             self.reason = neutral(card.reason or self.asked.reason)
         elif not self.over:
-            self.over = how_it_ended(self.asked) or f"It waits no more: the task is {BY_CODE[card.code].name} now."
+            which = "the task" if card.attempt == self.asked.attempt else f"attempt {card.attempt} of the task"
+            self.over = how_it_ended(self.asked) or f"It waits no more: {which} is {BY_CODE[card.code].name} now."
 
     def glance(self, news: News) -> None:
         """Look whether somebody has answered, which the next tick takes up."""

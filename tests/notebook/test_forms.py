@@ -269,6 +269,7 @@ def test_a_request_shows_what_it_is_about(tmp_path: Path) -> None:
     there = {str(path.relative_to(request.directory / "show")) for path in request.directory.glob("show/*/*")}
     assert there == set(request.show)
     assert json.loads((request.directory / "show/relax/result.json").read_text()) == json.loads(data)
+    assert "show/ what they left" in (request.directory / "HOWTO.txt").read_text()
     assert "- `show/relax/t.csv`" in (request.directory / "instructions.md").read_text()
     html = context_html(request.directory, request.show)
     tags = Tags(html)
@@ -394,6 +395,27 @@ def test_what_is_shown_is_waited_for(tmp_path: Path) -> None:
     assert Task.from_json(json.loads(json.dumps(task.to_json()))) == task
     with pytest.raises(UnknownDependencyError, match=r"'relx'.*did you mean 'relax'"):
         ms.Workflow([ms.Task("relax", "true"), ms.Task("pick", operator="human", show=["relx"])]).check()
+
+
+def test_a_structure_that_would_keep_the_kernel_busy_is_shown_as_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three hundred sites by 192 operations take ASE twenty seconds, and as many times longer as there are more."""
+    from ase.io.cif import CIFBlock
+
+    asked: list[str] = []
+    get_atoms = CIFBlock.get_atoms
+    monkeypatch.setattr(CIFBlock, "get_atoms", lambda block: asked.append(block.name) or get_atoms(block))
+    home = tmp_path / "operators/human/0.pick.1"
+    (home / "show/a").mkdir(parents=True)
+    cubic = CIF.replace("loop_", "_symmetry_space_group_name_H-M 'F m -3 m'\n_symmetry_Int_Tables_number 225\nloop_")
+    sites = "".join(f"Si Si 0.{n} 0.2{n} 0.1\n" for n in range(300))
+    (home / "show/a/x.cif").write_text(cubic)
+    (home / "show/a/y.cif").write_text(cubic + sites)
+    html = context_html(home, ["a/x.cif", "a/y.cif"])
+    assert asked == ["x"]
+    assert html.count("<img") == 1
+    assert "Si Si 0.299" not in html, "the text is bounded too"
 
 
 @settings(max_examples=30, deadline=None)

@@ -39,8 +39,7 @@ _HOWTO = """\
 How to answer this request: with any editor, no other software is needed.
 
 1. Read instructions.md. The other files here are what you may want to look at;
-   results.csv, if there is one, holds the results of the tasks before, and
-   show/ files that they left.
+   results.csv, if there is one, holds the results of the tasks before{shown}.
 2. Copy response.template.json to response.json, and replace its values.
    {table}schema.json says exactly what is expected (https://json-schema.org).
 3. Save it in this directory, or have it copied here under that name.
@@ -127,7 +126,10 @@ class HumanOperator(RequestOperator):
             "instructions.md": text.rstrip() + "\n",
             "schema.json": _pretty(schema),
             "response.template.json": _pretty(template(schema)),
-            "HOWTO.txt": _HOWTO.format(table=_how_to_fill_tables() if tabular else ""),
+            "HOWTO.txt": _HOWTO.format(
+                table=_how_to_fill_tables() if tabular else "",
+                shown=f",\n   and {SHOWN}/ what they left" if task.show else "",
+            ),
         }
         if tabular:
             files["response.template.csv"] = write_csv([list(tabular)])
