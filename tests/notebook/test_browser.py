@@ -453,9 +453,10 @@ def test_a_form_shows_what_it_is_about_and_takes_choices_and_a_table(jupyter: La
     button.evaluate(
         "(button) => { window.said = []; new MutationObserver(() => window.said.push(button.textContent)).observe(button, {childList: true}); }"
     )
-    button.evaluate("(button) => { button.click(); button.click(); }")
+    button.evaluate("(button) => { button.focus(); button.click(); button.click(); }")
     form.locator(".ms-note:has-text('answered; the next step')").wait_for()
     assert page.evaluate("() => window.said[0]") == "checking …"
+    assert page.evaluate("() => document.activeElement.dataset.task") == "0.ask", "and keys do not go to the notebook"
     assert len(run.inbox()) == 0
     run.wait(timeout_s=30)
     row = {"sample": EVIL, "gap_eV": 1.5, "phase": EVIL, "pure": False}

@@ -320,7 +320,7 @@ function rowOf(columns, root, path, element, changed) {
 /** @param {{ model: any, el: HTMLElement }} context */
 function render({ model, el }) {
   const request = model.get("request");
-  const root = make("div", { class: "ms-form", "data-task": request.task }, el);
+  const root = make("div", { class: "ms-form", "data-task": request.task, tabindex: "-1" }, el);
   const line = make("div", {}, root);
   make("b", {}, line, request.task);
   make("span", {}, line, ` of ${request.run}${request.assignee ? `, for ${request.assignee}` : ""}, since ${request.since}`);
@@ -354,7 +354,8 @@ function render({ model, el }) {
   form.appendChild(made.element);
   const submit = make("button", { type: "submit", class: "ms-submit" }, form, "Submit");
   const outcome = make("div", { class: "ms-outcome", role: "status" }, asks);
-  // The button stays one that can have the focus: a key that is typed on must not go to the notebook.
+  // Keys that are typed on must not go to the notebook, for which they are commands: so the button stays one that can
+  // have the focus while an answer is checked, and a form that is over takes the focus itself.
   const checking = (/** @type {boolean} */ is) => {
     clearTimeout(slow);
     submit.setAttribute("aria-disabled", String(is));
@@ -371,7 +372,7 @@ function render({ model, el }) {
     checking(true);
     slow = setTimeout(() => { outcome.textContent = "Still checking: while a cell runs, the kernel may take it up only when that ends."; }, 5000);
   });
-  form.addEventListener("keydown", (/** @type {Event} */ event) => event.stopPropagation());
+  root.addEventListener("keydown", (/** @type {Event} */ event) => event.stopPropagation());
   const onMessage = (/** @type {any} */ message) => {
     if (message.number === undefined || message.number < Math.max(asked, sent)) return;
     if (message.outcome !== undefined) outcome.textContent = message.outcome;
@@ -386,7 +387,9 @@ function render({ model, el }) {
   const onState = () => {
     const over = model.get("over");
     reason.textContent = over || model.get("reason");
+    const isTypedInto = asks.contains(document.activeElement);
     asks.hidden = Boolean(over);
+    if (over && isTypedInto) root.focus();
     root.classList.toggle("ms-over", Boolean(over));
     form.hidden = !request.answerable;
   };
