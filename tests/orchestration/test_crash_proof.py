@@ -138,7 +138,8 @@ def test_killed_at_lines_of_an_initialization(tmp_path: Path) -> None:
         base.mkdir()
         in_child(partial(make, base), at_line(number, die))
         if not (base / "workspaces/w/runs/r").exists():
-            assert ms.runs("w", base_path=base).empty, "a half-made run does not show"
+            if (base / "workspaces/w/runs").exists():
+                assert ms.runs("w", base_path=base).empty, "a half-made run does not show"
             make(base)
         heal(base)
         shutil.rmtree(base)
