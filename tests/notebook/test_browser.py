@@ -605,6 +605,12 @@ def test_of_a_large_table_the_rows_in_sight_are_sent_and_its_columns_are_dragged
     assert heads()[:3] == ["task", "reason", "status"]
     assert "iteration" not in heads()
     assert page.input_value("input[aria-label='filter by text']") == "because"
+    assert page.locator(".ms-still").is_hidden()
+    page.click("text=Kernel >> nth=0")
+    page.click(".lm-Menu-itemLabel:text-is('Restart Kernel…')")
+    page.click(".jp-Dialog button:has-text('Restart')")
+    page.wait_for_selector(".ms-still:has-text('Run this cell again')")
+    page.wait_for_selector(".jp-StatusBar-TextItem:has-text('| Idle')")
     notebook.close()
     latest_run(jupyter).cancel()
 
@@ -648,6 +654,7 @@ run = ms.initialize_run("browser", Rounds(), operators={"local": ms.LocalOperato
     page.click(".lm-Menu-itemLabel:text-is('Restart Kernel…')")
     page.click(".jp-Dialog button:has-text('Restart')")
     page.wait_for_selector(".ms-cockpit.jupyter-widgets-disconnected")
+    page.wait_for_selector(".jp-StatusBar-TextItem:has-text('| Idle')")
     said = page.evaluate("() => getComputedStyle(document.querySelector('.ms-cockpit'), '::after').content")
     assert "Run this cell again" in said
     broken = page.evaluate("""() => [...document.querySelectorAll('.ms-cockpit, .ms-cockpit .jupyter-widgets-disconnected')]
