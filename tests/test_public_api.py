@@ -344,6 +344,7 @@ def test_a_task_that_nobody_can_be_asked_about_is_declared_lost(tmp_path: Path) 
     with pytest.raises(errors.UnknownTaskError):
         run.declare_lost("nobody")
     run.cancel(timeout_s=30)
+    os.close(os.open(gate, os.O_WRONLY))  # who was declared lost is alive, and ends now
 
 
 def test_bad_settings_are_refused(tmp_path: Path) -> None:
