@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -166,6 +167,10 @@ def test_what_is_misspelt_is_answered_with_what_was_meant(tmp_path: Path) -> Non
         TypeError, match=r"initialize_run\(\) has no argument 'operator' \(did you mean 'operators'\?\)"
     ):
         make(tmp_path, relax, operator={})
+    for operator in (ms.LocalOperator, ms.SlurmOperator, ms.HumanOperator, ms.ExperimentOperator, ms.ManualHPCOperator):
+        known = next(iter(inspect.signature(operator).parameters))
+        with pytest.raises(TypeError, match=rf"{operator.__name__}\(\) has no argument .*\(did you mean '{known}'"):
+            operator(**{known[:-1]: 1})
     with pytest.raises(TypeError, match="missing 1 required positional argument"):
         ms.Task()  # type: ignore[call-arg]
     with pytest.raises(AttributeError, match=r"\(did you mean 'initialize_run'\?\)"):

@@ -23,6 +23,7 @@ from matterstack.core.attempts import (
     Seen,
     Submitted,
 )
+from matterstack.core.keywords import suggesting_class
 from matterstack.errors import InvalidConfigError, MissingLibraryError, OperatorUnreachableError
 from matterstack.files import write_inside
 from matterstack.operators.jobs.base import JobOperator, check_preamble, ended_badly, good_end, judge_alone, still
@@ -32,6 +33,7 @@ from matterstack.operators.jobs.faults import spoilt
 _MOST = 5000
 
 
+@suggesting_class
 class DaskOperator(JobOperator):
     """Run commands on the workers of a Dask cluster.
 

@@ -34,6 +34,7 @@ from matterstack.core.attempts import (
     Seen,
     Submitted,
 )
+from matterstack.core.keywords import suggesting_class
 from matterstack.core.states import AttemptStatus
 from matterstack.core.task import Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, OperatorUnreachableError, UnsafeFileError
@@ -137,6 +138,7 @@ def _since(attempts: Iterable[Attempt]) -> float:
     return min(attempt.submitted_at for attempt in attempts)
 
 
+@suggesting_class
 class SlurmOperator(JobOperator):
     """Run commands as jobs of a Slurm cluster: the one this machine belongs to, or one that ssh reaches.
 

@@ -18,6 +18,7 @@ from matterstack.core.attempts import (
     Refused,
     Submitted,
 )
+from matterstack.core.keywords import suggesting_class
 from matterstack.core.task import Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, OperatorUnreachableError
 from matterstack.operators.base import Operator
@@ -25,6 +26,7 @@ from matterstack.operators.local.link import Identity, Link
 from matterstack.operators.results import collect
 
 
+@suggesting_class
 class LocalOperator(Operator):
     """Run commands on this machine.
 

@@ -29,6 +29,7 @@ from typing import Any
 from matterstack.core.attempt_files import Family, check_names
 from matterstack.core.attempts import Attempt, Observation, Seen
 from matterstack.core.identifiers import check_relative_path
+from matterstack.core.keywords import suggesting_class
 from matterstack.core.schemas import check_schema, violations
 from matterstack.core.states import AttemptStatus
 from matterstack.core.strict_json import MAX_BYTES
@@ -114,6 +115,7 @@ def result_schema(data: Mapping[str, Any], token: str) -> dict[str, Any]:
     }
 
 
+@suggesting_class
 class ExperimentOperator(RequestOperator):
     """Ask an instrument, through files.
 

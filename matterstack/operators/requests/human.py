@@ -16,6 +16,7 @@ from matterstack.core.attempts import (
     Rejected,
     Seen,
 )
+from matterstack.core.keywords import suggesting_class
 from matterstack.core.schemas import check_schema, columns, template
 from matterstack.core.strict_json import parse_json
 from matterstack.core.task import Task
@@ -57,6 +58,7 @@ parted by semicolons: there it may be a comma.
 _WORKBOOK_NOTE = "Fill in one row a thing, save as response.xlsx in the same folder, and leave the first line as it is."
 
 
+@suggesting_class
 class HumanOperator(RequestOperator):
     """Ask a person.
 

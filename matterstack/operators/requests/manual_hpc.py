@@ -28,6 +28,7 @@ from typing import Any
 
 from matterstack.core.attempt_files import MACHINERY, SHOWN
 from matterstack.core.attempts import Attempt, Observation, Seen
+from matterstack.core.keywords import suggesting_class
 from matterstack.core.states import AttemptStatus
 from matterstack.core.task import Task
 from matterstack.core.text import neutral, storable
@@ -54,6 +55,7 @@ from matterstack.operators.unchanged import note_unchanged
 _HOME = "its results were brought home"
 
 
+@suggesting_class
 class ManualHPCOperator(RequestOperator):
     """Have a person carry kits to a cluster and results home.
 
