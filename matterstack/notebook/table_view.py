@@ -15,9 +15,8 @@ import traitlets
 from matterstack.core.text import neutral
 from matterstack.notebook.assets import script
 from matterstack.notebook.board import Card, News
-from matterstack.notebook.details import details_html
 from matterstack.notebook.statuses import BY_CODE, LOOKS
-from matterstack.notebook.views import View
+from matterstack.notebook.views import PanelView
 from matterstack.orchestration.explain import format_time
 
 if TYPE_CHECKING:
@@ -115,7 +114,7 @@ def _by_number(card: Card) -> tuple[int, str]:
     return card.iteration, re.sub(r"\d+", lambda digits: digits[0].zfill(12), card.task_id)
 
 
-class TableView(View):
+class TableView(PanelView):
     """The tasks of a run as a table that is filtered and sorted, whose columns are chosen, dragged and moved.
 
     Pages that show the same table share its filter, its order and its columns.
@@ -134,8 +133,6 @@ class TableView(View):
     asked: Any = traitlets.Dict().tag(sync=True)
     #: The rows around those in sight, and what is to be said of all.
     window: Any = traitlets.Dict().tag(sync=True)
-    panel = traitlets.Unicode("").tag(sync=True)
-    panel_of = traitlets.Unicode("").tag(sync=True)
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -244,11 +241,6 @@ class TableView(View):
             arranged.append({**known[name], "width": width, "shown": shown is True})
         if any(column["shown"] for column in arranged):
             self.columns = arranged
-
-    @traitlets.observe("selected")
-    def _tell(self, change: object = None) -> None:
-        with self.hold_sync():
-            self.panel, self.panel_of = details_html(self.run, self.board, self.selected), self.selected
 
     def twin_html(self) -> str:
         """Return the first rows as an HTML table."""

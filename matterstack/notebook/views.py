@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -83,7 +84,47 @@ def with_twin(bundle: Any, html: str, text: str) -> Any:
     return {**(bundle or {}), **twin}
 
 
-class DagView(View):
+class PanelView(View):
+    """A view with a panel that tells all about what is selected, also what it writes meanwhile.
+
+    Parameters
+    ----------
+    run : Run
+    """
+
+    panel = traitlets.Unicode("").tag(sync=True)
+    #: What the panel is about: a page shows no other panel beside what is selected.
+    panel_of = traitlets.Unicode("").tag(sync=True)
+    _told: Card | None = None
+    _written: Sequence[tuple[str, str]] = ()
+
+    def glance(self, news: News) -> None:
+        """Show what the selected task has written since, and what is said of its attempt."""
+        told = self._told
+        if told is None or told.code not in _UNDER_WAY:
+            return
+        if told.id in news.touched or outputs(self.run, told) != self._written:
+            self._tell()
+
+    @traitlets.observe("selected")
+    def _tell(self, change: object = None) -> None:
+        name = self.selected
+        self._told = self.board.find(name)
+        if self._told is not None:
+            live = self._told.code in _UNDER_WAY
+            self._written = outputs(self.run, self._told) if live else []
+            html = details_html(self.run, self.board, name)
+        else:
+            html = self._group_html(name)
+        with self.hold_sync():
+            self.panel, self.panel_of = html, name
+
+    def _group_html(self, key: str) -> str:
+        """Return the panel of what is no task, where the view shows such a thing."""
+        return ""
+
+
+class DagView(PanelView):
     """The graph of a run's tasks.
 
     Parameters
@@ -103,9 +144,6 @@ class DagView(View):
     _esm = script("viewport.js", "dag.js")
     graph = traitlets.Dict().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
-    panel = traitlets.Unicode("").tag(sync=True)
-    #: What the panel is about: a page shows no other panel beside what is selected.
-    panel_of = traitlets.Unicode("").tag(sync=True)
     collapse = traitlets.Enum(COLLAPSE, "auto").tag(sync=True)
     expanded = traitlets.List(traitlets.Unicode()).tag(sync=True)
     #: Columns and rows for which a page has room.
@@ -122,8 +160,6 @@ class DagView(View):
                     f"the graph has the node {strange[0]!r}, which is no task of the run; see run.graph",
                     task_id=str(strange[0]),
                 )
-        self._written: list[tuple[str, str]] = []
-        self._told: Card | None = None
         self.drawing = Drawing(self.board, collapse, (), shown)
         super().__init__(run, collapse=collapse, graph=self.drawing.graph(), state=self.drawing.state())
 
@@ -136,14 +172,6 @@ class DagView(View):
         if self.selected and (
             news.grown or not {card.id for card in news.changed}.isdisjoint(card.id for card in self._chosen())
         ):
-            self._tell()
-
-    def glance(self, news: News) -> None:
-        """Show what the selected task has written since, and what is said of its attempt."""
-        told = self._told
-        if told is None or told.code not in _UNDER_WAY:
-            return
-        if told.id in news.touched or outputs(self.run, told) != self._written:
             self._tell()
 
     @traitlets.observe("collapse", "expanded", "room")
@@ -163,19 +191,9 @@ class DagView(View):
         task = self.board.find(self.selected)
         return self.drawing.cards_in(self.selected) if task is None else [task]
 
-    @traitlets.observe("selected")
-    def _tell(self, change: object = None) -> None:
-        name = self.selected
-        self._told = self.board.find(name)
-        if self._told is not None:
-            live = self._told.code in _UNDER_WAY
-            self._written = outputs(self.run, self._told) if live else []
-            html = details_html(self.run, self.board, name)
-        else:
-            node = next((node for node in self.drawing.nodes if node.key == name), None)
-            html = "" if node is None else group_html(node.label, self.drawing.cards_in(name))
-        with self.hold_sync():
-            self.panel, self.panel_of = html, name
+    def _group_html(self, key: str) -> str:
+        node = next((node for node in self.drawing.nodes if node.key == key), None)
+        return "" if node is None else group_html(node.label, self.drawing.cards_in(key))
 
     def _heard(self, view: object, message: Any, buffers: object) -> None:
         super()._heard(view, message, buffers)

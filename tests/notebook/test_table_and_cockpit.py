@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from pathlib import Path
@@ -136,6 +137,30 @@ def test_details_are_those_of_the_row_that_is_selected_and_change_with_it(tmp_pa
     assert "<img" not in table.panel
     table._heard(None, {"select": ""}, None)
     assert (table.panel, table.panel_of) == ("", "")
+
+
+def test_details_show_what_a_task_writes_as_it_writes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        os.mkfifo(tmp_path / name)
+    run = make(tmp_path / "w", ms.Task("a", f"cat {tmp_path}/one; cat {tmp_path}/two"))
+    table = run.table()
+    table._heard(None, {"select": "0.a"}, None)
+    run.step()
+    run.step()
+
+    def write(name: str) -> None:
+        (tmp_path / name).write_text(f"said {name}\n")
+        deadline = time.monotonic() + 30
+        written = run.attempt_path("a") / "stdout.txt"
+        while f"said {name}" not in written.read_text() and time.monotonic() < deadline:
+            run.step()
+        table.follower.look()
+
+    write("one")
+    assert "said one" in table.panel
+    write("two")
+    assert "said two" in table.panel
+    run.wait(timeout_s=30)
 
 
 def test_what_rows_are_among_is_looked_for_as_often_as_can_be_borne_and_rows_are_true_at_once(tmp_path: Path) -> None:

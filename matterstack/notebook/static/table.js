@@ -254,6 +254,7 @@ function render({ model, el }) {
     const same = told.dataset.about === model.get("selected");
     told.innerHTML = told.dataset.html = model.get("panel"); // escaped in Python
     told.dataset.about = model.get("selected");
+    for (const output of told.querySelectorAll(".ms-output")) output.scrollTop = output.scrollHeight; // its end is what is new
     if (!same) { panel.scrollTop = 0; return; }
     [...told.querySelectorAll("details")].forEach((/** @type {any} */ part, place) => { part.open = open[place] ?? part.open; });
     panel.scrollTop = scrolled;
