@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from matterstack.core.snapshot import IterationCounts
+from matterstack.core.states import RunStatus
 from matterstack.core.text import neutral
-from matterstack.notebook.summary import bar_html
+from matterstack.notebook.summary import bar_html, status_html
 
 
 class RunsTable(pd.DataFrame):
@@ -30,7 +31,10 @@ class RunsTable(pd.DataFrame):
             texts = [str(row["run_id"])]
             texts += ["" if pd.isna(row[name]) else str(row[name]) for name in ("status", "iteration")]
             texts += [created, "" if pd.isna(row["reason"]) else str(row["reason"])[-200:]]
-            cells = [f"<td style='text-align:left'>{escape(neutral(text))}</td>" for text in texts]
+            said = [escape(neutral(text)) for text in texts]
+            if texts[1] in RunStatus.__members__:
+                said[1] = status_html(RunStatus(texts[1]))
+            cells = [f"<td style='text-align:left'>{html}</td>" for html in said]
             over = f"{counts.total - counts.unfinished} of {counts.total}" if counts else ""
             bar = f"<td style='min-width:160px'>{bar_html(counts) if counts else ''}{over}</td>"
             lines.append(f"<tr>{cells[0]}{bar}{''.join(cells[1:])}</tr>")

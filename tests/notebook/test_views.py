@@ -28,7 +28,7 @@ from matterstack.notebook.details import structure_svg
 from matterstack.notebook.drawing import PAGE, Drawing, Room
 from matterstack.notebook.grouping import MOST_NODES
 from matterstack.notebook.layout import crossings, fold, lay_out, layers_of
-from matterstack.notebook.statuses import LOOKS
+from matterstack.notebook.statuses import LOOKS, RUN_LOOKS
 from matterstack.orchestration import loop
 
 EVIL = "</script><img src=x onerror=alert(1)>\x1b[31m\u202e"
@@ -522,6 +522,7 @@ def test_the_runs_of_a_workspace_have_bars(tmp_path: Path) -> None:
     html = runs._repr_html_()
     assert run.run_id in html
     assert "aria-label='progress'" in html
+    assert RUN_LOOKS[run.status].glyph in html, "its status has a glyph"
     assert "3 of 4" in html
     assert list(runs.query("status == 'RUNNING'")["run_id"]) == [run.run_id]
 
