@@ -679,6 +679,10 @@ def test_a_restarted_kernel_takes_the_run_up_again_in_the_dark(jupyter: Lab, gat
         notebook.run_all()
         node(notebook, "0.b", "COMPLETED")
         page.click("text=Kernel >> nth=0")
+        page.click(".lm-Menu-itemLabel:text-is('Restart Kernel…')")
+        page.click(".jp-Dialog button:has-text('Restart')")
+        page.wait_for_selector(".ms-still:has-text('Run this cell again')")
+        page.click("text=Kernel >> nth=0")
         page.click(".lm-Menu-itemLabel:text-is('Restart Kernel and Run All Cells…')")
         page.click(".jp-Dialog button:has-text('Restart')")
         page.wait_for_function(

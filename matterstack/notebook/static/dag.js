@@ -408,9 +408,9 @@ function render({ model, el }) {
   onCollapse();
   draw();
   onPanel();
-  const stop = pulse(model);
+  const stops = [pulse(model), still(model, root, "state")];
   return () => {
-    stop();
+    for (const stop of stops) stop();
     seen.stop();
     clearTimeout(measuring);
     clearTimeout(late);
