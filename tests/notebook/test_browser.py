@@ -530,7 +530,7 @@ def test_every_button_of_the_cockpit(jupyter: Lab, gates: Path) -> None:
     notebook.close()
 
 
-MANY = """
+MANY_ROWS = """
 import matterstack as ms
 flow = ms.Workflow()
 for i in range(5000):
@@ -544,7 +544,7 @@ table
 
 
 def test_of_a_large_table_the_rows_in_sight_are_sent_and_its_columns_are_dragged_and_chosen(jupyter: Lab) -> None:
-    notebook = jupyter.open(jupyter.write("many.ipynb", MANY))
+    notebook = jupyter.open(jupyter.write("many.ipynb", MANY_ROWS))
     page = notebook.page
     page.set_viewport_size({"width": 1000, "height": 1000})
     notebook.run_all()

@@ -116,12 +116,12 @@ def test_a_view_that_is_open_goes_on_over_a_kill_and_over_the_recovery(tmp_path:
     spill(run.path)
     before = everything(tmp_path)
     view.follower.look()
-    assert {row[1] for row in view.rows} == {"READY"}
+    assert {row[1] for row in view.window["rows"]} == {"READY"}
     assert everything(tmp_path) == before
     assert ms.open_run(run.path).wait(timeout_s=60) is ms.RunStatus.COMPLETED
     assert not (run.path / "state.sqlite-journal").exists()
     view.follower.look()
-    assert {row[1] for row in view.rows} == {"COMPLETED"}
+    assert {row[1] for row in view.window["rows"]} == {"COMPLETED"}
 
 
 def test_a_step_recovers_what_a_killed_writer_left(tmp_path: Path) -> None:
