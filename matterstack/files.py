@@ -76,28 +76,15 @@ def open_inside(root: Path | str, relative: str) -> int:
         os.close(descriptor)
 
 
-def _folder(root: Path | str, relative: str, parts: Sequence[str]) -> int:
-    """Open the folder that lies so many parts of a path below `root`."""
+def _folder(root: Path | str, relative: str, parts: Sequence[str], *, make: bool = False) -> int:
+    """Open the folder that lies so many parts of a path below `root`; with `make`, durably make what is missing."""
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for part in parts:
-            inner = os.open(part, _READ | os.O_DIRECTORY, dir_fd=descriptor)
-            os.close(descriptor)
-            descriptor = inner
-    except OSError as error:
-        os.close(descriptor)
-        raise _named(relative, error) from None
-    return descriptor
-
-
-def _made_folder(root: Path | str, relative: str, parts: Sequence[str]) -> int:
-    """Open such a folder, and make it where it is missing."""
-    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for part in parts:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(part, dir_fd=descriptor)
-                os.fsync(descriptor)
+            if make:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=descriptor)
+                    os.fsync(descriptor)
             inner = os.open(part, _READ | os.O_DIRECTORY, dir_fd=descriptor)
             os.close(descriptor)
             descriptor = inner
@@ -292,7 +279,7 @@ def write_inside(root: Path | str, relative: str, content: bytes, *, new: bool =
         A link on the way.
     """
     *folders, name = relative.split("/")
-    directory = _made_folder(root, relative, folders)
+    directory = _folder(root, relative, folders, make=True)
     try:
         partial = f".{name[:100]}.{os.urandom(6).hex()}.partial"
         file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=directory)
@@ -384,7 +371,7 @@ def rename_inside(root: Path | str, relative: str, to: str) -> None:
     (*folders, name), (*others, called) = relative.split("/"), to.split("/")
     source = _folder(root, relative, folders)
     try:
-        target = _made_folder(root, to, others)
+        target = _folder(root, to, others, make=True)
         try:
             os.rename(name, called, src_dir_fd=source, dst_dir_fd=target)
         finally:
