@@ -85,7 +85,8 @@ class held:  # noqa: N801  (used like a function)
                 _give_back()
         finally:
             _holder = None
-            _deliver()
+            if _came:
+                _deliver()
 
 
 class heard:  # noqa: N801  (used like a function)

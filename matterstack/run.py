@@ -28,7 +28,6 @@ from matterstack.orchestration import (
 from matterstack.orchestration.configure import configure
 from matterstack.orchestration.explain import Explanation, explain
 from matterstack.orchestration.overview import Overview, look
-from matterstack.orchestration.requests import respond, waiting
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
 
@@ -323,6 +322,7 @@ class Run:
     def inbox(self) -> Inbox:
         """Return what waits for an answer: of whom, since when, where, and why the last one was refused."""
         from matterstack.notebook.inbox import Inbox
+        from matterstack.orchestration.requests import waiting
 
         return Inbox(waiting(self.store, self._session.directory), lambda _: self)
 
@@ -393,6 +393,8 @@ class Run:
         UnknownTaskError, RunStatusError
             The task does not wait for an answer.
         """
+        from matterstack.orchestration.requests import respond
+
         respond(self._session, task_id, answer, iteration=iteration, attempt=attempt)
         return self
 

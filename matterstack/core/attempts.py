@@ -197,17 +197,24 @@ class Attempt:
         Name of the attempt's directory, where that is not yet ``<iteration>.<task_id>.<attempt>``.
     """
 
-    __slots__ = ("_directory", "_task", "name", "parent", "record")
+    __slots__ = ("_directory", "_name", "_task", "parent", "record")
 
     def __init__(self, record: LiveAttempt, parent: str, name: str | None = None) -> None:
         self.record = record
         self._task: Task | None = None
         self._directory: Path | None = None
         self.parent = parent
-        self.name = record.name if name is None else name
+        self._name = name
 
     def __repr__(self) -> str:
         return f"<Attempt {self.record.name}, {self.status}, {self.token}>"
+
+    @property
+    def name(self) -> str:
+        """Name of its directory."""
+        if self._name is None:
+            self._name = self.record.name
+        return self._name
 
     @property
     def iteration(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sysconfig
 import traceback
 from pathlib import Path
 from types import CodeType, TracebackType
@@ -11,7 +10,6 @@ from matterstack import interrupts
 from matterstack.errors import MatterstackError
 
 _OURS = str(Path(__file__).parent.parent)
-_INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 class Captured(interrupts.heard):
@@ -60,8 +58,11 @@ def describe_from_users_line(error: Exception | SystemExit) -> str:
         within = within.tb_next
     if within is None:
         return describe(error)
+    import sysconfig
+
+    installed = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     frames = traceback.extract_tb(within)
-    own = [frame for frame in frames if not frame.filename.startswith((_OURS, *_INSTALLED))] or frames
+    own = [frame for frame in frames if not frame.filename.startswith((_OURS, *installed))] or frames
     what = "".join(traceback.format_exception_only(error)).strip()
     where = f"at {own[-1].name}, line {own[-1].lineno} of {_file(own[-1].filename)}"
     source = f": {own[-1].line}" if own[-1].line else ""

@@ -194,7 +194,7 @@ class Session:
 
     def attempt(self, live: LiveAttempt) -> Attempt:
         """Return an attempt as operators see it."""
-        return Attempt(live, f"{self.directory.path}/operators/{live.operator}")
+        return Attempt(live, str(self.directory.operator(live.operator)))
 
     def results_folder(self, operator: str) -> str:
         """Return where in its attempts' directories an operator leaves results."""

@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NamedTuple
 
 from matterstack import interrupts
@@ -28,6 +29,7 @@ from matterstack.errors import (
     DamagedStoreError,
     ForeignStoreError,
     LockUnsupportedError,
+    MatterstackError,
     NewerStoreError,
     RunNotFoundError,
     StoreConflictError,
@@ -125,41 +127,60 @@ def _renew_mutex() -> None:
 os.register_at_fork(after_in_child=_renew_mutex)  # another thread may have held it
 
 
-@contextlib.contextmanager
-def errors(path: Path) -> Iterator[None]:
-    """Turn what sqlite3 raises into an error of our tree that says what to do."""
-    try:
-        yield
-    except sqlite3.IntegrityError as error:
-        raise StoreConflictError(f"{path}: {error}; nothing was changed", path=path) from error
-    except sqlite3.OperationalError as error:
-        if not hasattr(error, "sqlite_errorcode"):  # Python's own, of a text that is none
-            raise DamagedStoreError(f"{path} holds text that cannot be read: {error}", path=path) from error
-        if "locked" in str(error):
-            raise StoreError(f"{path} stayed locked for {_BUSY_TIMEOUT_S:g} s by another program", path=path) from error
-        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
-            raise StoreError(
-                f"{path} was cut off: it took more work to look at than any run of ours; open it alone", path=path
-            ) from error
-        if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # of the question, not of the file
-            raise StoreError(f"{path} cannot be asked that: {error}; nothing was changed", path=path) from error
-        raise StoreUnwritableError(
-            f"{path}: {error}; nothing was changed. Check free space and permissions, then step again", path=path
-        ) from error
-    except sqlite3.DatabaseError as error:
-        raise DamagedStoreError(
-            f"{path} is not a readable database: {error}; it was left as it is. Restore a copy, or recover "
-            "what can be read with the .recover command of the sqlite3 shell",
-            path=path,
-        ) from error
-    except FileNotFoundError as error:
-        raise RunNotFoundError(f"{path} is not there (any more): was the run moved? Open it anew", path=path) from error
-    except OSError as error:
-        raise StoreError(
-            f"{path} cannot be used now: {error.strerror}; nothing was changed. Check the disk and permissions, then "
-            "try again",
-            path=path,
-        ) from error
+class errors:  # noqa: N801  (used like a function)
+    """Turn what sqlite3 raises in the block into an error of our tree that says what to do."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(value, sqlite3.Error | OSError) and (said := _said(self.path, value)) is not None:
+            raise said from value
+
+
+def _said(path: Path, error: sqlite3.Error | OSError) -> MatterstackError | None:
+    """Return what an error of a database or of its file means to a user; None for one that is a slip of ours."""
+    match error:
+        case sqlite3.IntegrityError():
+            return StoreConflictError(f"{path}: {error}; nothing was changed", path=path)
+        case sqlite3.OperationalError():
+            return _operational(path, error)
+        case sqlite3.DatabaseError():
+            return DamagedStoreError(
+                f"{path} is not a readable database: {error}; it was left as it is. Restore a copy, or recover "
+                "what can be read with the .recover command of the sqlite3 shell",
+                path=path,
+            )
+        case FileNotFoundError():
+            return RunNotFoundError(f"{path} is not there (any more): was the run moved? Open it anew", path=path)
+        case OSError():
+            return StoreError(
+                f"{path} cannot be used now: {error.strerror}; nothing was changed. Check the disk and permissions, "
+                "then try again",
+                path=path,
+            )
+    return None
+
+
+def _operational(path: Path, error: sqlite3.OperationalError) -> StoreError:
+    if not hasattr(error, "sqlite_errorcode"):  # Python's own, of a text that is none
+        return DamagedStoreError(f"{path} holds text that cannot be read: {error}", path=path)
+    if "locked" in str(error):
+        return StoreError(f"{path} stayed locked for {_BUSY_TIMEOUT_S:g} s by another program", path=path)
+    if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+        return StoreError(
+            f"{path} was cut off: it took more work to look at than any run of ours; open it alone", path=path
+        )
+    if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # of the question, not of the file
+        return StoreError(f"{path} cannot be asked that: {error}; nothing was changed", path=path)
+    return StoreUnwritableError(
+        f"{path}: {error}; nothing was changed. Check free space and permissions, then step again", path=path
+    )
 
 
 @contextlib.contextmanager

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
         TaskRow,
     )
 
+#: Faster than to call the enums, and this is done for each live attempt at each tick.
+_ATTEMPT_STATUS = {str(status): status for status in AttemptStatus}
+_TASK_STATUS = {str(status): status for status in TaskStatus}
 _LIVE = ", ".join(f"'{status}'" for status in AttemptStatus if status in LIVE_ATTEMPT)
 _LIVE_SQL = f"""SELECT a.id, a.task, t.iteration, t.task_id, a.attempt, a.status, a.token, t.operator, a.external_id,
   a.reason, a.submitted_at, a.started_at, t.status, t.failures, t.retries, t.spec
@@ -128,8 +131,17 @@ class StoreReader:
             connection, version = self._connection(), self._mine.version
             self.version = database.read_version(connection, self.path) if version is None else version
 
+    def _begun(self) -> database.Connection | None:
+        """Return the connection of the transaction that this thread is in; None where it is in none."""
+        mine = self._mine
+        if mine.connection is None or not mine.connection.in_transaction:
+            return None
+        return mine.connection if mine.identity is not None and mine.identity[0] == os.getpid() else None
+
     def _connection(self) -> database.Connection:
-        """Return this thread's connection to the file that is at the path now."""
+        """Return this thread's connection to the file at the path; in a transaction, the connection that began it."""
+        if (begun := self._begun()) is not None:
+            return begun
         mine, files = self._mine, database.look_at(self.path)
         if mine.connection is None or mine.identity != (os.getpid(), files.identity):
             self.close()
@@ -201,16 +213,17 @@ class StoreReader:
         """Return every attempt that is not over, oldest first."""
         try:
             found = [
-                LiveAttempt._make((*row[:5], AttemptStatus(row[5]), *row[6:12], TaskStatus(row[12]), *row[13:]))
+                LiveAttempt._make((*row[:5], _ATTEMPT_STATUS[row[5]], *row[6:12], _TASK_STATUS[row[12]], *row[13:]))
                 for row in self.query(_LIVE_SQL)
             ]
+            # They make the names of directories.
+            for operator in {live.operator for live in found}:
+                check_identifier(operator, "operator name")
             for live in found:
-                # They make the names of directories.
                 check_identifier(live.task_id, "task id")
-                check_identifier(live.operator, "operator name")
                 if not (_is_count(live.attempt) and _is_count(live.iteration)):
                     raise ValueError(f"attempt {live.attempt!r} of iteration {live.iteration!r}")
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise self._damaged(f"holds an attempt that makes no sense ({error})") from None
         return found
 
@@ -266,7 +279,8 @@ class StoreReader:
             }
             for task in some:
                 upstream = [found[before] for before in waits[task]]
-                self._read_large(large, {attempt for _, attempt in upstream if attempt is not None})
+                if needed := {attempt for _, attempt in upstream if attempt is not None}:
+                    self._read_large(large, needed)
                 yield [one if attempt is None else one._replace(data=large[attempt]) for one, attempt in upstream]
 
     def _read_large(self, held: dict[int, str], needed: set[int]) -> None:

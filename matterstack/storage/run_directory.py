@@ -61,6 +61,7 @@ class RunDirectory:
         self.lock = path / "run.lock"
         self.config = path / "config.json"
         self.files = path / "files"
+        self._operators: dict[str, Path] = {}
 
     @classmethod
     def at(cls, path: str | os.PathLike[str]) -> RunDirectory:
@@ -118,7 +119,9 @@ class RunDirectory:
 
     def operator(self, name: str) -> Path:
         """Return where an operator's attempts are."""
-        return self.path / "operators" / name
+        if name not in self._operators:  # asked several times a tick
+            self._operators[name] = self.path / "operators" / name
+        return self._operators[name]
 
     def attempt(self, operator: str, iteration: int, task_id: str, attempt: int) -> Path:
         """Return the directory of one attempt."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import json
 import logging
 import os
@@ -129,19 +130,24 @@ class RunLock:
         self.release()
 
 
-def _holder_text() -> str:
+@functools.cache
+def _user(uid: int) -> str:
     import getpass
-    from datetime import UTC, datetime
 
     try:
-        user = getpass.getuser()
+        return getpass.getuser()
     except (KeyError, OSError):  # a uid without a name, as in some containers
-        user = str(os.getuid())
+        return str(uid)
+
+
+def _holder_text() -> str:
+    from datetime import UTC, datetime
+
     return json.dumps(
         {
             "pid": os.getpid(),
             "host": os.uname().nodename,
-            "user": user,
+            "user": _user(os.getuid()),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
     )

@@ -93,7 +93,12 @@ class SQLiteStateStore(StoreReader):
         )
 
     def _connection(self) -> database.Connection:
-        """Return this thread's connection to the file that is at the path now; an older one is migrated first."""
+        """Return this thread's connection to the file that is at the path now; an older one is migrated first.
+
+        In a transaction it is the connection that began it.
+        """
+        if (begun := self._begun()) is not None:
+            return begun
         mine, status = self._mine, os.stat(self.path)
         if mine.connection is None or mine.identity != (os.getpid(), (status.st_dev, status.st_ino)):
             self.close()

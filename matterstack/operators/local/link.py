@@ -78,6 +78,11 @@ class Link:
         if hasattr(self, "socket"):
             self.socket.close()
 
+    def leads_there(self) -> bool:
+        """Return whether it is open, and its directory is what lies at the path now."""
+        # Its runner works in the directory, so nothing else gets this identity while both are connected.
+        return not self.closed and Identity.of(self.directory) == self.identity
+
     def close(self) -> None:
         """End the connection; what the runner was asked for goes on."""
         self.closed = True
@@ -144,7 +149,9 @@ class Link:
 
     def observe(self, attempt: Attempt) -> Observation | None:
         """Return what the last report of an attempt means."""
-        said = self.known.get(attempt.token, {})
+        said = self.known.get(attempt.token)
+        if said is None or (said["event"] == "queued" and "reason" not in said):
+            return None  # that is most of them
         match said:
             case {"event": "absent"} if attempt.status is AttemptStatus.RUNNING:
                 return Observation(

@@ -22,7 +22,7 @@ from matterstack.core.keywords import suggesting_class
 from matterstack.core.task import Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, OperatorUnreachableError
 from matterstack.operators.base import Operator
-from matterstack.operators.local.link import Identity, Link
+from matterstack.operators.local.link import Link
 from matterstack.operators.results import collect
 
 
@@ -54,7 +54,7 @@ class LocalOperator(Operator):
             raise InvalidConfigError(f"kill_grace_s must not be negative, but is {kill_grace_s!r}")
         self.max_active = max_active
         self.kill_grace_s = kill_grace_s
-        self._links: dict[tuple[int, Identity], Link] = {}
+        self._links: dict[tuple[int, str], Link] = {}
 
     def __repr__(self) -> str:
         return f"LocalOperator(max_active={self.max_active}, kill_grace_s={self.kill_grace_s:g})"
@@ -83,20 +83,17 @@ class LocalOperator(Operator):
         return self.max_active or os.cpu_count() or 1
 
     def _known_link(self, directory: str | Path) -> Link | None:
-        """Return the link to what is the directory now, where there is one."""
-        identity = Identity.of(directory)
-        return None if identity is None else self._links.get((os.getpid(), identity))
+        """Return the link that was made last to what was at the path then, where there is one."""
+        return self._links.get((os.getpid(), str(directory)))
 
     def _link(self, attempts: Sequence[Attempt]) -> Link:
         directory = Path(attempts[0].parent)
         link = self._known_link(directory)
-        if link is None or link.closed:
+        if link is None or not link.leads_there():
             for key, other in list(self._links.items()):
-                if other.closed or Identity.of(other.directory) != key[1]:
+                if not other.leads_there():
                     self._links.pop(key, other).close()
-            link = Link(directory, self._active())
-            # Its runner works in the directory, so nothing else gets this identity while both are connected.
-            self._links[os.getpid(), link.identity] = link
+            link = self._links[os.getpid(), str(directory)] = Link(directory, self._active())
         return link
 
     def _refreshed(self, attempts: Sequence[Attempt]) -> Link:

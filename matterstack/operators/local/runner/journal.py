@@ -147,8 +147,11 @@ class Journal:
         self._unsynced: list[bytes] = []
         self._sync_not_before = 0.0
         self.unwritten: list[str] = []
-        self._slots = mmap.mmap(-1, _SLOTS)  # a bytearray would be written to from end to end now
+        # A bytearray would be written to from end to end now.
+        self._slots = mmap.mmap(-1, _SLOTS, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._own = 0  # bytes that this runner has appended; all others are of somebody else
         self._read_to = 0  # up to here it is in the filter
+        self._read_others: int | None = None  # how much others had written when all of it was
         self._kept: dict[str, Records] = {}
         # A line that a crash cut off ends now, so that the next one stands alone.
         status = os.fstat(self.file)
@@ -158,7 +161,7 @@ class Journal:
         elif not status.st_size:
             with contextlib.suppress(OSError):  # its name; what is written to it is synced as it comes
                 sync_path(".")
-        self._known_to = self._size()  # as long as it was when something of it was kept, or with our own lines since
+        self._known_others = self._size()  # how much others had written when something of it was kept
 
     # -- writing ------------------------------------------------------------------------
 
@@ -213,11 +216,7 @@ class Journal:
     def _append(self, lines: bytes) -> None:
         self._write(lines)
         self._unsynced.append(lines)
-        end = os.lseek(self.file, 0, os.SEEK_CUR)
-        if end == self._read_to + len(lines):  # nobody else wrote in between
-            self._read_to = end
-        if end == self._known_to + len(lines):
-            self._known_to = end
+        self._own += len(lines)
         self.dirty_since = self.dirty_since or time.monotonic()
 
     def _write(self, lines: bytes) -> None:
@@ -236,7 +235,9 @@ class Journal:
             return
         try:
             if self._sync_not_before:
-                self._write(b"".join(self._unsynced))
+                again = b"".join(self._unsynced)
+                self._write(again)
+                self._own += len(again)
             os.fdatasync(self.file)
         except OSError:
             self._sync_not_before = time.monotonic() + _SYNC_AGAIN_S
@@ -252,6 +253,8 @@ class Journal:
     def read_on(self) -> bool:
         """Read some more of it, and return whether all of it was read."""
         size = self._size()
+        if size - self._own == self._read_others:  # what is new is our own, and is in the filter
+            self._read_to = size
         if self._read_to > size:  # somebody has cut it
             self._read_to = 0
         if self._read_to < size:
@@ -262,6 +265,8 @@ class Journal:
             slots = map((_SLOTS - 1).__and__, map(hash, _TOKEN.findall(block)))
             deque(map(self._slots.__setitem__, slots, itertools.repeat(1)), maxlen=0)
             self._read_to += len(block)
+        if self._read_to == size:
+            self._read_others = size - self._own
         return self._read_to == size
 
     def has_claimed(self, token: str) -> bool:
@@ -270,11 +275,11 @@ class Journal:
 
     def recorded(self, tokens: Iterable[str]) -> dict[str, Records]:
         """Return what the journal says of some attempts, by token."""
-        size = self._size()
-        if size != self._known_to:  # another runner has written, which had lost the lock
+        others = self._size() - self._own
+        if others != self._known_others:  # another runner has written, which had lost the lock
             self._kept.clear()
-            self._known_to = size
-        is_read = self._read_to == size
+            self._known_others = others
+        is_read = self._read_others == others
         found: dict[str, Records] = {}
         missing: dict[bytes, Records] = {}
         for token in tokens:

@@ -43,6 +43,7 @@ def _or_none(check: Callable[[object], bool]) -> Callable[[object], bool]:
 
 
 _IDENTITY: dict[str, Callable[[object], bool]] = {"token": is_text}
+_is_reason = _or_none(is_text)
 _START = {**_IDENTITY, "external_id": _or_none(is_text), "started_at": _or_none(is_time)}
 _FIELDS: dict[str, dict[str, Callable[[object], bool]]] = {
     "queued": _IDENTITY,
@@ -52,7 +53,7 @@ _FIELDS: dict[str, dict[str, Callable[[object], bool]]] = {
     "ended": {
         **_START,
         "exit_code": _or_none(lambda code: is_whole(code, -128, 0xFFFFFFFF)),
-        "reason": _or_none(is_text),
+        "reason": _is_reason,
         "note": _or_none(is_text),
         "ended_at": is_time,
     },
@@ -78,6 +79,6 @@ def flaw(message: object) -> str | None:
             return f"it has no {name}"
         if not is_right(message[name]):
             return f"its {name} is {message[name]!r:.80}"
-    if "reason" in message and not _or_none(is_text)(message["reason"]):
+    if "reason" in message and not _is_reason(message["reason"]):
         return f"its reason is {message['reason']!r:.80}"
     return None

@@ -101,7 +101,7 @@ class Runner:
     """Start commands, watch them, journal how they end, and tell who is connected."""
 
     def __init__(self, lock: int, listener: socket.socket) -> None:
-        self.lock = lock
+        self.lock = os.fstat(lock)
         self.listener = listener
         self.root = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
         self.max_active = 1
@@ -635,10 +635,10 @@ def is_claimed(records: Records, directory: str) -> bool:
     return records.claimed or os.path.lexists(f"{directory}/stdout.txt")
 
 
-def holds_lock(lock: int) -> bool:
+def holds_lock(lock: os.stat_result) -> bool:
     """Return whether ``runner.lock``, as it lies in the present directory now, is the file that is held."""
     try:
-        return os.path.samestat(os.stat("runner.lock", follow_symlinks=False), os.fstat(lock))
+        return os.path.samestat(os.stat("runner.lock", follow_symlinks=False), lock)
     except FileNotFoundError:
         return False
 
@@ -686,7 +686,7 @@ def serve_directory(ready: int, directory: str) -> None:
     except BlockingIOError:
         os.write(ready, b"0")
         return  # another runner serves
-    if not holds_lock(lock):
+    if not holds_lock(os.fstat(lock)):
         os.write(ready, b"0")
         return  # it was replaced before it was locked
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
