@@ -20,6 +20,7 @@
     │   ├── RunNotFoundError          no run at this path
     │   ├── RunExistsError            the run id is taken
     │   ├── InvalidConfigError        a setting or config.json that cannot be used
+    │   ├── DiskError                 the disk is full, read-only or faulty, or may not be written; and where
     │   ├── RunStatusError            the run or task does not allow this now
     │   ├── UntrustedRunError         nobody has said that this run may be stepped here; nothing of it was run
     │   ├── UnknownTaskError          no such task in this run
@@ -141,6 +142,10 @@ class RunExistsError(RunError, FileExistsError):
 
 class InvalidConfigError(RunError, ValueError):
     """A setting, an operator or config.json cannot be used as given."""
+
+
+class DiskError(RunError):
+    """The disk is full, read-only or faulty, or may not be written: what was asked for could not be done."""
 
 
 class RunStatusError(RunError):

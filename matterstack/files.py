@@ -7,11 +7,11 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from matterstack import interrupts
-from matterstack.errors import UnsafeFileError
+from matterstack.errors import DiskError, MatterstackError, UnsafeFileError
 
 #: What the machine or its disk lacks for the moment, whichever file it was asked for.
 _MACHINE_TROUBLE = frozenset(
@@ -42,6 +42,29 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 def is_machine_trouble(error: OSError) -> bool:
     """Return whether an error is the machine's or its disk's, and no fault of the file: to be tried again later."""
     return error.errno in _MACHINE_TROUBLE
+
+
+@contextlib.contextmanager
+def needing_disk(what: str, way_out: str) -> Iterator[None]:
+    """Turn an error of the disk in the block into one of our tree.
+
+    Parameters
+    ----------
+    what : str
+        What cannot be done, and where.
+    way_out : str
+        What to do about it, beside looking after the disk.
+
+    Raises
+    ------
+    DiskError
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, MatterstackError):
+            raise
+        raise DiskError(f"{what}: {error.strerror}. Check the disk, its room and permissions, {way_out}") from error
 
 
 def open_inside(root: Path | str, relative: str) -> int:

@@ -28,6 +28,7 @@ from matterstack.errors import (
     MatterstackError,
     RunNotFoundError,
 )
+from matterstack.files import needing_disk
 from matterstack.operators import describe, rebuild
 from matterstack.operators.base import Operator
 from matterstack.orchestration import campaign_calls as planning
@@ -37,7 +38,7 @@ from matterstack.orchestration.session import Session, Settings, reference_to
 from matterstack.run import Run
 from matterstack.storage import trust as trust_records
 from matterstack.storage.reader import StoreReader
-from matterstack.storage.run_directory import RunDirectory, new_run_directory
+from matterstack.storage.run_directory import RunDirectory, new_run_directory, runs_root
 from matterstack.storage.state_store import SQLiteStateStore
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ def initialize_run(
         The file system does not lock.
     InvalidConfigError
         A setting or an operator cannot be used.
+    DiskError
+        The disk is full, read-only or faulty, or may not be written there.
     """
     if isinstance(plan, Workflow):
         campaign: Campaign = SingleWorkflow(plan)
@@ -116,7 +119,11 @@ def initialize_run(
         "operators": {name: describe(operator) for name, operator in given.items()},
         "settings": asdict(settings),
     }
-    with new_run_directory(base_path, workspace, run_id, content) as directory:
+    place = runs_root(base_path, workspace) / run_id
+    with (
+        needing_disk(f"no run can be made at {place}", "or choose another base_path; no run was made"),
+        new_run_directory(base_path, workspace, run_id, content) as directory,
+    ):
         with capture() as caught:
             state = dump_json(campaign.initial_state(), "the campaign's initial state", "state")
             planned = planning.plan(campaign, state, given, directory)

@@ -13,7 +13,7 @@ import pytest
 from lying_disk import ROOT, Mounted, Tree, lying_disk
 
 import matterstack as ms
-from matterstack.errors import LockUnsupportedError, MatterstackError, RunNotFoundError
+from matterstack.errors import DiskError, LockUnsupportedError, MatterstackError, RunNotFoundError
 from matterstack.operators.local.runner import journal
 
 EVERY = int(os.environ.get("MATTERSTACK_EVERY_CUT", "0"))
@@ -205,11 +205,23 @@ def test_a_run_waits_until_its_disk_is_good_again(disk: Mounted, trouble: str, t
 def test_no_half_of_a_run_is_made_on_a_bad_disk(disk: Mounted, trouble: str) -> None:
     make(disk.path, "before")
     disk.say(trouble)
-    with pytest.raises((MatterstackError, OSError)):
+    with pytest.raises(DiskError, match=r"no run can be made at .*/workspaces/w/runs/r: .*base_path"):
         make(disk.path)
     disk.say(TROUBLES[trouble])
     assert count_runs(disk.path) == 1
     finish(make(disk.path))
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_an_answer_that_cannot_be_kept_is_told_of_and_can_be_given_again(disk: Mounted, trouble: str) -> None:
+    run = make(disk.path)
+    while "ask" not in [request.task_id for request in run.inbox()]:
+        run.wait(timeout_s=1)
+    disk.say(trouble)
+    with pytest.raises(DiskError, match=r"the answer to ask cannot be kept in .*answer again"):
+        run.respond("ask", {"n": 6})
+    disk.say(TROUBLES[trouble])
+    finish(run)
 
 
 def act_once(run: ms.Run) -> None:
@@ -235,7 +247,7 @@ def make_despite(disk: Mounted, base: Path, end: str, trouble: str) -> ms.Run:
     disk.say(trouble)
     try:
         return make(base)
-    except (MatterstackError, OSError):
+    except MatterstackError:
         disk.say(end)
         assert count_runs(base) == 0
         return make(base)

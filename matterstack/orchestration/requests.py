@@ -20,6 +20,7 @@ from matterstack.errors import (
     UnknownTaskError,
     UnsafeFileError,
 )
+from matterstack.files import needing_disk
 from matterstack.operators.requests.check_apart import NotYet, Patience
 from matterstack.operators.requests.request_directory import RequestDirectory
 from matterstack.orchestration.explain import format_time
@@ -222,6 +223,8 @@ def respond(
         Somebody else was first, or the request that is named is over.
     RunNotFoundError
         The run's directory was moved or removed since it was opened.
+    DiskError
+        The disk is full, read-only or faulty: it may not have been kept.
     """
     session.require_place()
     live = find_waiting(session, task_id, iteration, attempt)
@@ -231,4 +234,9 @@ def respond(
             f"the operator {live.operator!r} was not given to this process: open_run(path, "
             f"operators={{{live.operator!r}: ...}})"
         )
-    operator.answer(session.attempt(live), answer)
+    asked = session.attempt(live)
+    with needing_disk(
+        f"the answer to {live.task_id} cannot be kept in {asked.directory}",
+        "then look whether run.inbox() still lists it, and answer again",
+    ):
+        operator.answer(asked, answer)

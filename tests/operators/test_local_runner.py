@@ -186,7 +186,7 @@ class Claims:
             fcntl.flock(out, fcntl.LOCK_EX)
             self.processes.append(subprocess.Popen(["sleep", "1000"], pass_fds=[out], env={}))
             os.close(out)
-            self.attempts.append((f"ms-{number}", str(directory), journal.Records()))
+            self.attempts.append((f"ms-{number}", directory.name, journal.Records()))
 
     def close(self) -> None:
         for process in self.processes:
@@ -195,7 +195,8 @@ class Claims:
 
 
 @pytest.fixture
-def claims(tmp_path: Path) -> Iterator[Claims]:
+def claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Claims]:
+    monkeypatch.chdir(tmp_path)  # as a runner works in the operator's directory
     made = Claims(tmp_path, 20)
     yield made
     made.close()
@@ -393,6 +394,30 @@ def test_commands_of_a_run_within_a_task_end_with_that_task(tmp_path: Path, way:
 
 
 # -- a copy ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shows", ["its environment", "its lock alone"])
+def test_a_file_that_got_the_inode_of_a_removed_one_is_not_taken_for_it(tmp_path: Path, shows: str) -> None:
+    """An attempt has removed its stdout.txt and ended; the file system gives that inode to the next attempt's."""
+    new = tmp_path / "run" / "0.new.1"
+    new.mkdir(parents=True)
+    with open(new / "stdout.txt", "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        mark = processes.file_mark(os.fstat(file.fileno()))
+        names = {"MATTERSTACK_TOKEN": "ms-new", "MATTERSTACK_CLAIM": mark} if shows == "its environment" else {}
+        command = subprocess.Popen(["/bin/sleep", "1000"], env=names, pass_fds=[file.fileno()])
+    try:
+        gone = processes.Traces("ms-gone", {mark}, "0.gone.1")
+        assert processes.search([gone]) == {"ms-gone": {}}
+        found = processes.search([gone, processes.Traces("ms-new", {mark}, "0.new.1")])
+        assert found["ms-gone"] == {}
+        assert list(found["ms-new"]) == [command.pid]
+        (new / "stdout.txt").unlink()
+        new.parent.rename(tmp_path / "moved")
+        assert list(processes.search([processes.Traces("ms-new", {mark}, "0.new.1")])["ms-new"]) == [command.pid]
+    finally:
+        command.kill()
+        command.wait()
 
 
 @pytest.mark.parametrize("runner", ["lives", "killed"])

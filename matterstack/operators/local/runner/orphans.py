@@ -59,7 +59,7 @@ class Orphan:
         claims = {self._claim} if self._claim else set()
         with contextlib.suppress(OSError):  # its command may have removed it
             claims.add(file_mark(os.lstat(f"{self.directory}/stdout.txt")))
-        return Traces(self.token, claims, self._pid, self._start)
+        return Traces(self.token, claims, self.directory, self._pid, self._start)
 
     def is_over(self) -> bool:
         """Return whether its command is: its first process where that is known, else all that were found."""

@@ -85,16 +85,21 @@ class Traces:
         Of the attempt: its processes have it in their environment, beside one of the claims.
     claims : collection of str
         Files that its processes hold locked, each the device and the inode. A copy of the attempt has another.
+    directory : str
+        Name of its directory. Where a command has removed its file, the inode may be that of another attempt by now.
     pid : int
         Of its first process; 0 where that is not known.
     start : tuple of int
         Clock ticks since boot, between which that process was started.
     """
 
-    __slots__ = ("claims", "pid", "start", "token")
+    __slots__ = ("claims", "directory", "pid", "start", "token")
 
-    def __init__(self, token: str, claims: Collection[str], pid: int, start: tuple[int, int]) -> None:
+    def __init__(
+        self, token: str, claims: Collection[str], directory: str, pid: int = 0, start: tuple[int, int] = (0, 0)
+    ) -> None:
         self.token = token
+        self.directory = directory
         self.claims = claims
         self.pid = pid
         self.start = start
@@ -113,7 +118,7 @@ def search(wanted: Sequence[Traces]) -> dict[str, dict[int, int]]:
     # Looking into /proc at every start would wait for the program to be loaded, so only the
     # time around it is known; a process id does not come round within that time.
     firsts = {one.pid: one for one in wanted if one.pid}
-    tokens = {claim: one.token for one in wanted for claim in one.claims}
+    claims = by_claim(wanted)
     found: dict[str, dict[int, int]] = {one.token: {} for one in wanted}
     owner: dict[int, str] = {}
     starts: dict[int, int] = {}
@@ -124,7 +129,7 @@ def search(wanted: Sequence[Traces]) -> dict[str, dict[int, int]]:
         first = firsts.get(pid)
         if first is not None and first.start[0] - 1 <= starts[pid] <= first.start[1] + 1:
             owner[pid] = first.token
-        elif starts[pid] >= 0 and (token := owner_of(pid, tokens)) is not None:
+        elif starts[pid] >= 0 and (token := owner_of(pid, claims)) is not None:
             owner[pid] = token
     waiting = list(owner)
     while waiting:
@@ -137,14 +142,23 @@ def search(wanted: Sequence[Traces]) -> dict[str, dict[int, int]]:
     return found
 
 
-def owner_of(pid: int, tokens: Mapping[str, str]) -> str | None:
+def by_claim(wanted: Iterable[Traces]) -> dict[str, dict[str, str]]:
+    """Return, by the file that was claimed, whose it may be: a token, and the name of its directory."""
+    claims: dict[str, dict[str, str]] = {}
+    for one in wanted:
+        for claim in one.claims:
+            claims.setdefault(claim, {})[one.token] = one.directory
+    return claims
+
+
+def owner_of(pid: int, claims: Mapping[str, Mapping[str, str]]) -> str | None:
     """Return the token of the attempt that a process shows to belong to, by its environment or a lock it inherited.
 
     Parameters
     ----------
     pid : int
-    tokens : mapping
-        Of the attempts in question, by claim.
+    claims : mapping
+        Of the attempts in question; see `by_claim`.
     """
     token = claim = b""
     with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
@@ -153,14 +167,21 @@ def owner_of(pid: int, tokens: Mapping[str, str]) -> str | None:
                 token = variable[len(_TOKEN_IS) :]
             elif variable.startswith(_CLAIM_IS):
                 claim = variable[len(_CLAIM_IS) :]
-    owner = tokens.get(claim.decode(errors="replace"))
-    if owner is not None and owner.encode() == token:
-        return owner
-    return next((tokens[held] for held in locked_by(pid) if held in tokens), None)
+    shown = token.decode(errors="replace")
+    if shown in claims.get(claim.decode(errors="replace"), ()):
+        return shown
+    for held, path in locked_by(pid):
+        for owner, directory in claims.get(held, {}).items():
+            if f"/{directory}/" in path:
+                return owner
+    return None
 
 
-def locked_by(pid: int) -> Iterator[str]:
-    """Yield the files whose flock a process has inherited (proc_pid_fdinfo(5)); who only reads them has none."""
+def locked_by(pid: int) -> Iterator[tuple[str, str]]:
+    """Yield the files whose flock a process has inherited (proc_pid_fdinfo(5)); who only reads them has none.
+
+    Each is a device and an inode, and the path: where it lies, or lay before it was removed.
+    """
     try:
         descriptors = os.listdir(f"/proc/{pid}/fdinfo")
     except OSError:
@@ -170,7 +191,8 @@ def locked_by(pid: int) -> Iterator[str]:
             with open(f"/proc/{pid}/fdinfo/{descriptor}", "rb") as file:
                 is_locked = b"FLOCK" in file.read()
             if is_locked:
-                yield file_mark(os.stat(f"/proc/{pid}/fd/{descriptor}"))
+                place = f"/proc/{pid}/fd/{descriptor}"
+                yield file_mark(os.stat(place)), os.readlink(place)
 
 
 def is_locked(path: str) -> bool:

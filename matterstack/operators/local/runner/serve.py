@@ -23,8 +23,10 @@ from .points import reach
 from .processes import (
     CLAIM_FD,
     MOST_FILES,
+    Traces,
     adopt_orphans,
     boot_ticks,
+    by_claim,
     children,
     file_mark,
     find_program,
@@ -85,6 +87,11 @@ class Execution:
     def external_id(self) -> str | None:
         """What identifies the process on this machine: its id and when it started."""
         return f"{self.pid}:{self.start[0]}" if self.pid else None
+
+    @property
+    def traces(self) -> Traces:
+        """What its processes are known by."""
+        return Traces(self.token, (self.claim,), self.directory, self.pid, self.start)
 
 
 class Client:
@@ -344,11 +351,11 @@ class Runner:
         seen: set[int] = set()
         while found:
             own = {job.token: job for job in over}
-            tokens = {job.claim: job.token for job in (*over, *self.running.values())}
+            claims = by_claim(job.traces for job in (*over, *self.running.values()))
             began = min((job.start[0] for job in self.running.values()), default=float("inf"))
             for pid in found:
                 if (start := start_time(pid)) >= 0:
-                    token = owner_of(pid, tokens)
+                    token = owner_of(pid, claims)
                     if token in own or (token is None and start < began):
                         own.get(token or "", over[0]).strays |= stop_trees([pid])
             seen.update(found)
