@@ -441,6 +441,57 @@ def test_cancelling_a_copy_leaves_the_commands_of_the_original_alone(tmp_path: P
     assert list(held.run.attempts["status"]) == ["COMPLETED" if runner == "lives" else "LOST"]
 
 
+IN_A_CONTAINER = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c"]
+#: A command that holds no lock; when it runs, its runner is killed, and the container goes on until it is told to end.
+BEGIN = """
+import json, os, signal, sys
+import matterstack as ms
+run = ms.open_run(sys.argv[1])
+for _ in run.ticks(timeout_s=30):
+    if list(run.attempts["status"]) == ["RUNNING"] and os.path.exists(sys.argv[2]):
+        break
+os.kill(json.loads((run.path / "operators/local/runner.lock").read_text())["pid"], signal.SIGKILL)
+print("began", flush=True)
+sys.stdin.read()
+"""
+LOOK = """
+import sys
+import matterstack as ms
+run = ms.open_run(sys.argv[1])
+for _ in run.ticks(timeout_s=float(sys.argv[2])):
+    pass
+row = run.attempts.iloc[0]
+print(row["status"], row["reason"])
+"""
+
+
+def look_from_another_container(run: ms.Run, seconds: float) -> str:
+    command = [*IN_A_CONTAINER, LOOK, str(run.path), str(seconds)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_command_in_another_container_is_not_called_gone_because_it_is_not_seen(tmp_path: Path) -> None:
+    if subprocess.run([*IN_A_CONTAINER, ""], check=False, capture_output=True).returncode:
+        pytest.skip("no process namespace can be made here")
+    running = tmp_path / "running"
+    hides = f"exec bash -c 'exec 198>&- >/dev/null 2>&1; touch {running}; sleep 1000; true'"
+    run = ms.initialize_run("w", ms.Workflow([ms.Task("t", hides, retries=0)]), base_path=tmp_path)
+    container = subprocess.Popen(
+        [*IN_A_CONTAINER, BEGIN, str(run.path), str(running)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert container.stdout is not None
+        assert container.stdout.readline() == b"began\n"
+        said = look_from_another_container(run, 1)
+        assert said.startswith("RUNNING it was started in another container")
+        assert "moving stdout.txt out of 0.t.1" in said
+    finally:
+        container.communicate()
+    output = run.path / "operators/local/0.t.1/stdout.txt"
+    output.rename(output.with_name("old.txt"))
+    assert look_from_another_container(run, 30).startswith("LOST")
+
+
 # -- the journal -----------------------------------------------------------------------------
 
 TOKEN = "ms-0123"

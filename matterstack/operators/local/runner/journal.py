@@ -14,6 +14,7 @@ from collections import deque
 
 from .messages import flaw, is_number, is_time, is_whole
 from .points import reach
+from .processes import namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class Records:
         It was claimed, and may have been started.
     claim : str
         Of the file that its processes hold locked, the device and the inode; empty where that is not known.
+    namespace : str
+        In which processes have the ids that are told here; see `processes.namespace`.
     limit_s : float or None
         Its time limit, in seconds.
     grace_s : float
@@ -74,7 +77,7 @@ class Records:
         The message that told of its end.
     """
 
-    __slots__ = ("claim", "claimed", "end", "grace_s", "limit_s", "pid", "start", "started_at")
+    __slots__ = ("claim", "claimed", "end", "grace_s", "limit_s", "namespace", "pid", "start", "started_at")
 
     def __init__(self) -> None:
         self.end: Message | None = None
@@ -84,6 +87,7 @@ class Records:
         """Forget the claim and all that followed from it."""
         self.claimed = False
         self.claim = ""
+        self.namespace = ""
         self.limit_s: float | None = None
         self.grace_s = 0.0
         self.pid = 0
@@ -112,11 +116,11 @@ class Records:
                 self.unclaim()
             case ["claim", str(whose)] if whose == token:
                 self.claimed = True
-            case ["claim", str(whose), str(kept_in), str(claim), limit, grace] if whose == token:
+            case ["claim", str(whose), str(kept_in), str(claim), str(namespace), limit, grace] if whose == token:
                 if (limit is None or is_number(limit, 0, _LONGEST_S)) and is_number(grace, 0, _LONGEST_S):
                     self.claimed = True
                     if kept_in == journal:
-                        self.claim, self.limit_s, self.grace_s = claim, limit, grace
+                        self.claim, self.namespace, self.limit_s, self.grace_s = claim, namespace, limit, grace
             case ["start", str(whose), pid, since, until, at] if whose == token and self.claim:
                 ticks = is_whole(since, 0, _MAX_TICKS) and is_whole(until, 0, _MAX_TICKS)
                 if is_whole(pid, 1, _MAX_PID) and ticks and is_time(at):
@@ -156,6 +160,7 @@ class Journal:
         # A line that a crash cut off ends now, so that the next one stands alone.
         status = os.fstat(self.file)
         self.mark = f"{status.st_dev}:{status.st_ino}"
+        self.namespace = namespace()
         if status.st_size and os.pread(self.file, 1, status.st_size - 1) != b"\n":
             os.write(self.file, b"\n")
         elif not status.st_size:
@@ -183,7 +188,7 @@ class Journal:
             It could not be written, for example because the disk is full; nothing was.
         """
         limit = "null" if limit_s is None else repr(min(float(limit_s), _LONGEST_S))
-        rest = f'"{self.mark}","{claim}",{limit},{min(float(grace_s), _LONGEST_S)!r}'
+        rest = f'"{self.mark}","{claim}","{self.namespace}",{limit},{min(float(grace_s), _LONGEST_S)!r}'
         self._append("".join([*self.unwritten, _record("claim", token, rest)]).encode())
         self.unwritten.clear()
         self._slots[_slot(token)] = 1

@@ -7,7 +7,18 @@ import os
 import signal
 import time
 
-from .processes import TICKS_PER_S, Traces, file_mark, is_locked, search, send, start_time, stop_trees
+from .processes import (
+    TICKS_PER_S,
+    Traces,
+    file_mark,
+    is_locked,
+    may_hide,
+    namespace,
+    search,
+    send,
+    start_time,
+    stop_trees,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +56,9 @@ class Orphan:
         self.processes: dict[int, int] = {}
         self.stopping: str | None = None
         self.kill_at = float("inf")
-        self._pid, self._start = records.pid, records.start
+        self._namespace = records.namespace
+        self._pid = records.pid if records.namespace == namespace() else 0  # the id is of that namespace
+        self._start = records.start
         self._claim = records.claim
 
     @property
@@ -71,6 +84,10 @@ class Orphan:
         """Return whether somebody holds its lock, whether or not that process can be seen."""
         return is_locked(f"{self.directory}/stdout.txt")
 
+    def is_hidden(self) -> bool:
+        """Return whether its processes may be alive in another container, and nobody has said that they are not."""
+        return may_hide(self._namespace) and os.path.lexists(f"{self.directory}/stdout.txt")
+
     def remaining_s(self) -> float:
         """Return what is left of its time limit, counted from its start; infinite where it has none."""
         since = self._start[0] if self._pid else min(self.processes.values(), default=None)
@@ -89,6 +106,12 @@ class Orphan:
         reason = "it goes on although the process that started it was killed; its exit code will be unknown"
         if self.stopping is not None:
             reason = f"{self.stopping}; it has not ended yet"
+        elif not self.processes and not self.is_locked() and self.is_hidden():
+            reason = (
+                "it was started in another container, whose processes are not seen from here, and the process that "
+                "watched it was killed: step the run in that container or on its host; or, when that container is "
+                f"gone, say so by moving stdout.txt out of {self.directory}: then it is LOST"
+            )
         elif self.is_over():
             reason = "a process that cannot be seen from here holds the lock of its stdout.txt: end that process"
         return {
@@ -173,7 +196,11 @@ class Orphans:
         for orphan in over:
             if orphan.is_over():  # what its command has left ends with it, as when its runner lives
                 stop_trees(orphan.processes)
-        gone = [orphan for orphan in over if not orphan.processes and not orphan.is_locked()]
+        gone = [
+            orphan
+            for orphan in over
+            if not orphan.processes and not orphan.is_locked() and (orphan.stopping or not orphan.is_hidden())
+        ]
         for orphan in gone:
             del self.known[orphan.token]
         return [orphan for orphan in gone if orphan.stopping]

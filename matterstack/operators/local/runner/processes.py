@@ -18,6 +18,8 @@ CLAIM_FD = min(198, MOST_FILES - 1)
 _TOKEN_IS = b"MATTERSTACK_TOKEN="
 _CLAIM_IS = b"MATTERSTACK_CLAIM="
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+#: From it all processes are seen; its number is fixed (PROC_PID_INIT_INO of the kernel's linux/proc_ns.h).
+_FIRST_NAMESPACE = str(0xEFFFFFFC)
 
 
 def resolve(env: dict[str, str], environment: dict[str, str]) -> dict[str, str]:
@@ -317,9 +319,26 @@ def machine() -> str:
     namespace is reached only from its own network namespace (network_namespaces(7)).
     """
     try:
-        with open("/proc/sys/kernel/random/boot_id") as file:  # random(4)
-            boot = file.read().strip()
-        network = os.stat("/proc/self/ns/net").st_ino
+        return f"{_boot()} {os.stat('/proc/self/ns/net').st_ino}"
     except OSError:  # a kernel may be built without namespaces, and a sandbox may show neither
         return os.uname().nodename
-    return f"{boot} {network}"
+
+
+def namespace() -> str:
+    """Return the boot, and in it whose processes have their ids here (pid_namespaces(7)); empty where neither shows."""
+    try:
+        return f"{_boot()[:8]} {os.stat('/proc/self/ns/pid').st_ino}"  # a claim is written for each task
+    except OSError:
+        return ""
+
+
+def may_hide(other: str) -> bool:
+    """Return whether processes of a namespace may be alive and are not seen from here."""
+    boot, _, inode = other.partition(" ")
+    here, _, own = namespace().partition(" ")
+    return bool(inode) and boot == here and own not in (inode, _FIRST_NAMESPACE)
+
+
+def _boot() -> str:
+    with open("/proc/sys/kernel/random/boot_id") as file:  # random(4)
+        return file.read().strip()
