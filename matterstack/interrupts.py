@@ -97,7 +97,8 @@ class heard:  # noqa: N801  (used like a function)
     def __enter__(self) -> Any:
         global _holder
         if _holder is not None and _holder == threading.get_ident():
-            _deliver()  # still held: what this raises leaves everything as it should be
+            if _came:
+                _deliver()  # still held: what this raises leaves everything as it should be
             self._mine = True
             _holder = None
         return self

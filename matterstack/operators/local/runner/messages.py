@@ -38,25 +38,26 @@ def is_time(value: object) -> bool:
     return is_number(value, 0, _LATEST_S)
 
 
-def _or_none(check: Callable[[object], bool]) -> Callable[[object], bool]:
-    return lambda value: value is None or check(value)
+def _is_exit_code(value: object) -> bool:
+    return is_whole(value, -128, 0xFFFFFFFF)
 
 
-_IDENTITY: dict[str, Callable[[object], bool]] = {"token": is_text}
-_is_reason = _or_none(is_text)
-_START = {**_IDENTITY, "external_id": _or_none(is_text), "started_at": _or_none(is_time)}
-_FIELDS: dict[str, dict[str, Callable[[object], bool]]] = {
+#: What a message has, how that is checked, and whether it may be null.
+_Fields = tuple[tuple[str, "Callable[[object], bool]", bool], ...]
+_IDENTITY: _Fields = (("token", is_text, False),)
+_START: _Fields = (*_IDENTITY, ("external_id", is_text, True), ("started_at", is_time, True))
+_FIELDS: dict[str, _Fields] = {
     "queued": _IDENTITY,
     "absent": _IDENTITY,
     "vanished": _IDENTITY,
     "started": _START,
-    "ended": {
-        **_START,
-        "exit_code": _or_none(lambda code: is_whole(code, -128, 0xFFFFFFFF)),
-        "reason": _is_reason,
-        "note": _or_none(is_text),
-        "ended_at": is_time,
-    },
+    "ended": (
+        *_START,
+        ("exit_code", _is_exit_code, True),
+        ("reason", is_text, True),
+        ("note", is_text, True),
+        ("ended_at", is_time, False),
+    ),
 }
 
 
@@ -74,11 +75,11 @@ def flaw(message: object) -> str | None:
     fields = _FIELDS.get(event) if isinstance(event, str) else None
     if fields is None:
         return f"its event is {event!r:.80}"
-    for name, is_right in fields.items():
+    for name, is_right, may_be_null in fields:
         if name not in message:
             return f"it has no {name}"
-        if not is_right(message[name]):
-            return f"its {name} is {message[name]!r:.80}"
-    if "reason" in message and not _is_reason(message["reason"]):
-        return f"its reason is {message['reason']!r:.80}"
-    return None
+        value = message[name]
+        if not (value is None and may_be_null) and not is_right(value):
+            return f"its {name} is {value!r:.80}"
+    reason = message.get("reason")
+    return None if reason is None or is_text(reason) else f"its reason is {reason!r:.80}"
