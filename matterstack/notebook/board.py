@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matterstack.notebook.statuses import code_of
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.rows import TaskRow
+
+#: Tasks are read so many at a time: of a million, their rows would take more memory than what is kept of them.
+_AT_ONCE = 20_000
 
 
 class Card(NamedTuple):
@@ -55,7 +59,7 @@ class Board:
 
     store: StoreReader
     cards: dict[int, Card] = field(default_factory=dict)
-    edges: list[tuple[int, int]] = field(default_factory=list)
+    _edges: list[tuple[int, int]] | None = None
     _stamp: tuple[int, ...] | None = None
     _seq: int = 0
 
@@ -65,16 +69,27 @@ class Board:
         if stamp == self._stamp:
             return News([], False)
         with self.store.reading():
-            last = max(self.cards, default=0)
-            fresh = [_card(row) for row in self.store.tasks(after=last)]
-            if fresh:
-                self.edges += self.store.edges(after=last)
-            seq, rows = self.store.tasks_changed(self._seq) if self.cards else (self.store.last_event(), [])
+            last = self._last()
+            seq, rows = self.store.tasks_changed(self._seq) if last else (self.store.last_event(), [])
+            while fresh := self.store.tasks(after=self._last(), at_most=_AT_ONCE):
+                self.cards.update((row.id, _card(row)) for row in fresh)
+            if self._edges is not None:
+                self._edges += self.store.edges(after=last)
         changed = [card for card in map(_card, rows) if card.id <= last and self.cards.get(card.id) != card]
         self._stamp, self._seq = stamp, seq
-        for card in [*fresh, *changed]:
-            self.cards[card.id] = card
-        return News(changed, bool(fresh), frozenset(row.id for row in rows))
+        self.cards.update((card.id, card) for card in changed)
+        return News(changed, self._last() > last, frozenset(row.id for row in rows))
+
+    def _last(self) -> int:
+        return next(reversed(self.cards), 0)
+
+    @property
+    def edges(self) -> list[tuple[int, int]]:
+        """Which task waits for which, as pairs of rows; read when it is first asked for, which no table does."""
+        if self._edges is None:
+            last = self._last()
+            self._edges = [(before, task) for before, task in self.store.edges() if task <= last]
+        return self._edges
 
     @property
     def counts(self) -> Counter[str]:
@@ -83,7 +98,14 @@ class Board:
 
     def find(self, name: str) -> Card | None:
         """Return the task of a name as ``0.relax``."""
-        return next((card for card in self.cards.values() if card.name == name), None)
+        iteration, _, task_id = name.partition(".")
+        alike = (card for card in self.cards.values() if card.task_id == task_id)
+        return next((card for card in alike if str(card.iteration) == iteration), None)
+
+
+def _shared(value: Any) -> Any:
+    """Return a text that many tasks have in common as one object."""
+    return sys.intern(value) if isinstance(value, str) else value
 
 
 def _card(row: TaskRow) -> Card:
@@ -92,10 +114,10 @@ def _card(row: TaskRow) -> Card:
         row.iteration,
         row.task_id,
         code_of(row.status, row.unmet, row.attempt_status),
-        row.operator,
+        _shared(row.operator),
         row.attempt,
-        row.group,
-        row.reason,
+        _shared(row.group),
+        _shared(row.reason),
         row.submitted_at,
         row.started_at,
         row.ended_at,

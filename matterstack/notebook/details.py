@@ -59,8 +59,7 @@ def details_html(run: Run, board: Board, name: str) -> str:
         parts.append(f"<p style='margin:4px 0;white-space:pre-wrap'>{_text(card.reason[-2000:])}</p>")
     facts = [("operator", card.operator), ("group", card.group or "")]
     facts += [(shown, _words(spec[name])) for name, shown in _TOLD.items() if spec.get(name) is not None]
-    up = [board.cards[a].task_id for a, b in board.edges if b == card.id]
-    down = [board.cards[b].task_id for a, b in board.edges if a == card.id]
+    up, down = ([board.cards[row].task_id for row in rows if row in board.cards] for rows in store.neighbours(card.id))
     facts += [("after", _some(up)), ("before", _some(down))]
     parts.append(_table([(what, value) for what, value in facts if value]))
     if attempts:

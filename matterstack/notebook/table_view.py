@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -88,7 +88,10 @@ class Question(NamedTuple):
         return cls(text.strip().lower(), status, iteration, by if by in _BY_NAME else "", asked.get("down") is True)
 
     def answer(self, cards: Sequence[Card]) -> list[int]:
-        """Return the rows of the tasks that are wanted, in the order that is wanted; what has no value comes last."""
+        """Return the rows of the tasks that are wanted, in the order that is wanted; what has no value comes last.
+
+        Of a million tasks a sort takes seconds: what is done for each of them is done by Python's own functions.
+        """
         if self.status:
             cards = [card for card in cards if BY_CODE[card.code].name == self.status]
         if self.iteration:
@@ -96,11 +99,11 @@ class Question(NamedTuple):
         if self.text:
             cards = [card for card in cards if self.text in _searched(card)]
         if self.by:
-            value = _by_number if self.by == "task" else _BY_NAME[self.by].value
-            valued = [(value(card), card) for card in cards]
-            some = [pair for pair in valued if pair[0] is not None]
-            some.sort(key=lambda pair: pair[0], reverse=self.down)
-            cards = [card for _, card in some] + [card for value, card in valued if value is None]
+            values = list(map(_by_number if self.by == "task" else _BY_NAME[self.by].value, cards))
+            places = [place for place, value in enumerate(values) if value is not None]
+            places.sort(key=values.__getitem__, reverse=self.down)
+            places += [place for place, value in enumerate(values) if value is None]
+            cards = [cards[place] for place in places]
         return [card.id for card in cards]
 
 
@@ -109,9 +112,9 @@ def _searched(card: Card) -> str:
     return "\n".join(parts).lower()
 
 
-def _by_number(card: Card) -> tuple[int, str]:
+def _by_number(card: Card) -> str:
     """Return a name as it is sorted: ``t2`` before ``t10``."""
-    return card.iteration, re.sub(r"\d+", lambda digits: digits[0].zfill(12), card.task_id)
+    return re.sub(r"\d+", lambda digits: digits[0].zfill(12), f"{card.iteration} {card.task_id}")
 
 
 class TableView(PanelView):
@@ -133,29 +136,30 @@ class TableView(PanelView):
     asked: Any = traitlets.Dict().tag(sync=True)
     #: The rows around those in sight, and what is to be said of all.
     window: Any = traitlets.Dict().tag(sync=True)
+    page_may_change = PanelView.page_may_change | {"columns", "asked"}
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self._attach()
         self._order: list[int] = []
         self._about: dict[str, Any] = {}
-        self._question = Question()
-        self._first = 0
         self._find_again_at = 0.0
         self._later: asyncio.TimerHandle | None = None
         super().__init__(
             run,
-            columns=[{"name": c.name, "width": c.width, "kind": c.kind, "shown": True} for c in self._columns()],
-            asked={**self._question._asdict(), "first": 0, "number": ""},
+            columns=[
+                {"name": column.name, "width": self._width(column), "kind": column.kind, "shown": True}
+                for column in COLUMNS
+            ],
+            asked={"first": 0},
         )
-        self._find()
 
-    def _columns(self) -> Iterator[Column]:
-        """Yield the columns, that of the names as wide as these are, within reason."""
+    def _width(self, column: Column) -> int:
+        """Return how wide a column is at first: that of the names as these are, within reason."""
+        if column.name != "task":
+            return column.width
         longest = max((len(card.task_id) for card in self.board.cards.values()), default=0)
-        for column in COLUMNS:
-            width = min(max(_PER_LETTER * (longest + 4), 110), 230) if column.name == "task" else column.width
-            yield column._replace(width=width)
+        return min(max(_PER_LETTER * (longest + 4), 110), 230)
 
     def take(self, news: News) -> None:
         """Show what changed: the rows in sight at once, what they are among as often as can be borne."""
@@ -172,7 +176,7 @@ class TableView(PanelView):
         begun = time.monotonic()
         cards = list(self.board.cards.values())
         counts = Counter(card.code for card in cards)
-        self._order = self._question.answer(cards)
+        self._order = Question.of(self.asked).answer(cards)
         self._about = {
             "found": len(self._order),
             "total": len(cards),
@@ -198,49 +202,43 @@ class TableView(PanelView):
         self._later = loop.call_later(max(0.0, self._find_again_at - time.monotonic()), find)
 
     def _show(self) -> None:
-        first = max(0, min(self._first - _BEFORE, len(self._order) - WINDOW))
+        first = max(0, min(self.asked["first"] - _BEFORE, len(self._order) - WINDOW))
         cards = self.board.cards
         rows = [[column.value(cards[row]) for column in COLUMNS] for row in self._order[first : first + WINDOW]]
         self.window = {**self._about, "first": first, "rows": rows, "number": self.asked["number"]}
 
-    def _heard(self, view: object, message: Any, buffers: object) -> None:
-        super()._heard(view, message, buffers)
-        if not isinstance(message, dict):
-            return
-        if isinstance(name := message.get("select"), str):
-            self.selected = name
-        if isinstance(columns := message.get("columns"), list):
-            self._arrange(columns)
-        if isinstance(asked := message.get("ask"), dict):
-            self._ask(asked)
+    @traitlets.validate("asked")
+    def _understood(self, proposal: Any) -> dict[str, Any]:
+        """Return what a page asks, without what makes no sense in it."""
+        asked = proposal["value"]
+        first, number = asked.get("first"), asked.get("number")
+        return {
+            **Question.of(asked)._asdict(),
+            "first": first if isinstance(first, int) else 0,
+            "number": number if isinstance(number, str) else "",
+        }
 
-    def _ask(self, asked: Mapping[str, Any]) -> None:
-        question, first, number = Question.of(asked), asked.get("first"), asked.get("number")
-        self._first = first if isinstance(first, int) else 0
-        with self.hold_sync():
-            self.asked = {
-                **question._asdict(),
-                "first": self._first,
-                "number": number if isinstance(number, str) else "",
-            }
-            if question != self._question:
-                self._question = question
-                self._find()
-            else:
-                self._show()
+    @traitlets.observe("asked")
+    def _answer(self, change: Any) -> None:
+        if not self._about or Question.of(change["old"]) != Question.of(change["new"]):
+            self._find()
+        else:
+            self._show()
 
-    def _arrange(self, columns: Sequence[Any]) -> None:
-        """Take the order, the widths and the choice of columns from a page; each stays exactly once."""
-        said = {c["name"]: c for c in columns if isinstance(c, dict) and c.get("name") in _BY_NAME}
+    @traitlets.validate("columns")
+    def _arranged(self, proposal: Any) -> Any:
+        """Return the order, the widths and the choice of columns that a page wants; each is there exactly once."""
+        said = {c["name"]: c for c in proposal["value"] if isinstance(c, dict) and c.get("name") in _BY_NAME}
+        if not self.columns:
+            return proposal["value"]  # it is being made
         known = {column["name"]: column for column in self.columns}
         arranged = []
         for name in [*said, *(name for name in known if name not in said)]:
             width, shown = (said.get(name, {}).get(key, known[name][key]) for key in ("width", "shown"))
-            if isinstance(width, int | float):
-                width = int(min(max(width, _NARROWEST), _WIDEST))
+            width = width if isinstance(width, int | float) else known[name]["width"]
+            width = int(min(max(width, _NARROWEST), _WIDEST))
             arranged.append({**known[name], "width": width, "shown": shown is True})
-        if any(column["shown"] for column in arranged):
-            self.columns = arranged
+        return arranged if any(column["shown"] for column in arranged) else self.columns
 
     def twin_html(self) -> str:
         """Return the first rows as an HTML table."""

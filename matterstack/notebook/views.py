@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import anywidget
 import traitlets
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 _MOST_ROWS = 200
 #: Around a picture that is wider than its page: it is moved, never made smaller.
 _FRAME = "<div style='overflow-x:auto'>"
-#: What a page may change.
-_ASKED = frozenset({"selected", "collapse", "expanded", "room"})
 #: No page has more columns, or rows.
 _MOST_ROOM = 1000
 #: Looks of tasks of which more may be told though nothing changes.
@@ -45,6 +44,8 @@ class View(anywidget.AnyWidget, Follows):
     _css = CSS
     looks: Any = traitlets.List().tag(sync=True)
     selected = traitlets.Unicode("").tag(sync=True)
+    #: What a page may change, by `change` in shared.js.
+    page_may_change: ClassVar[frozenset[str]] = frozenset({"selected"})
 
     def __init__(self, run: Run, **traits: Any) -> None:
         self.run = run
@@ -61,8 +62,15 @@ class View(anywidget.AnyWidget, Follows):
         return self.follower.board
 
     def _heard(self, _: object, message: Any, __: object) -> None:
-        if isinstance(message, dict) and message.get("here"):
+        if not isinstance(message, dict):
+            return
+        if message.get("here"):
             self.here()
+        if isinstance(change := message.get("change"), dict):
+            with self.hold_sync():
+                for name in self.page_may_change & change.keys():
+                    with suppress(traitlets.TraitError):  # it makes no sense: the view stays as it is
+                        self.set_trait(name, change[name])
 
     def twin_html(self) -> str:
         """Return the same as static HTML."""
@@ -148,6 +156,7 @@ class DagView(PanelView):
     expanded = traitlets.List(traitlets.Unicode()).tag(sync=True)
     #: Columns and rows for which a page has room.
     room = traitlets.List(traitlets.Int(), list(PAGE), minlen=2, maxlen=2).tag(sync=True)
+    page_may_change = View.page_may_change | {"collapse", "expanded", "room"}
 
     def __init__(self, run: Run, shown: networkx.DiGraph[str] | None = None, collapse: str = "auto") -> None:
         self.run = run
@@ -161,12 +170,13 @@ class DagView(PanelView):
                     task_id=str(strange[0]),
                 )
         self.drawing = Drawing(self.board, collapse, (), shown)
+        self._drawn: tuple[str, list[str], Room] = (collapse, [], PAGE)
         super().__init__(run, collapse=collapse, graph=self.drawing.graph(), state=self.drawing.state())
 
     def take(self, news: News) -> None:
         """Show what changed: statuses in place, and a new drawing only when there are new tasks."""
         if news.grown and self.shown is None:
-            self._redraw()
+            self._draw()
         else:
             self.state = self.drawing.state()
         if self.selected and (
@@ -175,11 +185,16 @@ class DagView(PanelView):
             self._tell()
 
     @traitlets.observe("collapse", "expanded", "room")
-    def _redraw(self, change: object = None) -> None:
-        if not self.graph:
-            return  # it is being made
+    def _redraw(self, change: object) -> None:
         room = Room(*(min(max(1, number), _MOST_ROOM) for number in self.room))
-        self.drawing = Drawing(self.board, self.collapse, self.expanded, self.shown, room)
+        wanted = (self.collapse, list(self.expanded), room)
+        if wanted != self._drawn:
+            self._drawn = wanted
+            self._draw()
+
+    def _draw(self) -> None:
+        collapse, expanded, room = self._drawn
+        self.drawing = Drawing(self.board, collapse, expanded, self.shown, room)
         with self.hold_sync():
             if self.selected and not self._chosen():
                 self.selected = ""
@@ -199,10 +214,6 @@ class DagView(PanelView):
         super()._heard(view, message, buffers)
         if not isinstance(message, dict):
             return
-        if isinstance(change := message.get("change"), dict):
-            with self.hold_sync():
-                for name in _ASKED & change.keys():
-                    self.set_trait(name, change[name])
         if isinstance(text := message.get("find"), str):
             found, inside = self.drawing.find(text)
             self.send({"find": text, "found": len(found), "inside": inside})
@@ -229,6 +240,8 @@ class DagView(PanelView):
                 if every.fits:
                     return every
             return Drawing(self.board, "auto", (), self.shown)
+        if self.drawing.room == PAGE:
+            return self.drawing
         return Drawing(self.board, self.collapse, self.expanded, self.shown)
 
     def twin_html(self) -> str:

@@ -403,11 +403,12 @@ class StoreReader:
         rows = self.query(f"SELECT at FROM events WHERE task IS NULL AND attempt IS NULL ORDER BY seq {order} LIMIT 1")
         return rows[0][0] if rows and isinstance(rows[0][0], float) and 0 <= rows[0][0] <= _LATEST_S else None
 
-    def tasks(self, *, after: int = 0) -> list[TaskRow]:
-        """Return the tasks of every iteration, in the order of the plan; those after a row, where one is named."""
+    def tasks(self, *, after: int = 0, at_most: int = -1) -> list[TaskRow]:
+        """Return the tasks in the order of the plan: of every iteration, or those after a row, or only so many."""
         from matterstack.storage.rows import TaskRow
 
-        return [TaskRow._make(row) for row in self.query(f"{_TASK_SQL} WHERE t.id > ? ORDER BY t.id", (after,))]
+        rows = self.query(f"{_TASK_SQL} WHERE t.id > ? ORDER BY t.id LIMIT ?", (after, at_most))
+        return [TaskRow._make(row) for row in rows]
 
     def task(self, iteration: int, task_id: str) -> TaskRow | None:
         """Return one task; None where there is no such task."""
@@ -422,6 +423,12 @@ class StoreReader:
             "SELECT dependency, task FROM dependencies WHERE task > ? ORDER BY task, dependency", (after,)
         )
         return [(dependency, dependant) for dependency, dependant in rows]
+
+    def neighbours(self, task: int) -> tuple[list[int], list[int]]:
+        """Return the tasks that one waits for, and those that wait for it; all by their rows."""
+        before = self.query("SELECT dependency FROM dependencies WHERE task = ? ORDER BY dependency", (task,))
+        after = self.query("SELECT task FROM dependencies WHERE dependency = ? ORDER BY task", (task,))
+        return [row for (row,) in before], [row for (row,) in after]
 
     def tasks_changed(self, seq: int) -> tuple[int, list[TaskRow]]:
         """Return the number of the last event, and the tasks that may look otherwise since event `seq`.

@@ -17,7 +17,7 @@ from matterstack.core.snapshot import IterationCounts, RunRecord
 from matterstack.notebook.board import Card
 from matterstack.notebook.standing import Standing, standing_html
 from matterstack.notebook.statuses import BY_CODE
-from matterstack.notebook.table_view import COLUMNS, WINDOW, Question
+from matterstack.notebook.table_view import COLUMNS, WINDOW, Question, TableView
 from matterstack.orchestration.overview import Overview
 from matterstack.storage.rows import IterationRow
 
@@ -34,7 +34,11 @@ def shown(table: Any) -> list[str]:
 
 
 def ask(table: Any, **asked: Any) -> None:
-    table._heard(None, {"ask": {"first": 0, "number": "1", **asked}}, None)
+    change(table, asked={"first": 0, "number": "1", **asked})
+
+
+def change(table: Any, **traits: Any) -> None:
+    table._heard(None, {"change": traits}, None)
 
 
 def text(html: str) -> str:
@@ -63,6 +67,24 @@ def test_a_page_gets_the_rows_around_those_in_sight_however_many_there_are(tmp_p
     assert shown(table)[:2] == ["0.t1", "0.t3"]
     ask(table, by="group")
     assert (shown(table)[0], table.window["found"]) == ("0.t1", 2000), "what has no value comes last"
+
+
+def test_the_first_message_has_the_rows_of_a_window_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[dict[str, Any]] = []
+    plain_open = TableView.open
+
+    def keep_and_open(table: TableView) -> None:
+        opened.append(dict(table.window))
+        plain_open(table)
+
+    monkeypatch.setattr(TableView, "open", keep_and_open)
+    statements: list[str] = []
+    run = make(tmp_path, *(ms.Task(f"t{n}", "true", dependencies=[f"t{n - 1}"] if n else []) for n in range(1000)))
+    run.store._connection().set_trace_callback(statements.append)
+    run.table()
+    (window,) = opened
+    assert (len(window["rows"]), window["total"]) == (WINDOW, 1000)
+    assert not [sql for sql in statements if "FROM dependencies" in sql], "a table holds no edges"
 
 
 cards = st.lists(
@@ -102,11 +124,12 @@ def test_any_column_sorts_and_loses_no_task(tasks: list[Card], by: str, down: bo
 @pytest.mark.parametrize(
     "message",
     [
-        {"ask": {"text": 3, "status": [], "by": "no column", "first": "x", "down": "yes"}},
-        {"ask": 7},
-        {"select": 7},
-        {"columns": [{"name": "no column", "width": 5}, {"name": "task", "width": "wide", "shown": "yes"}, 7]},
-        {"columns": [{"name": column.name, "shown": False} for column in COLUMNS]},
+        {"change": {"asked": {"text": 3, "status": [], "by": "no column", "first": "x", "down": "yes"}}},
+        {"change": {"asked": 7, "selected": 7, "columns": 7}},
+        {"change": {"columns": [{"name": "no column", "width": 5}, {"name": "task", "width": "x", "shown": "yes"}, 7]}},
+        {"change": {"columns": [{"name": column.name, "shown": False} for column in COLUMNS]}},
+        {"change": {"window": {}, "places": [], "panel": "<b>", "no trait": 1}},
+        {"change": []},
         [],
     ],
 )
@@ -116,12 +139,14 @@ def test_what_makes_no_sense_changes_nothing(tmp_path: Path, message: Any) -> No
     assert shown(table) == ["0.a", "0.b"]
     assert sorted(column["name"] for column in table.columns) == sorted(column.name for column in COLUMNS)
     assert any(column["shown"] for column in table.columns)
+    assert all(column["width"] >= 40 for column in table.columns)
+    assert table.places == [column.name for column in COLUMNS]
 
 
 def test_columns_keep_the_order_and_the_width_that_a_page_gave_them(tmp_path: Path) -> None:
     table = make(tmp_path, ms.Task("a", "true")).table()
     wanted = [{"name": "reason", "width": 1e9, "shown": True}, {"name": "task", "width": 1, "shown": True}]
-    table._heard(None, {"columns": wanted}, None)
+    change(table, columns=wanted)
     assert [column["name"] for column in table.columns[:3]] == ["reason", "task", "status"]
     assert [column["width"] for column in table.columns[:2]] == [2000, 40]
 
@@ -129,13 +154,13 @@ def test_columns_keep_the_order_and_the_width_that_a_page_gave_them(tmp_path: Pa
 def test_details_are_those_of_the_row_that_is_selected_and_change_with_it(tmp_path: Path) -> None:
     run = make(tmp_path, ms.Task("a", f"echo '{EVIL}' >&2; exit 3", allow_failure=True))
     table = run.table()
-    table._heard(None, {"select": "0.a"}, None)
+    change(table, selected="0.a")
     assert "READY" in table.panel
     run.wait(timeout_s=30)
     table.follower.look()
     assert "FAILED" in table.panel
     assert "<img" not in table.panel
-    table._heard(None, {"select": ""}, None)
+    change(table, selected="")
     assert (table.panel, table.panel_of) == ("", "")
 
 
@@ -144,7 +169,7 @@ def test_details_show_what_a_task_writes_as_it_writes(tmp_path: Path) -> None:
         os.mkfifo(tmp_path / name)
     run = make(tmp_path / "w", ms.Task("a", f"cat {tmp_path}/one; cat {tmp_path}/two"))
     table = run.table()
-    table._heard(None, {"select": "0.a"}, None)
+    change(table, selected="0.a")
     run.step()
     run.step()
 

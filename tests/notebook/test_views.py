@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 import matterstack as ms
 from matterstack.errors import RunStatusError, UnknownTaskError
-from matterstack.notebook import follower, progress
+from matterstack.notebook import board as board_module
+from matterstack.notebook import follower, progress, views
 from matterstack.notebook.board import Board
 from matterstack.notebook.details import structure_svg
 from matterstack.notebook.drawing import PAGE, Drawing, Room
@@ -490,6 +491,38 @@ def test_a_view_is_patched_with_what_changed_and_reads_nothing_when_nothing_did(
         dag.follower.look()
     assert statements == ["PRAGMA data_version"] * 20
     assert len(sent) == 1
+
+
+def test_a_board_is_read_in_parts_and_holds_once_what_tasks_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board_module, "_AT_ONCE", 7)
+    after = {f"t{i}": [f"t{i - 1}"] if i else [] for i in range(50)}
+    run = make(tmp_path, *(ms.Task(name, "true", group="of many", dependencies=after[name]) for name in after))
+    board = Board(run.store)
+    assert board.refresh().grown
+    assert [card.name for card in board.cards.values()] == [f"0.t{i}" for i in range(50)]
+    assert len({id(card.operator) for card in board.cards.values()}) == 1
+    assert len({id(card.group) for card in board.cards.values()}) == 1
+    assert board.edges == [(row, row + 1) for row in range(1, 50)]
+    run.step()
+    news = board.refresh()
+    assert ([card.name for card in news.changed], news.grown) == (["0.t0"], False)
+    assert board.find("0.t49") == board.cards[50]
+    assert board.find("1.t49") is board.find("t49") is None
+
+
+def test_a_graph_is_drawn_once_when_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawings: list[Drawing] = []
+    monkeypatch.setattr(views, "Drawing", lambda *given: drawings.append(Drawing(*given)) or drawings[-1])
+    view = make(tmp_path, ms.Task("a", "true", group="g"), ms.Task("b", "true", group="g")).dag(collapse="group")
+    view._repr_mimebundle_()
+    assert len(drawings) == 1
+    view._heard(None, {"change": {"collapse": "tasks", "expanded": []}}, None)
+    assert len(drawings) == 2
+    assert {node["key"] for node in view.graph["nodes"]} == {"0.a", "0.b"}
+    view._heard(None, {"change": {"collapse": "no such", "expanded": 7, "room": ["x"], "graph": {}}}, None)
+    assert len(drawings) == 2
 
 
 def test_a_view_follows_on_the_loop_and_stops_when_nobody_looks(

@@ -60,7 +60,7 @@ function render({ model, el }) {
     waiting = `${me}.${++turn}`;
     begun = performance.now();
     slow = setTimeout(() => { note.hidden = false; }, PATIENCE);
-    model.send({ ask: { text: text.value, status: status.value, iteration: iteration.value, ...order, first: sight()[0], number: waiting } });
+    change(model, { asked: { text: text.value, status: status.value, iteration: iteration.value, ...order, first: sight()[0], number: waiting } });
   }
   function find() {
     box.scrollTop = 0;
@@ -126,11 +126,7 @@ function render({ model, el }) {
 
   // -- the head -------------------------------------------------------------------------------
 
-  /** @param {Column[]} next */
-  function arrange(next) {
-    model.set("columns", next);
-    model.send({ columns: next });
-  }
+  const arrange = (/** @type {Column[]} */ next) => change(model, { columns: next });
   const every = () => /** @type {Column[]} */ (model.get("columns"));
 
   function top_() {
@@ -231,11 +227,7 @@ function render({ model, el }) {
     fill(iteration, iterations.map((number) => [String(number), `iteration ${number}`]), "every iteration", iteration.value);
   }
 
-  /** @param {string} key */
-  function select(key) {
-    model.set("selected", key); // at once; Python then tells all views
-    model.send({ select: key });
-  }
+  const select = (/** @type {string} */ key) => change(model, { selected: key });
   function follow() {
     const place = rows().rows.findIndex((row) => row[at("task")] === model.get("selected")) + rows().first;
     if (place >= rows().first && rows().found * ROW <= HIGHEST) {
