@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 _KEPT = frozenset("\n\t")
 
@@ -18,6 +19,17 @@ def neutral(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c in _KEPT or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def format_time(at: float) -> str:
+    """Return a moment, in seconds since the Unix epoch, as UTC text.
+
+    Examples
+    --------
+    >>> format_time(0.9)
+    '1970-01-01 00:00:00 UTC'
+    """
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def storable(text: str) -> str:

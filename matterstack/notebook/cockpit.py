@@ -19,11 +19,11 @@ from matterstack.notebook.board import Card, News
 from matterstack.notebook.follower import Follows, follower_of
 from matterstack.notebook.forms import InboxView
 from matterstack.notebook.inbox import Inbox
+from matterstack.notebook.moments import moment_html
 from matterstack.notebook.standing import Standing, standing_html
 from matterstack.notebook.summary import summary_html, summary_text
 from matterstack.notebook.table_view import TableView
 from matterstack.notebook.views import DagView, with_twin
-from matterstack.orchestration.explain import format_time
 from matterstack.storage.rows import EventRow
 
 if TYPE_CHECKING:
@@ -36,6 +36,23 @@ _SURE_S = 5.0
 _SURE = "Press Cancel again"
 #: How often answers that were not given here are looked for, where nothing else goes on.
 _ASK_PEOPLE_S = 10.0
+
+
+class Switch(ipywidgets.Button):  # type: ignore[misc]
+    """A button that stays pressed, until it is pressed again.
+
+    Not a `ToggleButton`: a page changes that one by `save_changes`, which is lost while a cell awaits (ipykernel 7.4).
+    """
+
+    value = traitlets.Bool(False)
+
+    def __init__(self, **traits: Any) -> None:
+        super().__init__(**traits)
+        self.on_click(lambda _: self.set_trait("value", not self.value))
+
+    @traitlets.observe("value")
+    def _look(self, change: Any) -> None:
+        (self.add_class if change["new"] else self.remove_class)("mod-active")
 
 
 class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
@@ -64,9 +81,7 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
             said.add_class("ms-message")
         self.journal = ipywidgets.HTML()
         self.inbox = ipywidgets.VBox()
-        self.running = ipywidgets.ToggleButton(
-            description="Run", tooltip="make ticks until it ends", layout={"width": "auto"}
-        )
+        self.running = Switch(description="Run", tooltip="make ticks until it ends", layout={"width": "auto"})
         self.buttons = {
             "Step": self._button("Step", "one tick", lambda: str(run.step())),
             "Run": self.running,
@@ -319,11 +334,10 @@ def _said(run: Run) -> str:
 
 
 def _journal(events: Sequence[EventRow]) -> str:
-    rows = []
+    head = "".join(f"<th>{name}</th>" for name in ("", "when", "what", "event", "status", "reason"))
+    rows = [f"<tr>{head}</tr>"]
     for seq, at, _, iteration, task_id, attempt, event, status, reason in reversed(events):
         what = "run" if task_id is None else f"{iteration}.{task_id}" + (f".{attempt}" if attempt else "")
-        cells = (str(seq), format_time(at), what, event, status, (reason or "")[-200:])
-        rows.append(
-            "<tr>" + "".join(f"<td style='text-align:left'>{escape(neutral(cell))}</td>" for cell in cells) + "</tr>"
-        )
-    return f"<div style='max-height:400px;overflow:auto'><table>{''.join(rows)}</table></div>"
+        said = [escape(neutral(text)) for text in (what, event, status, (reason or "")[-200:])]
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in (str(seq), moment_html(at), *said)) + "</tr>")
+    return f"<div class='ms-journal'><table>{''.join(rows)}</table></div>"

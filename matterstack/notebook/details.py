@@ -16,8 +16,8 @@ from matterstack.core.text import neutral
 from matterstack.errors import UnsafeFileError
 from matterstack.files import list_inside, read_tail
 from matterstack.notebook.board import Board, Card
+from matterstack.notebook.moments import moment_html
 from matterstack.notebook.statuses import BY_CODE, LOOKS
-from matterstack.orchestration.explain import format_time
 from matterstack.orchestration.overview import shown_path
 from matterstack.storage.rows import AttemptRow
 
@@ -59,16 +59,18 @@ def details_html(run: Run, board: Board, name: str) -> str:
         parts.append(f"<p style='margin:4px 0;white-space:pre-wrap'>{_text(card.reason[-2000:])}</p>")
     facts = [("operator", card.operator), ("group", card.group or "")]
     facts += [(shown, _words(spec[name])) for name, shown in _TOLD.items() if spec.get(name) is not None]
-    up, down = ([board.cards[row].task_id for row in rows if row in board.cards] for rows in store.neighbours(card.id))
-    facts += [("after", _some(up)), ("before", _some(down))]
-    parts.append(_table([(what, value) for what, value in facts if value]))
+    up, down = ([board.cards[row] for row in rows if row in board.cards] for rows in store.neighbours(card.id))
+    told = [(what, _text(value)) for what, value in facts if value]
+    told += [(what, _some(cards)) for what, cards in (("after", up), ("before", down)) if cards]
+    parts.append(_table(told))
     if attempts:
         rows = []
         for row in attempts:
             took = f"{row.ended_at - row.started_at:.1f} s" if row.started_at and row.ended_at else ""
-            begun = format_time(row.started_at or row.submitted_at)
+            begun = moment_html(row.started_at or row.submitted_at)
             code = "" if row.exit_code is None else str(row.exit_code)
-            rows.append((str(row.attempt), row.status, begun, took, code, (row.reason or "")[-300:]))
+            said = (str(row.attempt), row.status, took, code, (row.reason or "")[-300:])
+            rows.append((*map(_text, said[:2]), begun, *map(_text, said[2:])))
         parts.append(_grid(("attempt", "status", "since", "took", "exit code", "reason"), rows))
         parts += _of_attempt(run, card, attempts[-1])
     return f"<div class='ms-details'>{''.join(parts)}</div>"
@@ -98,11 +100,12 @@ def group_html(label: str, cards: Sequence[Card]) -> str:
         The tasks in it.
     """
     counts = Counter(card.code for card in cards)
-    stand = ", ".join(f"{counts[look.code]} {_status(look.code)}" for look in LOOKS if counts[look.code])
+    some = [(counts[look.code], _status(look.code)) for look in LOOKS if counts[look.code]]
+    stand = ", ".join(f"<span style='white-space:nowrap'>{number} {status}</span>" for number, status in some)
     parts = [f"<h4 style='margin:4px 0'>{_text(label)}: {len(cards)} tasks</h4><p style='margin:4px 0'>{stand}</p>"]
     listed = sorted(cards, key=lambda card: _FIRST.index(card.code))[:_MOST_TASKS]
     rows = "".join(
-        f"<tr><td>{_text(card.name)}</td><td>{_status(card.code)}</td>"
+        f"<tr><td style='white-space:nowrap'>{_link(card, card.name)}</td><td>{_status(card.code)}</td>"
         f"<td style='overflow-wrap:anywhere'>{_text((card.reason or '')[-200:])}</td></tr>"
         for card in listed
     )
@@ -174,8 +177,14 @@ def _files(root: Path, relative: str) -> list[str]:
     return names if len(names) <= _MOST_FILES else [*names[:_MOST_FILES], f"and {len(names) - _MOST_FILES} more"]
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+def _some(cards: Sequence[Card]) -> str:
+    more = f" and {len(cards) - 10} more" if len(cards) > 10 else ""
+    return ", ".join(_link(card, card.task_id) for card in cards[:10]) + more
+
+
+def _link(card: Card, text: str) -> str:
+    """Return a name that shows its task when it is clicked."""
+    return f"<button type='button' class='ms-link' data-task='{_text(card.name)}'>{_text(text)}</button>"
 
 
 def _text(text: str) -> str:
@@ -183,18 +192,20 @@ def _text(text: str) -> str:
 
 
 def _table(rows: list[tuple[str, str]]) -> str:
+    """Return a table of texts and their HTML."""
     cells = "".join(
         f"<tr><th style='text-align:left;vertical-align:top'>{_text(what)}</th>"
-        f"<td style='text-align:left'><div class='ms-value'>{_text(value)}</div></td></tr>"
+        f"<td style='text-align:left'><div class='ms-value'>{value}</div></td></tr>"
         for what, value in rows
     )
     return f"<table>{cells}</table>"
 
 
 def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of HTML."""
     top = "".join(f"<th style='text-align:left'>{name}</th>" for name in head)
     body = "".join(
-        "<tr>" + "".join(f"<td style='text-align:left;vertical-align:top'>{_text(cell)}</td>" for cell in row) + "</tr>"
+        "<tr>" + "".join(f"<td style='text-align:left;vertical-align:top'>{cell}</td>" for cell in row) + "</tr>"
         for row in rows
     )
     return f"<table><tr>{top}</tr>{body}</table>"

@@ -22,7 +22,6 @@ from matterstack.notebook.markdown import markdown_html
 from matterstack.notebook.statuses import BY_CODE
 from matterstack.notebook.views import with_twin
 from matterstack.orchestration.capture import capture
-from matterstack.orchestration.explain import format_time
 from matterstack.orchestration.overview import shown_path
 from matterstack.orchestration.requests import Request, check_answer, how_it_ended, is_slow
 
@@ -66,7 +65,7 @@ class RequestForm(anywidget.AnyWidget, Follows):
                 "task": f"{request.iteration}.{request.task_id}",
                 "run": request.run_id,
                 "assignee": neutral(request.assignee or ""),
-                "since": format_time(request.since),
+                "since": request.since,
                 "instructions": markdown_html(request.instructions),
                 "directory": shown_path(request.directory),
                 "schema": schema if schema is not None else {"type": "object"},
@@ -97,14 +96,17 @@ class RequestForm(anywidget.AnyWidget, Follows):
             self.reason = neutral(card.reason or self.asked.reason)
         elif not self.over:
             which = "the task" if card.attempt == self.asked.attempt else f"attempt {card.attempt} of the task"
-            self.over = how_it_ended(self.asked) or f"It waits no more: {which} is {BY_CODE[card.code].name} now."
+            self.over = self._ended() or f"It waits no more: {which} is {BY_CODE[card.code].name} now."
+
+    def _ended(self) -> str | None:
+        return how_it_ended(self.asked.directory, self.asked.token)
 
     def glance(self, news: News) -> None:
         """Look whether somebody has answered, which the next tick takes up."""
         now = time.monotonic()
         if not self.over and now - self._glanced_at >= _GLANCE_S:
             self._glanced_at = now
-            self.over = how_it_ended(self.asked) or ""
+            self.over = self._ended() or ""
 
     def _heard(self, _: object, message: Any, __: object) -> None:
         if isinstance(message, dict) and "here" in message and hasattr(self, "follower"):

@@ -7,8 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, overload
 
 from matterstack.core.attempt_files import SHOWN
-from matterstack.core.text import neutral
-from matterstack.orchestration.explain import format_time
+from matterstack.core.text import format_time, neutral
 from matterstack.orchestration.overview import shown_path
 from matterstack.orchestration.requests import Request
 

@@ -10,6 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from matterstack.core.results import TickReport
+from matterstack.notebook.standing import Standing
 from matterstack.notebook.summary import bar_html, describe_counts
 
 if TYPE_CHECKING:
@@ -19,8 +20,11 @@ _EVERY_S = 0.25
 
 
 def _line(run: Run) -> str:
-    record, counts, *_ = run.overview
-    return f"{record.run_id} {record.status}: iteration {record.iteration}, {describe_counts(counts)}"
+    record, counts, *_ = overview = run.overview
+    line = f"{record.run_id} {record.status}: iteration {record.iteration}, {describe_counts(counts)}"
+    if record.iteration:
+        line += f"; all iterations, {describe_counts(Standing(overview, run.store.iterations()).counts)}"
+    return line
 
 
 def _html(run: Run) -> str:

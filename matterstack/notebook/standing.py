@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from html import escape
 from typing import NamedTuple
 
 from matterstack.core.snapshot import IterationCounts
 from matterstack.core.states import TERMINAL_RUN, RunStatus
+from matterstack.notebook.moments import in_words, moment_html
 from matterstack.notebook.summary import bar_html, describe_counts, summary_html
-from matterstack.orchestration.explain import format_time
 from matterstack.orchestration.overview import Overview
 from matterstack.storage.rows import IterationRow
 
 _MOST_ITERATIONS = 6
-_STEPS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 class Standing(NamedTuple):
@@ -95,26 +93,3 @@ def _times(standing: Standing, over: int, now: float) -> list[str]:
 
 def _per_time(rate: float) -> str:
     return f"{rate:.2g} tasks/s" if rate >= 1 else f"{60 * rate:.2g} tasks/min"
-
-
-def in_words(seconds: float) -> str:
-    """Return a duration by its two largest units.
-
-    Examples
-    --------
-    >>> in_words(0.4), in_words(3725), in_words(172800)
-    ('0 s', '1 h 2 min', '2 d')
-    """
-    left = max(0, round(seconds))
-    for number, (size, unit) in enumerate(_STEPS):
-        if left >= size:
-            whole, rest = divmod(left, size)
-            below, name = _STEPS[number + 1] if number + 1 < len(_STEPS) else (1, "")
-            return f"{whole} {unit}" + (f" {rest // below} {name}" if rest >= below and name else "")
-    return "0 s"
-
-
-def moment_html(at: float) -> str:
-    """Return a moment in the time of the kernel's machine, with its zone, and in UTC where one points at it."""
-    local = datetime.fromtimestamp(at).astimezone()
-    return f"<span title='{format_time(at)}'>{local:%Y-%m-%d %H:%M:%S} {escape(local.tzname() or '')}</span>"

@@ -42,7 +42,7 @@ LOOKS: tuple[Look, ...] = (
     Look("B", "BLOCKED", "#7a7a7a", "M3.5 8 H4.5 M7.5 8 H8.5 M11.5 8 H12.5"),
     Look("F", "FAILED", "#d55e00", "M4 4 L12 12 M12 4 L4 12"),
     Look("S", "SKIPPED", "#a0527d", "M3.5 4 L8 8 L3.5 12 M8.5 4 L13 8 L8.5 12"),
-    Look("N", "CANCELLED", "#555555", "M4 4 H12 V12 H4 Z"),
+    Look("N", "CANCELLED", "#8a6d5a", "M4 4 H12 V12 H4 Z"),
 )
 BY_CODE = {look.code: look for look in LOOKS}
 #: Looks of the statuses of a run: those of tasks, and two bars for one that is paused.

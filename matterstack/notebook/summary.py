@@ -19,7 +19,7 @@ _PARTS = (
     ("blocked", "#c8c8c8"),
     ("failed", "#d55e00"),
     ("skipped", "#a0527d"),
-    ("cancelled", "#555555"),
+    ("cancelled", "#8a6d5a"),
 )
 
 
@@ -89,7 +89,8 @@ def status_html(status: RunStatus) -> str:
     look = RUN_LOOKS[status]
     drawn = f"<path d='{look.glyph}' fill='none' stroke='{look.colour}' stroke-width='2.2'/>"
     icon = f"<svg width='14' height='14' viewBox='0 0 16 16' style='vertical-align:-2px'>{drawn}</svg>"
-    return f"<span style='border-left:4px solid {look.colour};padding-left:5px'>{icon} <b>{look.name}</b></span>"
+    style = f"border-left:4px solid {look.colour};padding-left:5px;white-space:nowrap"
+    return f"<span style='{style}'>{icon} <b>{look.name}</b></span>"
 
 
 def bar_html(counts: IterationCounts) -> str:

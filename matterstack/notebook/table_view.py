@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import traitlets
 
-from matterstack.core.text import neutral
+from matterstack.core.text import format_time, neutral
 from matterstack.notebook.assets import script
 from matterstack.notebook.board import Card, News
 from matterstack.notebook.statuses import BY_CODE, LOOKS
 from matterstack.notebook.views import PanelView
-from matterstack.orchestration.explain import format_time
 
 if TYPE_CHECKING:
     from matterstack.run import Run

@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import overload
 
 from matterstack.core.attempts import LiveAttempt
@@ -17,10 +16,11 @@ from matterstack.core.states import (
     AttemptStatus,
     RunStatus,
 )
-from matterstack.core.text import neutral
+from matterstack.core.text import format_time, neutral
 from matterstack.orchestration import trusting
 from matterstack.orchestration.analyze import CAMPAIGN_FAILED
 from matterstack.orchestration.overview import shown_path
+from matterstack.orchestration.requests import how_it_ended
 from matterstack.orchestration.session import Session
 
 #: What a task says that lacks something a retry alone does not bring, and what does.
@@ -100,11 +100,6 @@ class Explanation(Sequence[Blocker]):
         return f"<p>{escape(self.headline)}</p>{table}"
 
 
-def format_time(at: float) -> str:
-    """Return a moment as UTC text."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
 def explain(session: Session) -> Explanation:
     """Return what holds the run up."""
     store = session.reader
@@ -146,7 +141,7 @@ def explain(session: Session) -> Explanation:
                 "make it reachable; it is asked again by itself" + (", or run.resume()" if trouble.suspended else ""),
             )
         )
-    found += [_attempt(item) for item in live[:_MOST_LISTED]]
+    found += [_attempt(session, item) for item in live[:_MOST_LISTED]]
     if len(live) > _MOST_LISTED:
         found.append(Blocker(f"{len(live) - _MOST_LISTED} more attempts", "they are live", None, "see run.attempts"))
     if counts.ready and run.status is RunStatus.RUNNING:
@@ -199,17 +194,23 @@ def _remedy(status: RunStatus, task_id: str, reason: str) -> str:
     return again
 
 
-def _attempt(live: LiveAttempt) -> Blocker:
+def _attempt(session: Session, live: LiveAttempt) -> Blocker:
     name = f"{live.iteration}.{live.task_id}.{live.attempt}"
     age_s = max(0.0, time.time() - live.submitted_at)
     if live.task_status in TERMINAL_TASK:
         return Blocker(name, "it is being stopped", live.submitted_at, "run.step() sees to it")
+    home = session.directory.attempt(live.operator, live.iteration, live.task_id, live.attempt)
+    if live.status is AttemptStatus.WAITING and (over := how_it_ended(home, live.token)) is not None:
+        return Blocker(name, over, live.submitted_at, "run.step() takes it up")
     said = f": {live.reason}" if live.reason else ""
     words = {
         AttemptStatus.SUBMITTING: ("its submission was interrupted or is under way", "run.step() finds out"),
         AttemptStatus.SUBMITTED: (f"it waits its turn at {live.operator}{said}", "wait"),
         AttemptStatus.RUNNING: (f"it runs at {live.operator}, {age_s:.0f} s since its submission{said}", "wait"),
-        AttemptStatus.WAITING: (f"it waits at {live.operator}{said}", f"see run.inbox(); the files are in {name}"),
+        AttemptStatus.WAITING: (
+            f"it waits at {live.operator}{said}",
+            f"see run.inbox(); the files are in {shown_path(home)}",
+        ),
         AttemptStatus.COLLECTING: (f"its results are not home yet{said}", "run.step() asks again"),
     }
     assert live.status in LIVE_ATTEMPT

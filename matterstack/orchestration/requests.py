@@ -12,7 +12,7 @@ from matterstack.core.attempts import LiveAttempt
 from matterstack.core.schemas import is_costly
 from matterstack.core.states import TERMINAL_TASK, AttemptStatus
 from matterstack.core.strict_json import dump_json
-from matterstack.core.text import neutral
+from matterstack.core.text import format_time, neutral
 from matterstack.errors import (
     AnswerConflictError,
     InvalidJsonError,
@@ -23,7 +23,6 @@ from matterstack.errors import (
 from matterstack.files import needing_disk
 from matterstack.operators.requests.check_apart import NotYet, Patience
 from matterstack.operators.requests.request_directory import RequestDirectory
-from matterstack.orchestration.explain import format_time
 from matterstack.orchestration.naming import find_named
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
@@ -118,15 +117,23 @@ def waiting(store: StoreReader, directory: RunDirectory) -> list[Request]:
             attempt.token,
             tuple(f"{task_id}/{path}" for task_id, path in task.shown),
         )
-        if how_it_ended(request) is None:
+        if how_it_ended(request.directory, request.token) is None:
             found.append(request)
     return found
 
 
-def how_it_ended(request: Request) -> str | None:
-    """Return in words how a request has ended; None while it is open, and where its directory does not say so."""
+def how_it_ended(directory: Path, token: str) -> str | None:
+    """Return in words how a request has ended; None while it is open, and where its directory does not say so.
+
+    Parameters
+    ----------
+    directory : pathlib.Path
+        Of the request.
+    token : str
+        Of its attempt.
+    """
     try:
-        verdict = RequestDirectory(request.directory, {}, request.token).verdict()
+        verdict = RequestDirectory(directory, {}, token).verdict()
     except (OSError, UnsafeFileError):
         return None
     if verdict is None:

@@ -116,7 +116,7 @@ class Notebook:
     def close(self) -> None:
         """Close the page; whatever went wrong in it, on its console too, fails the test."""
         self.page.close()
-        assert self.errors == []
+        assert self.errors == [], self.errors
 
 
 @contextmanager

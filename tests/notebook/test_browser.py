@@ -23,6 +23,11 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield running
 
 
+#: How many icons of something broken there are in what a selector names.
+BROKEN = """(inside) => [...document.querySelectorAll(`${inside}.jupyter-widgets-disconnected, ${inside} .jupyter-widgets-disconnected`)]
+  .filter((part) => getComputedStyle(part, '::before').display !== 'none').length"""
+
+
 def setup(gates: Path) -> str:
     """Return a cell that makes a run: three tasks that wait at gates, one that fails, and a question."""
     return f"""
@@ -615,6 +620,144 @@ def test_of_a_large_table_the_rows_in_sight_are_sent_and_its_columns_are_dragged
     latest_run(jupyter).cancel()
 
 
+USED = """
+import asyncio, pathlib
+import matterstack as ms
+schema = {{"type": "object", "required": ["x"], "properties": {{"x": {{"type": "integer"}}}}}}
+tasks = [ms.Task("gate", "cat {gate}"), *(ms.Task(f"t{{i}}", "true", dependencies=["gate"]) for i in range(900))]
+tasks += [ms.Task("ask", operator="human", instructions="?", schema=schema)]
+run = ms.initialize_run("browser", ms.Workflow(tasks), operators={{"local": ms.LocalOperator(), "human": ms.HumanOperator()}})
+run.step()
+"""
+
+
+@pytest.mark.parametrize("waits", ["run.wait()", "await run.wait_async()"])
+def test_the_table_and_a_form_are_used_while_a_cell_runs(jupyter: Lab, gates: Path, waits: str) -> None:
+    cells = (USED.format(gate=gates / "gate0"), "run.table()", "run.inbox()", waits)
+    notebook = jupyter.open(jupyter.write("used.ipynb", *cells))
+    page = notebook.page
+    notebook.run_all()
+    page.wait_for_selector(".jp-OutputArea [aria-label='progress']")
+    go_to_view(notebook, ".ms-row")
+    is_free = waits.startswith("await")  # of a kernel that is not, some take up clicks when the cell has ended
+
+    def ended() -> None:
+        """Let the cell end where it has to before anything is taken up."""
+        if not is_free:
+            release(gates, 0)
+            page.wait_for_function(
+                "() => ![...document.querySelectorAll('.jp-InputPrompt')].some((p) => p.textContent.includes('*'))"
+            )
+
+    # Each twice: the second choice is the one that may be lost.
+    page.click(".ms-head button:text-is('task')")
+    page.click(".ms-head button:text-is('task')")
+    page.click(".ms-chooser summary")
+    page.click("input[aria-label='show iteration']")
+    page.click("input[aria-label='show group']")
+    page.click(".ms-chooser summary")
+    page.locator("[data-task='0.ask'] input").fill("x")
+    page.click("button:text-is('Submit')")
+    if is_free:
+        page.wait_for_selector(".ms-error:has-text('must be a whole number')")
+    page.locator("[data-task='0.ask'] input").fill("3")
+    if is_free:
+        page.click("button:text-is('Submit')")
+        page.wait_for_selector(".ms-note:has-text('answered')")
+        assert page.locator(".jp-InputPrompt:text-is('[*]:')").count() == 1, "the cell goes on"
+    ended()
+    page.wait_for_selector(".ms-row:first-child[data-key='0.t899']")
+    page.click(".ms-row:first-child")
+    page.wait_for_selector(".ms-table .ms-panel h4:has-text('0.t899')")
+    page.click(".ms-panel [data-task='0.gate']")  # what it comes after leads there
+    page.wait_for_selector(".ms-table .ms-panel h4:has-text('0.gate')")
+    page.evaluate("() => { document.querySelector('.ms-rows').scrollTop = 450 * 22; }")
+    page.wait_for_selector(".ms-row[data-key='0.t449']")
+    assert page.locator(".ms-head [data-column]").count() == 8
+    if is_free:
+        notebook.shot("used-while-a-cell-awaits")
+        release(gates, 0)
+    else:
+        page.click("button:text-is('Submit')")
+        page.wait_for_selector(".ms-note:has-text('answered')")
+    run = latest_run(jupyter)
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.results.loc["0.ask", "x"] == 3
+    notebook.close()
+
+
+def test_run_is_turned_on_and_off_while_a_cell_awaits(jupyter: Lab, gates: Path) -> None:
+    cells = (USED.format(gate=gates / "gate0"), "run.watch()", "await asyncio.to_thread(pathlib.Path('end').read_text)")
+    os.mkfifo(jupyter.directory / "end")
+    notebook = jupyter.open(jupyter.write("toggled.ipynb", *cells))
+    page = notebook.page
+    notebook.run_all()
+    go_to_view(notebook, ".ms-cockpit")
+    page.wait_for_selector(".jp-InputPrompt:text-is('[*]:')")
+    for _ in range(2):  # Step is off while Run is on: so says the kernel
+        page.click(".jupyter-button:text-is('Run')")
+        page.wait_for_selector(".jupyter-button:disabled:text-is('Step')")
+        page.click(".jupyter-button:text-is('Run')")
+        page.wait_for_selector(".jupyter-button:enabled:text-is('Step')")
+    (jupyter.directory / "end").write_text("on")
+    notebook.close()
+    run = latest_run(jupyter)
+    release(gates, 0)
+    run.cancel()
+
+
+def test_a_form_whose_kernel_is_gone_says_so_and_takes_nothing(jupyter: Lab, gates: Path) -> None:
+    notebook = jupyter.open(jupyter.write("gone.ipynb", setup(gates), "run.step()", "run.inbox()"))
+    page = notebook.page
+    notebook.run_all()
+    go_to_view(notebook, ".ms-form")
+    page.locator(".ms-form input").first.fill("2")
+    assert page.locator(".ms-still").is_hidden()
+    page.click("text=Kernel >> nth=0")
+    page.click(".lm-Menu-itemLabel:text-is('Restart Kernel…')")
+    page.click(".jp-Dialog button:has-text('Restart')")
+    page.wait_for_selector(".ms-form .ms-still:has-text('Run this cell again')")
+    page.wait_for_selector(".jp-StatusBar-TextItem:has-text('| Idle')")
+    broken = page.evaluate(BROKEN, ".jp-OutputArea")
+    assert broken == 0, "no icon of something broken beside what the form says"
+    page.locator(".ms-submit").evaluate("(button) => button.click()")
+    assert page.get_attribute(".ms-submit", "aria-disabled") == "true"
+    assert page.inner_text(".ms-submit") == "Submit", "nothing is being checked"
+    notebook.shot("form-after-a-restart")
+    notebook.close()
+    latest_run(jupyter).cancel()
+
+
+def test_no_view_is_larger_than_what_is_in_it(jupyter: Lab) -> None:
+    cells = (
+        "import matterstack as ms\nflow = ms.Workflow([ms.Task('a', 'true'), ms.Task('b', 'true', dependencies=['a'])])\n"
+        "run = ms.initialize_run('browser', flow)",
+        "run.dag()",
+        "run.table()",
+        "run.watch()",
+    )
+    notebook = jupyter.open(jupyter.write("small.ipynb", *cells))
+    page = notebook.page
+    page.set_viewport_size({"width": 900, "height": 2200})
+    notebook.run_all()
+    page.wait_for_selector(".ms-cockpit .ms-node")
+
+    def height(selector: str) -> float:
+        return float(page.locator(selector).first.bounding_box()["height"])
+
+    assert height(".ms-rows") <= 110, "two rows, and their head"
+    page.locator(".ms-node").first.click()
+    page.wait_for_selector(".ms-panel h4:has-text('0.a')")
+    assert height(".ms-stage") < 300
+    latest_run(jupyter).wait(timeout_s=60)
+    page.click(".lm-TabBar-tabLabel:text-is('Journal')")
+    page.wait_for_selector(".ms-journal td:has-text('COMPLETED')")
+    rows = page.locator(".ms-journal tr").evaluate_all("(rows) => rows.map((row) => row.offsetHeight)")
+    assert max(rows) < 40, "no moment is broken into lines"
+    notebook.shot("small-views")
+    notebook.close()
+
+
 def test_the_cockpit_goes_on_when_somebody_answered_and_says_what_is_true(jupyter: Lab) -> None:
     cells = (
         """
@@ -657,9 +800,7 @@ run = ms.initialize_run("browser", Rounds(), operators={"local": ms.LocalOperato
     page.wait_for_selector(".jp-StatusBar-TextItem:has-text('| Idle')")
     said = page.evaluate("() => getComputedStyle(document.querySelector('.ms-cockpit'), '::after').content")
     assert "Run this cell again" in said
-    broken = page.evaluate("""() => [...document.querySelectorAll('.ms-cockpit, .ms-cockpit .jupyter-widgets-disconnected')]
-      .filter((part) => getComputedStyle(part, '::before').display !== 'none').length""")
-    assert broken == 0
+    assert page.evaluate(BROKEN, ".ms-cockpit") == 0
     notebook.shot("cockpit-after-a-restart")
     notebook.close()
 

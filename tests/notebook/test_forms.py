@@ -205,6 +205,9 @@ def test_a_request_that_was_answered_is_in_no_inbox_and_its_form_says_so(tmp_pat
     assert (form.over, form.reason) == ("", request.reason)
     elsewhere.respond("pick", {"a": 1})
     assert not run.inbox(), "the next step takes it up"
+    (blocker,) = run.explain()
+    assert re.match("It was answered by .*UTC", blocker.why)
+    assert blocker.remedy == "run.step() takes it up"
     assert not ms.inbox("w", base_path=tmp_path)
     form._glanced_at = -1000.0
     form.follower.look()
@@ -365,6 +368,7 @@ def test_a_kit_carries_what_it_shows(tmp_path: Path) -> None:
     assert sorted(path.name for path in (request.directory / "inputs").iterdir()) == ["in.txt", "inputs.json"]
     assert "show/a/cell.xyz" in json.loads((request.directory / "MANIFEST.json").read_text())["sha256"]
     assert "alt='CuAu'" in RequestForm(request, lambda _: run).context
+    assert "In show/ is what you may want to look at" in (request.directory / "HOWTO.txt").read_text()
 
 
 @pytest.mark.parametrize(

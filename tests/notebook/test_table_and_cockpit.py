@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 import matterstack as ms
 from matterstack.core.snapshot import IterationCounts, RunRecord
+from matterstack.notebook import progress
 from matterstack.notebook.board import Card
 from matterstack.notebook.standing import Standing, standing_html
 from matterstack.notebook.statuses import BY_CODE
@@ -203,6 +205,49 @@ def test_what_rows_are_among_is_looked_for_as_often_as_can_be_borne_and_rows_are
 
 
 # -- the cockpit -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The time of Berlin."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_journal_and_panel_have_the_time_of_this_machine_with_its_zone(tmp_path: Path, berlin: None) -> None:
+    cockpit = make(tmp_path, ms.Task("a", "true")).watch()
+    cockpit.run.wait(timeout_s=30)
+    cockpit.dag.follower.look()
+    cockpit.dag.selected = "0.a"
+    wanted = r"<span title='(\S+ \S+) UTC'>(\S+ \S+) CES?T</span>"
+    for html in (cockpit.journal.value, cockpit.dag.panel):
+        found = re.search(wanted, html)
+        assert found, html
+        assert found[1] != found[2]
+
+
+def test_progress_counts_all_iterations_as_the_cockpit_does(tmp_path: Path) -> None:
+    class Rounds(ms.Campaign):
+        def initial_state(self) -> int:
+            return 0
+
+        def plan(self, state: Any) -> ms.Workflow | None:
+            return ms.Workflow([ms.Task(f"t{n}", "true") for n in range(3 - state)]) if state < 2 else None
+
+        def analyze(self, state: Any, results: Any) -> Any:
+            return state + 1
+
+    run = ms.initialize_run("w", Rounds(), base_path=tmp_path, operators={"local": ms.LocalOperator()})
+    run.step()
+    assert "all iterations" not in progress._line(run)
+    run.wait(timeout_s=30)
+    said = "iteration 1, 2 of 2 tasks over (2 completed); all iterations, 5 of 5 tasks over (5 completed)"
+    assert said in progress._line(run)
+    cockpit = text(run.watch().headline.value)
+    assert "all iterations5 of 5 tasks over (5 completed)" in cockpit
 
 
 def on(cockpit: Any) -> set[str]:

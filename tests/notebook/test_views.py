@@ -223,6 +223,20 @@ def test_every_status_has_a_colour_and_a_glyph_of_its_own() -> None:
         assert (white + 0.05) / (luminance + 0.05) >= 3, look
 
 
+@pytest.mark.parametrize("page", ["#ffffff", "#212121"], ids=["light", "dark"])
+def test_every_status_is_seen_on_a_light_and_on_a_dark_page(page: str) -> None:
+    """By WCAG 2.1, 1.4.11: a ratio of 3 for what is no text."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for look in [*LOOKS, *RUN_LOOKS.values()]:
+        low, high = sorted((luminance(look.colour), luminance(page)))
+        assert (high + 0.05) / (low + 0.05) >= 3, look.name
+
+
 def test_the_graph_is_a_networkx_graph_with_all_that_the_table_says(tmp_path: Path) -> None:
     run = some(tmp_path)
     graph = run.graph

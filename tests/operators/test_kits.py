@@ -31,6 +31,7 @@ def test_a_kit_holds_what_it_needs(tmp_path: Path) -> None:
     directory = kit(run)
     shown = sorted(path.name for path in directory.glob("[!.]*"))
     assert shown == ["HOWTO.txt", "MANIFEST.json", "inputs", "submit.sh"]
+    assert "show/" not in (directory / "HOWTO.txt").read_text()
     manifest = json.loads((directory / "MANIFEST.json").read_text())
     assert manifest["token"] == run.attempts.loc["0.a.1", "token"]
     for name, sha256 in manifest["sha256"].items():

@@ -11,7 +11,7 @@
  * @typedef {{ find: string, found: number, inside: Record<string, number> }} Found
  */
 
-const SLOW_MS = 1200, NARROW_PX = 640;
+const SLOW_MS = 1200, NARROW_PX = 640, HIGHEST_PANEL_PX = 380;
 
 /** @param {{ model: any, el: HTMLElement }} context */
 function render({ model, el }) {
@@ -29,8 +29,9 @@ function render({ model, el }) {
     make("option", { value }, collapse, text);
   /** @type {Record<string, HTMLButtonElement>} */
   const buttons = {};
+  const views = make("span", { class: "ms-together" }, bar);
   for (const [name, text, title] of [["in", "+", "zoom in"], ["out", "−", "zoom out"], ["fit", "fit", "show all"], ["full", "full screen", "full screen, and back"]])
-    buttons[name] = make("button", { type: "button", title, "aria-label": title }, bar, text);
+    buttons[name] = make("button", { type: "button", title, "aria-label": title }, views, text);
   const chips = make("div", { class: "ms-bar ms-chips" }, root);
   const note = make("div", { class: "ms-note" }, root);
   const busy = make("div", { class: "ms-note", role: "status", hidden: "" }, root, "The kernel is busy with a cell: this is done when it ends.");
@@ -222,7 +223,7 @@ function render({ model, el }) {
   }
   /** Ask Python, which knows the tasks in closed groups. */
   function ask() {
-    model.send({ find: wanted() });
+    send(model, { find: wanted() });
     asked();
   }
   let typing = 0;
@@ -239,7 +240,7 @@ function render({ model, el }) {
     const shown = nodes.map((_, number) => number).filter((number) => nodes[number].single && isFound(number));
     const next = shown[shown.indexOf(numberOfKey(model.get("selected"))) + 1];
     if (next !== undefined) { select(next); seen.reveal(boxOf(next), true); return; }
-    if (!found || found.found > shown.length) { model.send({ open: wanted() }); asked(); }
+    if (!found || found.found > shown.length) { send(model, { open: wanted() }); asked(); }
     else if (shown.length) { select(shown[0]); seen.reveal(boxOf(shown[0]), true); }
   });
   const onMessage = (/** @type {any} */ message) => {
@@ -317,11 +318,19 @@ function render({ model, el }) {
     else if (number >= 0 && nodes[number].inside) {
       const opened = model.get("graph").opened.find((/** @type {{ key: string }} */ { key }) => key === nodes[number].inside);
       if (opened) button(`close ${opened.label}`, () => close(opened.key));
-    } else if (number < 0 && html) button("show it in the graph", () => { model.send({ show: selected }); asked(); });
+    } else if (number < 0 && html) button("show it in the graph", () => { send(model, { show: selected }); asked(); });
     make("span", { class: "ms-gap" }, head);
     button("×", () => choose(""), "close the panel");
     if (!known) { waitForPanel(); return; }
-    if (html === shownHtml) return;
+    if (html !== shownHtml) fillPanel(selected, html);
+    // There is room for as much of it as there was before: what is below the view is moved as little as can be.
+    highest = panel.hidden ? 0 : Math.max(highest, Math.min(HIGHEST_PANEL_PX, panel.scrollHeight + 26));
+    stage.style.setProperty("--ms-panel", `${highest}px`);
+  }
+  let highest = 0;
+
+  /** @param {string} selected @param {string} html */
+  function fillPanel(selected, html) {
     const at = panel.scrollTop;
     const open_ = [...told.querySelectorAll("details")].map((/** @type {any} */ part) => part.open);
     const outputs = [...told.querySelectorAll(".ms-output")].map((/** @type {any} */ text) =>
@@ -337,6 +346,13 @@ function render({ model, el }) {
     [...told.querySelectorAll("details")].forEach((/** @type {any} */ part, index) => { part.open = open_[index] ?? part.open; });
     panel.scrollTop = at;
   }
+
+  links(told, (name) => {
+    const number = numberOfKey(name);
+    if (number < 0) { send(model, { show: name }); asked(); return; }
+    select(number);
+    seen.reveal(boxOf(number));
+  });
 
   // -- pointer and keys -------------------------------------------------------------------------
 
@@ -408,7 +424,7 @@ function render({ model, el }) {
   onCollapse();
   draw();
   onPanel();
-  const stops = [pulse(model), still(model, root, "state")];
+  const stops = [pulse(model), still(model, root, "change:state")];
   return () => {
     for (const stop of stops) stop();
     seen.stop();

@@ -323,7 +323,9 @@ function render({ model, el }) {
   const root = make("div", { class: "ms-form", "data-task": request.task, tabindex: "-1" }, el);
   const line = make("div", {}, root);
   make("b", {}, line, request.task);
-  make("span", {}, line, ` of ${request.run}${request.assignee ? `, for ${request.assignee}` : ""}, since ${request.since}`);
+  make("span", {}, line, ` of ${request.run}${request.assignee ? `, for ${request.assignee}` : ""}, since `);
+  const [exactly, since] = moment(request.since);
+  make("span", { title: exactly }, line, since);
   const reason = make("div", { class: "ms-note", role: "status" }, root);
   const asks = make("div", {}, root);
   make("div", { class: "ms-instructions" }, asks).innerHTML = request.instructions; // made in Python, where all is escaped
@@ -334,6 +336,7 @@ function render({ model, el }) {
   /** The number of the answer that is being checked, and whether something was typed since. */
   let sent = 0;
   let typed = false;
+  let isLive = true;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -342,7 +345,7 @@ function render({ model, el }) {
     clearTimeout(timer);
     const value = made.read();
     asked += 1;
-    model.send({ value: value === NOTHING ? null : value, empty: value === NOTHING, submit, number: asked });
+    send(model, { value: value === NOTHING ? null : value, empty: value === NOTHING, submit, number: asked });
   };
   const changed = () => {
     clearTimeout(timer);
@@ -364,6 +367,7 @@ function render({ model, el }) {
   form.addEventListener("submit", (/** @type {Event} */ event) => {
     event.preventDefault();
     if (sent) return;
+    if (!isLive) { ask(false); return; } // what comes back says that it is live again
     ask(true);
     sent = asked;
     typed = false;
@@ -374,6 +378,7 @@ function render({ model, el }) {
   });
   root.addEventListener("keydown", (/** @type {Event} */ event) => event.stopPropagation());
   const onMessage = (/** @type {any} */ message) => {
+    if (!isLive) { isLive = true; checking(false); }
     if (message.number === undefined || message.number < Math.max(asked, sent)) return;
     if (message.outcome !== undefined) outcome.textContent = message.outcome;
     if (!message.errors) return; // it is still being checked
@@ -397,9 +402,17 @@ function render({ model, el }) {
   model.on("change:over", onState);
   model.on("change:reason", onState);
   onState();
-  const still = pulse(model);
+  // What was sent may have arrived: whether the request is over, the form says that is made anew.
+  const gone = () => {
+    isLive = false;
+    sent = 0;
+    checking(false);
+    submit.setAttribute("aria-disabled", "true");
+    outcome.textContent = "";
+  };
+  const stops = [pulse(model), still(model, root, "msg:custom", gone)];
   return () => {
-    still();
+    for (const stop of stops) stop();
     clearTimeout(timer);
     clearTimeout(slow);
     model.off("msg:custom", onMessage);

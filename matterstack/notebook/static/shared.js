@@ -39,8 +39,8 @@ function icon(look, size, parent) {
  * Say so where the kernel of a view is gone; what Python changes shows that it is there. Returns what stops that.
  * @param {any} model
  * @param {Element} root
- * @param {string} sign what Python alone changes, and often
- * @param {() => void} [ask] has Python change it
+ * @param {string} sign the event of what Python alone says, and often
+ * @param {() => void} [ask] has Python say it
  */
 function still(model, root, sign, ask = () => {}) {
   const note = make("div", { class: "ms-still", hidden: "" }, null,
@@ -49,8 +49,17 @@ function still(model, root, sign, ask = () => {}) {
   const gone = () => { note.hidden = false; ask(); };
   const back = () => { note.hidden = true; };
   model.on("comm_live_update", gone);
-  model.on(`change:${sign}`, back);
-  return () => { model.off("comm_live_update", gone); model.off(`change:${sign}`, back); };
+  model.on(sign, back);
+  return () => { model.off("comm_live_update", gone); model.off(sign, back); };
+}
+
+/**
+ * Send a message to Python. Where its kernel is gone nothing is sent: the view says so.
+ * @param {{ send: (message: unknown) => void }} model
+ * @param {unknown} message
+ */
+function send(model, message) {
+  try { model.send(message); } catch (error) { console.debug("matterstack: not sent,", error); }
 }
 
 /**
@@ -58,10 +67,22 @@ function still(model, root, sign, ask = () => {}) {
  * @param {{ send: (message: unknown) => void }} model
  */
 function pulse(model) {
-  const alive = () => model.send({ here: true });
+  const alive = () => send(model, { here: true });
   alive();
   const timer = setInterval(alive, 20000);
   return () => clearInterval(timer);
+}
+
+/**
+ * Call a function with the name of a task that is clicked in a text of Python.
+ * @param {Element} text
+ * @param {(name: string) => void} go
+ */
+function links(text, go) {
+  text.addEventListener("click", (event) => {
+    const link = event.target instanceof Element && event.target.closest("[data-task]");
+    if (link) go(link.getAttribute("data-task") || "");
+  });
 }
 
 /**
@@ -72,5 +93,15 @@ function pulse(model) {
  */
 function change(model, values) {
   model.set(values);
-  model.send({ change: values });
+  send(model, { change: values });
+}
+
+/** @param {number} at seconds since the Unix epoch @returns {[string, string]} the whole of it, with its zone and in UTC; and short */
+function moment(at) {
+  const date = new Date(at * 1000), two = (/** @type {number} */ number) => String(number).padStart(2, "0");
+  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  const minute = `${two(date.getHours())}:${two(date.getMinutes())}`, second = `${minute}:${two(date.getSeconds())}`;
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const today = date.toDateString() === new Date().toDateString();
+  return [`${day} ${second} ${zone}\n${date.toISOString().slice(0, 19).replace("T", " ")} UTC`, today ? second : `${day} ${minute}`];
 }

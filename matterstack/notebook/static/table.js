@@ -8,7 +8,7 @@
  *   rows: any[][], number: string }} Rows
  */
 
-const ROW = 22;
+const ROW = 22, HIGHEST_PX = 360;
 /** No browser lays out an element that is higher than some 16 million pixels. */
 const HIGHEST = 8000000;
 /** After so many milliseconds without an answer the table says what it waits for. */
@@ -82,18 +82,19 @@ function render({ model, el }) {
 
   /** What the scroll bar moves is scaled down where the rows are higher than a browser can lay out. */
   function scale() {
-    const real = rows().found * ROW, height = Math.min(real, HIGHEST), sight = box.clientHeight || 360;
+    const real = rows().found * ROW, height = Math.min(real, HIGHEST), sight = box.clientHeight || HIGHEST_PX;
     return { height, by: height < real ? (real - sight) / (height - sight) : 1 };
   }
   /** @returns {[number, number]} the first row in sight, and the one after the last */
   function sight() {
     const first = Math.floor((box.scrollTop * scale().by) / ROW);
-    return [first, Math.min(rows().found, first + Math.ceil((box.clientHeight || 360) / ROW) + 1)];
+    return [first, Math.min(rows().found, first + Math.ceil((box.clientHeight || HIGHEST_PX) / ROW) + 1)];
   }
 
   function paint() {
     const { found, total, first, rows: there } = rows(), selected = model.get("selected"), { height, by } = scale();
     shown.textContent = `${found} of ${total}`;
+    box.style.setProperty("--ms-height", `${Math.min(HIGHEST_PX, (total + 1) * ROW + 18)}px`);
     canvas.style.height = `${height}px`;
     canvas.style.width = head.style.width = `max(100%, ${columns().reduce((sum, column) => sum + column.width, 0)}px)`;
     const [from, to] = sight(), all = columns(), lift = box.scrollTop - box.scrollTop * by;
@@ -256,6 +257,7 @@ function render({ model, el }) {
     const line = event.target.closest(".ms-row");
     if (line && line.dataset.key) select(line.dataset.key);
   });
+  links(told, select);
   close.onclick = () => { select(""); box.focus(); };
   box.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     if (event.target !== box) return;
@@ -299,7 +301,7 @@ function render({ model, el }) {
   top_();
   paint();
   tell();
-  const stops = [pulse(model), still(model, root, "window", () => { waiting = ""; clearTimeout(slow); note.hidden = true; })];
+  const stops = [pulse(model), still(model, root, "change:window", () => { waiting = ""; clearTimeout(slow); note.hidden = true; })];
   return () => {
     for (const stop of stops) stop();
     clearTimeout(slow);
@@ -307,16 +309,6 @@ function render({ model, el }) {
     document.removeEventListener("pointerdown", outside);
     for (const [what, act] of heard) model.off(what, act);
   };
-}
-
-/** @param {number} at seconds since the Unix epoch @returns {[string, string]} the whole of it, with its zone and in UTC; and short */
-function moment(at) {
-  const date = new Date(at * 1000), two = (/** @type {number} */ number) => String(number).padStart(2, "0");
-  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
-  const minute = `${two(date.getHours())}:${two(date.getMinutes())}`, second = `${minute}:${two(date.getSeconds())}`;
-  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  const today = date.toDateString() === new Date().toDateString();
-  return [`${day} ${second} ${zone}\n${date.toISOString().slice(0, 19).replace("T", " ")} UTC`, today ? second : `${day} ${minute}`];
 }
 
 export default { render };

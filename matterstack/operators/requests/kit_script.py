@@ -16,7 +16,7 @@ SLURM_OUT = "slurm.out"
 _HOWTO = """\
 How to run the kit {name}, and bring it home. This is {attempt}.
 
-1. Copy this whole directory to where it shall run.
+{show}1. Copy this whole directory to where it shall run.
 2. There, in this directory, either
        sbatch submit.sh          (Slurm; check the #SBATCH lines first)
    or
@@ -42,6 +42,12 @@ It is looked at at the next step of the run. A result that may still be on its
 way is waited for.
 """
 
+_SHOW = """\
+In show/ is what you may want to look at first: files of the tasks before. The
+command does not need it.
+
+"""
+
 
 def try_of(attempt: Attempt) -> str:
     """Return which try it is, and of how many, in plain words.
@@ -65,6 +71,7 @@ def howto(attempt: Attempt) -> str:
     return _HOWTO.format(
         name=attempt.record.name,
         attempt=try_of(attempt),
+        show=_SHOW if attempt.task.shown else "",
         secrets=f"\n   The environment must have: {', '.join(secrets)}." if secrets else "",
         wanted=f"{wanted} Large files that nobody needs\n   may stay there." if outputs else "Bring all of output/.",
         slurm_out=SLURM_OUT,

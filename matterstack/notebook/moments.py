@@ -1,0 +1,36 @@
+"""Moments and durations as live views write them: in the time of the kernel's machine, with its zone.
+
+A still picture has them in UTC: who looks at it may be anywhere.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from html import escape
+
+from matterstack.core.text import format_time
+
+_STEPS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def in_words(seconds: float) -> str:
+    """Return a duration by its two largest units.
+
+    Examples
+    --------
+    >>> in_words(0.4), in_words(3725), in_words(172800)
+    ('0 s', '1 h 2 min', '2 d')
+    """
+    left = max(0, round(seconds))
+    for number, (size, unit) in enumerate(_STEPS):
+        if left >= size:
+            whole, rest = divmod(left, size)
+            below, name = _STEPS[number + 1] if number + 1 < len(_STEPS) else (1, "")
+            return f"{whole} {unit}" + (f" {rest // below} {name}" if rest >= below and name else "")
+    return "0 s"
+
+
+def moment_html(at: float) -> str:
+    """Return a moment with its zone, and in UTC where one points at it."""
+    local = datetime.fromtimestamp(at).astimezone()
+    return f"<span title='{format_time(at)}'>{local:%Y-%m-%d %H:%M:%S} {escape(local.tzname() or '')}</span>"
