@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from matterstack.core.keywords import suggesting
 from matterstack.core.results import TickReport
 from matterstack.core.snapshot import IterationCounts
 from matterstack.core.states import RunStatus
@@ -193,6 +194,7 @@ class Run:
         """
         return tick.step(self._session)
 
+    @suggesting
     def wait(self, timeout_s: float | None = None) -> RunStatus:
         """Make ticks until the run ends or needs a person; show progress meanwhile.
 
@@ -221,6 +223,7 @@ class Run:
                 shown.show(report)
         return self.status
 
+    @suggesting
     async def wait_async(self, timeout_s: float | None = None) -> RunStatus:
         """Do what `wait` does and leave the kernel free: ``await run.wait_async()``.
 
@@ -282,6 +285,7 @@ class Run:
         """
         return frames.graph(self.store)
 
+    @suggesting
     def dag(self, graph: networkx.DiGraph[str] | None = None, *, collapse: str = "auto") -> Any:
         """Show the graph of tasks, live: colours and glyphs say where each stands, a click tells all about it.
 
@@ -352,6 +356,7 @@ class Run:
             loop.until_stopped(self._session, timeout_s)
         return self
 
+    @suggesting
     def retry(self, task_id: str | Sequence[str] | None = None, *, iteration: int | None = None) -> Run:
         """Give tasks that are over another chance, and with them all that waits for them.
 
@@ -372,6 +377,7 @@ class Run:
         controls.retry(self._session, names, iteration)
         return self
 
+    @suggesting
     def respond(self, task_id: str, answer: Any, *, iteration: int | None = None, attempt: int | None = None) -> Run:
         """Answer a request; the next step takes the answer up.
 

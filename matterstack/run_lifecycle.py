@@ -20,6 +20,7 @@ from matterstack.core.results import TickReport
 from matterstack.core.snapshot import RunRecord
 from matterstack.core.states import RunStatus
 from matterstack.core.strict_json import dump_json
+from matterstack.core.task import Task
 from matterstack.core.workflow import Workflow
 from matterstack.errors import (
     CampaignError,
@@ -102,7 +103,7 @@ def initialize_run(
     elif isinstance(plan, Campaign):
         campaign = plan
     else:
-        raise CampaignError(f"plan must be a Campaign or a Workflow, not {plan!r}")
+        raise CampaignError(f"plan must be a Campaign or a Workflow, {_not_a_plan(plan)}")
     given = _check_operators({"local": rebuild("local", {})} if operators is None else operators)
     settings = Settings.from_config(config)
     at = time.time()
@@ -197,6 +198,10 @@ def open_run(
     InvalidConfigError
         config.json cannot be used.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise RunNotFoundError(
+            f"a run is opened by its directory, as run.path or the column path of matterstack.runs(), not by {path!r}"
+        )
     directory = RunDirectory.at(path)
     reader = StoreReader(directory.state)
     config = directory.read_config()
@@ -267,3 +272,12 @@ def trust(path: str | os.PathLike[str]) -> None:
         trusting.trust_run(directory)
     else:
         trust_records.record_folder(given)
+
+
+def _not_a_plan(plan: object) -> str:
+    """Return what was given instead, and how it is made a plan."""
+    if isinstance(plan, Task):
+        return f"not a Task: pass Workflow([Task({plan.task_id!r}, ...)])"
+    if isinstance(plan, type) and issubclass(plan, Campaign | Workflow):
+        return f"not a class: pass {plan.__name__}()"
+    return f"not {plan!r}"

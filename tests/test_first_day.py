@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,11 +18,13 @@ from matterstack.errors import (
     InvalidConfigError,
     InvalidIdentifierError,
     InvalidTaskError,
+    MatterstackError,
     RunNotFoundError,
     UnknownDependencyError,
     UnknownOperatorError,
     UnknownTaskError,
 )
+from matterstack.notebook import progress
 
 
 def make(base: Path, *tasks: ms.Task, **options: Any) -> ms.Run:
@@ -190,6 +193,64 @@ def test_what_is_given_in_the_wrong_form_is_answered_with_the_right_one(tmp_path
         make(tmp_path, ms.Task("a", "true"), operators=ms.LocalOperator())
     with pytest.raises(InvalidTaskError, match="command must be a text for /bin/sh or a list of texts, not <function"):
         ms.Task("a", make)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda: ms.Task("a", ["python", "energy.py", 3.6]),
+            r"command must hold texts .* not 3\.6; for a number: '3\.6'",
+        ),
+        (
+            lambda: ms.Task("a", "true", resources={"walltime_s": 60}),
+            r"as in ms\.Resources\(walltime_s=60\), not {'wall",
+        ),
+        (
+            lambda: ms.initialize_run("w", ms.Task("a", "true")),
+            r"not a Task: pass Workflow\(\[Task\('a', \.\.\.\)\]\)$",
+        ),
+        (lambda: ms.initialize_run("w", Loop), r"not a class: pass Loop\(\)$"),
+        (lambda: ms.initialize_run("w", 7), "not 7$"),
+        (lambda: ms.open_run(1), r"opened by its directory, as run\.path or the column path of .*, not by 1$"),
+    ],
+)
+def test_what_is_of_another_type_is_told_with_what_is_wanted(call: Any, said: str) -> None:
+    with pytest.raises(MatterstackError, match=said):
+        call()
+
+
+def test_a_misspelt_keyword_of_a_run_is_told(tmp_path: Path) -> None:
+    run = make(tmp_path, ms.Task("a", "true"))
+    with pytest.raises(TypeError, match=r"^Run\.wait\(\) has no argument 'timeout' \(did you mean 'timeout_s'\?\)$"):
+        run.wait(timeout=5)
+    with pytest.raises(TypeError, match="did you mean 'collapse'"):
+        run.dag(colapse="group")
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        run.respond("a")
+
+
+def test_a_reason_of_many_lines_is_told_in_one_with_where_it_says_more(tmp_path: Path) -> None:
+    class Broken(Loop):
+        def analyze(self, state: Any, results: Any) -> Any:
+            return state["no such key"]
+
+    run = ms.initialize_run("w", Broken("well"), base_path=tmp_path, operators={"local": ms.LocalOperator()})
+    assert run.wait(timeout_s=30) is ms.RunStatus.PAUSED
+    assert progress._line(run).endswith("; run.explain() says why")
+    shown = ms.runs("w", base_path=tmp_path)._repr_html_()
+    assert "the campaign could not go on: " in shown
+    assert "Traceback" not in shown
+    assert re.search(r"then run = matterstack\.open_run\('.*', campaign=Broken\(\.\.\.\)\)\.resume\(\)", remedies(run))
+
+
+def test_a_retry_is_told_to_have_the_files_of_the_plan(tmp_path: Path) -> None:
+    (tmp_path / "energy.py").write_text("import sys\nsys.exit(1)\n")
+    run = make(tmp_path, ms.Task("a", [sys.executable, "energy.py"], files={"energy.py": tmp_path / "energy.py"}))
+    assert run.wait(timeout_s=30) is ms.RunStatus.FAILED
+    assert "run.retry('a')  # the same command, with the files it was planned with" in remedies(run)
+    (tmp_path / "energy.py").write_text("")
+    assert run.retry().wait(timeout_s=30) is ms.RunStatus.FAILED
 
 
 # -- the loop and the command line --------------------------------------------------------------

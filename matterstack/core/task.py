@@ -209,7 +209,9 @@ class Task:
     def _check_policies(self) -> None:
         """Check what is said of resources, retries and failures."""
         if not isinstance(self.resources, Resources):
-            raise self._invalid("resources", "must be a Resources", self.resources)
+            raise self._invalid(
+                "resources", "must be an ms.Resources, as in ms.Resources(walltime_s=60)", self.resources
+            )
         if not isinstance(self.retries, int) or isinstance(self.retries, bool) or self.retries < 0:
             raise self._invalid("retries", "must be a whole number, 0 or more", self.retries)
         if self.retry_on is not None:
@@ -261,6 +263,10 @@ class Task:
             items = tuple(value)
             if all(isinstance(item, str) and "\0" not in item for item in items):
                 return items
+            value = next(item for item in items if not isinstance(item, str) or "\0" in item)
+            hint = f"; for a number: '{value}', or str(...)" if isinstance(value, int | float) else ""
+            text = f"task {self.task_id!r}: {name} must hold texts without NUL, and not {value!r}{hint}"
+            raise InvalidTaskError(text, task_id=self.task_id)
         raise self._invalid(name, "must be a list of texts without NUL", value)
 
     def _plain(self, name: str, value: object) -> Mapping[str, Any]:

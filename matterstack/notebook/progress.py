@@ -10,6 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from matterstack.core.results import TickReport
+from matterstack.core.states import RunStatus
 from matterstack.notebook.standing import Standing
 from matterstack.notebook.summary import bar_html, describe_counts
 
@@ -24,6 +25,8 @@ def _line(run: Run) -> str:
     line = f"{record.run_id} {record.status}: iteration {record.iteration}, {describe_counts(counts)}"
     if record.iteration:
         line += f"; all iterations, {describe_counts(Standing(overview, run.store.iterations()).counts)}"
+    if record.status in (RunStatus.FAILED, RunStatus.PAUSED):
+        line += "; run.explain() says why"
     return line
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from matterstack.core.snapshot import IterationCounts
 from matterstack.core.states import RunStatus
 from matterstack.core.text import neutral
-from matterstack.notebook.summary import bar_html, status_html
+from matterstack.notebook.summary import bar_html, in_a_line, status_html
 
 
 class RunsTable(pd.DataFrame):
@@ -30,7 +30,7 @@ class RunsTable(pd.DataFrame):
             created = "" if pd.isna(row["created_at"]) else f"{row['created_at']:%Y-%m-%d %H:%M:%S UTC}"
             texts = [str(row["run_id"])]
             texts += ["" if pd.isna(row[name]) else str(row[name]) for name in ("status", "iteration")]
-            texts += [created, "" if pd.isna(row["reason"]) else str(row["reason"])[-200:]]
+            texts += [created, "" if pd.isna(row["reason"]) else in_a_line(str(row["reason"]))[:200]]
             said = [escape(neutral(text)) for text in texts]
             if texts[1] in RunStatus.__members__:
                 said[1] = status_html(RunStatus(texts[1]))

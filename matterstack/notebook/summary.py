@@ -110,8 +110,12 @@ def bar_html(counts: IterationCounts) -> str:
 
 def _reason(run: RunRecord) -> str:
     """Return why a run stands where it stands; and where more is to be said, who says it."""
-    lines = (run.reason or "").strip().splitlines() or [""]
-    # Of a traceback the last line says most.
-    said = lines[0] if len(lines) == 1 or lines[-1] in lines[0] else f"{lines[0]} ... {lines[-1]}"
-    more = run.status is RunStatus.FAILED or len(lines) > 1
+    said = in_a_line(run.reason or "")
+    more = run.status is RunStatus.FAILED or len((run.reason or "").strip().splitlines()) > 1
     return f"{said}; run.explain() says what to do" if more else said
+
+
+def in_a_line(reason: str) -> str:
+    """Return a reason without most of a traceback: of that the last line says most."""
+    lines = reason.strip().splitlines() or [""]
+    return lines[0] if len(lines) == 1 or lines[-1] in lines[0] else f"{lines[0]} ... {lines[-1]}"

@@ -179,7 +179,7 @@ def _paused(session: Session, reason: str) -> Blocker:
         return Blocker("run", reason, None, "run.resume()")
     name = type(session.campaign).__name__ if session.campaign is not None else "Campaign"
     shown = str(shown_path(session.directory.path))
-    mended = f"matterstack.open_run({shown!r}, campaign={name}(...)).resume()"
+    mended = f"run = matterstack.open_run({shown!r}, campaign={name}(...)).resume()"
     return Blocker("run", reason, None, f"mend the campaign, run the cell that defines it, then {mended}")
 
 
@@ -191,7 +191,7 @@ def _remedy(status: RunStatus, task_id: str, reason: str) -> str:
     for pattern, remedy in _MISSING:
         if found := pattern.search(reason):
             return remedy.format(*found.groups(), again=again)
-    return again
+    return f"{again}  # the same command, with the files it was planned with; other files need another run"
 
 
 def _attempt(session: Session, live: LiveAttempt) -> Blocker:
