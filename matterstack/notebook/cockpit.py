@@ -19,7 +19,7 @@ from matterstack.notebook.board import Card, News
 from matterstack.notebook.follower import Follows, follower_of
 from matterstack.notebook.forms import InboxView
 from matterstack.notebook.inbox import Inbox
-from matterstack.notebook.moments import moment_html
+from matterstack.notebook.moments import short_moment_html
 from matterstack.notebook.standing import Standing, standing_html
 from matterstack.notebook.summary import summary_html, summary_text
 from matterstack.notebook.table_view import TableView
@@ -339,5 +339,5 @@ def _journal(events: Sequence[EventRow]) -> str:
     for seq, at, _, iteration, task_id, attempt, event, status, reason in reversed(events):
         what = "run" if task_id is None else f"{iteration}.{task_id}" + (f".{attempt}" if attempt else "")
         said = [escape(neutral(text)) for text in (what, event, status, (reason or "")[-200:])]
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in (str(seq), moment_html(at), *said)) + "</tr>")
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in (str(seq), short_moment_html(at), *said)) + "</tr>")
     return f"<div class='ms-journal'><table>{''.join(rows)}</table></div>"

@@ -16,7 +16,7 @@ from matterstack.core.text import neutral
 from matterstack.errors import UnsafeFileError
 from matterstack.files import list_inside, read_tail
 from matterstack.notebook.board import Board, Card
-from matterstack.notebook.moments import moment_html
+from matterstack.notebook.moments import short_moment_html
 from matterstack.notebook.statuses import BY_CODE, LOOKS
 from matterstack.orchestration.overview import shown_path
 from matterstack.storage.rows import AttemptRow
@@ -67,7 +67,7 @@ def details_html(run: Run, board: Board, name: str) -> str:
         rows = []
         for row in attempts:
             took = f"{row.ended_at - row.started_at:.1f} s" if row.started_at and row.ended_at else ""
-            begun = moment_html(row.started_at or row.submitted_at)
+            begun = short_moment_html(row.started_at or row.submitted_at)
             code = "" if row.exit_code is None else str(row.exit_code)
             said = (str(row.attempt), row.status, took, code, (row.reason or "")[-300:])
             rows.append((*map(_text, said[:2]), begun, *map(_text, said[2:])))
@@ -208,7 +208,7 @@ def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "<tr>" + "".join(f"<td style='text-align:left;vertical-align:top'>{cell}</td>" for cell in row) + "</tr>"
         for row in rows
     )
-    return f"<table><tr>{top}</tr>{body}</table>"
+    return f"<table class='ms-attempts'><tr>{top}</tr>{body}</table>"
 
 
 def structure_svg(data: Any) -> str:
