@@ -24,6 +24,8 @@ CHROMIUM = next(
 #: Where screenshots go: `.ci/run` keeps them.
 SHOTS = Path(os.environ.get("MATTERSTACK_SCREENSHOTS", Path(__file__).parents[1] / "screenshots"))
 SECOND = 1000.0
+#: What JupyterLab itself says when a kernel is restarted while its debugger is being asked something.
+_OF_LAB = "Could not restore the debugger state"
 
 
 class Lab:
@@ -92,7 +94,7 @@ class Notebook:
         page.on("dialog", self._dialog)
 
     def _console(self, message: Any) -> None:
-        if message.type == "error":
+        if message.type == "error" and not message.text.startswith(_OF_LAB):
             self.errors.append(f"console: {message.text} ({message.location.get('url')})")
 
     def _dialog(self, dialog: Any) -> None:
