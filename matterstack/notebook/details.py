@@ -64,14 +64,7 @@ def details_html(run: Run, board: Board, name: str) -> str:
     told += [(what, _some(cards)) for what, cards in (("after", up), ("before", down)) if cards]
     parts.append(_table(told))
     if attempts:
-        rows = []
-        for row in attempts:
-            took = f"{row.ended_at - row.started_at:.1f} s" if row.started_at and row.ended_at else ""
-            begun = short_moment_html(row.started_at or row.submitted_at)
-            code = "" if row.exit_code is None else str(row.exit_code)
-            said = (str(row.attempt), row.status, took, code, (row.reason or "")[-300:])
-            rows.append((*map(_text, said[:2]), begun, *map(_text, said[2:])))
-        parts.append(_grid(("attempt", "status", "since", "took", "exit code", "reason"), rows))
+        parts.append(_attempts(attempts, card.reason))
         parts += _of_attempt(run, card, attempts[-1])
     return f"<div class='ms-details'>{''.join(parts)}</div>"
 
@@ -201,14 +194,21 @@ def _table(rows: list[tuple[str, str]]) -> str:
     return f"<table>{cells}</table>"
 
 
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of HTML."""
-    top = "".join(f"<th style='text-align:left'>{name}</th>" for name in head)
-    body = "".join(
-        "<tr>" + "".join(f"<td style='text-align:left;vertical-align:top'>{cell}</td>" for cell in row) + "</tr>"
-        for row in rows
+def _attempts(attempts: Sequence[AttemptRow], known: str | None) -> str:
+    """Return the attempts as a table; why one ended as it did stands below it, but for what is known."""
+    head = "".join(
+        f"<th style='text-align:left'>{name}</th>" for name in ("attempt", "status", "since", "took", "exit")
     )
-    return f"<table class='ms-attempts'><tr>{top}</tr>{body}</table>"
+    rows = [f"<tr>{head}</tr>"]
+    for row in attempts:
+        took = f"{row.ended_at - row.started_at:.1f} s" if row.started_at and row.ended_at else ""
+        code = "" if row.exit_code is None else str(row.exit_code)
+        cells = (str(row.attempt), _text(row.status), short_moment_html(row.started_at or row.submitted_at), took, code)
+        line = "".join(f"<td style='text-align:left;white-space:nowrap'>{cell}</td>" for cell in cells)
+        rows.append(f"<tr>{line}</tr>")
+        if row.reason and row.reason != known:
+            rows.append(f"<tr><td></td><td colspan='4' style='text-align:left'>{_text(row.reason[-300:])}</td></tr>")
+    return f"<table>{''.join(rows)}</table>"
 
 
 def structure_svg(data: Any) -> str:

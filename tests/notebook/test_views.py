@@ -306,6 +306,16 @@ def test_the_panel_says_all_about_a_task(tmp_path: Path) -> None:
     assert view.panel == ""
 
 
+def test_the_panel_says_of_each_attempt_how_it_ended_and_nothing_twice(tmp_path: Path) -> None:
+    tries = "test -e ../0.a.2 && { echo later >&2; exit 4; }; echo sooner >&2; exit 3"
+    run = make(tmp_path, ms.Task("a", tries, retries=1))
+    run.wait(timeout_s=30)
+    panel = run.dag()
+    panel.selected = "0.a"
+    assert panel.panel.count("exit code 3; stderr ends with: sooner") == 1
+    assert panel.panel.count("exit code 4; stderr ends with: later") == 1
+
+
 def test_the_panel_of_a_group_says_what_is_in_it_and_follows(tmp_path: Path) -> None:
     run = make(
         tmp_path,
