@@ -197,7 +197,7 @@ def _table(rows: list[tuple[str, str]]) -> str:
 def _attempts(attempts: Sequence[AttemptRow], known: str | None) -> str:
     """Return the attempts as a table; why one ended as it did stands below it, but for what is known."""
     head = "".join(
-        f"<th style='text-align:left'>{name}</th>" for name in ("attempt", "status", "since", "took", "exit")
+        f"<th style='text-align:left'>{name}</th>" for name in ("attempt", "status", "since", "took", "exit code")
     )
     rows = [f"<tr>{head}</tr>"]
     for row in attempts:

@@ -641,13 +641,12 @@ def test_the_table_and_a_form_are_used_while_a_cell_runs(jupyter: Lab, gates: Pa
     go_to_view(notebook, ".ms-row")
     is_free = waits.startswith("await")  # of a kernel that is not, some take up clicks when the cell has ended
 
-    def ended() -> None:
-        """Let the cell end where it has to before anything is taken up."""
-        if not is_free:
-            release(gates, 0)
-            page.wait_for_function(
-                "() => ![...document.querySelectorAll('.jp-InputPrompt')].some((p) => p.textContent.includes('*'))"
-            )
+    def end() -> None:
+        """Let the cell end."""
+        release(gates, 0)
+        page.wait_for_function(
+            "() => ![...document.querySelectorAll('.jp-InputPrompt')].some((p) => p.textContent.includes('*'))"
+        )
 
     # Each twice: the second choice is the one that may be lost.
     page.click(".ms-head button:text-is('task')")
@@ -665,7 +664,8 @@ def test_the_table_and_a_form_are_used_while_a_cell_runs(jupyter: Lab, gates: Pa
         page.click("button:text-is('Submit')")
         page.wait_for_selector(".ms-note:has-text('answered')")
         assert page.locator(".jp-InputPrompt:text-is('[*]:')").count() == 1, "the cell goes on"
-    ended()
+    if not is_free:
+        end()
     page.wait_for_selector(".ms-row:first-child[data-key='0.t899']")
     page.click(".ms-row:first-child")
     page.wait_for_selector(".ms-table .ms-panel h4:has-text('0.t899')")
@@ -676,7 +676,7 @@ def test_the_table_and_a_form_are_used_while_a_cell_runs(jupyter: Lab, gates: Pa
     assert page.locator(".ms-head [data-column]").count() == 8
     if is_free:
         notebook.shot("used-while-a-cell-awaits")
-        release(gates, 0)
+        end()
     else:
         page.click("button:text-is('Submit')")
         page.wait_for_selector(".ms-note:has-text('answered')")
