@@ -251,7 +251,7 @@ def test_all_that_shows_a_run_reads_by_read_only_connections(tmp_path: Path, mon
         "pending_dependants": (1,), "attempts_of": (["human"],), "pending_tasks": (0,), "task_name": (1,),
         "failed_for_good": (0,), "results": (0,), "find_task": (0, "a"), "downstream": ([1],), "failed_tasks": (0,),
         "culprits": (1,), "tasks_changed": (0,), "attempts_of_task": (1,), "events_after": (0, 5),
-        "task": (0, "a"), "specification": (1,), "task_ids": (0,),
+        "task": (0, "a"), "specification": (1,), "task_ids": (0,), "neighbours": (1,),
     }  # fmt: skip
     reader = StoreReader(run.path / "state.sqlite")
     before = everything(tmp_path)
