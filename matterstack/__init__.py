@@ -6,13 +6,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from matterstack.core.campaign import Campaign
     from matterstack.core.resources import Resources
     from matterstack.core.results import TaskResult, TickReport
     from matterstack.core.schemas import Approve
     from matterstack.core.states import AttemptStatus, RunStatus, TaskStatus
     from matterstack.core.task import FromTask, Task
-    from matterstack.core.workflow import Workflow
+    from matterstack.functions import values
+    from matterstack.functions.campaign import Campaign
+    from matterstack.functions.function import task
+    from matterstack.functions.workflow import Workflow
     from matterstack.operators.jobs.dask import DaskOperator
     from matterstack.operators.jobs.slurm import SlurmOperator
     from matterstack.operators.local.operator import LocalOperator
@@ -28,7 +30,7 @@ __version__ = "0.2.1"
 
 #: Where each public name is; it is imported when it is first used.
 _HOMES = {
-    "Campaign": "core.campaign",
+    "Campaign": "functions.campaign",
     "Approve": "core.schemas",
     "TaskResult": "core.results",
     "TickReport": "core.results",
@@ -38,7 +40,9 @@ _HOMES = {
     "FromTask": "core.task",
     "Resources": "core.resources",
     "Task": "core.task",
-    "Workflow": "core.workflow",
+    "Workflow": "functions.workflow",
+    "task": "functions.function",
+    "values": "functions.values",
     "LocalOperator": "operators.local.operator",
     "ExperimentOperator": "operators.requests.experiment",
     "HumanOperator": "operators.requests.human",
@@ -81,13 +85,16 @@ __all__ = [
     "open_run",
     "runs",
     "step_run",
+    "task",
     "trust",
+    "values",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        value = getattr(importlib.import_module(f"matterstack.{_HOMES[name]}"), name)
+        home = importlib.import_module(f"matterstack.{_HOMES[name]}")
+        value = home if name == "values" else getattr(home, name)
         globals()[name] = value
         return value
     from matterstack.core.text import did_you_mean

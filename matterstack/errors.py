@@ -11,6 +11,7 @@
     │   ├── UnknownDependencyError    a dependency that is not in the workflow
     │   ├── CyclicWorkflowError       tasks that wait for each other
     │   ├── UnknownOperatorError      a task names an operator the run was not given
+    │   ├── FunctionSourceError       a function or class that cannot be written down as source
     │   └── UnsafePathError           a path that would leave the attempt's directory
     ├── InvalidTransitionError        a status may not take this event
     ├── InvalidJsonError              text that is not the strict JSON we accept
@@ -24,8 +25,10 @@
     │   ├── RunStatusError            the run or task does not allow this now
     │   ├── UntrustedRunError         nobody has said that this run may be stepped here; nothing of it was run
     │   ├── UnknownTaskError          no such task in this run
+    │   ├── MissingFileError          a task has left no such file
     │   ├── AnswerRefusedError        an answer violates its schema; nothing was changed
     │   ├── AnswerConflictError       another answer was first, or the request is over
+    │   ├── ValueNotReadableError     what a function returned cannot be read here
     │   └── KitError                  a kit archive that cannot be taken; nothing was changed
     ├── MissingLibraryError           an optional library that a view needs is not installed
     ├── LockError
@@ -92,6 +95,10 @@ class UnknownDependencyError(WorkflowError):
 
 class CyclicWorkflowError(WorkflowError):
     """Tasks wait for each other; the message shows the cycle as a path."""
+
+
+class FunctionSourceError(WorkflowError):
+    """A function, or a class, cannot be written down whole; the message says what is in the way, and the way out."""
 
 
 class UnknownOperatorError(WorkflowError):
@@ -186,6 +193,20 @@ class UnknownTaskError(RunError, KeyError):
         return str(self.args[0])  # KeyError would show the repr
 
 
+class MissingFileError(RunError, FileNotFoundError):
+    """A task has left no file of this name.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        Where it would be.
+    """
+
+    def __init__(self, message: str, *, path: Path) -> None:
+        super().__init__(message)
+        self.path = path
+
+
 class AnswerRefusedError(RunError, ValueError):
     """An answer violates the schema of its request; the message lists how, and nothing was changed.
 
@@ -202,6 +223,10 @@ class AnswerRefusedError(RunError, ValueError):
 
 class AnswerConflictError(RunError):
     """The request was answered by somebody else, or is over; the message says by whom."""
+
+
+class ValueNotReadableError(RunError, ValueError):
+    """What a function returned is not there, or cannot be read here; the message says why, and what to do."""
 
 
 class KitError(RunError, ValueError):

@@ -21,6 +21,7 @@ from matterstack.orchestration import (
     kits,
     late_results,
     loop,
+    outcomes,
     tick,
 )
 from matterstack.orchestration import (
@@ -83,23 +84,68 @@ class Run:
         """The operators that this process was given or could rebuild, by name."""
         return MappingProxyType(dict(self._session.operators))
 
-    def attempt_path(self, task_id: str, *, iteration: int | None = None, attempt: int | None = None) -> Path:
-        """Return the directory of an attempt.
+    def task_directory(self, task_id: str, *, iteration: int | None = None, attempt: int | None = None) -> Path:
+        """Return the directory of an attempt of a task.
 
         Parameters
         ----------
         task_id : str
         iteration : int, optional
-            By default the current one.
+            By default the latest one that has the task.
         attempt : int, optional
-            By default the last one.
+            By default the last one that is completed; where none is, the last one.
 
         Raises
         ------
         UnknownTaskError
             There is no such task, or it has no such attempt.
         """
-        return frames.attempt_path(self._session.directory, self.store, task_id, iteration, attempt)
+        return outcomes.find(self._session, task_id, iteration, attempt, completed=False).directory
+
+    def value(
+        self, task_id: str, *, iteration: int | None = None, attempt: int | None = None, raw: bool = False
+    ) -> Any:
+        """Return what a task gave: of the call of a function what that returned, of any other task its data.
+
+        Parameters
+        ----------
+        task_id : str
+        iteration : int, optional
+            By default the latest one that has the task.
+        attempt : int, optional
+            By default the last one that is completed.
+        raw : bool
+            Return the plain JSON of the value, in which objects are described and not made.
+
+        Raises
+        ------
+        UnknownTaskError
+            There is no such task, or no such attempt of it is completed.
+        ValueNotReadableError
+            It holds something that cannot be read here.
+        """
+        found = outcomes.find(self._session, task_id, iteration, attempt, completed=True)
+        return outcomes.value_of(self._session, found, raw=raw)
+
+    def file(self, task_id: str, path: str, *, iteration: int | None = None, attempt: int | None = None) -> Path:
+        """Return where a file is that a task left.
+
+        Parameters
+        ----------
+        task_id : str
+        path : str
+            Relative to where its results are.
+        iteration, attempt : int, optional
+            As in `task_directory`.
+
+        Raises
+        ------
+        UnknownTaskError
+            There is no such task, or it has no such attempt.
+        MissingFileError
+            It has not left such a file; the message lists those that it left.
+        """
+        return outcomes.file_of(outcomes.find(self._session, task_id, iteration, attempt, completed=False), path)
 
     @property
     def run_id(self) -> str:
@@ -172,8 +218,19 @@ class Run:
 
     @property
     def results(self) -> pd.DataFrame:
-        """A row a completed task, with a column for each key of its ``result.json``."""
+        """A row a completed task, with a column for each key of its ``result.json``; of a call, of its value."""
         return frames.results(self.store)
+
+    def results_of(self, function: Callable[..., Any] | str) -> pd.DataFrame:
+        """Return the part of `results` that calls of one function gave, without empty columns.
+
+        Parameters
+        ----------
+        function : callable or str
+            The function, or its name.
+        """
+        name = function if isinstance(function, str) else str(getattr(function, "__name__", function))
+        return frames.results(self.store, name)
 
     # -- going on -------------------------------------------------------------------------
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matterstack import __version__
-from matterstack.core.campaign import Campaign, SingleWorkflow
 from matterstack.core.identifiers import check_identifier
 from matterstack.core.keywords import suggesting
 from matterstack.core.results import TickReport
@@ -21,7 +20,6 @@ from matterstack.core.snapshot import RunRecord
 from matterstack.core.states import RunStatus
 from matterstack.core.strict_json import dump_json
 from matterstack.core.task import Task
-from matterstack.core.workflow import Workflow
 from matterstack.errors import (
     CampaignError,
     InvalidConfigError,
@@ -30,12 +28,14 @@ from matterstack.errors import (
     RunNotFoundError,
 )
 from matterstack.files import needing_disk
+from matterstack.functions.campaign import Campaign, SingleWorkflow
+from matterstack.functions.workflow import Workflow
 from matterstack.operators import describe, rebuild
 from matterstack.operators.base import Operator
 from matterstack.orchestration import campaign_calls as planning
-from matterstack.orchestration import trusting
+from matterstack.orchestration import campaigns, trusting
 from matterstack.orchestration.capture import capture
-from matterstack.orchestration.session import Session, Settings, reference_to
+from matterstack.orchestration.session import Session, Settings
 from matterstack.run import Run
 from matterstack.storage import trust as trust_records
 from matterstack.storage.reader import StoreReader
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
     pass
 
 log = logging.getLogger("matterstack.lifecycle")
-
-#: What config.json says of the campaign of a run that was given one workflow.
-_ONE_WORKFLOW = "workflow"
 
 
 @suggesting
@@ -109,14 +106,13 @@ def initialize_run(
     at = time.time()
     if run_id is None:
         run_id = f"{datetime.fromtimestamp(at, UTC):%Y%m%d-%H%M%S}-{os.urandom(3).hex()}"
-    reference = _ONE_WORKFLOW if isinstance(plan, Workflow) else reference_to(campaign)
     key = os.urandom(16).hex()
     content = {
         "matterstack": __version__,
         "key": key,
         "workspace": workspace,
         "run_id": run_id,
-        "campaign": reference,
+        "campaign": campaigns.ONE_WORKFLOW if isinstance(plan, Workflow) else None,
         "operators": {name: describe(operator) for name, operator in given.items()},
         "settings": asdict(settings),
     }
@@ -137,6 +133,8 @@ def initialize_run(
             ) from caught.error
         if planned is None:
             raise CampaignError(f"{type(campaign).__name__}.plan returned None at once: there is nothing to run")
+        if campaign is plan:
+            campaigns.keep(campaign, directory)
         final = RunDirectory(directory.path.with_name(run_id))
         store = SQLiteStateStore(directory.state, final=final.state)
         try:
@@ -219,7 +217,7 @@ def open_run(
             raise TypeError("campaign must be a text")
     except (KeyError, TypeError, AttributeError, InvalidIdentifierError) as error:
         raise InvalidConfigError(f"{directory.config} cannot be used: {type(error).__name__}: {error}") from error
-    if campaign is None and reference == _ONE_WORKFLOW:
+    if campaign is None and reference == campaigns.ONE_WORKFLOW:
         campaign, reference = SingleWorkflow(), None
     given = rebuilt | _check_operators(operators or {})
     missing = tuple(name for name in config["operators"] if name not in given)

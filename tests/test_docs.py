@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -47,6 +48,17 @@ def names() -> str:
 def test_the_page_of_an_attempts_directory_is_that_of_the_code() -> None:
     (found,) = BLOCK.findall(NAMES.read_text())
     assert found == names(), "run `python tests/test_docs.py`"
+
+
+def test_the_first_block_of_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert block is not None
+    (tmp_path / "first.py").write_text(block.group(1) + "\nprint(run.status, run.value('densest'))\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-W", "error", "first.py"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "COMPLETED Cu"
 
 
 def test_links_between_pages_lead_somewhere() -> None:

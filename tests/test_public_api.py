@@ -160,16 +160,20 @@ def test_attempts_events_and_results_tables(run: ms.Run) -> None:
 
 
 def test_no_key_of_a_result_is_lost_in_the_table(tmp_path: Path) -> None:
-    data = {f"{name}{'_' * n}": f"{name} {n}" for name in ("iteration", "task_id", "attempt", "data") for n in range(4)}
+    data = {
+        f"{name}{'_' * n}": f"{name} {n}"
+        for name in ("iteration", "task_id", "attempt", "function", "data")
+        for n in range(4)
+    }
     flow = ms.Workflow([ms.Task("a", "cp given.json result.json", files={"given.json": json.dumps(data)})])
     run = ms.initialize_run("w", flow, base_path=tmp_path)
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
     row = run.results.loc["0.a"]
     assert list(row[["iteration", "task_id", "attempt"]]) == [0, "a", 1]
-    for name in ("iteration", "task_id", "attempt"):
+    for name in ("iteration", "task_id", "attempt", "function"):
         assert [row[f"{name}{'_' * (n + 1)}"] for n in range(4)] == [f"{name} {n}" for n in range(4)]
     assert row["data"] == "data 0"
-    assert len(row) == 3 + len(data)
+    assert len(row) == 4 + len(data)
 
 
 def test_a_finished_task_does_not_say_what_it_once_waited_for(tmp_path: Path) -> None:
@@ -307,7 +311,7 @@ def test_every_public_method_of_a_run_can_be_called(tmp_path: Path) -> None:
     assert call("store").run().run_id == run.run_id
     assert set(call("operators")) == set(operators)
     assert len(call("graph")) == 4
-    assert call("attempt_path", "bad") == run.path / "operators/local/0.bad.1"
+    assert call("task_directory", "bad") == run.path / "operators/local/0.bad.1"
     assert call("export_kits", tmp_path / "out.zip") == ["0.carry.1"]
     assert call("import_kits", tmp_path / "out.zip").without_results == ["0.carry.1"]
     for name in ("dag", "table", "watch", "plot_timeline", "explain"):
@@ -319,7 +323,15 @@ def test_every_public_method_of_a_run_can_be_called(tmp_path: Path) -> None:
     assert call("wait", timeout_s=0.5) is ms.RunStatus.RUNNING
     call("cancel", timeout_s=30)
     public = {name for name, _ in inspect.getmembers(ms.Run) if not name.startswith("_")}
-    assert public - called == {"declare_lost", "configure", "take_late", "wait_async"}, "which have tests of their own"
+    assert public - called == {
+        "declare_lost",
+        "configure",
+        "take_late",
+        "wait_async",
+        "value",
+        "file",
+        "results_of",
+    }, "which have tests of their own"
 
 
 def test_a_task_that_nobody_can_be_asked_about_is_declared_lost(tmp_path: Path) -> None:
@@ -423,6 +435,9 @@ def test_command_line_with_a_campaign_that_can_be_imported(tmp_path: Path, monke
 
 def test_run_without_its_campaign_stops_before_analyze_and_says_so(tmp_path: Path) -> None:
     class OfACell(ms.Campaign):
+        def __init__(self) -> None:
+            self.model = object()  # no file can hold it
+
         def plan(self, state: Any) -> ms.Workflow | None:
             return None if state.get("done") else ms.Workflow([ms.Task("a", "true")])
 
@@ -433,11 +448,13 @@ def test_run_without_its_campaign_stops_before_analyze_and_says_so(tmp_path: Pat
     run = ms.open_run(path)
     assert run.wait(timeout_s=30) is ms.RunStatus.RUNNING
     assert run.counts.completed == 1, "the iteration itself was run"
-    assert "open_run(path, campaign=...)" in str(run.explain())
+    said = str(run.explain())
+    assert "open_run(path, campaign=...)" in said
+    assert re.search(r"could not be kept with the run: .*OfACell\.model is", said)
     assert ms.open_run(path, campaign=OfACell()).wait(timeout_s=30) is ms.RunStatus.COMPLETED
 
 
-def test_a_campaign_that_differs_from_its_class_is_passed_again(
+def test_a_campaign_that_differs_from_its_class_is_kept_with_what_it_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "settable_rounds.py").write_text(CAMPAIGN + "    def __init__(self, n=2):\n        self.n = n\n")
@@ -447,7 +464,9 @@ def test_a_campaign_that_differs_from_its_class_is_passed_again(
     same = ms.initialize_run("w", Rounds(), base_path=tmp_path)
     other = ms.initialize_run("w", Rounds(3), base_path=tmp_path)
     assert ms.open_run(same.path)._session.reference == "settable_rounds:Rounds"
-    assert ms.open_run(other.path)._session.reference is None
+    monkeypatch.undo()
+    kept = ms.open_run(other.path)._session.load_campaign()
+    assert (type(kept).__name__, kept.n) == ("Rounds", 3)  # type: ignore[union-attr]
 
 
 def test_tick_summary_is_logged_as_a_structured_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -110,6 +110,6 @@ def test_a_campaign_from_its_plan_to_its_end(tmp_path: Path) -> None:
     assert set(graph.predecessors("0.pick")) == {f"0.relax_{metal}" for metal in ENERGIES_EV}
     assert {status for _, status in graph.nodes(data="status")} == {"COMPLETED"}
     assert run.store.check() == []
-    verdict = json.loads((run.attempt_path("pick", iteration=0) / ".matterstack/verdict.json").read_text())
+    verdict = json.loads((run.task_directory("pick", iteration=0) / ".matterstack/verdict.json").read_text())
     assert verdict["outcome"] == "accepted"
     assert [event.event for event in run.store.events() if event.subject == "run"] == ["start", "complete"]

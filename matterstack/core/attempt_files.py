@@ -24,6 +24,7 @@ class Family(StrEnum):
     """Which directories a name is found in."""
 
     EVERY = "every attempt"
+    CALL = "a call of a function"
     JOB = "a job"
     REQUEST = "a request to a person"
     INSTRUMENT = "a request to an instrument"
@@ -57,10 +58,18 @@ TABLE: tuple[Entry, ...] = (
     Entry("stdout.txt", Family.EVERY, "the command", "its standard output"),
     Entry("stderr.txt", Family.EVERY, "the command", "its standard error"),
     Entry("result.json", Family.EVERY, "the command", "the task's data"),
-    Entry("task.py", Family.EVERY, "the run", "kept for Python functions as tasks"),
-    Entry("args.json", Family.EVERY, "the run", "kept for Python functions as tasks"),
-    Entry("value.json", Family.EVERY, "the command", "kept for Python functions as tasks"),
     Entry(f"{MACHINERY}/", Family.EVERY, "the run", "the machinery: what follows below this name"),
+    Entry("task.py", Family.CALL, "the run", "the function, with all that it needs; `python task.py` does it again"),
+    Entry("matterstack_main.py", Family.CALL, "the run", "what `task.py` calls at its end"),
+    Entry("matterstack_values.py", Family.CALL, "the run", "how values are written and read"),
+    Entry("__pycache__/", Family.CALL, "the run", "both of them, compiled"),
+    Entry("modules/", Family.CALL, "the run", "modules beside the notebook that the function uses"),
+    Entry("args.json", Family.CALL, "the run", "the arguments"),
+    Entry("args/", Family.CALL, "the run", "their large arrays, by their SHA-256"),
+    Entry("values/", Family.CALL, "the run", "values of the tasks before, a folder a task"),
+    Entry("value.json", Family.CALL, "the command", "what the function returned"),
+    Entry("value/", Family.CALL, "the command", "its large arrays, by their SHA-256"),
+    Entry("error.json", Family.CALL, "the command", "what the function raised, and at which line"),
     Entry("slurm.out", Family.JOB, "Slurm", "what the job's script and Slurm itself print"),
     Entry("corrections.json", Family.JOB, "the run", "what handlers did to the inputs"),
     Entry(f"{MACHINERY}/job.sh", Family.JOB, "the run", "the script of the job"),

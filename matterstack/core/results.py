@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from matterstack.core.states import RunStatus, TaskStatus
+from matterstack.errors import MissingFileError
 
 
-class TaskResult(NamedTuple):
+class Left(Protocol):
+    """What knows how to read what a task left."""
+
+    def value(self, result: TaskResult) -> Any:
+        """Return the value it gave."""
+
+    def file(self, result: TaskResult, path: str) -> Path:
+        """Return where a file of it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
     """What a task of an iteration gave.
 
     Attributes
@@ -18,7 +31,7 @@ class TaskResult(NamedTuple):
     status : TaskStatus
         COMPLETED, or FAILED or SKIPPED where that was allowed.
     data : Any
-        The content of its ``result.json``; ``{}`` where there is none.
+        The content of its ``result.json``; ``{}`` where there is none. Of a call, the numbers and texts of its value.
     directory : pathlib.Path or None
         Where its files are; None when it never ran.
     reason : str or None
@@ -30,6 +43,39 @@ class TaskResult(NamedTuple):
     data: Any
     directory: Path | None
     reason: str | None = None
+    left: Left | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def value(self) -> Any:
+        """What it gave: of the call of a function what that returned, of any other task its data.
+
+        None where the task did not complete.
+
+        Raises
+        ------
+        ValueNotReadableError
+            It holds something that cannot be read here.
+        """
+        if self.status is not TaskStatus.COMPLETED:
+            return None
+        return self.data if self.left is None else self.left.value(self)
+
+    def file(self, path: str) -> Path:
+        """Return where a file that it left is.
+
+        Parameters
+        ----------
+        path : str
+            Relative to its directory.
+
+        Raises
+        ------
+        MissingFileError
+            It did not leave such a file.
+        """
+        if self.left is None or self.directory is None:
+            raise MissingFileError(f"{self.task_id} has left no file {path}: it never ran", path=Path(path))
+        return self.left.file(self, path)
 
 
 class Waiting(StrEnum):

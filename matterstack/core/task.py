@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from math import isfinite
@@ -12,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from matterstack.core.attempt_files import SHOWN, Family, check_names
+from matterstack.core.calls import COMMAND, VALUE, Call
 from matterstack.core.identifiers import check_identifier, check_relative_path, check_task_id
 from matterstack.core.keywords import suggesting_class
 from matterstack.core.numbers import is_number
@@ -37,6 +39,13 @@ class FromTask:
         The task that makes the file; it becomes a dependency.
     path : str
         Where, relative to that task's directory.
+    iteration : int, optional
+        Of which iteration of the run; by default of the one that is planned. Only a task of that one becomes a
+        dependency; one of an earlier iteration has to be completed.
+    run : Run or path-like, optional
+        Another run, whose file is taken in when the workflow is planned.
+    attempt : int, optional
+        Which attempt of an earlier iteration or of another run; by default the one that completed the task.
 
     Examples
     --------
@@ -46,17 +55,48 @@ class FromTask:
 
     task_id: str
     path: str
+    iteration: int | None = None
+    run: Any = None
+    attempt: int | None = None
 
     def __post_init__(self) -> None:
         check_identifier(self.task_id, "task id")
         check_relative_path(self.path, "the file")
+        for name in ("iteration", "attempt"):
+            number = getattr(self, name)
+            if number is not None and not (isinstance(number, int) and not isinstance(number, bool) and number >= 0):
+                raise InvalidTaskError(f"FromTask: {name} must be a whole number, not {number!r}")
+        object.__setattr__(self, "run", path_of_run(self.run))
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is of the iteration of the task that uses it."""
+        return self.iteration is None and self.run is None
+
+
+def path_of_run(run: Any) -> str | None:
+    """Return the directory of a run that was given as an object or a path; None for none."""
+    given = getattr(run, "path", run)
+    if given is None or isinstance(given, str):
+        return given
+    if isinstance(given, PurePath):
+        return str(given)
+    raise InvalidTaskError(f"run must be a run, or the path of one, not {run!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file from outside, as the run keeps it: by the SHA-256 of its content."""
+    """A file from outside, as the run keeps it: by the SHA-256 of its content.
+
+    Parameters
+    ----------
+    sha256 : str
+    origin : str, optional
+        The run, task and attempt it was taken from.
+    """
 
     sha256: str
+    origin: str | None = None
 
 
 FileSource = str | bytes | PurePath | FromTask | StoredFile
@@ -151,12 +191,15 @@ class Task:
     retry_on: Sequence[str] | None = None
     on_reject: str | None = None
     show: Sequence[FromTask | str | Task] | FromTask | str | Task = ()
+    call: Call | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__  # the documented way into a frozen dataclass
         check_task_id(self.task_id)
         check_identifier(self.operator, "operator name")
-        if self.command is not None:
+        if self.call is not None:
+            self._take_call(self.call)
+        elif self.command is not None:
             self._check_command()
         put(self, "dependencies", self._dependencies() if self.dependencies else ())
         put(self, "outputs", self._strings("outputs", self.outputs) if self.outputs else ())
@@ -171,6 +214,13 @@ class Task:
         put(self, "show", self._check_show() if self.show else ())
         self._check_policies()
         self._check_request()
+
+    def _take_call(self, call: Call) -> None:
+        """Note what a call runs and leaves."""
+        if not isinstance(call, Call) or self.command not in (None, COMMAND):
+            raise self._invalid("call", "is made by Workflow.add and Workflow.map, and has no command", self.command)
+        object.__setattr__(self, "command", COMMAND)
+        object.__setattr__(self, "outputs", (VALUE, *(path for path in self.outputs if path != VALUE)))
 
     def _dependencies(self) -> tuple[str, ...]:
         """Return the ids of what it waits for, each once: given as ids or as tasks, several or one."""
@@ -188,8 +238,10 @@ class Task:
         for one in shown:
             if isinstance(one, str):
                 check_identifier(one, "task id")
-            elif not isinstance(one, FromTask):
-                raise self._invalid("show", "must hold ms.FromTask(task_id, path), or ids of tasks", one)
+            elif not isinstance(one, FromTask) or not one.is_here:
+                raise self._invalid(
+                    "show", "must hold ms.FromTask(task_id, path), or ids of tasks of the workflow", one
+                )
         if wrong := next((path for path in self.files if path.split("/")[0].casefold() == SHOWN), None):
             raise self._invalid("files", f"must leave the folder {SHOWN}/ to what show= brings", wrong)
         return shown
@@ -244,10 +296,24 @@ class Task:
     def upstream(self) -> tuple[str, ...]:
         """Ids this task waits for: its dependencies, and the sources of its files."""
         named = cast("tuple[str, ...]", self.dependencies)  # as it is kept
-        if not (self.files or self.show):
+        if not (self.files or self.show or self.call):
             return named
-        sources = (source.task_id for source in self.files.values() if isinstance(source, FromTask))
-        return tuple(dict.fromkeys([*named, *sources, *(task_id for task_id, _ in self.shown)]))
+        called = self.call.upstream if self.call else ()
+        sources = (source.task_id for source in self.files.values() if isinstance(source, FromTask) and source.is_here)
+        return tuple(dict.fromkeys([*named, *called, *sources, *(task_id for task_id, _ in self.shown)]))
+
+    def command_with(self, python: str | None = None) -> str | Sequence[str]:
+        """Return the command, as an operator runs it.
+
+        Parameters
+        ----------
+        python : str, optional
+            How Python is called there, for a call of a function: a program, with arguments if need be; by default
+            the interpreter that planned it.
+        """
+        if self.call is None:
+            return self.command or ()
+        return [*(shlex.split(python) if python else [self.call.python]), *COMMAND[1:]]
 
     @property
     def shown(self) -> tuple[tuple[str, str], ...]:
@@ -281,7 +347,7 @@ class Task:
             raise self._invalid("files", "must be a mapping of paths to content", self.files)
         for path in self.files:
             check_relative_path(path, f"task {self.task_id!r}: the file")
-        check_names(self.task_id, self.files, Family.EVERY)
+        check_names(self.task_id, self.files, *((Family.EVERY, Family.CALL) if self.call else (Family.EVERY,)))
         for path, source in self.files.items():
             if not isinstance(source, str | bytes | PurePath | FromTask | StoredFile):
                 raise self._invalid(f"files[{path!r}]", "must be text, bytes, a Path or FromTask", source)
@@ -311,6 +377,11 @@ class Task:
             value = getattr(self, name)
             if value != default:
                 data[name] = list(value) if isinstance(value, tuple) else value
+        if self.call is not None:
+            data["call"] = self.call.to_json()
+            del data["command"], data["outputs"][0]
+            if not data["outputs"]:
+                del data["outputs"]
         if self.env:
             data["env"] = dict(self.env)
         if self.files:
@@ -335,6 +406,11 @@ class Task:
         for name, default in _TASK_DEFAULTS.items():
             value = data.get(name, default)
             put(task, name, tuple(value) if type(value) is list else value)
+        call = data.get("call")
+        put(task, "call", None if call is None else Call.from_json(call))
+        if call is not None:
+            put(task, "command", COMMAND)
+            put(task, "outputs", (VALUE, *task.outputs))
         env, files = data.get("env"), data.get("files")
         put(task, "env", MappingProxyType(env) if env else _NOTHING)
         made = {path: _file_from_json(source) for path, source in files.items()} if files else None
@@ -372,9 +448,9 @@ def _file_to_json(source: FileSource) -> Any:
         case bytes():
             return {"base64": base64.b64encode(source).decode()}
         case FromTask():
-            return {"task_id": source.task_id, "path": source.path}
+            return {f.name: value for f in fields(source) if (value := getattr(source, f.name)) is not None}
         case StoredFile():
-            return {"sha256": source.sha256}
+            return {"sha256": source.sha256} | ({"origin": source.origin} if source.origin else {})
         case _:
             raise InvalidTaskError(f"the file {source} has to be taken into the run before it can be stored")
 
@@ -385,5 +461,5 @@ def _file_from_json(data: Any) -> FileSource:
     if "base64" in data:
         return base64.b64decode(data["base64"])
     if "sha256" in data:
-        return StoredFile(data["sha256"])
-    return FromTask(data["task_id"], data["path"])
+        return StoredFile(**data)
+    return FromTask(**data)

@@ -12,9 +12,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from matterstack.core.calls import VALUE
 from matterstack.core.text import neutral
 from matterstack.errors import UnsafeFileError
-from matterstack.files import list_inside, read_tail
+from matterstack.files import list_inside, read_inside, read_tail
 from matterstack.notebook.board import Board, Card
 from matterstack.notebook.moments import short_moment_html
 from matterstack.notebook.statuses import BY_CODE, LOOKS
@@ -33,6 +34,7 @@ _FIRST = "FWXQRBNSC"
 _TOLD = {"command": "command", "instructions": "asks", "assignee": "for"}
 _MOST_DATA = 4000
 _MOST_ATOMS = 400
+_MOST_VALUE_BYTES = 1_000_000
 #: What numbers and shapes that make no sense raise on their way through numpy, ASE and matplotlib.
 _NO_STRUCTURE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RecursionError)
 
@@ -120,15 +122,28 @@ def outputs(run: Run, card: Card) -> list[tuple[str, str]]:
     card : Card
         Of a task that has an attempt.
     """
-    operator = run.operators.get(card.operator)
-    home = _home(run, card)
-    directory = home.relative_to(run.path) / (operator.traits.results_folder if operator is not None else "")
-    tails = ((name, read_tail(run.path, f"{directory}/{name}", _TAIL_BYTES)) for name in ("stdout.txt", "stderr.txt"))
+    place = _place(run, card)
+    tails = ((name, read_tail(run.path, f"{place}/{name}", _TAIL_BYTES)) for name in ("stdout.txt", "stderr.txt"))
     return [(name, "\n".join(tail.strip().splitlines()[-12:])) for name, tail in tails if tail.strip()]
 
 
 def _home(run: Run, card: Card) -> Path:
-    return run.attempt_path(card.task_id, iteration=card.iteration, attempt=card.attempt)
+    return run.task_directory(card.task_id, iteration=card.iteration, attempt=card.attempt)
+
+
+def _place(run: Run, card: Card) -> Path:
+    """Return where the results of the last attempt are, from the run's directory."""
+    operator = run.operators.get(card.operator)
+    folder = operator.traits.results_folder if operator is not None else ""
+    return _home(run, card).relative_to(run.path) / folder
+
+
+def _value(run: Run, card: Card) -> Any:
+    """Return what a call returned, as the JSON that it is written as; None where there is none, or much of it."""
+    try:
+        return json.loads(read_inside(run.path, f"{_place(run, card)}/{VALUE}", _MOST_VALUE_BYTES))
+    except (OSError, UnsafeFileError, ValueError, RecursionError):
+        return None
 
 
 def _of_attempt(run: Run, card: Card, last: AttemptRow) -> list[str]:
@@ -141,10 +156,10 @@ def _of_attempt(run: Run, card: Card, last: AttemptRow) -> list[str]:
         data = json.loads(last.data) if last.data else {}
     except (ValueError, RecursionError):
         return [*parts, "<p>its data is no JSON that can be shown</p>"]
+    picture = structure_svg(data) or structure_svg(_value(run, card))
+    if picture:
+        parts.append(picture)
     if data not in ({}, None):
-        picture = structure_svg(data)
-        if picture:
-            parts.append(picture)
         text = json.dumps(data, indent=1, ensure_ascii=False)
         more = " ..." if len(text) > _MOST_DATA else ""
         parts.append(
@@ -214,7 +229,7 @@ def _attempts(attempts: Sequence[AttemptRow], known: str | None) -> str:
 def structure_svg(data: Any) -> str:
     """Return a small picture of the first structure in a result, where ASE and matplotlib are there; else nothing.
 
-    A structure is an ASE ``Atoms`` in the JSON form of ``ase.io.jsonio``, or a pymatgen
+    A structure is an ASE ``Atoms`` in the JSON form of ``ase.io.jsonio`` or of values of functions, or a pymatgen
     ``Structure`` in that of ``as_dict``. Nothing is decoded but numbers and symbols.
     """
     try:
@@ -261,6 +276,8 @@ def _find_structure(data: Any, depth: int = 0) -> tuple[Any, Any, Any] | None:
         cell = data.get("cell")
         cell = cell.get("array", cell) if isinstance(cell, dict) else cell
         return _plain(data.get("numbers")), _plain(data.get("positions")), _plain(cell)
+    if data.get("@") == "atoms":
+        return _plain(data["arrays"]["numbers"]), _plain(data["arrays"]["positions"]), _plain(data["cell"])
     if data.get("@class") == "Structure" and {"lattice", "sites"} <= data.keys():
         try:
             from ase.data import atomic_numbers
@@ -274,7 +291,9 @@ def _find_structure(data: Any, depth: int = 0) -> tuple[Any, Any, Any] | None:
 
 
 def _plain(value: Any) -> Any:
-    """Return an array of ASE's JSON form, ``{"__ndarray__": [shape, dtype, numbers]}``, as nested lists."""
+    """Return an array as nested lists; ASE writes ``{"__ndarray__": [shape, dtype, numbers]}``."""
+    if isinstance(value, dict) and value.get("@") == "array":
+        return value["values"]
     if isinstance(value, dict) and "__ndarray__" in value:
         import numpy
 

@@ -20,6 +20,8 @@ A token missing from a reply also means "cannot tell".
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -33,7 +35,7 @@ from matterstack.core.attempts import (
     Submitted,
 )
 from matterstack.core.task import Task
-from matterstack.errors import RunStatusError
+from matterstack.errors import InvalidConfigError, RunStatusError
 
 
 class Traits(NamedTuple):
@@ -58,6 +60,17 @@ class Traits(NamedTuple):
     results_folder: str = ""
     poll_s: float = 0.0
     most_at_once: int | None = None
+
+
+def check_python(python: object) -> None:
+    """Raise `InvalidConfigError` unless this says how Python is called: a program, with arguments if need be."""
+    if python is None:
+        return
+    if isinstance(python, str) and python.isprintable():
+        with contextlib.suppress(ValueError):  # a quotation that does not end
+            if shlex.split(python):
+                return
+    raise InvalidConfigError(f"python must say how Python is called there, as in 'python3.12', not {python!r}")
 
 
 class Operator(ABC):

@@ -7,9 +7,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from matterstack.core.calls import ERROR
 from matterstack.core.strict_json import MAX_BYTES, parse_json
+from matterstack.core.text import neutral
 from matterstack.errors import AttemptFailedError, InvalidJsonError, UnsafeFileError
 from matterstack.files import is_machine_trouble, open_inside, read_inside, read_tail
+
+_MOST_ERROR_BYTES = 1_000_000
+_LONGEST_MESSAGE = 300
+#: What is raised where a package is missing or another one than was expected: which Python that was says more then.
+_OF_THE_ENVIRONMENT = ("ModuleNotFoundError", "ImportError")
 
 
 def collect(directory: str, outputs: Iterable[str]) -> Any:
@@ -61,3 +68,23 @@ def last_words(directory: Path) -> str:
     """Return the last line a command wrote to its standard error, as the end of a sentence."""
     lines = [line.strip() for line in read_tail(directory, "stderr.txt", 2000).splitlines() if line.strip()]
     return f"; stderr ends with: {lines[-1][:300]}" if lines else ""
+
+
+def exception_of(directory: Path) -> str | None:
+    """Return what a call raised, and where in which function; None where it left no word of that."""
+    try:
+        said = parse_json(read_inside(directory, ERROR, _MOST_ERROR_BYTES))
+        kind, message, function, line = (said[name] for name in ("type", "message", "function", "line"))
+    except (OSError, UnsafeFileError, InvalidJsonError, KeyError, TypeError):
+        return None
+    if not isinstance(kind, str) or not isinstance(message, str):
+        return None
+    first = neutral(message.strip()).partition("\n")[0][:_LONGEST_MESSAGE]
+    text = f"{neutral(kind)[:100]}: {first}" if first else neutral(kind)[:100]
+    if isinstance(function, str) and type(line) is int:
+        text += f", at {neutral(function)[:100]} line {line}"
+    python = said.get("python")
+    if kind in _OF_THE_ENVIRONMENT and isinstance(python, dict):
+        where = f"Python {python.get('version')}, {python.get('executable')}"
+        text += f"; it ran with {neutral(where)[:300]}"
+    return text

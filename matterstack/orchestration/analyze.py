@@ -16,6 +16,7 @@ from matterstack.orchestration import campaign_calls as planning
 from matterstack.orchestration import decisions as scheduling
 from matterstack.orchestration.capture import capture, describe_from_users_line
 from matterstack.orchestration.decisions import Conclusion
+from matterstack.orchestration.outcomes import LeftBehind
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
 
@@ -74,7 +75,7 @@ def _analyze(session: Session, reader: StoreReader, run: RunRecord, at: float) -
         campaign = session.load_campaign()
         if campaign is not None:
             state = planning.analyze(campaign, run.campaign_state, results)
-            planned = planning.plan(campaign, state, session.operators, session.directory)
+            planned = planning.plan(campaign, state, session.operators, session.directory, reader)
     reach("analyze.planned")
     if caught.error is not None:
         why = f"{CAMPAIGN_FAILED}: {describe_from_users_line(caught.error)}"
@@ -89,6 +90,8 @@ def _results(session: Session, reader: StoreReader, iteration: int) -> dict[str,
     rows = reader.results(iteration)
     folders = {operator: session.results_folder(operator) for operator in {row.operator for row in rows}}
 
+    left = LeftBehind(session, iteration)
+
     def directory(operator: str, name: str) -> Path:
         # One text, since there is one for each task.
         return Path(f"{session.directory.path}/operators/{operator}/{name}/{folders[operator]}")
@@ -100,6 +103,7 @@ def _results(session: Session, reader: StoreReader, iteration: int) -> dict[str,
             json.loads(data) if data and data != "{}" else {},
             directory(operator, f"{iteration}.{task_id}.{attempts}") if attempts else None,
             reason,
+            left,
         )
         for task_id, status, operator, attempts, reason, data in rows
     }

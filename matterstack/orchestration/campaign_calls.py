@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import json
-import os
 from collections.abc import Callable, Mapping
-from pathlib import PurePath
 from typing import Any
 
-from matterstack.core.campaign import Campaign
 from matterstack.core.results import TaskResult
 from matterstack.core.strict_json import dump_json, to_text
-from matterstack.core.task import StoredFile, Task
-from matterstack.core.workflow import Workflow
+from matterstack.core.task import Task
 from matterstack.errors import CampaignError, InvalidTaskError
+from matterstack.functions.campaign import Campaign
+from matterstack.functions.workflow import Workflow
 from matterstack.operators.base import Operator
 from matterstack.orchestration.capture import place_of
+from matterstack.orchestration.intake import Intake
+from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
 
 #: A task, the ids it waits for, and its specification as JSON text.
@@ -25,7 +24,11 @@ PlannedTask = tuple[Task, tuple[str, ...], str]
 
 
 def plan(
-    campaign: Campaign, state_text: str, operators: Mapping[str, Operator], directory: RunDirectory
+    campaign: Campaign,
+    state_text: str,
+    operators: Mapping[str, Operator],
+    directory: RunDirectory,
+    reader: StoreReader | None = None,
 ) -> list[PlannedTask] | None:
     """Ask the campaign for its next workflow, check it whole, and take its files into the run.
 
@@ -37,7 +40,9 @@ def plan(
     operators : mapping of str to Operator
         The operators of the run.
     directory : RunDirectory
-        Where files from outside are kept.
+        Where what comes from outside is kept.
+    reader : StoreReader, optional
+        Knows the iterations before; None before the first.
 
     Returns
     -------
@@ -60,6 +65,11 @@ def plan(
         )
     workflow.check(operators)
     planned = []
+    intake = Intake(directory, reader)
+
+    def is_call(task_id: str) -> bool:
+        return workflow[task_id].call is not None
+
     for task in workflow:
         operators[task.operator].check_task(task)
         if task.show and not operators[task.operator].traits.by_people:
@@ -68,34 +78,12 @@ def plan(
                 "nobody; files= brings files to a command",
                 task_id=task.task_id,
             )
-        kept = _take_files(task, directory) if task.files else task
+        spec = intake.specification(task, is_call)
         # The edges are rows of their own.
-        spec = kept.to_json()
         del spec["task_id"]
         spec.pop("dependencies", None)
         planned.append((task, task.upstream, to_text(spec)))
     return planned
-
-
-def _take_files(task: Task, directory: RunDirectory) -> Task:
-    for path, source in task.files.items():
-        if isinstance(source, str) and _names_a_file(source):
-            raise InvalidTaskError(
-                f"task {task.task_id!r}: files[{path!r}] would hold the text {source!r}, and there is a file of that "
-                f"name. For the file: files={{{path!r}: pathlib.Path({source!r})}}; for the text: bytes, or a newline "
-                "at its end",
-                task_id=task.task_id,
-            )
-    files = {
-        path: StoredFile(directory.take_file(source)) if isinstance(source, PurePath) else source
-        for path, source in task.files.items()
-    }
-    return dataclasses.replace(task, files=files)
-
-
-def _names_a_file(text: str) -> bool:
-    """Return whether a text is the name of a file that is there."""
-    return 0 < len(text) < 256 and text.isprintable() and os.path.isfile(text)
 
 
 def analyze(campaign: Campaign, state_text: str, results: Mapping[str, TaskResult]) -> str:

@@ -17,7 +17,7 @@ from matterstack.core.states import (
     RunStatus,
 )
 from matterstack.core.text import format_time, neutral
-from matterstack.orchestration import trusting
+from matterstack.orchestration import campaigns, trusting
 from matterstack.orchestration.analyze import CAMPAIGN_FAILED
 from matterstack.orchestration.overview import shown_path
 from matterstack.orchestration.requests import how_it_ended
@@ -155,15 +155,11 @@ def explain(session: Session) -> Explanation:
     for task_id, reason in failed[:_MOST_LISTED]:
         remedy = _remedy(run.status, task_id, reason or "")
         found.append(Blocker(f"task {task_id}", f"it failed: {reason}", None, remedy))
-    if run.status is RunStatus.RUNNING and not counts.unfinished and session.campaign is None:
-        found.append(
-            Blocker(
-                "campaign",
-                "every task is over, and the campaign that analyzes them was not given",
-                None,
-                "open_run(path, campaign=...)",
-            )
-        )
+    lacks_campaign = session.campaign is None and session.reference is None
+    if run.status is RunStatus.RUNNING and not counts.unfinished and lacks_campaign:
+        why = "every task is over, and the campaign that analyzes them was not given"
+        why += campaigns.why_not_kept(session.directory)
+        found.append(Blocker("campaign", why, None, "open_run(path, campaign=...)"))
     done = counts.total - counts.unfinished
     headline = f"Run {run.run_id} is {run.status}, iteration {run.iteration}: {done} of {counts.total} tasks are over."
     if run.reason and run.status in (RunStatus.FAILED, RunStatus.CANCELLED):
@@ -191,7 +187,8 @@ def _remedy(status: RunStatus, task_id: str, reason: str) -> str:
     for pattern, remedy in _MISSING:
         if found := pattern.search(reason):
             return remedy.format(*found.groups(), again=again)
-    return f"{again}  # the same command, with the files it was planned with; other files need another run"
+    planned = "the same command or function, with the files it was planned with"
+    return f"{again}  # {planned}; a mended one, or other files, need another run"
 
 
 def _attempt(session: Session, live: LiveAttempt) -> Blocker:

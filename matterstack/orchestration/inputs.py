@@ -9,10 +9,12 @@ from pathlib import Path
 from matterstack.core.attempt_files import NOT_SHOWN, SHOWN
 from matterstack.core.attempts import Attempt
 from matterstack.core.snapshot import Upstream
+from matterstack.core.strict_json import to_text
 from matterstack.core.task import RESULT, FileSource, FromTask, StoredFile
 from matterstack.core.text import neutral
 from matterstack.errors import AttemptFailedError, UnsafeFileError
 from matterstack.files import copy_inside, is_machine_trouble, read_inside, write_new
+from matterstack.orchestration.call_inputs import data_of_others, place_call
 from matterstack.orchestration.session import Session
 
 #: Of one file that is shown, and of all.
@@ -37,12 +39,17 @@ def place_inputs(session: Session, attempt: Attempt, upstream: Sequence[Upstream
         where = f'"{way}"' if attempts else "null"
         # The data is JSON text already, and ids need no escaping.
         entries.append(f'"{task_id}":{{"status":"{status}","directory":{where},"data":{data or "{}"}}}')
+    if attempt.task.call is not None:
+        others = data_of_others(session, attempt.task.call)
+        entries += [f"{json.dumps(label)}:{to_text(said)}" for label, said in others.items()]
     if entries:
         text = "{" + ",\n".join(entries) + "}\n"
         write_new(f"{attempt.parent}/{attempt.name}/inputs.json", text.encode())
     if attempt.task.parameters is not None:
         text = json.dumps(attempt.task.parameters, indent=1, ensure_ascii=False) + "\n"
         write_new(f"{attempt.parent}/{attempt.name}/parameters.json", text.encode())
+    if attempt.task.call is not None:
+        place_call(session, attempt, attempt.task.call, upstream)
     if attempt.task.files:
         _place_files(session, attempt, upstream)
     if attempt.task.show:
@@ -113,13 +120,23 @@ def _place_files(session: Session, attempt: Attempt, upstream: Sequence[Upstream
                 case bytes():
                     target.write_bytes(content)
                 case FromTask(task_id, path):
-                    copy_inside(places[task_id], path, target)
+                    copy_inside(places[task_id] if content.is_here else _earlier(session, content), path, target)
                 case StoredFile(sha256):
                     session.directory.place_stored(sha256, target)
         except OSError as error:
             if is_machine_trouble(error):
                 raise
             raise AttemptFailedError(_cannot_be_placed(relative, content, error)) from None
+
+
+def _earlier(session: Session, source: FromTask) -> Path:
+    """Return where an attempt of an earlier iteration left its results."""
+    assert source.iteration is not None
+    assert source.attempt is not None
+    row = session.reader.task(source.iteration, source.task_id)
+    assert row is not None
+    place = session.directory.attempt(row.operator, source.iteration, source.task_id, source.attempt)
+    return place / session.results_folder(row.operator)
 
 
 def _cannot_be_placed(relative: str, content: FileSource, error: OSError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from matterstack.core.calls import Reference
 from matterstack.core.text import did_you_mean
 from matterstack.errors import UnknownTaskError
 from matterstack.storage.reader import StoreReader
@@ -27,6 +28,7 @@ def find_named(store: StoreReader, name: str, iteration: int | None = None) -> t
     UnknownTaskError
         There is no such task; naming one of nearly that name.
     """
+    _check(name)
     wanted = store.run().iteration if iteration is None else iteration
     if store.find_task(wanted, name) is not None:
         return wanted, name
@@ -39,3 +41,26 @@ def find_named(store: StoreReader, name: str, iteration: int | None = None) -> t
         "them",
         task_id=name,
     )
+
+
+def _check(name: object) -> None:
+    if not isinstance(name, str):
+        task_id = name.task_id if isinstance(name, Reference) else None
+        hint = "" if task_id is None else f": say {task_id!r}"
+        raise UnknownTaskError(f"a task is named by its id, a text, and not by {name!r}{hint}", task_id=task_id)
+
+
+def find_latest(store: StoreReader, name: str, iteration: int | None = None) -> tuple[int, str]:
+    """Return the latest iteration that has a task, and the id of the task; otherwise as `find_named`.
+
+    Raises
+    ------
+    UnknownTaskError
+        No iteration has it.
+    """
+    _check(name)
+    if iteration is None:
+        for number in range(store.run().iteration, -1, -1):
+            if store.find_task(number, name) is not None:
+                return number, name
+    return find_named(store, name, iteration)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -12,19 +10,17 @@ from typing import Any
 
 from matterstack import interrupts
 from matterstack.core.attempts import Attempt, LiveAttempt
-from matterstack.core.campaign import Campaign
-from matterstack.errors import CampaignError, InvalidConfigError, LockError, StoreError
+from matterstack.errors import InvalidConfigError, LockError, StoreError
+from matterstack.functions.campaign import Campaign
 from matterstack.operators import describe, rebuild
 from matterstack.operators.base import Operator
-from matterstack.orchestration import trusting
-from matterstack.orchestration.capture import capture
+from matterstack.orchestration import campaigns, trusting
+from matterstack.orchestration.programs import KeptProgram
 from matterstack.storage import trust
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
 from matterstack.storage.run_lock import RunLock, check_exclusion
 from matterstack.storage.state_store import SQLiteStateStore
-
-log = logging.getLogger("matterstack.session")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +69,7 @@ class Session:
     campaign : Campaign or None
         As given; None where it is imported when first needed, or has to be passed again.
     reference : str or None
-        ``package.module:Class`` of a campaign that can be imported.
+        How a campaign is made again; see `campaigns`.
     missing : tuple of str
         Operators of the run that have to be passed again.
     own : frozenset of str
@@ -92,6 +88,7 @@ class Session:
     _store: SQLiteStateStore | None = None
     _trusted: bool = False
     _excludes: bool = False
+    _programs: dict[str, KeptProgram] = field(default_factory=dict)
     _identity: tuple[int, int] | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -178,12 +175,15 @@ class Session:
         UntrustedRunError
             Naming what stepping it would run; nothing of it was run.
         """
-        if self._trusted:
-            return
-        self.require_place()
-        if not trusting.is_trusted(self.directory):
+        if not self._trusted:
+            self.require_place()
+        if not self.is_trusted():
             raise trust.refusal(self.directory.path, trusting.would_run(self.directory, self.reader))
-        self._trusted = True
+
+    def is_trusted(self) -> bool:
+        """Return whether this user made the run, or has said that it may be stepped."""
+        self._trusted = self._trusted or trusting.is_trusted(self.directory)
+        return self._trusted
 
     @property
     def store(self) -> SQLiteStateStore:
@@ -196,55 +196,31 @@ class Session:
         """Return an attempt as operators see it."""
         return Attempt(live, str(self.directory.operator(live.operator)))
 
+    def program(self, sha256: str) -> KeptProgram:
+        """Return what runs calls of a function; it is read once.
+
+        Raises
+        ------
+        FileNotFoundError, UnsafeFileError
+            A part of it is lost, or was changed.
+        """
+        if sha256 not in self._programs:
+            self._programs[sha256] = KeptProgram(self.directory, sha256)
+        return self._programs[sha256]
+
     def results_folder(self, operator: str) -> str:
         """Return where in its attempts' directories an operator leaves results."""
         known = self.operators.get(operator)
         return known.traits.results_folder if known is not None else ""
 
     def load_campaign(self) -> Campaign | None:
-        """Return the campaign, imported now if it has to be; None when it has to be passed again.
+        """Return the campaign, made again now if it has to be; None when it has to be passed.
 
         Raises
         ------
         CampaignError
-            config.json names a class that cannot be imported or made.
+            What the run keeps of it cannot be imported or made.
         """
         if self.campaign is None and self.reference is not None:
-            self.campaign = import_campaign(self.reference)
+            self.campaign = campaigns.load(self.reference, self.directory)
         return self.campaign
-
-
-def import_campaign(reference: str) -> Campaign:
-    """Make the campaign that ``package.module:Class`` names.
-
-    Raises
-    ------
-    CampaignError
-        It cannot be imported, is no Campaign, or cannot be made without arguments.
-    """
-    module, _, name = reference.partition(":")
-    with capture() as caught:
-        kind = getattr(importlib.import_module(module), name)
-        # Nothing of it is called before it is known to be a campaign.
-        campaign = kind() if isinstance(kind, type) and issubclass(kind, Campaign) else kind
-    if caught.error is not None:
-        raise CampaignError(
-            f"the campaign {reference} cannot be imported ({type(caught.error).__name__}: {caught.error}): put its "
-            "module on the Python path, or pass the campaign to open_run(path, campaign=...)"
-        ) from caught.error
-    if not isinstance(campaign, Campaign):
-        raise CampaignError(f"{reference} is not a Campaign: pass one to open_run(path, campaign=...)")
-    return campaign
-
-
-def reference_to(campaign: Campaign) -> str | None:
-    """Return ``package.module:Class`` if that alone rebuilds an equal campaign, else None."""
-    kind = type(campaign)
-    if kind.__module__ == "__main__" or not kind.__qualname__.isidentifier():
-        return None
-    with capture() as caught:
-        again = getattr(importlib.import_module(kind.__module__), kind.__qualname__)()
-        if type(again) is kind and bool(vars(again) == vars(campaign)):
-            return f"{kind.__module__}:{kind.__qualname__}"
-    log.debug("the campaign %s has to be passed to open_run again: %s", kind.__name__, caught.error or "it differs")
-    return None

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matterstack.core.states import AttemptStatus, TaskStatus
-from matterstack.errors import UnknownTaskError
-from matterstack.orchestration.naming import find_named
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.rows import AttemptRow, EventRow, TaskRow
-from matterstack.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     import networkx
@@ -76,26 +72,64 @@ def events(store: StoreReader) -> pd.DataFrame:
     return frame
 
 
-def results(store: StoreReader) -> pd.DataFrame:
-    """Return a row a completed task, with a column for each key of its ``result.json``.
+#: What stands first in the table of results; a key of a result that is called so gets a trailing underscore.
+_OF_RESULTS = ("iteration", "task_id", "attempt", "function")
 
-    The index is ``<iteration>.<task_id>``. A key that would hide ``iteration``, ``task_id`` or ``attempt`` gets a
-    trailing underscore, and so does one that would be taken for such a key: ``task_id_`` stands in ``task_id__``. Data
-    that is not an object stands in ``data``.
+
+def results(store: StoreReader, function: str | None = None) -> pd.DataFrame:
+    """Return a row a completed task, with a column for each key of its ``result.json``, each of its own dtype.
+
+    The index is ``<iteration>.<task_id>``. A key that would hide ``iteration``, ``task_id``, ``attempt`` or
+    ``function`` gets a trailing underscore, and so does one that would be taken for such a key: ``task_id_`` stands in
+    ``task_id__``. Data that is not an object stands in ``data``.
+
+    Parameters
+    ----------
+    store : StoreReader
+    function : str, optional
+        Only calls of the function of this name, and only columns that they fill.
     """
     import pandas as pd
 
-    taken = ("iteration", "task_id", "attempt")
-    records = []
-    for row in store.completed():
+    columns: dict[str, list[Any]] = {name: [] for name in _OF_RESULTS}
+    count = 0
+    for row, called in store.completed():
+        if function is not None and called != function:
+            continue
         data = json.loads(row.data) if row.data else {}
         if not isinstance(data, dict):
             data = {"data": data}
-        safe = {f"{key}_" if key.rstrip("_") in taken else key: value for key, value in data.items()}
-        records.append(dict(zip(taken, row[:3], strict=True)) | safe)
-    frame = pd.DataFrame(records) if records else pd.DataFrame(columns=list(taken))
+        for name, value in zip(_OF_RESULTS, (*row[:3], called), strict=True):
+            columns[name].append(value)
+        for key, value in data.items():
+            name = f"{key}_" if key.rstrip("_") in _OF_RESULTS else key
+            column = columns.setdefault(name, [])
+            column.extend([None] * (count - len(column)))
+            column.append(value)
+        count += 1
+    for column in columns.values():
+        column.extend([None] * (count - len(column)))
+    frame = pd.DataFrame({name: _column(values) for name, values in columns.items()})
+    frame["function"] = frame["function"].astype("category")
     frame.index = _labels(frame, "task", "iteration", "task_id")
     return frame
+
+
+def _column(values: list[Any]) -> pd.Series[Any]:
+    """Return values of JSON as a column of the dtype that they have in common; what is missing is missing."""
+    import pandas as pd
+
+    kinds = {type(value) for value in values if value is not None}
+    whole = None in values
+    if kinds == {bool}:
+        return pd.Series(values, dtype="boolean" if whole else "bool")
+    if kinds == {int} and all(value is None or -(2**63) <= value < 2**63 for value in values):
+        return pd.Series(values, dtype="Int64" if whole else "int64")
+    if kinds and kinds <= {int, float} and all(value is None or abs(value) < 1e300 for value in values):
+        return pd.Series([float("nan") if value is None else float(value) for value in values], dtype="float64")
+    if kinds == {str}:
+        return pd.Series(values, dtype="str")
+    return pd.Series(values, dtype="object")
 
 
 def graph(store: StoreReader) -> networkx.DiGraph[str]:
@@ -110,21 +144,6 @@ def graph(store: StoreReader) -> networkx.DiGraph[str]:
     found.add_nodes_from((names[row.id], {**it, "group": row.group}) for row, it in zip(rows, columns, strict=True))
     found.add_edges_from((names[dependency], names[dependant]) for dependency, dependant in edges)
     return found
-
-
-def attempt_path(
-    directory: RunDirectory, store: StoreReader, task_id: str, iteration: int | None, attempt: int | None
-) -> Path:
-    """Return the directory of an attempt; see `matterstack.run.Run.attempt_path`."""
-    wanted, task_id = find_named(store, task_id, iteration)
-    found = store.task(wanted, task_id)
-    assert found is not None
-    number = found.attempt if attempt is None else attempt
-    if not 1 <= number <= found.attempt:
-        raise UnknownTaskError(
-            f"{wanted}.{task_id} has {found.attempt} attempts, and none of number {number}", task_id=task_id
-        )
-    return directory.attempt(found.operator, wanted, task_id, number)
 
 
 def _labels(frame: pd.DataFrame, name: str, *parts: str) -> pd.Index[Any]:

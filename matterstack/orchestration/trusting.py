@@ -35,7 +35,7 @@ def trust_run(directory: RunDirectory) -> None:
 
 def would_run(directory: RunDirectory, reader: StoreReader) -> str:
     """Return what stepping a run would run: its commands, operators, whom it tells, its campaign."""
-    parts = [f"{reader.commands_left()} commands"]
+    parts = [f"{reader.commands_left()} commands and functions"]
     try:
         config = directory.read_config()
     except InvalidConfigError as error:
@@ -44,7 +44,9 @@ def would_run(directory: RunDirectory, reader: StoreReader) -> str:
     for name, said in operators.items() if isinstance(operators, Mapping) else ():
         parts.append(_operator(str(name), said if isinstance(said, Mapping) else {}))
     campaign = config.get("campaign")
-    if campaign not in (None, "workflow"):
+    if campaign == "stored":
+        parts.append("its campaign, whose source is in campaign/")
+    elif campaign not in (None, "workflow"):
         parts.append(f"the campaign {_short(campaign)}")
     return "; ".join(parts)
 

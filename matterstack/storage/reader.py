@@ -472,12 +472,13 @@ class StoreReader:
         rows = self.query(f"{_EVENT_SQL} WHERE e.seq > ? ORDER BY e.seq DESC LIMIT ?", (seq, limit))
         return [EventRow._make(row) for row in rows[::-1]]
 
-    def completed(self) -> list[AttemptRow]:
-        """Return the attempt that completed each completed task."""
+    def completed(self) -> list[tuple[AttemptRow, str | None]]:
+        """Return the attempt that completed each completed task, and the function that it called, if any."""
         from matterstack.storage.rows import AttemptRow
 
-        sql = f"{_ATTEMPT_SQL} AND a.attempt = t.attempts WHERE t.status = 'COMPLETED' ORDER BY t.id"
-        return [AttemptRow._make(row) for row in self.query(sql)]
+        columns = _ATTEMPT_SQL.replace("a.data FROM", "a.data, json_extract(t.spec, '$.call.function') FROM")
+        sql = f"{columns} AND a.attempt = t.attempts WHERE t.status = 'COMPLETED' ORDER BY t.id"
+        return [(AttemptRow._make(row), function) for *row, function in self.query(sql)]
 
     def iterations(self) -> list[IterationRow]:
         """Return the iterations, in their order."""
@@ -492,10 +493,10 @@ class StoreReader:
         return text
 
     def commands_left(self) -> int:
-        """Return how many tasks that are not over have a command."""
+        """Return how many tasks that are not over run a command or a function."""
         sql = (
             "SELECT count(*) FROM tasks WHERE status IN ('PENDING', 'SUBMITTED') "
-            "AND json_type(spec, '$.command') IS NOT NULL"
+            "AND coalesce(json_type(spec, '$.command'), json_type(spec, '$.call')) IS NOT NULL"
         )
         number: int = self.query(sql)[0][0]
         return number

@@ -10,7 +10,7 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, BinaryIO
 
 from matterstack import interrupts
 from matterstack.core.attempt_files import MACHINERY, Family, taken_names
@@ -169,30 +169,55 @@ class RunDirectory:
         InvalidTaskError
             It cannot be read, or is not a regular file.
         """
+        path = Path(source)
+        try:
+            if not path.is_file():
+                raise InvalidTaskError(f"the file {path} is not there, or is not a plain file")
+            with open(path, "rb") as original:
+                return self.take(original, os.fstat(original.fileno()).st_mode & 0o755 | 0o400)
+        except OSError as error:
+            raise InvalidTaskError(f"the file {path} cannot be taken into the run: {error}") from error
+
+    def take(self, content: BinaryIO, mode: int = 0o644) -> str:
+        """Keep what can be read here in the run, under its SHA-256, which is returned; it is on disk then."""
         import hashlib
 
-        path = Path(source)
         self.files.mkdir(exist_ok=True)
         partial = self.files / f".{os.urandom(8).hex()}.partial"
         digest = hashlib.sha256()
         try:
-            if not path.is_file():
-                raise InvalidTaskError(f"the file {path} is not there, or is not a plain file")
-            with open(path, "rb") as original, open(partial, "xb") as copy:
-                while chunk := original.read(1 << 20):
+            with open(partial, "xb") as copy:
+                while chunk := content.read(1 << 20):
                     digest.update(chunk)
                     copy.write(chunk)
                 copy.flush()
                 os.fsync(copy.fileno())
-                os.fchmod(copy.fileno(), os.fstat(original.fileno()).st_mode & 0o755 | 0o400)
+                os.fchmod(copy.fileno(), mode)
             reach("files.copied")
             partial.rename(self.files / digest.hexdigest())
-        except OSError as error:
-            raise InvalidTaskError(f"the file {path} cannot be taken into the run: {error}") from error
         finally:
             partial.unlink(missing_ok=True)
         sync_directory(self.files)
         return digest.hexdigest()
+
+    def read_stored(self, sha256: str, max_bytes: int) -> bytes:
+        """Return the content of a file of the run.
+
+        Raises
+        ------
+        FileNotFoundError
+            It is not there any more.
+        UnsafeFileError
+            It is larger, or does not hold what it was named after.
+        """
+        import hashlib
+
+        if not _SHA256.match(sha256):
+            raise InvalidTaskError(f"{sha256!r} is not a SHA-256 digest")
+        content = read_inside(self.path, f"files/{sha256}", max_bytes)
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise UnsafeFileError(f"files/{sha256[:12]}... does not hold what it was named after: it was changed")
+        return content
 
     def place_stored(self, sha256: str, target: Path) -> None:
         """Copy a file of the run to where an attempt wants it."""

@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 import pytest
@@ -37,6 +38,8 @@ def test_a_name_of_ours_is_refused_to_tasks(entry: Entry) -> None:
     operator = OPERATORS.get(entry.family, OPERATORS[Family.JOB])
 
     def check(name: str) -> None:
+        if entry.family is Family.CALL:
+            ms.Workflow().add("a", ms.task(files={name: "x"})(geometric_mean), [1.0])
         operator.check_task(ms.Task("a", "true", instructions="?", files={name: "x"}))
 
     for name in (top, top.upper(), f"{top}/below"):
@@ -101,7 +104,7 @@ def test_names_that_once_were_ours_are_the_tasks(tmp_path: Path, operator: str) 
     operators = {"local": ms.LocalOperator(), "jobs": Shell(), "manual": ms.ManualHPCOperator()}
     run = ms.initialize_run("w", ms.Workflow([task]), base_path=tmp_path, operators=operators)
     run.step()
-    home = run.attempt_path("a")
+    home = run.task_directory("a")
     if operator == "manual":
         done = subprocess.run(["/bin/sh", "submit.sh"], cwd=home, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -132,7 +135,7 @@ def test_all_that_a_request_leaves_is_in_the_table(tmp_path: Path) -> None:
     run = ms.initialize_run("w", flow, base_path=tmp_path, operators=operators)
     while "0.ask.1" not in run.attempts.index:
         run.step()
-    asked, measured = run.attempt_path("ask"), run.attempt_path("measure")
+    asked, measured = run.task_directory("ask"), run.task_directory("measure")
     for text in ("[{}", '[{"n": "one"}]', '[{"n": 1}]'):
         (asked / "response.json").write_text(text)
         for _ in range(3):

@@ -178,7 +178,7 @@ def test_details_show_what_a_task_writes_as_it_writes(tmp_path: Path) -> None:
     def write(name: str) -> None:
         (tmp_path / name).write_text(f"said {name}\n")
         deadline = time.monotonic() + 30
-        written = run.attempt_path("a") / "stdout.txt"
+        written = run.task_directory("a") / "stdout.txt"
         while f"said {name}" not in written.read_text() and time.monotonic() < deadline:
             run.step()
         table.follower.look()

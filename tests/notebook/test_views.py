@@ -25,7 +25,7 @@ from matterstack.errors import RunStatusError, UnknownTaskError
 from matterstack.notebook import board as board_module
 from matterstack.notebook import follower, progress, views
 from matterstack.notebook.board import Board
-from matterstack.notebook.details import structure_svg
+from matterstack.notebook.details import details_html, structure_svg
 from matterstack.notebook.drawing import PAGE, Drawing, Room
 from matterstack.notebook.grouping import MOST_NODES
 from matterstack.notebook.layout import crossings, fold, lay_out, layers_of
@@ -409,6 +409,30 @@ def test_a_structure_in_a_result_is_drawn() -> None:
     assert "alt='Si'" in structure_svg({"s": {"@class": "Structure", "lattice": lattice, "sites": [site]}})
     for wrong in ({"numbers": "x", "positions": [], "cell": 3}, {"@class": "Structure", "lattice": 1, "sites": [EVIL]}):
         assert structure_svg({"s": wrong}) == ""
+
+
+def grown(edge_A: float) -> dict[str, Any]:
+    from ase.build import bulk
+
+    return {"crystal": bulk("Al", cubic=True, a=edge_A), "edge_A": edge_A}
+
+
+def test_the_panel_draws_a_structure_that_a_function_returned(tmp_path: Path) -> None:
+    flow = ms.Workflow()
+    flow.add("grown", grown, 4.05)
+    run = ms.initialize_run("w", flow, base_path=tmp_path)
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    board = Board(run.store)
+    board.refresh()
+    panel = details_html(run, board, "0.grown")
+    assert "alt='Al4'" in panel
+    assert "edge_A" in panel
+    value = run.file("grown", "value.json")
+    for wrong in ("{", '{"@": "atoms"}', '{"value": {"@": "atoms", "arrays": 1, "cell": []}}', "[" * 9_000):
+        value.write_text(wrong)
+        panel = details_html(run, board, "0.grown")
+        assert "edge_A" in panel
+        assert "<img" not in panel
 
 
 # -- the cockpit -----------------------------------------------------------------------------

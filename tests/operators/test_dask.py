@@ -6,6 +6,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,26 @@ def until(run: ms.Run, wanted: str, name: str = "a", attempt: int = 1) -> None:
         return bool(run.attempts.loc[f"0.{name}.{attempt}", "status"] == wanted)
 
     wait_for(look)
+
+
+def volume_A3(edge_A: float) -> float:
+    import sys
+
+    assert not any(name.startswith("matterstack") and "_" not in name for name in sys.modules)
+    return edge_A**3
+
+
+def test_functions_need_nothing_but_python_on_a_worker(farm: Farm, tmp_path: Path) -> None:
+    bare = str(Path(sys.base_prefix, "bin", "python3"))  # without the packages of this environment
+    operator = ms.DaskOperator(farm.address, grace_s=5.0, python=f"{bare} -E")
+    flow = ms.Workflow()
+    flow.map(ms.task(operator="dask")(volume_A3), {"small": 1.0, "large": 2.0})
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators={"dask": operator})
+    try:
+        assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    finally:
+        operator.close()
+    assert run.value("volume_A3-large") == 8.0
 
 
 def test_a_farm_of_small_tasks(tmp_path: Path, operator: ms.DaskOperator) -> None:
@@ -144,7 +165,7 @@ def test_no_file_of_a_task_is_taken_for_one_of_ours(tmp_path: Path, operator: ms
     run = start(tmp_path, operator, bad, good)
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
     assert run.tasks.loc["0.a", "reason"] == "exit code 3"
-    assert (run.attempt_path("b") / "stdout.txt").read_text() == ended
+    assert (run.task_directory("b") / "stdout.txt").read_text() == ended
     check_executions(run, tmp_path / "ledger")
 
 
@@ -173,8 +194,8 @@ def test_what_has_not_begun_and_lost_its_directory_is_lost(tmp_path: Path, opera
     run = start(tmp_path, operator, *(task(tmp_path, f"t{i}", gate(tmp_path), allow_failure=True) for i in range(6)))
     run.step()
     wait_for(lambda: sum(starts(tmp_path / "ledger").values()) == 4)
-    waits = next(i for i in range(6) if not (run.attempt_path(f"t{i}") / ".matterstack/claim").exists())
-    shutil.rmtree(run.attempt_path(f"t{waits}"))
+    waits = next(i for i in range(6) if not (run.task_directory(f"t{i}") / ".matterstack/claim").exists())
+    shutil.rmtree(run.task_directory(f"t{waits}"))
     (tmp_path / "go").write_text("")
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
     assert "its directory is gone" in str(run.tasks.loc[f"0.t{waits}", "reason"])

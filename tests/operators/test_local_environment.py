@@ -68,8 +68,8 @@ def test_a_command_has_the_environment_of_its_submission(tmp_path: Path, monkeyp
     monkeypatch.setenv("MADE", "new")
     monkeypatch.delenv("TOLD")
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
-    assert (run.attempt_path("first") / "stdout.txt").read_text() == "1, a secret, , \n"
-    assert (run.attempt_path("second") / "stdout.txt").read_text() == "8, , new, new\n"
+    assert (run.task_directory("first") / "stdout.txt").read_text() == "1, a secret, , \n"
+    assert (run.task_directory("second") / "stdout.txt").read_text() == "8, , new, new\n"
 
 
 def test_what_the_reason_says_to_set_counts_for_a_retry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,14 +86,14 @@ def test_what_the_reason_says_to_set_counts_for_a_retry(tmp_path: Path, monkeypa
     assert "simulate: command not found" in run.tasks.loc["0.key", "reason"]
     monkeypatch.setenv("PATH", f"{tool.parent}{os.pathsep}{os.environ['PATH']}")
     assert run.retry().wait(timeout_s=60) is ms.RunStatus.COMPLETED
-    assert (run.attempt_path("key") / "stdout.txt").read_text() == "open\n"
+    assert (run.task_directory("key") / "stdout.txt").read_text() == "open\n"
 
 
 def test_any_bytes_in_a_variable_reach_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environb, b"AUTHOR", b"Andr\xe9")
     run = run_of(tmp_path, ms.Task("a", 'printf %s "$AUTHOR"'))
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
-    assert (run.attempt_path("a") / "stdout.txt").read_bytes() == b"Andr\xe9"
+    assert (run.task_directory("a") / "stdout.txt").read_bytes() == b"Andr\xe9"
 
 
 def test_the_environment_is_sent_when_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ def test_a_command_inherits_nothing_of_its_runner(tmp_path: Path, monkeypatch: p
     run.step()
     monkeypatch.delenv("LD_LIBRARY_PATH")
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
-    said = (run.attempt_path("b") / "stdout.txt").read_text()
+    said = (run.task_directory("b") / "stdout.txt").read_text()
     assert "MATTERSTACK_TASK_ID=b\n" in said
     assert not any(line.startswith(("LC_ALL=", "LD_LIBRARY_PATH=")) for line in said.splitlines())
 
@@ -213,7 +213,7 @@ def test_one_operator_serves_two_runs(tmp_path: Path) -> None:
     one.step()
     two.step()
     assert [run.wait(timeout_s=60) for run in (one, two)] == [ms.RunStatus.COMPLETED] * 2
-    assert [(run.attempt_path("a") / "stdout.txt").read_text() for run in (one, two)] == ["x\n", "y\n"]
+    assert [(run.task_directory("a") / "stdout.txt").read_text() for run in (one, two)] == ["x\n", "y\n"]
 
 
 @pytest.mark.parametrize("by", ["removal", "move"])
@@ -223,7 +223,7 @@ def test_a_cell_that_makes_its_run_anew_is_run_again(tmp_path: Path, by: str) ->
     for number in range(3):
         run = run_of(tmp_path, ms.Task("a", f"echo {number}"), operator=operator)
         assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED, run.tasks["reason"].tolist()
-        assert (run.attempt_path("a") / "stdout.txt").read_text() == f"{number}\n"
+        assert (run.task_directory("a") / "stdout.txt").read_text() == f"{number}\n"
         opened.append(sockets())
         if by == "removal":
             shutil.rmtree(run.path)
@@ -254,7 +254,7 @@ def test_few_files_are_enough_and_the_claim_is_held(tmp_path: Path, interpreter:
     run = run_of(tmp_path, ms.Task("a", f"cat {tmp_path}/gate"))
     until(run, lambda: run.attempts["started_at"].notna().all())
     os.kill(runner_of(run)["pid"], signal.SIGKILL)
-    with open(run.attempt_path("a") / "stdout.txt", "rb") as claim, pytest.raises(BlockingIOError):
+    with open(run.task_directory("a") / "stdout.txt", "rb") as claim, pytest.raises(BlockingIOError):
         fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the command holds it, though its runner is gone
     run.cancel()
 

@@ -330,7 +330,7 @@ def test_what_a_command_leaves_is_gone_when_it_ends_and_before_the_next_attempt(
     run = ms.initialize_run("w", flow, base_path=tmp_path, operators={"local": ms.LocalOperator(max_active=1)})
     assert run.wait(timeout_s=_WAIT_S) is ms.RunStatus.COMPLETED
     assert list(run.attempts["exit_code"]) == [1, 0]
-    assert not alive(int((run.attempt_path("x", attempt=1) / "child").read_text()))
+    assert not alive(int((run.task_directory("x", attempt=1) / "child").read_text()))
 
 
 @pytest.mark.parametrize("kind", ["session in a session", "cleared"])
@@ -339,7 +339,7 @@ def test_what_a_command_left_is_gone_when_it_is_cancelled(tmp_path: Path, kind: 
     flow = ms.Workflow([ms.Task("x", f"{STRAYS[kind]}\nexec sleep 1000"), other])
     run = ms.initialize_run("w", flow, base_path=tmp_path, operators={"local": ms.LocalOperator(max_active=2)})
     run.step()
-    child = run.attempt_path("x") / "child"
+    child = run.task_directory("x") / "child"
     pid = int(wait_for(lambda: child.exists() and child.read_text().strip(), "it did not start"))
     run.cancel()
     assert run.status is ms.RunStatus.CANCELLED

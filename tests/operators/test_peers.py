@@ -40,7 +40,7 @@ def test_a_stranger_who_connects_is_let_out_and_the_runner_stays(tmp_path: Path)
     with open(gate, "w", encoding="utf-8") as pipe:
         pipe.write("done\n")
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
-    assert (run.attempt_path("a") / "stdout.txt").read_text() == "done\n"
+    assert (run.task_directory("a") / "stdout.txt").read_text() == "done\n"
     assert len(run.attempts) == 1
 
 

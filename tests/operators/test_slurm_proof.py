@@ -348,7 +348,7 @@ def test_what_the_shell_of_a_job_needs_is_no_variable_of_the_command(
         monkeypatch.setenv(name, "mine")
     run = start(tmp_path, task(tmp_path, "a", "echo " + " ".join(f"${name}" for name in names)))
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
-    assert (run.attempt_path("a") / "stdout.txt").read_text().split() == ["mine"] * len(names)
+    assert (run.task_directory("a") / "stdout.txt").read_text().split() == ["mine"] * len(names)
 
 
 OUTER = {
@@ -381,7 +381,7 @@ def test_the_job_of_the_notebook_does_not_leak_into_those_it_submits(
     tasks = [ms.Task(name, "env", operator="slurm", resources=memory, env=mine) for name in ("a", "b")]
     run = start(tmp_path, *tasks, pack=pack)
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
-    text = (run.attempt_path("b") / "stdout.txt").read_text()
+    text = (run.task_directory("b") / "stdout.txt").read_text()
     seen = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     assert {name for name, value in OUTER.items() if seen.get(name) == value} == set()
     assert seen["MINE"] == "kept"
@@ -401,7 +401,7 @@ def test_references_to_variables_are_taken_before_any_is_set(
     lacks = ms.Task("lacks", "true", env={"X": "env:NOT_SET_AT_ALL"}, operator="slurm", allow_failure=True)
     run = start(tmp_path, *tasks, lacks, pack=pack)
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
-    assert (run.attempt_path("b") / "stdout.txt").read_text() == "the 'right', the left, the left\n"
+    assert (run.task_directory("b") / "stdout.txt").read_text() == "the 'right', the left, the left\n"
     assert "NOT_SET_AT_ALL" in reason(run, "lacks")
     assert "has to be set: the task needs it" in reason(run, "lacks")
 
@@ -447,10 +447,10 @@ def test_no_file_of_a_task_is_taken_for_one_of_ours(healthy: Cluster, tmp_path: 
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
     assert list(run.tasks["status"]) == ["FAILED", "COMPLETED", "COMPLETED"]
     assert reason(run) == "exit code 3"
-    assert (run.attempt_path("a") / "proof").read_text() == "ran\n"
-    assert (run.attempt_path("b") / "stdout.txt").read_text() == THEIRS["exit.json"]
+    assert (run.task_directory("a") / "proof").read_text() == "ran\n"
+    assert (run.task_directory("b") / "stdout.txt").read_text() == THEIRS["exit.json"]
     for name, content in files.items():
-        assert (run.attempt_path("b") / name).read_text() == content
+        assert (run.task_directory("b") / name).read_text() == content
     check_executions(run, tmp_path / "ledger")
 
 
@@ -466,7 +466,7 @@ def test_a_name_of_ours_is_no_output(tmp_path: Path, output: str) -> None:
 def test_an_end_that_cannot_be_read_for_the_moment_is_not_taken_for_none(healthy: Cluster, tmp_path: Path) -> None:
     run = start(tmp_path, task(tmp_path, "a"), task(tmp_path, "b", "exit 3", allow_failure=True), grace_s=0.0)
     for name in "ab":
-        wait_for((run.attempt_path(name) / ".matterstack/exit.json").exists)
+        wait_for((run.task_directory(name) / ".matterstack/exit.json").exists)
     (attempt, _) = [run._session.attempt(live) for live in run._session.store.snapshot(time.time()).live]
     with ExitStack() as taken:
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -512,7 +512,7 @@ def test_an_end_that_a_full_disk_does_not_take_is_written_again(healthy: Cluster
     full = "ln -s /dev/full .matterstack/exit.json.new; exit 3"
     tasks = [task(tmp_path, "a", full, allow_failure=True), task(tmp_path, "b")]
     run = start(tmp_path, *tasks, pack=pack, grace_s=30.0)
-    new = run.attempt_path("a") / ".matterstack/exit.json.new"
+    new = run.task_directory("a") / ".matterstack/exit.json.new"
     wait_for(new.is_symlink)
     for _ in range(3):
         run.step()

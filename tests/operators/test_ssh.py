@@ -74,6 +74,34 @@ def test_attempts_go_out_and_their_outputs_come_home(link: Server, tmp_path: Pat
     check_executions(run, tmp_path / "ledger")
 
 
+def spectrum(points: int) -> dict[str, Any]:
+    import numpy as np
+
+    return {"intensity": np.arange(points), "points": points}
+
+
+def total(spectra: list[dict[str, Any]], far: float) -> float:
+    if far < 0:
+        raise ValueError("nothing is that far")
+    return float(sum(spectrum["intensity"].sum() for spectrum in spectra))
+
+
+def test_functions_go_out_and_their_values_come_home(link: Server, tmp_path: Path) -> None:
+    flow = ms.Workflow()
+    away = ms.task(operator="slurm")
+    spectra = flow.map(away(spectrum), [3, 20_000])
+    flow.add("total", away(total), list(spectra.values()), 1.0)
+    flow.add("bad", away(total).with_options(allow_failure=True), [], -1.0)
+    operator = ms.SlurmOperator(
+        host="cluster", root=str(tmp_path / "there"), python=sys.executable, timeout_s=15.0, grace_s=5.0, poll_s=0.1
+    )
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators={"slurm": operator})
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert run.value("total") == sum(range(3)) + sum(range(20_000))
+    assert len(run.value("spectrum-1")["intensity"]) == 20_000
+    assert run.tasks.loc["0.bad", "reason"] == "ValueError: nothing is that far, at total line 3"
+
+
 def test_a_tick_makes_as_many_calls_for_many_jobs_as_for_one(
     link: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,7 +252,7 @@ def test_names_of_a_tasks_files_are_its_own_there_too(link: Server, tmp_path: Pa
     )
     assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
     assert run.tasks.loc["0.a", "reason"] == "exit code 3"
-    assert (run.attempt_path("b") / "proof").read_text() == "ran\n"
+    assert (run.task_directory("b") / "proof").read_text() == "ran\n"
     check_executions(run, tmp_path / "ledger")
 
 
@@ -256,7 +284,7 @@ def test_an_attempt_whose_directory_was_removed_here_holds_up_no_other(link: Ser
     wait = f"while ! [ -e {tmp_path}/go ]; do sleep 0.1; done"
     run = start(tmp_path, tmp_path / "there", *(task(tmp_path, name, wait, allow_failure=True) for name in "ab"))
     wait_for(lambda: len(starts(tmp_path / "ledger")) == 2)
-    shutil.rmtree(run.attempt_path("a"))
+    shutil.rmtree(run.task_directory("a"))
     run.step()
     assert "could not be asked" not in repr(run.explain())
     (tmp_path / "go").write_text("")
@@ -286,7 +314,7 @@ def test_a_copy_that_takes_longer_than_its_time_goes_on_where_it_stood(
     large = "head -c 16000000 /dev/urandom >large; cksum <large"
     run = start(tmp_path, tmp_path / "there", task(tmp_path, "a", large, outputs=["large"]), timeout_s=2.0)
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED, str(run.explain())
-    home = run.attempt_path("a")
+    home = run.task_directory("a")
     with open(home / "large", "rb") as copy:
         summed = subprocess.run(["cksum"], stdin=copy, capture_output=True, check=True).stdout
     assert summed == (home / "stdout.txt").read_bytes()

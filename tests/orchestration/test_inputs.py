@@ -77,7 +77,7 @@ def test_a_file_that_may_not_be_read_fails_the_task_that_wants_it(tmp_path: Path
     def act() -> str:
         folder = Path(tempfile.mkdtemp())
         run = make(folder, {"in.dat": ms.FromTask("make", "out.dat")})
-        said = finish(run, lambda run: (run.attempt_path("make") / "out.dat").chmod(0))
+        said = finish(run, lambda run: (run.task_directory("make") / "out.dat").chmod(0))
         shutil.rmtree(folder)
         return said
 
@@ -161,7 +161,7 @@ def test_what_is_held_no_longer_is_read_again(tmp_path: Path) -> None:
     run = fan_in(tmp_path, 6, 9, 100_000)
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
     for number in range(9):
-        given = json.loads((run.attempt_path(f"u{number}") / "inputs.json").read_text())
+        given = json.loads((run.task_directory(f"u{number}") / "inputs.json").read_text())
         assert {name: entry["data"]["text"] for name, entry in given.items()} == {
             f"a{letter}": letter * 100_000 for letter in "abcdef"
         }

@@ -144,7 +144,7 @@ def test_the_check_of_an_answer_imports_nothing_of_the_present_directory(
     for name in ("jsonschema", "matterstack", "json"):
         (run.path / f"{name}.py").write_text(f"open({str(tmp_path / 'pwned')!r}, 'w').close()")
     monkeypatch.chdir(run.path)
-    (run.attempt_path("ask") / "response.json").write_text('{"x": "aaa"}')
+    (run.task_directory("ask") / "response.json").write_text('{"x": "aaa"}')
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
     assert not (tmp_path / "pwned").exists()
 
@@ -170,7 +170,7 @@ def test_a_view_does_not_follow_a_link(tmp_path: Path, link: str) -> None:
     outside = tmp_path / "outside"
     (run.path / link).rename(outside)
     (run.path / link).symlink_to(outside)
-    folder = run.attempt_path("look")
+    folder = run.task_directory("look")
     (folder / "cell.png").write_bytes(b"secret picture")
     (folder / "results.csv").write_text("secret,table\n")
     (folder / "stdout.txt").write_text("secret words\n")

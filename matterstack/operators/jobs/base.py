@@ -21,7 +21,7 @@ from matterstack.files import read_tail
 from matterstack.operators.base import Operator
 from matterstack.operators.jobs.claim import End, began_at, silent_s
 from matterstack.operators.jobs.faults import cannot_tell
-from matterstack.operators.results import collect, last_words
+from matterstack.operators.results import collect, exception_of, last_words
 
 #: The shells stay, and tell how the command took the signal.
 _ASKED_TO_END = "trap : TERM\n"
@@ -66,11 +66,14 @@ class JobOperator(Operator):
         Whether nobody else watches a job: it then gives signs of life, and ends itself when asked to.
     script_output : str
         Where in an attempt's directory its script prints.
+    python : str or None
+        What runs calls of functions; None for the interpreter that planned them.
     handlers : sequence of Handler
         Asked about every earlier attempt, in order, when another one is prepared.
     """
 
     handlers: Sequence[Handler] = ()
+    python: str | None = None
     preamble: str = ""
     grace_s: float = 60.0
     watched: bool = False
@@ -109,7 +112,7 @@ class JobOperator(Operator):
         """Write the job's script, and have handlers mend the inputs after failed attempts."""
         with cannot_tell(f"the directory of {attempt.task_id}"):
             self._mend(attempt)
-            script = job_script(attempt, self.preamble, self.path, watched=self.watched)
+            script = job_script(attempt, self.preamble, self.path, self.python, watched=self.watched)
             machinery = attempt.directory / MACHINERY
             machinery.mkdir(exist_ok=True)
             (machinery / "job.sh").write_text(script, encoding="utf-8")
@@ -180,7 +183,8 @@ def bad_end(reason: str, kind: str, at: float, exit_code: int | None = None, beg
 def ended_badly(attempt: Attempt, ended: End, words: str) -> Observation:
     """Return what is seen of an attempt whose command, or script, told that it ended badly; `words` were its last."""
     code = ended.exit_code if ended.of_command else None
-    return bad_end(f"{ended}{words}", ended.state or "FAILED", ended.ended_at, code, began_at(attempt))
+    raised = exception_of(attempt.directory) if attempt.task.call and ended.of_command else None
+    return bad_end(raised or f"{ended}{words}", ended.state or "FAILED", ended.ended_at, code, began_at(attempt))
 
 
 def words_of(directory: Path, output: str) -> str:
@@ -202,7 +206,7 @@ def judge_alone(attempt: Attempt, judge: Callable[..., Observation], *facts: Any
         return still(attempt, f"its directory cannot be looked at: {error}")
 
 
-def job_script(attempt: Attempt, preamble: str, path: str | None, *, watched: bool) -> str:
+def job_script(attempt: Attempt, preamble: str, path: str | None, python: str | None, *, watched: bool) -> str:
     """Return the script of an attempt's job.
 
     Whatever the preamble does to its shell (``exit``, ``set -e``, ``cd``, a syntax error), it does to a shell of its
@@ -215,11 +219,14 @@ def job_script(attempt: Attempt, preamble: str, path: str | None, *, watched: bo
         Lines of shell before the command.
     path : str or None
         What comes first in ``PATH``.
+    python : str or None
+        What runs calls of functions.
     watched : bool
         Whether it gives signs of life, and ends itself when a file ``cancel`` appears.
     """
     task = attempt.task
-    command = task.command if isinstance(task.command, str) else shlex.join(task.command or ())
+    said = task.command_with(python)
+    command = said if isinstance(said, str) else shlex.join(said)
     return f"""#!/bin/sh
 # One attempt of task {attempt.task_id}; whoever claims the directory runs it, and nobody else.
 if ! mkdir .matterstack/claim 2>/dev/null; then

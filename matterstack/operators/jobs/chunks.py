@@ -46,7 +46,9 @@ class Chunk:
         self.directory = Path(parent, self.place)
 
     @classmethod
-    def make(cls, attempts: Sequence[Attempt], preamble: str, python: str, path: str | None) -> Chunk:
+    def make(
+        cls, attempts: Sequence[Attempt], preamble: str, interpreter: str, python: str | None, path: str | None
+    ) -> Chunk:
         """Write a chunk of these attempts; each then knows which one it belongs to.
 
         Parameters
@@ -54,8 +56,10 @@ class Chunk:
         attempts : sequence of Attempt
         preamble : str
             Lines of shell before all of them.
-        python : str
+        interpreter : str
             What runs the chunk, where its job is.
+        python : str or None
+            What runs calls of functions.
         path : str or None
             What comes first in the ``PATH`` of the commands.
         """
@@ -65,10 +69,10 @@ class Chunk:
 # {len(attempts)} attempts, one after the other.
 matterstack_home=$PWD
 {place}eval {shlex.quote(preamble)}
-command cd "$matterstack_home" && exec {shlex.quote(python)} -I chunk.py
+command cd "$matterstack_home" && exec {shlex.join(shlex.split(interpreter))} -I chunk.py
 """  # -I: a preamble may set PYTHONHOME and PYTHONPATH for the commands
         chunk.directory.mkdir(parents=True)
-        members = [_member(attempt) for attempt in attempts]
+        members = [_member(attempt, python) for attempt in attempts]
         write_inside(chunk.directory, "chunk.json", json.dumps({"members": members}).encode())
         write_inside(chunk.directory, "chunk.py", Path(chunk_runner.__file__).read_bytes())
         write_inside(chunk.directory, "job.sh", script.encode())
@@ -116,10 +120,11 @@ def _lines(directory: Path, name: str) -> list[str]:
     return []
 
 
-def _member(attempt: Attempt) -> Mapping[str, Any]:
+def _member(attempt: Attempt, python: str | None) -> Mapping[str, Any]:
     task = attempt.task
     env = {**task.env, **attempt.variables}
-    argv = ["/bin/sh", "-c", task.command] if isinstance(task.command, str) else list(task.command or ())
+    command = task.command_with(python)
+    argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
     return {"directory": attempt.name, "argv": argv, "env": env, "limit_s": task.resources.walltime_of(attempt.attempt)}
 
 

@@ -26,6 +26,7 @@ from matterstack.core.attempts import (
 from matterstack.core.keywords import suggesting_class
 from matterstack.errors import InvalidConfigError, MissingLibraryError, OperatorUnreachableError
 from matterstack.files import write_inside
+from matterstack.operators.base import check_python
 from matterstack.operators.jobs.base import JobOperator, check_preamble, ended_badly, good_end, judge_alone, still
 from matterstack.operators.jobs.claim import began_at, end_of
 from matterstack.operators.jobs.faults import spoilt
@@ -49,6 +50,8 @@ class DaskOperator(JobOperator):
         How long a command that shows no sign of life, and left no exit code, is waited for.
     timeout_s : float
         How long the scheduler may take to answer before it counts as unreachable.
+    python : str, optional
+        What runs calls of functions on the workers; by default the interpreter that planned them.
 
     Notes
     -----
@@ -67,7 +70,9 @@ class DaskOperator(JobOperator):
         preamble: str = "",
         grace_s: float = 30.0,
         timeout_s: float = 10.0,
+        python: str | None = None,
     ) -> None:
+        check_python(python)
         if not (isinstance(address, str) and "://" in address):
             raise InvalidConfigError(f"address must be that of a scheduler, as in 'tcp://login1:8786', not {address!r}")
         if not isinstance(max_queued, int) or isinstance(max_queued, bool) or max_queued < 1:
@@ -81,6 +86,7 @@ class DaskOperator(JobOperator):
         self.preamble = preamble
         self.grace_s = grace_s
         self.timeout_s = timeout_s
+        self.python = python
         self._clients: dict[int, Any] = {}
 
     def __repr__(self) -> str:
@@ -94,6 +100,7 @@ class DaskOperator(JobOperator):
             "preamble": self.preamble,
             "grace_s": self.grace_s,
             "timeout_s": self.timeout_s,
+            "python": self.python,
         }
 
     def max_live(self, directory: Path) -> int:

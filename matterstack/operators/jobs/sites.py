@@ -22,7 +22,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from matterstack.core.attempt_files import MACHINERY
 from matterstack.core.attempts import Attempt
+from matterstack.core.calls import ERROR, VALUE_ARRAYS
 from matterstack.core.strict_json import MAX_BYTES
+from matterstack.core.task import Task
 from matterstack.errors import InvalidConfigError, OperatorUnreachableError, UnsafeFileError
 from matterstack.files import is_machine_trouble, read_inside, write_inside
 from matterstack.operators.jobs import site_agent
@@ -323,10 +325,13 @@ class Ssh:
         return failed
 
     def _fetch(self, attempts: Sequence[Attempt], timeout_s: float) -> None:
-        names = [f"{a.name}/{file}" for a in attempts for file in (*_LEFT, *a.task.outputs)]
+        names = [f"{a.name}/{file}" for a in attempts for file in (*_LEFT, *a.task.outputs, *_of_call(a.task))]
+        calls = any(attempt.task.call for attempt in attempts)
         parent = attempts[0].parent
         source = f"{self.host}:{self.root}/{self._key(parent)}/"
-        self._sync(names, source, f"{parent}/", timeout_s, ["--ignore-missing-args"])
+        self._sync(
+            names, source, f"{parent}/", timeout_s, ["--ignore-missing-args", *(["--recursive"] if calls else [])]
+        )
 
     def claim(self, attempts: Sequence[Attempt], timeout_s: float) -> list[bool]:
         """See `Site.claim`."""
@@ -356,6 +361,11 @@ class Ssh:
             raise _NotAllCameError(_last_line(done.error))
         if done.code != 0:
             raise OperatorUnreachableError(self._trouble("rsync with", done, timeout_s))
+
+
+def _of_call(task: Task) -> Sequence[str]:
+    """Return what comes home of a call besides its outputs."""
+    return (ERROR, f"{VALUE_ARRAYS}/") if task.call else ()
 
 
 class _NotAllCameError(OperatorUnreachableError):

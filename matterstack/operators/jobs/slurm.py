@@ -39,7 +39,7 @@ from matterstack.core.states import AttemptStatus
 from matterstack.core.task import Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, OperatorUnreachableError, UnsafeFileError
 from matterstack.files import write_inside
-from matterstack.operators.base import Traits
+from matterstack.operators.base import Traits, check_python
 from matterstack.operators.jobs.base import (
     Handler,
     JobOperator,
@@ -170,8 +170,9 @@ class SlurmOperator(JobOperator):
         Where Slurm is, as ``ssh`` takes it: a name of your ssh_config, or ``user@name``.
     root : str
         Directory on the host, below your home directory unless it begins with a slash.
-    python : str
-        A Python 3.8 or newer on the host.
+    python : str, optional
+        What runs calls of functions, and chunks, where the jobs are; by default ``python3`` on a host, else the
+        interpreter that planned them. It has to be a Python 3.9 or newer.
 
     Notes
     -----
@@ -197,8 +198,9 @@ class SlurmOperator(JobOperator):
         handlers: Sequence[Handler] = (),
         host: str | None = None,
         root: str = "matterstack",
-        python: str = "python3",
+        python: str | None = None,
     ) -> None:
+        check_python(python)
         for name, value in (("max_queued", max_queued), ("max_active", max_active), ("pack", pack)):
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise InvalidConfigError(f"{name} must be a positive whole number, not {value!r}")
@@ -222,8 +224,9 @@ class SlurmOperator(JobOperator):
         self.handlers = tuple(handlers)
         self.pack = pack
         self.traits = Traits(poll_s=poll_s, most_at_once=_MOST_AT_ONCE if pack == 1 else None)
-        self.host, self.root, self.python = host, root, python
-        self.site: Site = Here() if host is None else Ssh(host, root, python)
+        self.host, self.root = host, root
+        self.python = python or (None if host is None else "python3")
+        self.site: Site = Here() if host is None else Ssh(host, root, self.python or "")
         self.scheduler: Scheduler = Slurm(timeout_s, self.site)
 
     def __repr__(self) -> str:
@@ -274,7 +277,7 @@ class SlurmOperator(JobOperator):
         with cannot_tell("a chunk"):
             for group in groups(alone, self.pack):
                 if len(group) > 1:
-                    Chunk.make(group, self.preamble, self.interpreter, self.path)
+                    Chunk.make(group, self.preamble, self.interpreter, self.python, self.path)
         batches = _batches(attempts)
         replies: dict[str, Submitted | Refused] = {}
         replies |= self._push(batches)
@@ -291,7 +294,7 @@ class SlurmOperator(JobOperator):
     @property
     def interpreter(self) -> str:
         """The Python that runs chunks, where the jobs are."""
-        return sys.executable if self.host is None else self.python
+        return self.python or sys.executable
 
     def _push(self, batches: Sequence[_Batch]) -> dict[str, Refused]:
         """Bring attempts to the place of their jobs; refuse those that cannot be brought there."""

@@ -24,7 +24,7 @@ from matterstack.core.states import AttemptStatus
 from matterstack.errors import OperatorUnreachableError
 from matterstack.operators.local.runner.messages import flaw
 from matterstack.operators.local.runner.processes import machine
-from matterstack.operators.results import last_words
+from matterstack.operators.results import exception_of, last_words
 
 _ANSWER_S = 5.0
 _START_S = 20.0
@@ -175,7 +175,8 @@ class Link:
                 code = said["exit_code"]
                 reason = said["reason"] or (f"exit code {code}" if code else None)
                 if reason and code is not None:
-                    reason += last_words(attempt.directory)
+                    raised = exception_of(attempt.directory) if attempt.task.call and not said["reason"] else None
+                    reason = raised or f"{reason}{last_words(attempt.directory)}"
                 return Observation(
                     Seen.ENDED,
                     ok=reason is None,

@@ -21,7 +21,7 @@ from matterstack.core.attempts import (
 from matterstack.core.keywords import suggesting_class
 from matterstack.core.task import Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, OperatorUnreachableError
-from matterstack.operators.base import Operator
+from matterstack.operators.base import Operator, check_python
 from matterstack.operators.local.link import Link
 from matterstack.operators.results import collect
 
@@ -37,6 +37,8 @@ class LocalOperator(Operator):
     kill_grace_s : float
         How long a command that is cancelled or over its time has between SIGTERM and
         SIGKILL, in seconds.
+    python : str, optional
+        What runs calls of functions, as in ``conda run -n ase python``; by default the interpreter that planned them.
 
     Notes
     -----
@@ -47,13 +49,15 @@ class LocalOperator(Operator):
     What it leaves running is stopped when it ends, also what has left its session.
     """
 
-    def __init__(self, max_active: int | None = None, *, kill_grace_s: float = 5.0) -> None:
+    def __init__(self, max_active: int | None = None, *, kill_grace_s: float = 5.0, python: str | None = None) -> None:
         if max_active is not None and (not isinstance(max_active, int) or max_active < 1):
             raise InvalidConfigError(f"max_active must be a positive whole number, not {max_active!r}")
         if not kill_grace_s >= 0:
             raise InvalidConfigError(f"kill_grace_s must not be negative, but is {kill_grace_s!r}")
         self.max_active = max_active
+        check_python(python)
         self.kill_grace_s = kill_grace_s
+        self.python = python
         self._links: dict[tuple[int, str], Link] = {}
 
     def __repr__(self) -> str:
@@ -61,7 +65,7 @@ class LocalOperator(Operator):
 
     def settings(self) -> Mapping[str, Any]:
         """Return the constructor's arguments."""
-        return {"max_active": self.max_active, "kill_grace_s": self.kill_grace_s}
+        return {"max_active": self.max_active, "kill_grace_s": self.kill_grace_s, "python": self.python}
 
     def check_task(self, task: Task) -> None:
         """Refuse a task without a command."""
@@ -113,11 +117,11 @@ class LocalOperator(Operator):
 
     def _job(self, attempt: Attempt) -> dict[str, Any]:
         task = attempt.task
-        command = task.command
+        command = task.command_with(self.python)
         return {
             "token": attempt.token,
             "directory": attempt.name,
-            "argv": ["/bin/sh", "-c", command] if isinstance(command, str) else command,
+            "argv": ["/bin/sh", "-c", command] if isinstance(command, str) else list(command),
             "env": {**task.env, **attempt.variables},
             "limit_s": task.resources.walltime_of(attempt.attempt),
             "grace_s": self.kill_grace_s,

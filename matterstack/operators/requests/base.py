@@ -17,7 +17,8 @@ from matterstack.core.attempts import (
     Submitted,
 )
 from matterstack.core.states import AttemptStatus
-from matterstack.errors import MatterstackError, UnsafeFileError
+from matterstack.core.task import Task
+from matterstack.errors import InvalidTaskError, MatterstackError, UnsafeFileError
 from matterstack.files import read_inside, write_inside
 from matterstack.operators.base import Operator
 from matterstack.operators.requests.check_apart import Patience
@@ -34,6 +35,16 @@ def _carries_token(attempt: Attempt) -> bool:
         return read_inside(attempt.directory, _TOKEN, 1000) == attempt.token.encode()
     except (FileNotFoundError, UnsafeFileError):
         return False
+
+
+def refuse_call(task: Task) -> None:
+    """Raise `InvalidTaskError` for the call of a function: a person or an instrument runs none."""
+    if task.call is not None:
+        raise InvalidTaskError(
+            f"task {task.task_id!r} calls the function {task.call.function}, and the operator {task.operator!r} runs "
+            "none: name another one, as in with_options(operator='local')",
+            task_id=task.task_id,
+        )
 
 
 class RequestOperator(Operator):

@@ -42,7 +42,7 @@ from matterstack.errors import (
     UnsafePathError,
 )
 from matterstack.files import read_inside, sync_tree, write_inside
-from matterstack.operators.requests.base import RequestOperator
+from matterstack.operators.requests.base import RequestOperator, refuse_call
 from matterstack.operators.requests.kit_sums import digest
 from matterstack.operators.requests.notices import Notify, check_notify
 from matterstack.operators.requests.rejection_policy import RejectionPolicy
@@ -174,7 +174,8 @@ class ExperimentOperator(RequestOperator):
         }
 
     def check_task(self, task: Task) -> None:
-        """Refuse parameters the instrument does not take, and a schema that cannot be obeyed."""
+        """Refuse parameters the instrument does not take, a schema that cannot be obeyed, and calls."""
+        refuse_call(task)
         if task.schema is not None:
             check_schema(task.schema, f"task {task.task_id!r}: schema")
         if found := violations(self.request_schema, dict(task.parameters or {})):

@@ -23,7 +23,7 @@ from matterstack.core.task import Task
 from matterstack.errors import UnsafeFileError
 from matterstack.files import read_inside, sync_tree
 from matterstack.operators.base import Traits
-from matterstack.operators.requests.base import RequestOperator
+from matterstack.operators.requests.base import RequestOperator, refuse_call
 from matterstack.operators.requests.check_apart import prepare_checks
 from matterstack.operators.requests.notices import Notify, check_notify, notify_once
 from matterstack.operators.requests.rejection_policy import RejectionPolicy
@@ -106,7 +106,8 @@ class HumanOperator(RequestOperator):
         return {**asdict(self.policy), "notify": None if self.notify is None else list(self.notify)}
 
     def check_task(self, task: Task) -> None:
-        """Refuse a schema that cannot be obeyed, and files that would hide those of the request."""
+        """Refuse a schema that cannot be obeyed, files that would hide those of the request, and calls."""
+        refuse_call(task)
         if task.schema is not None:
             check_schema(task.schema, f"task {task.task_id!r}: schema")
         check_names(task.task_id, task.files, Family.REQUEST)

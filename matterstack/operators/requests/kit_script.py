@@ -67,7 +67,8 @@ def howto(attempt: Attempt) -> str:
     """Return HOWTO.txt."""
     secrets, outputs = secrets_of(attempt.task), list(attempt.task.outputs)
     named = ", ".join(outputs[:10]) + (f", and {len(outputs) - 10} more that MANIFEST.json lists" * (len(outputs) > 10))
-    wanted = f"Of output/ there have to come:\n   {named}, and result.json where there is one." if outputs else ""
+    besides = "result.json and value/ where there are" if attempt.task.call else "result.json where there is one"
+    wanted = f"Of output/ there have to come:\n   {named}, and {besides}." if outputs else ""
     return _HOWTO.format(
         name=attempt.record.name,
         attempt=try_of(attempt),
@@ -78,7 +79,7 @@ def howto(attempt: Attempt) -> str:
     )
 
 
-def script(attempt: Attempt, preamble: str, sbatch: Sequence[str]) -> str:
+def script(attempt: Attempt, preamble: str, sbatch: Sequence[str], python: str) -> str:
     """Return submit.sh; the inputs of the kit are in their place."""
     task = attempt.task
     resources = sbatch_options(task.resources.scaled(attempt.attempt))
@@ -91,7 +92,8 @@ def script(attempt: Attempt, preamble: str, sbatch: Sequence[str]) -> str:
         else:
             lines.append(f"export {name}={shlex.quote(value)}")
     need = "".join(f': "${{{name}:?has to be set: the task needs it}}"\n' for name in secrets_of(task))
-    command = task.command if isinstance(task.command, str) else shlex.join(task.command or ())
+    said = task.command_with(python)
+    command = said if isinstance(said, str) else shlex.join(said)
     # An archive has no empty folders, so one without inputs has no inputs/; any other has to have come whole.
     copy = "cp -R inputs/. output/ || {\n  rm -rf output status.json\n  exit 1\n}\n"
     inputs = copy if any((attempt.directory / "inputs").iterdir()) else ""

@@ -40,7 +40,7 @@ from matterstack.errors import (
     UnsafeFileError,
 )
 from matterstack.files import rename_inside, sync_tree, write_inside
-from matterstack.operators.base import Traits
+from matterstack.operators.base import Traits, check_python
 from matterstack.operators.requests.base import RequestOperator
 from matterstack.operators.requests.kit_ending import Kind
 from matterstack.operators.requests.kit_results import OUTPUT, Came, look, scan
@@ -48,7 +48,7 @@ from matterstack.operators.requests.kit_script import SECRET, howto, script
 from matterstack.operators.requests.kit_sums import Sums, digest
 from matterstack.operators.requests.notices import Notify, check_notify
 from matterstack.operators.requests.request_directory import waits_for
-from matterstack.operators.results import last_words, read_result
+from matterstack.operators.results import exception_of, last_words, read_result
 from matterstack.operators.sbatch import check_options
 from matterstack.operators.unchanged import note_unchanged
 
@@ -68,6 +68,8 @@ class ManualHPCOperator(RequestOperator):
         Lines of shell before the command: ``module load ...``.
     sbatch : sequence of str
         More options for the ``#SBATCH`` lines, as in ``--partition=long``.
+    python : str
+        What runs calls of functions there, once the preamble was.
     notify : callable or sequence of str, optional
         Told once of each kit; see `HumanOperator`.
     """
@@ -81,6 +83,7 @@ class ManualHPCOperator(RequestOperator):
         empty_output_grace_s: float = 3600.0,
         preamble: str = "",
         sbatch: Sequence[str] = (),
+        python: str = "python3",
         notify: Notify | None = None,
     ) -> None:
         if not (isinstance(empty_output_grace_s, int | float) and empty_output_grace_s >= 0):
@@ -91,6 +94,8 @@ class ManualHPCOperator(RequestOperator):
             if not (isinstance(option, str) and option.startswith("-") and option.isprintable()):
                 raise InvalidConfigError(f"sbatch must list options such as '--partition=long', not {option!r}")
         check_notify(notify)
+        check_python(python)
+        self.python = python
         self.empty_output_grace_s = empty_output_grace_s
         self.preamble = preamble
         self.sbatch = tuple(sbatch)
@@ -108,6 +113,7 @@ class ManualHPCOperator(RequestOperator):
             "empty_output_grace_s": self.empty_output_grace_s,
             "preamble": self.preamble,
             "sbatch": list(self.sbatch),
+            "python": self.python,
             "notify": None if self.notify is None else list(self.notify),
         }
 
@@ -138,7 +144,7 @@ class ManualHPCOperator(RequestOperator):
             (directory / name).rename(gathered / name)
         gathered.rename(directory / "inputs")
         (directory / "HOWTO.txt").write_text(howto(attempt), encoding="utf-8")
-        (directory / "submit.sh").write_text(script(attempt, self.preamble, self.sbatch), encoding="utf-8")
+        (directory / "submit.sh").write_text(script(attempt, self.preamble, self.sbatch, self.python), encoding="utf-8")
         (directory / "submit.sh").chmod(0o755)
         manifest = {
             "kit": 1,
@@ -193,7 +199,9 @@ class ManualHPCOperator(RequestOperator):
         ending, problem = came.ending, came.problem
         if ending.status == "FAILED":
             told = "status.json says FAILED" if ending.exit_code is None else f"exit code {ending.exit_code}"
-            reason = f"{told}{last_words(attempt.directory / OUTPUT)}"
+            output = attempt.directory / OUTPUT
+            raised = exception_of(output) if attempt.task.call else None
+            reason = raised or f"{told}{last_words(output)}"
             self._close(attempt, f"it failed: {reason}")
             return Observation(Seen.ENDED, ok=False, reason=reason, exit_code=ending.exit_code, ended_at=at)
         if ending.status == "COMPLETED" and problem is None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from matterstack.core.results import TaskResult
-from matterstack.core.workflow import Workflow
+from matterstack.functions.workflow import Workflow
 
 
 class Campaign:

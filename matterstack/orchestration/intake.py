@@ -1,0 +1,249 @@
+"""Intake: what a plan brings into the run, by content: files, programs, and what other runs left.
+
+Files and values of earlier iterations stay where they are; the plan notes which attempt they are of.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from matterstack.core.calls import VALUE, Call, Program, Source
+from matterstack.core.states import TaskStatus
+from matterstack.core.task import FileSource, FromTask, StoredFile, Task
+from matterstack.core.text import did_you_mean
+from matterstack.errors import (
+    InvalidConfigError,
+    InvalidTaskError,
+    RunNotFoundError,
+    StoreError,
+    UnsafeFileError,
+)
+from matterstack.files import open_inside
+from matterstack.operators import rebuild
+from matterstack.orchestration.call_inputs import arrays_of_value
+from matterstack.orchestration.capture import capture
+from matterstack.storage.reader import StoreReader
+from matterstack.storage.rows import TaskRow
+from matterstack.storage.run_directory import RunDirectory
+
+
+class Intake:
+    """What one plan brings into a run.
+
+    Parameters
+    ----------
+    directory : RunDirectory
+        Where it is kept.
+    reader : StoreReader, optional
+        Knows the iterations before; None before the first.
+    """
+
+    def __init__(self, directory: RunDirectory, reader: StoreReader | None) -> None:
+        self._directory = directory
+        self._reader = reader
+        self._programs: dict[int, tuple[Program, str]] = {}
+        self._kept: set[str] = set()
+        self._others: dict[str, _OtherRun] = {}
+
+    def specification(self, task: Task, is_call: Callable[[str], bool]) -> dict[str, Any]:
+        """Return what the store keeps of a task, with all that it takes from outside in the run.
+
+        Parameters
+        ----------
+        task : Task
+        is_call : callable
+            Whether the task of an id, of the same workflow, calls a function.
+
+        Raises
+        ------
+        InvalidTaskError
+            Something cannot be taken; naming it.
+        """
+        if task.files:
+            task = dataclasses.replace(
+                task, files={path: self._file(task, path, source) for path, source in task.files.items()}
+            )
+        spec = task.to_json()
+        if task.call is not None:
+            spec["call"] = self._call(task, task.call, is_call).to_json()
+        return spec
+
+    def _file(self, task: Task, path: str, source: FileSource) -> FileSource:
+        match source:
+            case str() if _names_a_file(source):
+                raise InvalidTaskError(
+                    f"task {task.task_id!r}: files[{path!r}] would hold the text {source!r}, and there is a file of "
+                    f"that name. For the file: files={{{path!r}: pathlib.Path({source!r})}}; for the text: bytes, or a "
+                    "newline at its end",
+                    task_id=task.task_id,
+                )
+            case PurePath():
+                return StoredFile(self._directory.take_file(source))
+            case FromTask() if source.run is not None:
+                other, row, attempt = self._elsewhere(
+                    task, source.run, source.task_id, source.iteration, source.attempt
+                )
+                sha256 = self._take(task, other.place(row, attempt), source.path, other.origin(row, attempt))
+                return StoredFile(sha256, f"{other.origin(row, attempt)}: {source.path}")
+            case FromTask() if source.iteration is not None:
+                row, attempt = self._earlier(task, source.task_id, source.iteration, source.attempt)
+                return dataclasses.replace(source, attempt=attempt)
+        return source
+
+    # -- calls ----------------------------------------------------------------------------
+
+    def _call(self, task: Task, call: Call, is_call: Callable[[str], bool]) -> Call:
+        assert isinstance(call.program, Program)
+        assert isinstance(call.arrays, Mapping)
+        for content in call.arrays.values():
+            self._keep(content)
+        return dataclasses.replace(
+            call,
+            program=self._program(call.program),
+            arrays=tuple(call.arrays),
+            sources=tuple(self._source(task, source, is_call) for source in call.sources),
+        )
+
+    def _keep(self, content: bytes) -> str:
+        """Keep a content that many tasks may share, once."""
+        import hashlib
+
+        sha256 = hashlib.sha256(content).hexdigest()
+        if sha256 not in self._kept:
+            if not os.path.lexists(self._directory.files / sha256):
+                self._directory.take(io.BytesIO(content))
+            self._kept.add(sha256)
+        return sha256
+
+    def _program(self, program: Program) -> str:
+        known = self._programs.get(id(program))
+        if known is None:
+            files = {path: self._keep(content) for path, content in sorted(program.files.items())}
+            listing = {"function": program.function, "packages": list(program.packages), "files": files}
+            known = (program, self._keep(json.dumps(listing, indent=1, ensure_ascii=False).encode() + b"\n"))
+            self._programs[id(program)] = known
+        return known[1]
+
+    def _source(self, task: Task, source: Source, is_call: Callable[[str], bool]) -> Source:
+        if source.run is not None:
+            other, row, attempt = self._elsewhere(task, source.run, source.task_id, source.iteration, None)
+            return self._taken(task, source, other, row, attempt)
+        if source.iteration is not None:
+            row, attempt = self._earlier(task, source.task_id, source.iteration, None)
+            assert self._reader is not None
+            called = "call" in json.loads(self._reader.specification(row.id))
+            return dataclasses.replace(source, attempt=attempt, is_data=None if called else True)
+        return source if is_call(source.task_id) else dataclasses.replace(source, is_data=True)
+
+    def _taken(self, task: Task, source: Source, other: _OtherRun, row: TaskRow, attempt: int) -> Source:
+        """Return a source whose value this run has now."""
+        origin = other.origin(row, attempt)
+        known = dataclasses.replace(source, run=PurePath(str(source.run)).name, origin=origin)
+        if "call" not in json.loads(other.reader.specification(row.id)):
+            (found,) = [one for one in other.reader.attempts_of_task(row.id) if one.attempt == attempt]
+            return dataclasses.replace(known, is_data=True, data=json.loads(found.data or "{}"))
+        place = other.place(row, attempt)
+        return dataclasses.replace(
+            known, files={path: self._take(task, place, path, origin) for path in (VALUE, *arrays_of_value(place))}
+        )
+
+    # -- other iterations, other runs ------------------------------------------------------
+
+    def _earlier(self, task: Task, name: str, iteration: int, attempt: int | None) -> tuple[TaskRow, int]:
+        if self._reader is None:
+            raise InvalidTaskError(
+                f"task {task.task_id!r} takes something of {name!r} of iteration {iteration}, and this is the first",
+                task_id=task.task_id,
+            )
+        return _find(self._reader, task, "", name, iteration, attempt)
+
+    def _elsewhere(
+        self, task: Task, run: str, name: str, iteration: int | None, attempt: int | None
+    ) -> tuple[_OtherRun, TaskRow, int]:
+        if run not in self._others:
+            try:
+                self._others[run] = _OtherRun(RunDirectory.at(run))
+            except (RunNotFoundError, StoreError) as error:
+                raise InvalidTaskError(f"task {task.task_id!r}: {error}", task_id=task.task_id) from None
+        other = self._others[run]
+        if iteration is None:
+            iteration = other.last_with(name)
+        return other, *_find(other.reader, task, f" of {other.run_id}", name, iteration, attempt)
+
+    def _take(self, task: Task, place: Path, path: str, origin: str) -> str:
+        try:
+            with open(open_inside(place, path), "rb") as content:
+                return self._directory.take(content)
+        except FileNotFoundError:
+            raise InvalidTaskError(
+                f"task {task.task_id!r}: {origin} has left no file {path}", task_id=task.task_id
+            ) from None
+        except UnsafeFileError as error:
+            raise InvalidTaskError(f"task {task.task_id!r}: {origin}: {error}", task_id=task.task_id) from None
+
+
+class _OtherRun:
+    """Another run, that is looked at and not changed."""
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self.directory = directory
+        self.reader = StoreReader(directory.state)
+        self.run_id = self.reader.run().run_id
+        try:
+            self.operators = self.directory.read_config().get("operators", {})
+        except InvalidConfigError:
+            self.operators = {}
+
+    def last_with(self, name: str) -> int:
+        """Return the last iteration that has a task of this name; the last of all where none has."""
+        last = self.reader.run().iteration
+        return next((n for n in range(last, -1, -1) if self.reader.find_task(n, name) is not None), last)
+
+    def place(self, row: TaskRow, attempt: int) -> Path:
+        """Return where an attempt left its results."""
+        folder = ""
+        with capture():  # config.json may say anything
+            said = self.operators[row.operator]
+            folder = rebuild(said["kind"], said["settings"] or {}).traits.results_folder
+        return self.directory.attempt(row.operator, row.iteration, row.task_id, attempt) / folder
+
+    def origin(self, row: TaskRow, attempt: int) -> str:
+        return f"{self.run_id} {row.iteration}.{row.task_id}.{attempt}"
+
+
+def _find(
+    reader: StoreReader, task: Task, where: str, name: str, iteration: int, attempt: int | None
+) -> tuple[TaskRow, int]:
+    """Return a task, and which of its attempts is meant: the one that completed it, if none is named."""
+    row = reader.task(iteration, name)
+    if row is None:
+        hint = did_you_mean(name, reader.task_ids(iteration))
+        raise InvalidTaskError(
+            f"task {task.task_id!r}: there is no task {name!r} in iteration {iteration}{where}{hint}",
+            task_id=task.task_id,
+        )
+    if attempt is None:
+        if row.status != TaskStatus.COMPLETED:
+            raise InvalidTaskError(
+                f"task {task.task_id!r}: {iteration}.{name}{where} is {row.status}, and only what is COMPLETED can be "
+                "used",
+                task_id=task.task_id,
+            )
+        return row, row.attempt
+    if not 1 <= attempt <= row.attempt:
+        raise InvalidTaskError(
+            f"task {task.task_id!r}: {iteration}.{name}{where} has {row.attempt} attempts, none of number {attempt}",
+            task_id=task.task_id,
+        )
+    return row, attempt
+
+
+def _names_a_file(text: str) -> bool:
+    """Return whether a text is the name of a file that is there."""
+    return 0 < len(text) < 256 and text.isprintable() and os.path.isfile(text)
