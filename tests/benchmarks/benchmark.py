@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -40,19 +40,19 @@ REQUIREMENTS = {
 }
 
 
-def environment(work: Path, peer: str) -> Path:
+def environment(work: Path, peer: str, requirements: list[str]) -> Path:
     """Return the Python of a peer's environment, made now if it is not there."""
     place = work / peer
     python = place / "bin" / "python"
     if not (place / "complete").exists():
         subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", *REQUIREMENTS[peer]], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *requirements], check=True)
         (place / "complete").touch()
     return python
 
 
-def own_environment(work: Path, before: str | None = None) -> Path:
-    """Return the Python of an environment with MatterStack, as it is now or as of a commit."""
+def own_environment(work: Path, before: str | None = None, requirements: Sequence[str] = ()) -> Path:
+    """Return the Python of an environment with MatterStack, as it is now or as of a commit, and what else is wanted."""
     place = work / ("matterstack" if before is None else "matterstack-before")
     python = place / "bin" / "python"
     if not python.exists():
@@ -69,7 +69,7 @@ def own_environment(work: Path, before: str | None = None) -> Path:
             subprocess.run(["git", "archive", "--output", str(archive), before], cwd=ROOT, check=True)
             shutil.unpack_archive(archive, source)
         install = [str(python), "-m", "pip", "install", "-q", str(source)]
-        subprocess.run(install, check=True)
+        subprocess.run([*install, *requirements], check=True)
         subprocess.run([*install, "--force-reinstall", "--no-deps"], check=True)
     return python
 
@@ -108,7 +108,7 @@ def programs(work: Path, peers: list[str], before: str | None) -> dict[str, Call
         made[before] = of(str(own_environment(work, before)), "ours.py")
     for peer in peers:
         try:
-            made[peer] = of(str(environment(work, peer)), f"peer_{peer}.py")
+            made[peer] = of(str(environment(work, peer, REQUIREMENTS[peer])), f"peer_{peer}.py")
         except subprocess.CalledProcessError as error:
             print(f"{peer} cannot be installed here: {error}", file=sys.stderr)
     return made
