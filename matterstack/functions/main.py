@@ -174,7 +174,18 @@ def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType 
         os.replace(partial, os.path.join(HERE, "error.json"))
     except OSError as failed:  # a full disk: stderr is left
         sys.stderr.write(f"error.json could not be written: {failed}\n")
-    sys.__excepthook__(kind, error, trace)
+    begun = _from_users_line(trace)
+    sys.__excepthook__(kind, error.with_traceback(begun), begun)
+
+
+def _from_users_line(trace: TracebackType | None) -> TracebackType | None:
+    """Return a traceback without the lines that only lead to the user's function."""
+    begun, step = trace, trace
+    while step is not None:
+        if step.tb_frame.f_code.co_filename == __file__ and step.tb_next is not None:
+            begun = step.tb_next
+        step = step.tb_next
+    return begun if begun is not None and _is_own(begun.tb_frame.f_code.co_filename) else trace
 
 
 def begin() -> None:

@@ -148,6 +148,10 @@ class Workflow:
 
         if isinstance(items, str | bytes):
             raise InvalidTaskError(f"map takes a dict or a list of items, and not the text {items!r}")
+        if hasattr(items, "columns"):  # to go over a DataFrame gives the names of its columns
+            raise InvalidTaskError(
+                'map takes a dict or a list of items, and not a table; for its rows: table.to_dict("index")'
+            )
         given = items if isinstance(items, Mapping) else dict(enumerate(items))
         known = function if isinstance(function, Function) else Function(function, {})
         stem = self._new_stem(as_id(getattr(function, "__name__", "call"))) if name is None else name
