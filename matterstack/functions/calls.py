@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from matterstack.core.calls import ARGUMENT_ARRAYS, Call, Program, Reference, Source
+from matterstack.core.identifiers import check_relative_path
 from matterstack.core.task import Task
 from matterstack.core.text import did_you_mean
 from matterstack.errors import FunctionSourceError, InvalidTaskError
@@ -51,6 +52,7 @@ def task_of_call(
 
     def refer(reference: Reference) -> Any:
         source = Source(reference.task_id, reference.iteration, reference.run)
+        check_relative_path(source.label, f"task {task_id!r}: the values of")
         sources[source.label] = source
         return {"@": "reference", "task": source.label, "at": list(reference.path)}
 

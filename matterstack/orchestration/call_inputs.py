@@ -45,8 +45,11 @@ def place_call(session: Session, attempt: Attempt, call: Call, upstream: Sequenc
             if not os.path.lexists(f"{home}/{path}"):
                 sha256 = path.rpartition("/")[2].removesuffix(".npy")
                 session.directory.place_stored(sha256, Path(f"{home}/{path}"))
-    except FileNotFoundError as error:
-        raise AttemptFailedError(f"the run has lost a file of the function {call.function}: {error.filename}") from None
+    except OSError as error:
+        if is_machine_trouble(error):
+            raise
+        why = f"a file of the function {call.function} cannot be placed: {error.filename}: {error.strerror}"
+        raise AttemptFailedError(why) from None
     text = json.dumps({"format": 1, **call.arguments}, ensure_ascii=False)
     write_new(f"{home}/args.json", text.encode("utf-8", "surrogatepass"))
     befores = {before.task_id: before for before in upstream}
@@ -58,33 +61,39 @@ def place_call(session: Session, attempt: Attempt, call: Call, upstream: Sequenc
 def _place_value(session: Session, attempt: Attempt, source: Source, befores: Mapping[str, Upstream]) -> None:
     """Place the value of another call; none where that did not complete: its place is None then."""
     home = attempt.directory / VALUES / source.label
-    if source.files is not None:
-        for path, sha256 in source.files.items():
-            (home / path).parent.mkdir(parents=True, exist_ok=True)
-            session.directory.place_stored(sha256, home / path)
-        return
+    again = f". run.retry({source.task_id!r}) makes it again" if source.iteration is None else ""
+    try:
+        if source.files is not None:
+            again = "; it was taken from another run"
+            for path, sha256 in source.files.items():
+                (home / path).parent.mkdir(parents=True, exist_ok=True)
+                session.directory.place_stored(sha256, home / path)
+        elif (place := _place_of(session, attempt, source, befores)) is not None:
+            for path in (VALUE, *arrays_of_value(place)):
+                (home / path).parent.mkdir(parents=True, exist_ok=True)
+                copy_inside(place, path, home / path)
+    except UnsafeFileError as error:
+        raise AttemptFailedError(f"the value of {source.label} cannot be used: {error}") from None
+    except OSError as error:
+        if is_machine_trouble(error):
+            raise
+        raise AttemptFailedError(f"the value of {source.label} cannot be used: {error.strerror}{again}") from None
+
+
+def _place_of(session: Session, attempt: Attempt, source: Source, befores: Mapping[str, Upstream]) -> Path | None:
+    """Return where the value of another call of this run is; None where that did not complete."""
     if source.iteration is None:
         before = befores[source.task_id]
         if before.status != TaskStatus.COMPLETED:
-            return
+            return None
         iteration, operator, number = attempt.iteration, before.operator, before.attempts
     else:
         row = session.reader.task(source.iteration, source.task_id)
         assert row is not None
         assert source.attempt is not None
         iteration, operator, number = source.iteration, row.operator, source.attempt
-    place = session.directory.attempt(operator, iteration, source.task_id, number) / session.results_folder(operator)
-    try:
-        for path in (VALUE, *arrays_of_value(place)):
-            (home / path).parent.mkdir(parents=True, exist_ok=True)
-            copy_inside(place, path, home / path)
-    except UnsafeFileError as error:
-        raise AttemptFailedError(f"the value of {source.label} cannot be used: {error}") from None
-    except OSError as error:
-        if is_machine_trouble(error):
-            raise
-        why = f"the value of {source.label} cannot be used: {error.strerror}"
-        raise AttemptFailedError(f"{why}. run.retry({source.task_id!r}) makes it again") from None
+    home = session.directory.attempt(operator, iteration, source.task_id, number)
+    return home / session.results_folder(operator)
 
 
 def data_of_others(session: Session, call: Call) -> dict[str, Any]:

@@ -383,6 +383,23 @@ def test_a_value_that_is_gone_is_made_again(tmp_path: Path) -> None:
     assert run.value("after") == 4
 
 
+@pytest.mark.parametrize("lost", ["program", "value of another run"])
+def test_what_the_run_has_lost_fails_the_call_and_names_it(tmp_path: Path, lost: str) -> None:
+    before = ms.Workflow()
+    before.add("before", double, 1)
+    flow = ms.Workflow()
+    flow.add("a", double, flow.reference("before", run=run_of(tmp_path / "before", before)))
+    run = ms.initialize_run("w", flow, base_path=tmp_path / "after")
+    for file in (run.path / "files").iterdir():
+        if (b"def double" if lost == "program" else b'"value": 2') in file.read_bytes():
+            file.unlink()
+    assert run.wait(timeout_s=60) is ms.RunStatus.FAILED
+    reason = str(run.tasks.loc["0.a", "reason"])
+    words = "a file of the function double cannot be placed" if lost == "program" else "it was taken from another run"
+    assert words in reason
+    assert "No such file" in reason
+
+
 def test_people_and_instruments_run_no_functions(tmp_path: Path) -> None:
     flow = ms.Workflow()
     flow.add("a", ms.task(operator="human")(double), 1)
