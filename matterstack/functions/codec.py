@@ -1049,7 +1049,8 @@ class Decoder:
             found = _loaded_class(name)
         if found is None:
             raise self.refuse(f"there is no class {name} here")
-        return found  # type: ignore[no-any-return]
+        cls: type = found
+        return cls
 
     def array(self, plain: Any) -> Any:
         """Decode an array of numpy."""
@@ -1134,8 +1135,8 @@ def _read_dict(decoder: Decoder, plain: dict[str, Any]) -> Any:
 
 
 def _read_moment(decoder: Decoder, plain: dict[str, Any]) -> Any:
-    kind = {"datetime": datetime.datetime, "date": datetime.date, "time": datetime.time}[plain["@"]]
-    moment: Any = kind.fromisoformat(decoder.check(plain["iso"], str))  # type: ignore[attr-defined]
+    kinds: dict[str, Any] = {"datetime": datetime.datetime, "date": datetime.date, "time": datetime.time}
+    moment = kinds[plain["@"]].fromisoformat(decoder.check(plain["iso"], str))
     if plain["@"] == "date":
         return moment
     return moment.replace(tzinfo=_read_tz(decoder, plain.get("zone")), fold=plain.get("fold", 0))

@@ -141,8 +141,10 @@ def _again(thing: Any) -> str:
 
 def check_module(module: types.ModuleType | None) -> None:
     """Raise `FunctionSourceError` where a function of a module is no longer what its file says."""
-    for thing in list(vars(module).values()) if module is not None else ():
-        if getattr(thing, "__module__", None) != module.__name__:  # type: ignore[union-attr]
+    if module is None:
+        return
+    for thing in list(vars(module).values()):
+        if getattr(thing, "__module__", None) != module.__name__:
             continue
         inner = inspect.unwrap(thing) if callable(thing) else thing
         functions = _functions_of(thing).values() if isinstance(thing, type) else [inner]
