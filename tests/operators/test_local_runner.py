@@ -124,7 +124,8 @@ def test_a_time_limit_is_kept_while_nobody_is_connected(tmp_path: Path) -> None:
 
 
 def test_an_orphan_that_only_its_lock_shows_is_alive_and_can_be_cancelled(tmp_path: Path) -> None:
-    held = Held(tmp_path, f"env -i setsid sh -c 'echo $$ > {tmp_path}/child; exec sleep 1000' &")
+    closes = f"exec {processes.FIRST_FD}>&-"
+    held = Held(tmp_path, f"env -i setsid bash -c '{closes}; echo $$ > {tmp_path}/child; exec sleep 1000' &")
     child = held.read("child")
     kill_runner(held.run)
     os.kill(held.pid, signal.SIGKILL)
@@ -155,6 +156,43 @@ def test_what_an_orphan_leaves_is_stopped_when_its_first_process_is_over(tmp_pat
     held.let_go()
     assert held.run.wait(timeout_s=_WAIT_S) is ms.RunStatus.COMPLETED
     assert not alive(second)
+
+
+def killed_before_it_noted_the_start(base: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> ms.Run:
+    """Return a run of one command with a retry, whose runner was killed between starting it and noting its id."""
+    flow = ms.Workflow([witnessed("x", command, base / "ledger", retries=1)])
+    run = ms.initialize_run("w", flow, base_path=base)
+    monkeypatch.setenv("MATTERSTACK_CRASH_RUNNER", "kill:runner.started:1")
+    run.step()
+    monkeypatch.delenv("MATTERSTACK_CRASH_RUNNER")
+    wait_for(lambda: not alive(runner_of(run)), "the runner was not killed")
+    return run
+
+
+@pytest.mark.parametrize("clears", ["nothing", "its environment"])
+def test_what_a_command_left_is_not_taken_for_it_where_its_start_was_not_noted(
+    tmp_path: Path, clears: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clear = "env -i " if clears == "its environment" else ""
+    left = f"{clear}setsid sh -c 'echo $$ >> {tmp_path}/left; exec sleep 1000' &"
+    run = killed_before_it_noted_the_start(tmp_path, f"{left} until test -s {tmp_path}/left; do :; done", monkeypatch)
+    assert run.wait(timeout_s=_WAIT_S) is ms.RunStatus.COMPLETED
+    assert list(run.attempts["status"]) == ["LOST", "COMPLETED"]
+    check_executions(run, tmp_path / "ledger")
+    assert not any(alive(int(line)) for line in (tmp_path / "left").read_text().split())
+
+
+def test_a_command_whose_start_was_not_noted_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "gate")
+    command = f"setsid sleep 1000 & echo $$ > {tmp_path}/pid; read word < {tmp_path}/gate"
+    run = killed_before_it_noted_the_start(tmp_path, command, monkeypatch)
+    pid = int(wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip(), "no start"))
+    for _ in range(3):
+        assert run.step().live == 1
+    assert alive(pid)
+    assert run.attempts["external_id"].iloc[0] == f"{pid}:{processes.start_time(pid)}"
+    run.cancel()
+    assert not alive(pid)
 
 
 def test_cancel_ends_an_orphan_with_all_that_descends_from_it(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from .processes import (
     TICKS_PER_S,
     Traces,
     file_mark,
+    first_process,
     is_locked,
     may_hide,
     namespace,
@@ -57,8 +58,10 @@ class Orphan:
         self.stopping: str | None = None
         self.kill_at = float("inf")
         self._namespace = records.namespace
-        self._pid = records.pid if records.namespace == namespace() else 0  # the id is of that namespace
+        self._is_of_here = records.namespace == namespace()  # ids are those of that namespace
+        self._pid = records.pid if self._is_of_here else 0
         self._start = records.start
+        self._first_is_over = False  # as what it left shows
         self._claim = records.claim
 
     @property
@@ -76,9 +79,24 @@ class Orphan:
 
     def is_over(self) -> bool:
         """Return whether its command is: its first process where that is known, else all that were found."""
+        if self._first_is_over:
+            return True
         if self._pid:
             return not self._start[0] - 1 <= start_time(self._pid) <= self._start[1] + 1
         return not any(start_time(pid) == start for pid, start in self.processes.items())
+
+    def take(self, processes: dict[int, int]) -> None:
+        """Keep which processes it has, and learn from them which came first, where the journal does not tell."""
+        self.processes = processes
+        if self._pid or self._first_is_over or not self._is_of_here:
+            return
+        for pid in processes:
+            if (first := first_process(pid)) is not None:
+                if first[1] >= 0:
+                    self._pid, self._start = first[0], (first[1], first[1])
+                else:
+                    self._first_is_over = True
+                return
 
     def is_locked(self) -> bool:
         """Return whether somebody holds its lock, whether or not that process can be seen."""
@@ -209,7 +227,7 @@ class Orphans:
         if orphans:
             found = search([orphan.traces for orphan in orphans])
             for orphan in orphans:
-                orphan.processes = found[orphan.token]
+                orphan.take(found[orphan.token])
 
     def _stop(self, orphans: Sequence[Orphan], reason: Callable[[Orphan], str]) -> None:
         new = [orphan for orphan in orphans if orphan.stopping is None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import signal
 import time
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 MOST_FILES = os.sysconf("SC_OPEN_MAX")
 # High, so that it collides with no redirection of a shell; whoever looks for a claim finds it whatever its number.
 CLAIM_FD = min(198, MOST_FILES - 1)
+# Beside it: what it inherits of the first process tells whether that one is over, also where nobody has noted its id.
+FIRST_FD = CLAIM_FD - 1
+FIRST_IS = "/proc/self" if os.path.isdir("/proc/self") else os.devnull
 _TOKEN_IS = b"MATTERSTACK_TOKEN="
 _CLAIM_IS = b"MATTERSTACK_CLAIM="
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -58,12 +62,33 @@ def start_time(pid: int) -> int:
 
 def parent_and_start(pid: int) -> tuple[int, int]:
     """Return the parent of a live process, and when it started, in clock ticks since boot; -1 for one that is over."""
+    return _parent_and_start(f"/proc/{pid}/stat")
+
+
+def _parent_and_start(path: str) -> tuple[int, int]:
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
+        with open(path, "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
         return (-1, -1) if fields[0] in (b"Z", b"X") else (int(fields[1]), int(fields[19]))
-    except (OSError, IndexError):
+    except (OSError, IndexError, ValueError):
         return -1, -1
+
+
+def first_process(pid: int) -> tuple[int, int] | None:
+    """Return the first process of the attempt that a process is of, as a descriptor that it inherited shows.
+
+    Returns
+    -------
+    tuple of int, optional
+        Its id, and when it started, in clock ticks since boot, or -1 where it is over; None where that is not shown.
+    """
+    place = f"/proc/{pid}/fd/{FIRST_FD}"
+    try:
+        shown = re.fullmatch(r"/proc/(\d+)(?: \(deleted\))?", os.readlink(place))
+    except OSError:
+        return None
+    # Through the descriptor: another process that got the same id is not seen in it.
+    return (int(shown[1]), _parent_and_start(f"{place}/stat")[1]) if shown else None
 
 
 def oom_kills() -> int:

@@ -22,6 +22,8 @@ from .orphans import Orphan, Orphans
 from .points import reach
 from .processes import (
     CLAIM_FD,
+    FIRST_FD,
+    FIRST_IS,
     MOST_FILES,
     Traces,
     adopt_orphans,
@@ -268,6 +270,7 @@ class Runner:
                     (os.POSIX_SPAWN_DUP2, out, 1),
                     (os.POSIX_SPAWN_DUP2, error, 2),
                     (os.POSIX_SPAWN_DUP2, out, CLAIM_FD),
+                    (os.POSIX_SPAWN_OPEN, FIRST_FD, FIRST_IS, os.O_RDONLY, 0),
                 ),
                 setsid=True,
                 setsigmask=(),
