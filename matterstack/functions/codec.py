@@ -5,28 +5,23 @@ back gives an equal value of the same type, or `NotReadableError`; what could no
 `NotWritableError` when it is written. To read imports and calls only what `Decoder` was told it may.
 
 This file is copied beside each task as ``matterstack_values.py``. It imports nothing of MatterStack, and needs
-Python 3.9; numpy, pandas and ASE are imported when a value of theirs is met.
+Python 3.9. Every call starts with its imports, which are therefore those that Python has made by itself; all others,
+from `json` to pandas, are made when a value needs them.
 """
 
 from __future__ import annotations
 
-import collections
-import contextlib
-import datetime
-import enum
-import importlib
 import io
-import json
-import math
 import os
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
 
-TYPE_CHECKING = False  # as `typing` has it, which is not imported either: a call starts with these imports
+TYPE_CHECKING = False  # as `typing` has it, which is not imported either
 if TYPE_CHECKING:
+    import datetime
+    import enum
     import pathlib
     import zoneinfo
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
 FORMAT = 1
@@ -39,9 +34,11 @@ _HEADER_BYTES = 1 << 16  # of an array's file
 _MOST_SCALARS = 200
 _MOST_CHARACTERS = 1000
 
-_ARRAY_FILE = re.compile(r"[0-9a-f]{64}\.npy")
-_CLASS_NAME = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
-_SIMPLE_DTYPE = re.compile(r"[<>|=]?[biufcmMSUV]\d+(\[\w+\])?|[<>|=]?[mMSUV]")
+_INFINITY = float("inf")
+
+_ARRAY_FILE = r"[0-9a-f]{64}\.npy"
+_CLASS_NAME = r"\w+(\.\w+)*:\w+(\.\w+)*"
+_SIMPLE_DTYPE = r"[<>|=]?[biufcmMSUV]\d+(\[\w+\])?|[<>|=]?[mMSUV]"
 _READABLE = frozenset("biufcmMU")  # kinds of numbers and text that are written so that a person can read them
 _FACTORIES: dict[str, Any] = {
     kind.__name__: kind for kind in (list, dict, set, tuple, int, float, complex, str, bytes, bool, frozenset)
@@ -102,6 +99,17 @@ def registered_classes() -> list[type]:
 def name_of(cls: type) -> str:
     """Return the name of a class as it is written: ``"module:Outer.Inner"``."""
     return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _matches(pattern: str, text: str) -> bool:
+    import re
+
+    return re.fullmatch(pattern, text) is not None
+
+
+def _loaded(module: str, name: str) -> Any:
+    """Return a class of a module that is imported, as it is where there is an object of it; else what nothing is."""
+    return getattr(sys.modules.get(module), name, ())
 
 
 def _loaded_class(name: str) -> Any:
@@ -246,12 +254,9 @@ class Encoder:
         self.path.pop()
         return plain
 
-    @contextlib.contextmanager
-    def at(self, step: Any) -> Iterator[None]:
+    def at(self, step: Any) -> _At:
         """Have errors inside say that they are there."""
-        self.path.append(step)
-        yield  # after an error the path is still needed
-        self.path.pop()
+        return _At(self.path, step)
 
     def items(self, values: Iterable[Any]) -> list[Any]:
         """Encode the items of a sequence."""
@@ -281,7 +286,7 @@ class Encoder:
         name = self._names.get(cls)
         if name is None:
             name = name_of(cls)
-            if not _CLASS_NAME.fullmatch(name):
+            if not _matches(_CLASS_NAME, name):
                 raise self.refuse(value, "define the class at the top of a cell or module, not inside a function")
             if _loaded_class(name) is not cls:
                 raise self.refuse(
@@ -306,6 +311,20 @@ class Encoder:
         name = f"{hashlib.sha256(content).hexdigest()}.npy"
         self.arrays[name] = content
         return name
+
+
+class _At:
+    """A step of a path for as long as the block lasts; after an error the path is still needed."""
+
+    def __init__(self, path: list[Any], step: Any) -> None:
+        self._path, self._step = path, step
+
+    def __enter__(self) -> None:
+        self._path.append(self._step)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._path.pop()
 
 
 def _itself(encoder: Encoder, value: Any) -> Any:
@@ -333,12 +352,16 @@ def _int(encoder: Encoder, value: int) -> Any:
     return value if value.bit_length() <= 2000 else {"@": "int", "hex": hex(value)}
 
 
+def _is_finite(value: float) -> bool:
+    return -_INFINITY < value < _INFINITY
+
+
 def _float(encoder: Encoder, value: float) -> Any:
-    if math.isfinite(value):
+    if _is_finite(value):
         return value
     import struct
 
-    if value == value or struct.pack(">d", value) == struct.pack(">d", math.nan):
+    if value == value or struct.pack(">d", value) == struct.pack(">d", float("nan")):
         return {"@": "float", "value": repr(value)}
     return {"@": "float", "bits": struct.pack(">d", value).hex()}
 
@@ -366,6 +389,8 @@ def _tuple(encoder: Encoder, value: tuple[Any, ...]) -> Any:
 
 
 def _set(encoder: Encoder, value: Any) -> Any:
+    import json
+
     # In an order that hashes have no part in, so that equal sets are equal bytes.
     items = sorted(encoder.items(value), key=lambda item: json.dumps(item, sort_keys=True))
     return {"@": type(value).__name__, "items": items}
@@ -390,6 +415,10 @@ def _pairs(encoder: Encoder, value: Mapping[Any, Any]) -> list[Any]:
 
 
 def _special_dict(encoder: Encoder, value: Any) -> Any:
+    import collections
+
+    if type(value) not in (collections.OrderedDict, collections.defaultdict, collections.Counter):
+        return None
     if getattr(value, "__dict__", None):
         raise encoder.refuse(value, "use dict(...)", "has attributes besides its items")
     plain: dict[str, Any] = {"@": type(value).__name__, "items": _pairs(encoder, value)}
@@ -402,8 +431,17 @@ def _special_dict(encoder: Encoder, value: Any) -> Any:
     return plain
 
 
-def _date(encoder: Encoder, value: datetime.date) -> Any:
-    return {"@": "date", "iso": value.isoformat()}
+def _time(encoder: Encoder, value: Any) -> Any:
+    import datetime
+
+    cls = type(value)
+    if cls is datetime.date:
+        return {"@": "date", "iso": value.isoformat()}
+    if cls is datetime.timedelta:
+        return _timedelta(value)
+    if cls is datetime.timezone:
+        return _fixed_zone(encoder, value)
+    return _moment(encoder, value) if cls in (datetime.datetime, datetime.time) else None
 
 
 def _moment(encoder: Encoder, value: Any) -> Any:
@@ -416,7 +454,7 @@ def _moment(encoder: Encoder, value: Any) -> Any:
 
 
 def _zone_of(encoder: Encoder, value: Any) -> Any:
-    if type(value.tzinfo) is not datetime.timezone and not _is_zone(value.tzinfo):
+    if type(value.tzinfo) is not _loaded("datetime", "timezone") and not _is_zone(value.tzinfo):
         raise encoder.refuse(
             value,
             "use zoneinfo.ZoneInfo or datetime.timezone",
@@ -428,12 +466,12 @@ def _zone_of(encoder: Encoder, value: Any) -> Any:
 def _fixed_zone(encoder: Encoder, value: datetime.timezone) -> Any:
     given: Any = value
     offset, *name = given.__getinitargs__()
-    plain = {"@": "timezone", "offset": _timedelta(encoder, offset)}
+    plain = {"@": "timezone", "offset": _timedelta(offset)}
     return {**plain, "name": _text(encoder, name[0])} if name else plain
 
 
 def _is_zone(value: Any) -> bool:
-    return type(value) is getattr(sys.modules.get("zoneinfo"), "ZoneInfo", None)
+    return type(value) is _loaded("zoneinfo", "ZoneInfo")
 
 
 def _zone(encoder: Encoder, value: zoneinfo.ZoneInfo) -> Any:
@@ -444,7 +482,7 @@ def _zone(encoder: Encoder, value: zoneinfo.ZoneInfo) -> Any:
     return {"@": "zone", "key": value.key}
 
 
-def _timedelta(encoder: Encoder, value: datetime.timedelta) -> Any:
+def _timedelta(value: datetime.timedelta) -> Any:
     return {"@": "timedelta", "days": value.days, "seconds": value.seconds, "microseconds": value.microseconds}
 
 
@@ -468,14 +506,6 @@ _WRITERS: dict[type, Callable[[Encoder, Any], Any]] = {
     bytes: _bytes,
     set: _set,
     frozenset: _set,
-    collections.OrderedDict: _special_dict,
-    collections.defaultdict: _special_dict,
-    collections.Counter: _special_dict,
-    datetime.datetime: _moment,
-    datetime.date: _date,
-    datetime.time: _moment,
-    datetime.timedelta: _timedelta,
-    datetime.timezone: _fixed_zone,
 }
 
 
@@ -490,9 +520,9 @@ def _other(encoder: Encoder, value: Any) -> Any:
     plain = write(encoder, value) if write is not None else None
     if plain is not None:
         return plain
-    if isinstance(value, enum.Enum):
+    if isinstance(value, _loaded("enum", "Enum")):
         return _enum(encoder, value)
-    if isinstance(value, getattr(sys.modules.get("ase"), "Atoms", ())):
+    if isinstance(value, _loaded("ase", "Atoms")):
         return {**_atoms(encoder, value), "class": encoder.class_name(value)}
     if _is_dataclass(cls) and not issubclass(cls, type):
         return _dataclass(encoder, value)
@@ -509,9 +539,7 @@ def _way_out(value: Any) -> str:
     for plain in (bool, int, float, str, bytes, list, tuple, dict, set, frozenset):
         if isinstance(value, plain):
             return f"use {plain.__name__}(...)"
-    if isinstance(
-        value, (datetime.datetime, datetime.date, getattr(sys.modules.get("pathlib"), "PurePath", datetime.date))
-    ):
+    if isinstance(value, (_loaded("datetime", "date"), _loaded("pathlib", "PurePath"))):
         return "use the class that it is derived from"
     if name in ("range", "deque", "generator", "map", "filter", "zip", "dict_keys", "dict_values", "dict_items"):
         return "use list(...)"
@@ -523,6 +551,8 @@ def _way_out(value: Any) -> str:
 
 
 def _enum(encoder: Encoder, value: enum.Enum) -> Any:
+    import enum
+
     cls = type(value)
     name = encoder.class_name(value)
     if cls.__members__.get(str(value._name_)) is value:
@@ -663,7 +693,7 @@ def _with_words(numbers: Any) -> Any:
     """Return nested lists with "nan" and "inf" in place of what JSON does not have."""
     if isinstance(numbers, list):
         return [_with_words(part) for part in numbers]
-    return numbers if math.isfinite(numbers) else repr(numbers)
+    return numbers if _is_finite(numbers) else repr(numbers)
 
 
 def _part(dtype: Any) -> Any:
@@ -700,7 +730,7 @@ def _dtype(described: Any) -> Any:
     """Return a type of numpy from its description; ValueError where it is none of numbers, texts, times or bytes."""
     import numpy as np
 
-    if isinstance(described, str) and _SIMPLE_DTYPE.fullmatch(described):
+    if isinstance(described, str) and _matches(_SIMPLE_DTYPE, described):
         return np.dtype(described)
     if not isinstance(described, list):
         raise ValueError(f"{described!r:.80} is no type of numbers")
@@ -711,7 +741,7 @@ def _field(name: Any, described: Any, shape: Any = None) -> tuple[Any, ...]:
     import numpy as np
 
     inner = described if isinstance(described, str) else np.lib.format.dtype_to_descr(_dtype(described))
-    if isinstance(inner, str) and not _SIMPLE_DTYPE.fullmatch(inner):
+    if isinstance(inner, str) and not _matches(_SIMPLE_DTYPE, inner):
         raise ValueError(f"{inner!r:.80} is no type of numbers")
     name = tuple(name) if isinstance(name, list) else name
     return (name, inner) if shape is None else (name, inner, tuple(shape))
@@ -908,11 +938,13 @@ def _spacegroup(encoder: Encoder, value: Any) -> Any:
 
 
 _LIBRARIES: dict[str, Callable[[Encoder, Any], Any]] = {
+    "collections": _special_dict,
+    "datetime": _time,
+    "pathlib": _path,
+    "zoneinfo": _zone,
     "numpy": _numpy,
     "pandas": _pandas,
     "ase": _ase,
-    "pathlib": _path,
-    "zoneinfo": _zone,
 }
 
 
@@ -1036,7 +1068,7 @@ class Decoder:
         name = self.check(plain, str)
         if name in self._classes:
             return self._classes[name]
-        if not _CLASS_NAME.fullmatch(name) or len(name) > 500:
+        if not _matches(_CLASS_NAME, name) or len(name) > 500:
             raise self.refuse(f"{name!r:.80} is no name of a class")
         module = name.partition(":")[0]
         found = _loaded_class(name) if self._loaded else None
@@ -1045,6 +1077,8 @@ class Decoder:
                 raise self.refuse(f"its class {name} is not known here, and {module} may not be imported for it")
             if any(part.startswith("_") for part in module.split(".")):
                 raise self.refuse(f"its class {name} is not known here, and {module} is not to be imported")
+            import importlib
+
             importlib.import_module(module)
             found = _loaded_class(name)
         if found is None:
@@ -1064,7 +1098,7 @@ class Decoder:
         import hashlib
 
         name = self.check(plain, str)
-        if not _ARRAY_FILE.fullmatch(name):
+        if not _matches(_ARRAY_FILE, name):
             raise self.refuse(f"{name!r:.80} is no name of an array's file")
         content = self._fetch(name)
         if f"{hashlib.sha256(content).hexdigest()}.npy" != name:
@@ -1117,6 +1151,8 @@ def _read_set(decoder: Decoder, plain: dict[str, Any]) -> Any:
 
 
 def _read_dict(decoder: Decoder, plain: dict[str, Any]) -> Any:
+    import collections
+
     pairs = [decoder.check(pair, list) for pair in decoder.check(plain["items"], list)]
     made: Any
     if plain["@"] == "defaultdict":
@@ -1135,6 +1171,8 @@ def _read_dict(decoder: Decoder, plain: dict[str, Any]) -> Any:
 
 
 def _read_moment(decoder: Decoder, plain: dict[str, Any]) -> Any:
+    import datetime
+
     kinds: dict[str, Any] = {"datetime": datetime.datetime, "date": datetime.date, "time": datetime.time}
     moment = kinds[plain["@"]].fromisoformat(decoder.check(plain["iso"], str))
     if plain["@"] == "date":
@@ -1143,6 +1181,8 @@ def _read_moment(decoder: Decoder, plain: dict[str, Any]) -> Any:
 
 
 def _read_tz(decoder: Decoder, plain: Any) -> Any:
+    import datetime
+
     zone = decoder.inside(".tzinfo", plain)
     if zone is not None and not isinstance(zone, datetime.tzinfo):
         raise decoder.refuse("there is no time zone")
@@ -1150,6 +1190,8 @@ def _read_tz(decoder: Decoder, plain: Any) -> Any:
 
 
 def _read_timezone(decoder: Decoder, plain: dict[str, Any]) -> datetime.timezone:
+    import datetime
+
     offset = decoder.inside(".offset", plain["offset"])
     return datetime.timezone(offset, *([decoder.inside(".name", plain["name"])] if "name" in plain else []))
 
@@ -1161,6 +1203,8 @@ def _read_zone(decoder: Decoder, plain: dict[str, Any]) -> zoneinfo.ZoneInfo:
 
 
 def _read_timedelta(decoder: Decoder, plain: dict[str, Any]) -> datetime.timedelta:
+    import datetime
+
     parts = {name: decoder.check(plain[name], int) for name in ("days", "seconds", "microseconds")}
     return datetime.timedelta(**parts)
 
@@ -1175,6 +1219,8 @@ def _read_path(decoder: Decoder, plain: dict[str, Any]) -> Any:
 
 
 def _read_enum(decoder: Decoder, plain: dict[str, Any]) -> Any:
+    import enum
+
     cls = decoder.found_class(plain["class"])
     if not issubclass(cls, enum.Enum):
         raise decoder.refuse(f"{plain['class']} is no Enum")
@@ -1234,6 +1280,14 @@ def _read_msonable(decoder: Decoder, plain: dict[str, Any]) -> Any:
     return cls.from_dict(said)
 
 
+def _is_for_monty(said: Any) -> bool:
+    if isinstance(said, (type(None), bool, int, float, complex, str, bytes)):
+        return True
+    if isinstance(said, (_loaded("enum", "Enum"), _loaded("datetime", "datetime"))):
+        return True
+    return type(said).__module__ == "numpy" or _is_msonable(type(said))
+
+
 def _markers(said: Any) -> Iterator[str]:
     """Yield the classes that a dictionary of as_dict names, at every depth.
 
@@ -1253,11 +1307,10 @@ def _markers(said: Any) -> Iterator[str]:
     if isinstance(said, (list, tuple, set, frozenset)):
         for item in said:
             yield from _markers(item)
-    elif not isinstance(said, _FOR_MONTY) and type(said).__module__ != "numpy" and not _is_msonable(type(said)):
+    elif not _is_for_monty(said):
         raise ValueError(f"a {_shown(type(said))} is not given to from_dict")
 
 
-_FOR_MONTY = (type(None), bool, int, float, complex, str, bytes, enum.Enum, datetime.datetime)
 _PARSED_BY_MONTY = frozenset({"pandas", "torch", "pint", "bson"})
 
 
@@ -1272,6 +1325,7 @@ def _check_markers(decoder: Decoder, said: Any) -> None:
 
 def _read_array(decoder: Decoder, plain: dict[str, Any]) -> Any:
     import base64
+    import math
 
     import numpy as np
 
@@ -1397,7 +1451,7 @@ def _read_texts(decoder: Decoder, plain: dict[str, Any]) -> Any:
 
     texts = [None if text is None else decoder.check(text, str) for text in decoder.items(plain["texts"])]
     make: Any = pd.StringDtype  # before pandas 2.3 it has no na_value
-    missing = {"nan": {"na_value": math.nan}, "<NA>": {}}[plain["na"]]
+    missing = {"nan": {"na_value": float("nan")}, "<NA>": {}}[plain["na"]]
     return pd.array(texts, dtype=make(decoder.check(plain["storage"], str), **missing))
 
 
@@ -1506,6 +1560,49 @@ _READERS: dict[str, Callable[[Decoder, dict[str, Any]], Any]] = {
 }
 
 
+# -- JSON ------------------------------------------------------------------------------------------
+# To import `json` takes a small call half of its start, nearly all of it for regular expressions around the parts in C,
+# `_json`, which do the work. They are asked here as `json` asks them. Whatever they do not know, `json` does.
+
+
+class _Scanning:
+    """What `json.loads` tells the parser in C."""
+
+    strict, object_hook, object_pairs_hook, parse_float, parse_int = True, None, None, float, int
+    parse_constant = {"NaN": float("nan"), "Infinity": _INFINITY, "-Infinity": -_INFINITY}.__getitem__
+
+
+def from_json(content: bytes) -> Any:
+    """Return what `json.loads` returns, or raise what it raises."""
+    try:
+        import _json
+
+        text = content.decode("utf-8", "surrogatepass")
+        in_c: Any = _json
+        data, end = in_c.make_scanner(_Scanning)(text, 0)
+    except Exception:  # noqa: BLE001 - whatever it is, json says it
+        end = -1
+    if end >= 0 and end == len(text):
+        return data
+    import json
+
+    return json.loads(content)
+
+
+def to_json(data: Any) -> str:
+    """Return what `json.dumps` returns without NaN, or raise what it raises."""
+    try:
+        import _json
+
+        in_c: Any = _json
+        encode = in_c.make_encoder({}, None, in_c.encode_basestring_ascii, None, ": ", ", ", False, False, False)
+        return "".join(encode(data, 0))
+    except Exception:  # noqa: BLE001 - whatever it is, json says it
+        import json
+
+        return json.dumps(data, allow_nan=False)
+
+
 # -- files -----------------------------------------------------------------------------------------
 
 
@@ -1518,7 +1615,7 @@ def parse(content: bytes) -> dict[str, Any]:
         It is no such file.
     """
     try:
-        data = json.loads(content)
+        data = from_json(content)
     except (ValueError, RecursionError) as error:
         raise NotReadableError(f"it is no JSON: {type(error).__name__}: {error!s:.200}") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT or type(data["format"]) is not int:
@@ -1545,14 +1642,14 @@ def write_value(directory: str, value: Any, classes: Mapping[str, type] | None =
         A part of it cannot be written exactly; nothing was written.
     """
     encoder = Encoder(classes=classes)
-    text = json.dumps({"format": FORMAT, "value": encoder.encode(value, where)}, allow_nan=False)
+    text = to_json({"format": FORMAT, "value": encoder.encode(value, where)})
     if len(text) > MOST_JSON_BYTES:
         raise NotWritableError(f"{where} is {len(text)} bytes of JSON: put its numbers into arrays, or write a file")
     if encoder.arrays:
         os.makedirs(os.path.join(directory, "value"), exist_ok=True)
     for name, content in encoder.arrays.items():
         write_file(os.path.join(directory, "value", name), content)
-    write_file(os.path.join(directory, "result.json"), json.dumps(scalars(value), allow_nan=False).encode())
+    write_file(os.path.join(directory, "result.json"), to_json(scalars(value)).encode())
     write_file(os.path.join(directory, "value.json"), text.encode())
 
 
@@ -1566,9 +1663,10 @@ def write_file(path: str, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
+    except BaseException:
+        if os.path.lexists(partial):
             os.unlink(partial)
+        raise
 
 
 def scalars(value: Any) -> dict[str, Any]:
@@ -1600,7 +1698,7 @@ def scalars(value: Any) -> dict[str, Any]:
         if type(name) is str and _is_text(name) and len(name) <= _MOST_CHARACTERS and len(found) < _MOST_SCALARS:
             number = item.item() if type(item).__module__ == "numpy" and getattr(item, "shape", None) == () else item
             if type(number) is float:
-                found[name] = number if math.isfinite(number) else None
+                found[name] = number if _is_finite(number) else None
             elif (type(number) is str and len(number) <= _MOST_CHARACTERS and _is_text(number)) or (
                 type(number) in (bool, int) and -(2**63) <= number < 2**63
             ):

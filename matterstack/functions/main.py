@@ -6,15 +6,12 @@ This file is copied beside each task as ``matterstack_main.py``, and ``codec.py`
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import json
 import os
 import sys
-from collections.abc import Callable, Iterable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import Any
 
@@ -34,7 +31,7 @@ class MissingValueError(LookupError):
 
 def _codec() -> Any:
     # By this name the codec lies beside the task; the package has it by another.
-    return importlib.import_module("matterstack_values")
+    return __import__("matterstack_values")
 
 
 def run(function: Callable[..., Any], classes: Iterable[type] = ()) -> None:
@@ -70,7 +67,9 @@ def constant(text: str, classes: Iterable[type] = ()) -> Any:
     classes : iterable of type
         Those that ``task.py`` defines, and that it needs.
     """
-    return _decoder(_by_name(classes), "args").decode(json.loads(text), "a constant")
+    return _decoder(_by_name(classes), "args").decode(
+        _codec().from_json(text.encode("utf-8", "surrogatepass")), "a constant"
+    )
 
 
 def register(cls: type, to_plain: Callable[[Any], Any], from_plain: Callable[[Any], Any]) -> None:
@@ -99,7 +98,7 @@ def _arguments(classes: dict[str, type]) -> tuple[list[Any], dict[str, Any]]:
     call = _codec().parse(_read("args.json"))
     values: dict[str, Any] = {}
     try:
-        inputs = json.loads(_read("inputs.json"))
+        inputs = _codec().from_json(_read("inputs.json"))
     except FileNotFoundError:
         inputs = {}
 
@@ -167,6 +166,8 @@ def describe(error: BaseException, trace: TracebackType | None) -> dict[str, Any
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Write ``error.json``, then do as Python does."""
     try:
+        import json
+
         text = json.dumps(describe(error, trace), indent=1)
         partial = os.path.join(HERE, f".error.json.{os.getpid()}.partial")
         with open(partial, "w", encoding="utf-8") as file:
@@ -193,7 +194,7 @@ def begin() -> None:
     sys.path.insert(0, MODULES)
     sys.excepthook = _tell
     for name in ("value.json", "error.json", "result.json"):
-        with contextlib.suppress(FileNotFoundError):
+        if os.path.lexists(os.path.join(HERE, name)):
             os.unlink(os.path.join(HERE, name))
 
 

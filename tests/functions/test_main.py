@@ -244,3 +244,16 @@ def test_output_goes_where_the_task_lies_whatever_the_function_does(task: Task) 
     directory = task("import os\n\ndef work():\n    os.chdir('/')\n    return 1\n")
     assert execute(directory).returncode == 0
     assert value_of(directory) == 1
+
+
+def test_a_call_of_plain_values_imports_nothing_else(task: Task) -> None:
+    directory = task("def work(x, name):\n    return {'x': x, 'name': name}\n", 1.5, name="Al")
+    whole, bare = (
+        {
+            line.rpartition("|")[2].strip()
+            for line in execute(directory, "-X", "importtime", *before).stderr.splitlines()
+        }
+        for before in ((), ("-c", "pass"))
+    )
+    assert whole - bare == {"__future__", "matterstack_main", "matterstack_values", "_json"}
+    assert value_of(directory) == {"x": 1.5, "name": "Al"}

@@ -903,3 +903,60 @@ def test_the_codec_needs_no_library_to_be_imported() -> None:
     """)
     done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "{'@': 'tuple', 'items': [1, 2]}"
+
+
+BROKEN_JSON = (
+    b"",
+    b" [1]",
+    b"[1]\n",
+    b"[1] 2",
+    b"[1,]",
+    b'{"a"',
+    b"'a'",
+    b"tru",
+    b"\xff",
+    b'"\x01"',
+    b"1" * 5000,
+    b"[" * 5000,
+)
+ODD_JSON = (
+    b"NaN",
+    b"[-Infinity, Infinity]",
+    b"\xef\xbb\xbf[1]",
+    "[1]".encode("utf-16"),
+    b'{"a": 1, "a": 2}',
+    b"1E400",
+    b"-0",
+)
+ODD_JSON += (b'"\\ud800"', b'"\xed\xa0\x80"', '"\N{SNOWMAN}"'.encode(), b"[1, \n 2.50, {} ]")
+
+
+def said_by(call: Any, *given: Any, **more: Any) -> str:
+    try:
+        return repr(call(*given, **more))
+    except (ValueError, TypeError, RecursionError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+@pytest.mark.parametrize("content", BROKEN_JSON + ODD_JSON, ids=lambda content: repr(content[:20]))
+def test_text_is_read_as_json_reads_it(content: bytes) -> None:
+    assert said_by(codec.from_json, content) == said_by(json.loads, content)
+
+
+JSON_DATA = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
+
+
+@given(JSON_DATA)
+def test_text_is_written_as_json_writes_it(data: Any) -> None:
+    text = said_by(codec.to_json, data)
+    assert text == said_by(json.dumps, data, allow_nan=False)
+    if not text.startswith("ValueError"):
+        assert repr(codec.from_json(codec.to_json(data).encode())) == repr(data)
+
+
+@pytest.mark.parametrize("data", [{1: "a", None: 2}, {(1,): 2}, {1, 2}, object()], ids=repr)
+def test_what_is_no_json_is_written_or_refused_as_json_does(data: Any) -> None:
+    assert said_by(codec.to_json, data) == said_by(json.dumps, data)
