@@ -8,13 +8,14 @@ MatterStack is installed from this repository into one too, anew each time, so t
 bytecode at installation as the peers' are.
 
 Every figure of W1 and W2 is of a whole fresh process, start-up included. Ours and the peers take turns, and medians
-are compared. CPU is user and system time of all processes that the measured one started and that have ended, which
-for MatterStack includes the detached runner (the program waits for it to leave).
+are compared. CPU is user and system time of all processes that the measured one started, also of those that have
+detached themselves, as MatterStack's runner does: these are waited for after the time was taken.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import platform
@@ -25,9 +26,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -40,23 +43,29 @@ REQUIREMENTS = {
 }
 
 
-def environment(work: Path, peer: str, requirements: list[str]) -> Path:
-    """Return the Python of a peer's environment, made now if it is not there."""
+def environment(work: Path, peer: str, requirements: Sequence[str]) -> Path:
+    """Return the Python of a peer's environment, made or completed now if it is not as it has to be."""
     place = work / peer
-    python = place / "bin" / "python"
-    if not (place / "complete").exists():
+    python, complete = place / "bin" / "python", place / "complete"
+    there = complete.read_text().split("\n") if complete.exists() else []
+    if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", *requirements], check=True)
-        (place / "complete").touch()
+    missing = [requirement for requirement in requirements if requirement not in there]
+    if missing:
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *missing], check=True)
+        complete.write_text("\n".join([*there, *missing]))
     return python
 
 
 def own_environment(work: Path, before: str | None = None, requirements: Sequence[str] = ()) -> Path:
     """Return the Python of an environment with MatterStack, as it is now or as of a commit, and what else is wanted."""
-    place = work / ("matterstack" if before is None else "matterstack-before")
-    python = place / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
+    python = environment(work, "matterstack" if before is None else "matterstack-before", requirements)
+    install(python, before)
+    return python
+
+
+def install(python: Path, before: str | None = None) -> None:
+    """Install MatterStack for a Python, as it is now or as of a commit."""
     with tempfile.TemporaryDirectory() as copy:  # what a build leaves must not lie in the repository
         source = Path(copy) / "source"
         source.mkdir()
@@ -68,26 +77,56 @@ def own_environment(work: Path, before: str | None = None, requirements: Sequenc
             archive = Path(copy) / "before.tar"
             subprocess.run(["git", "archive", "--output", str(archive), before], cwd=ROOT, check=True)
             shutil.unpack_archive(archive, source)
-        install = [str(python), "-m", "pip", "install", "-q", str(source)]
-        subprocess.run([*install, *requirements], check=True)
-        subprocess.run([*install, "--force-reinstall", "--no-deps"], check=True)
-    return python
+        command = [str(python), "-m", "pip", "install", "-q", str(source)]
+        subprocess.run(command, check=True)
+        subprocess.run([*command, "--force-reinstall", "--no-deps"], check=True)
 
 
-def measure(command: list[str], directory: Path) -> tuple[float, float]:
-    """Return wall and CPU seconds of a command and of all it started."""
+@dataclass(frozen=True)
+class Measured:
+    """What a command cost, with all that it started, and the JSON object it printed last."""
+
+    wall_s: float
+    cpu_s: float
+    told: Mapping[str, Any]
+
+
+def measure(command: list[str], directory: Path, environment: Mapping[str, str] | None = None) -> Measured:
+    """Run a command to its end, and all that it started and left."""
+    become_subreaper()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    began = time.perf_counter()
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
-    wall = time.perf_counter() - began
-    if done.returncode:
-        raise RuntimeError(f"{command[:3]} failed: {done.stderr[-2000:]}")
+    # Files, since what stays behind would hold the ends of pipes.
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        began = time.perf_counter()
+        done = subprocess.run(command, cwd=directory, env=environment, stdout=output, stderr=errors, check=False)
+        wall = time.perf_counter() - began
+        output.seek(0)
+        errors.seek(0)
+        if done.returncode:
+            raise RuntimeError(f"{command[:3]} failed: {errors.read()[-2000:]}")
+        told = [json.loads(line) for line in output if line.startswith("{")]
+    reap(command)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    extra = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    if extra:  # ours tells the CPU of its detached runner, and when the run itself was over
-        cpu += extra[-1]["runner_cpu_s"]
-    return wall, cpu
+    return Measured(wall, cpu, told[-1] if told else {})
+
+
+def become_subreaper() -> None:
+    """Be the parent of what loses its own below this process: prctl(2), PR_SET_CHILD_SUBREAPER."""
+    if ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
+
+
+def reap(command: list[str], most_s: float = 60.0) -> None:
+    """Wait until nothing is left below this process."""
+    until = time.monotonic() + most_s
+    try:
+        while time.monotonic() < until:
+            if not os.waitpid(-1, os.WNOHANG)[0]:
+                time.sleep(0.01)
+    except ChildProcessError:
+        return
+    raise RuntimeError(f"{command[:3]} left processes that do not end within {most_s:g} s")
 
 
 def shape_arguments(shape: str) -> tuple[str, int]:
@@ -116,12 +155,12 @@ def programs(work: Path, peers: list[str], before: str | None) -> dict[str, Call
 
 def compare(
     shape: str, made: dict[str, Callable[[str], list[str]]], repeats: int, base: Path
-) -> dict[str, list[tuple[float, float]]]:
-    """Return the wall and CPU seconds of each run of each program, in turns.
+) -> dict[str, list[Measured]]:
+    """Return what each run of each program cost, in turns.
 
     What they leave is removed at the very end: removing it in between slows what is measured next.
     """
-    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in made}
+    seen: dict[str, list[Measured]] = {name: [] for name in made}
     for turn in range(repeats):
         # Who comes first changes, since each is measured while the file system digests what the one before it made.
         for name, command in sorted(made.items(), reverse=bool(turn % 2)):
@@ -175,11 +214,11 @@ def report(given: argparse.Namespace, made: dict[str, Callable[[str], list[str]]
         # The slow peers are measured at the smallest size only.
         some = {n: make for n, make in made.items() if count <= 1000 or n in ("matterstack", given.before, "ninja")}
         times = compare(shape, some, given.repeats, base)
-        medians = {name: statistics.median(wall for wall, _ in runs) for name, runs in times.items()}
+        medians = {name: statistics.median(run.wall_s for run in runs) for name, runs in times.items()}
         for name, runs in times.items():
-            low, middle, high = statistics.quantiles([wall for wall, _ in runs], n=4, method="inclusive")
+            low, middle, high = statistics.quantiles([run.wall_s for run in runs], n=4, method="inclusive")
             spread = f"{middle / count * 1e3:.2f} ({low / count * 1e3:.2f} to {high / count * 1e3:.2f})"
-            cpu = statistics.median(cpu for _, cpu in runs)
+            cpu = statistics.median(run.cpu_s for run in runs)
             ratio = f"{medians['ninja'] / middle:.2f}" if "ninja" in medians else "-"
             figures = f"{count / middle:.0f} | {spread} | {cpu / count * 1e3:.2f} | {ratio}"
             print(f"| {shape} | {name} | {figures} |", flush=True)

@@ -93,9 +93,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--tasks", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--only", choices=["planning", "starting"])
     given = parser.parse_args()
-    planning(given.tasks, given.repeats)
-    starting(3 * given.repeats)
+    if given.only != "starting":
+        planning(given.tasks, given.repeats)
+    if given.only != "planning":
+        starting(3 * given.repeats)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-from pathlib import Path
 
 import matterstack as ms
 
@@ -25,17 +22,9 @@ def workload(kind: str, count: int) -> ms.Workflow:
     return flow
 
 
-def runner_cpu_s(path: Path) -> float:
-    """Return the CPU seconds of the run's runner and its commands, from proc_pid_stat(5)."""
-    pid = json.loads((path / "operators/local/runner.lock").read_text())["pid"]
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-
-
 if __name__ == "__main__":
     run = ms.initialize_run(
         "benchmark", workload(sys.argv[1], int(sys.argv[2])), operators={"local": ms.LocalOperator(max_active=2)}
     )
     assert run.wait() is ms.RunStatus.COMPLETED
     assert run.counts.completed == int(sys.argv[2])
-    print(json.dumps({"runner_cpu_s": runner_cpu_s(run.path)}))
