@@ -28,7 +28,6 @@ from matterstack.orchestration import (
     tables as frames,
 )
 from matterstack.orchestration.configure import configure
-from matterstack.orchestration.explain import Explanation, explain
 from matterstack.orchestration.overview import Overview, look
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 
     from matterstack.notebook.inbox import Inbox
     from matterstack.operators.requests.kit_archives import Imported
+    from matterstack.orchestration.explain import Explanation
 
 
 class Run:
@@ -378,6 +378,8 @@ class Run:
 
     def explain(self) -> Explanation:
         """Return what holds the run up, since when, and what to do about each."""
+        from matterstack.orchestration.explain import explain
+
         return explain(self._session)
 
     def inbox(self) -> Inbox:
