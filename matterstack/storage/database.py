@@ -70,7 +70,7 @@ class Files(NamedTuple):
     identity : (int, int)
         Device and inode of the database.
     journal : bool
-        Whether there is a rollback journal: a writer is at work, or was killed.
+        Whether a rollback journal is in use: a writer is at work, or was killed.
     """
 
     identity: tuple[int, int]
@@ -237,7 +237,7 @@ def look_at(path: Path) -> Files:
 
 
 def _has_journal(path: Path) -> bool:
-    """Return whether there is a journal, after looking at it: what it is, and whether it names another file."""
+    """Return whether a journal is in use, after looking at it: what it is, and whether it names another file."""
     journal = f"{path}-journal"
     try:
         if not stat.S_ISREG(os.lstat(journal).st_mode):
@@ -245,6 +245,7 @@ def _has_journal(path: Path) -> bool:
         with open(open_inside(path.parent, f"{path.name}-journal"), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             tail = os.pread(file.fileno(), _JOURNAL_TAIL_BYTES, max(0, size - _JOURNAL_TAIL_BYTES))
+            is_wiped = os.pread(file.fileno(), 1, 0) in (b"", b"\0")  # SQLite goes by this byte, too
     except FileNotFoundError:
         return False
     except PermissionError as error:
@@ -259,7 +260,7 @@ def _has_journal(path: Path) -> bool:
             "journal; all was left as it is. Ask where this directory comes from, or remove the journal",
             path=path,
         )
-    return True
+    return not is_wiped
 
 
 def connect(path: Path, mode: str) -> Connection:
@@ -281,8 +282,10 @@ def connect(path: Path, mode: str) -> Connection:
     )
     if mode != "ro":
         connection.execute("PRAGMA foreign_keys = ON")
-        # FULL does not bring to disk that the journal is gone: a power failure could undo what was committed.
-        connection.execute("PRAGMA synchronous = EXTRA")
+        # A commit has landed when the head of its journal is wiped, on disk. To remove the journal instead takes two
+        # more syncs of the directory, or a power failure undoes what was committed.
+        connection.execute("PRAGMA journal_mode = PERSIST")
+        connection.execute("PRAGMA synchronous = FULL")
     return connection
 
 

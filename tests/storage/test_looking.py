@@ -105,7 +105,7 @@ def test_after_a_kill_in_the_middle_of_a_commit_the_last_one_is_shown(
     path = make(tmp_path).path
     untouched = LOOKS[how](path)
     kill(path)
-    assert (path / "state.sqlite-journal").exists()
+    assert (path / "state.sqlite-journal").stat().st_size
     for _ in range(2):
         assert look(how, path) == untouched
 
@@ -119,7 +119,7 @@ def test_a_view_that_is_open_goes_on_over_a_kill_and_over_the_recovery(tmp_path:
     assert {row[1] for row in view.window["rows"]} == {"READY"}
     assert everything(tmp_path) == before
     assert ms.open_run(run.path).wait(timeout_s=60) is ms.RunStatus.COMPLETED
-    assert not (run.path / "state.sqlite-journal").exists()
+    assert not database.look_at(run.path / "state.sqlite").journal
     view.follower.look()
     assert {row[1] for row in view.window["rows"]} == {"COMPLETED"}
 
@@ -129,6 +129,17 @@ def test_a_step_recovers_what_a_killed_writer_left(tmp_path: Path) -> None:
     spill(run.path)
     assert run.step().ready == 40
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+
+
+def test_a_commit_makes_and_removes_no_name(tmp_path: Path) -> None:
+    """So it has no directory to bring to disk; and what lies there afterwards is not taken for a writer at work."""
+    run = make(tmp_path)
+    run.step()
+    before = os.stat(run.path)
+    for word in ("one", "two"):
+        run.pause(word).resume()
+        assert not database.look_at(run.path / "state.sqlite").journal
+    assert os.stat(run.path).st_mtime_ns == before.st_mtime_ns
 
 
 def test_a_copy_that_cannot_be_written_to_is_shown_all_the_same(tmp_path: Path) -> None:
@@ -193,6 +204,7 @@ def test_whatever_lies_beside_the_database_is_looked_at_first(
     tmp_path: Path, lay: Callable[[Path], None], end: str
 ) -> None:
     run = make(tmp_path)
+    (run.path / f"state.sqlite{end}").unlink(missing_ok=True)
     lay(run.path / f"state.sqlite{end}")
     said = look("open_run", run.path)
     if (lay, end) == (Path.touch, "-journal"):
