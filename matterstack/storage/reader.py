@@ -49,6 +49,8 @@ _LIVE = ", ".join(f"'{status}'" for status in AttemptStatus if status in LIVE_AT
 _LIVE_SQL = f"""SELECT a.id, a.task, t.iteration, t.task_id, a.attempt, a.status, a.token, t.operator, a.external_id,
   a.reason, a.submitted_at, a.started_at, t.status, t.failures, t.retries, t.spec
   FROM attempts a JOIN tasks t ON t.id = a.task WHERE a.status IN ({_LIVE})"""
+#: Word for word as the index `ready_tasks` has it.
+_CAN_START = "status = 'PENDING' AND unmet = 0 AND held IS NULL"
 #: Why a task stands where it stands: that of its attempt while it is under way, its own afterwards.
 _REASON = """CASE WHEN t.status = 'PENDING' AND t.unmet > 0 THEN 'waits for ' || t.unmet || ' of its dependencies'
     WHEN t.status = 'SUBMITTED' THEN a.reason ELSE coalesce(t.reason, a.reason) END"""
@@ -237,7 +239,7 @@ class StoreReader:
         """Return tasks of the operator that may start now, in the order of the plan."""
         rows = self.query(
             "SELECT id, task_id, operator, attempts, failures, retries, spec FROM tasks "
-            "WHERE status = 'PENDING' AND unmet = 0 AND operator = ? ORDER BY id LIMIT ?",
+            f"WHERE {_CAN_START} AND operator = ? ORDER BY priority DESC, id LIMIT ?",
             (operator, limit),
         )
         try:
@@ -250,7 +252,7 @@ class StoreReader:
     def ready_operators(self) -> list[str]:
         """Return the operators with a task that may start now, by a skip through the index."""
         found: list[str] = []
-        sql = "SELECT min(operator) FROM tasks WHERE status = 'PENDING' AND unmet = 0 AND operator > ?"
+        sql = f"SELECT min(operator) FROM tasks WHERE {_CAN_START} AND operator > ?"
         while (name := self.query(sql, (found[-1] if found else "",))[0][0]) is not None:
             found.append(name)
         return found

@@ -1,4 +1,5 @@
--- Version 1. Times are seconds since the Unix epoch; there is no absolute path in here.
+-- Version 2. Times are seconds since the Unix epoch; there is no absolute path in here.
+-- What version 1 did not have stands last in its table: a database that was lifted is as one that was made new.
 CREATE TABLE schema_info (
   version INTEGER NOT NULL
 );
@@ -9,7 +10,10 @@ CREATE TABLE runs (
   reason TEXT,
   created_at REAL NOT NULL,
   iteration INTEGER NOT NULL,
-  campaign_state TEXT NOT NULL
+  campaign_state TEXT NOT NULL,
+  code TEXT,  -- the revision of the user's own modules when the run was made, JSON
+  tags TEXT,  -- words that the run is found by, a JSON list (not filled yet: to find)
+  told INTEGER  -- the last event that somebody was told of (not filled yet: notices, each once)
 );
 -- The counters spare every tick a scan of the tasks.
 CREATE TABLE iterations (
@@ -40,15 +44,28 @@ CREATE TABLE tasks (
   allow_dependency_failure INTEGER NOT NULL,
   reason TEXT,
   spec TEXT NOT NULL,
+  priority INTEGER NOT NULL DEFAULT 0,  -- higher ones are submitted first (not filled yet)
+  held TEXT,  -- why it is not submitted although it could be: a person's word, a question (not filled yet)
+  not_before REAL,  -- when its next attempt may begin (not filled yet: a delay after a failure)
+  changes TEXT,  -- how its next attempts differ from spec, JSON (not filled yet: to mend an input)
+  taken INTEGER,  -- of a campaign that streams: whether it has seen the result; else NULL (not filled yet)
+  tags TEXT,  -- words that were added later, a JSON list (not filled yet: to find)
   UNIQUE (iteration, task_id)
 );
-CREATE INDEX ready_tasks ON tasks (operator, id) WHERE status = 'PENDING' AND unmet = 0;
+CREATE INDEX ready_tasks ON tasks (operator, priority DESC, id)
+  WHERE status = 'PENDING' AND unmet = 0 AND held IS NULL;
+CREATE INDEX untaken_tasks ON tasks (iteration, status, id) WHERE taken = 0;
 CREATE TABLE dependencies (
   dependency INTEGER NOT NULL REFERENCES tasks,
   task INTEGER NOT NULL REFERENCES tasks,
   PRIMARY KEY (dependency, task)
 ) WITHOUT ROWID;
 CREATE INDEX dependencies_of_task ON dependencies (task);
+-- What attempts ran in: host, Python, versions of packages, container, modules; thousands share a row.
+CREATE TABLE environments (
+  id INTEGER PRIMARY KEY,
+  record TEXT NOT NULL UNIQUE
+);
 CREATE TABLE attempts (
   id INTEGER PRIMARY KEY,
   task INTEGER NOT NULL REFERENCES tasks,
@@ -63,11 +80,37 @@ CREATE TABLE attempts (
   ended_at REAL,
   exit_code INTEGER,
   data TEXT,
+  environment INTEGER REFERENCES environments,
+  not_hashed TEXT,  -- outputs without a hash, and why, JSON
+  cached TEXT,  -- which entry of a cache it took, in place of running, JSON
+  changes TEXT,  -- what it was made with that spec says otherwise, JSON (not filled yet: to mend an input)
+  usage TEXT,  -- CPU time and peak memory, JSON (not filled yet: where time went)
+  archive TEXT,  -- the archive that its directory was put into (not filled yet: to pack a run)
   UNIQUE (task, attempt)
 );
 -- At most one live attempt a task, whoever writes.
 CREATE UNIQUE INDEX live_attempts ON attempts (task)
   WHERE status IN ('SUBMITTING', 'SUBMITTED', 'RUNNING', 'WAITING', 'COLLECTING');
+-- Files and values that an attempt takes: of another attempt, of another run, or from outside. What only comes after
+-- another task takes its data; that is a row of dependencies.
+CREATE TABLE inputs (
+  attempt INTEGER NOT NULL REFERENCES attempts,
+  name TEXT NOT NULL,
+  source INTEGER REFERENCES attempts,
+  path TEXT,  -- what it is called there
+  sha256 TEXT,  -- of what came from outside; of what another attempt left, outputs has it
+  origin TEXT,  -- which run, task and attempt it is of, where that is another run
+  PRIMARY KEY (attempt, name)
+) WITHOUT ROWID;
+CREATE INDEX uses_of_attempt ON inputs (source) WHERE source IS NOT NULL;
+-- What an attempt left that was hashed where it was made.
+CREATE TABLE outputs (
+  attempt INTEGER NOT NULL REFERENCES attempts,
+  name TEXT NOT NULL,
+  sha256 TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  PRIMARY KEY (attempt, name)
+) WITHOUT ROWID;
 -- One row a transition; the subject is the attempt, else the task, else the run.
 CREATE TABLE events (
   seq INTEGER PRIMARY KEY,
@@ -76,7 +119,9 @@ CREATE TABLE events (
   attempt INTEGER,
   event TEXT NOT NULL,
   status TEXT NOT NULL,
-  reason TEXT
+  reason TEXT,
+  who TEXT,  -- whose word it was (not filled yet)
+  data TEXT  -- what else is known of it, JSON (not filled yet: what was cleaned or packed)
 );
 -- Operators that cannot be asked now; a row goes when the operator answers.
 CREATE TABLE operator_troubles (
@@ -87,4 +132,4 @@ CREATE TABLE operator_troubles (
   reason TEXT NOT NULL,
   suspended INTEGER NOT NULL
 );
-INSERT INTO schema_info (version) VALUES (1);
+INSERT INTO schema_info (version) VALUES (2);

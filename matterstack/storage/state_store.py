@@ -58,7 +58,7 @@ class SQLiteStateStore(StoreReader):
     path : str or os.PathLike
         Of ``state.sqlite``.
     create : bool
-        Whether a missing or empty file becomes a new database of version 1; it is refused otherwise.
+        Whether a missing or empty file becomes a new database of today's version; it is refused otherwise.
     final : str or os.PathLike, optional
         Where it will be, for the log, while it is made under another name.
 
@@ -72,7 +72,7 @@ class SQLiteStateStore(StoreReader):
     >>> import tempfile
     >>> store = SQLiteStateStore(Path(tempfile.mkdtemp()) / "state.sqlite")
     >>> store.version
-    1
+    2
     """
 
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import signal
 import sqlite3
@@ -14,11 +15,11 @@ from pathlib import Path
 
 import pytest
 from crashes import in_child
+from older import run_of_version_1
 
 import matterstack as ms
 from matterstack import crash_points as testing
 from matterstack.core.changes import AttemptChange, RunChange, TaskChange
-from matterstack.core.snapshot import RunRecord
 from matterstack.core.states import AttemptEvent, RunEvent, TaskEvent
 from matterstack.errors import (
     DamagedStoreError,
@@ -30,6 +31,7 @@ from matterstack.errors import (
     StoreConflictError,
     StoreError,
     StoreUnwritableError,
+    UntrustedRunError,
 )
 from matterstack.storage import migrations
 from matterstack.storage.state_store import SQLiteStateStore
@@ -61,7 +63,7 @@ def test_every_version_says_what_a_database_of_it_has(tmp_path: Path) -> None:
 def test_a_new_database_has_version_1(tmp_path: Path) -> None:
     path = fresh(tmp_path)
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT version FROM schema_info").fetchall() == [(1,)]
+        assert connection.execute("SELECT version FROM schema_info").fetchall() == [(2,)]
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     assert {"schema_info", "runs", "iterations", "tasks", "dependencies", "attempts", "events"} <= tables
@@ -69,7 +71,7 @@ def test_a_new_database_has_version_1(tmp_path: Path) -> None:
 
 def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:
     (tmp_path / "state.sqlite").touch()
-    assert SQLiteStateStore(tmp_path / "state.sqlite").version == 1
+    assert SQLiteStateStore(tmp_path / "state.sqlite").version == 2
 
 
 def test_opening_logs_path_and_version(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -77,8 +79,8 @@ def test_opening_logs_path_and_version(tmp_path: Path, caplog: pytest.LogCapture
     path = fresh(tmp_path)
     record = caplog.records[-1]
     assert str(path) in record.getMessage()
-    assert "version 1" in record.getMessage()
-    assert (record.database, record.schema_version) == (str(path), 1)  # type: ignore[attr-defined]
+    assert "version 2" in record.getMessage()
+    assert (record.database, record.schema_version) == (str(path), 2)  # type: ignore[attr-defined]
 
 
 def newer(path: Path) -> None:
@@ -176,69 +178,97 @@ def test_links_and_directories_are_refused(tmp_path: Path) -> None:
             SQLiteStateStore(odd)
 
 
-# -- migration, proven with a made-up version 0 ----------------------------------------------
+# -- migration: of a run that was made with version 1 (`fixtures/make_version_1.py`) ---------
 
 
-def make_version_0(path: Path) -> None:
-    """As if an older MatterStack had called the column `reason` of a run `note`."""
-    store = SQLiteStateStore(path)
-    with store.transaction():
-        store.create_run(RunRecord("r", "w", ms.RunStatus.PENDING, "kept", 0.0, 0, "{}"))
-    store.close()
-    alter(path, "ALTER TABLE runs RENAME COLUMN reason TO note", "UPDATE schema_info SET version = 0")
-
-
-def lift(connection: sqlite3.Connection) -> None:
-    connection.execute("ALTER TABLE runs RENAME COLUMN note TO reason")
-
-
-def test_an_older_one_is_backed_up_and_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "state.sqlite"
-    make_version_0(path)
+def dump(path: Path) -> list[str]:
     with closing(sqlite3.connect(path)) as connection:
-        before = list(connection.iterdump())
-    monkeypatch.setattr(migrations, "MIGRATIONS", {0: lift})
-    store = SQLiteStateStore(path)
-    assert store.version == 1
-    assert store.run().reason == "kept"
-    backup = tmp_path / "state.sqlite.v0.backup"
-    with closing(sqlite3.connect(backup)) as connection:
-        assert list(connection.iterdump()) == before
-    SQLiteStateStore(path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["state.sqlite", "state.sqlite-journal", backup.name]
+        return list(connection.iterdump())
+
+
+def shape(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Return what the tables and indexes of a database are like, whatever text made them."""
+    with closing(sqlite3.connect(path)) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        found = {
+            f"{pragma} {name}": connection.execute(f"PRAGMA {pragma}({name})").fetchall()
+            for name in tables
+            for pragma in ("table_xinfo", "foreign_key_list")
+        }
+        indexes = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+        return found | {f"index {name}": [(" ".join(sql.split()),)] for name, sql in connection.execute(indexes)}
+
+
+def content(path: Path) -> dict[str, str]:
+    return {str(file.relative_to(path)): digest(file) for file in path.rglob("*") if file.is_file()}
+
+
+def test_a_run_of_version_1_is_looked_at_without_a_change_then_stepped_to_its_end(tmp_path: Path) -> None:
+    path = run_of_version_1(tmp_path)
+    before, lines = content(path), dump(path / "state.sqlite")
+    run = ms.open_run(path, operators={"local": ms.LocalOperator(python=sys.executable)})
+    assert dict(run.tasks["status"]) == {
+        "0.cube": "COMPLETED", "0.cube_of_cube": "PENDING", "0.relax": "COMPLETED", "0.broken": "FAILED",
+        "0.approve": "SUBMITTED", "0.use": "PENDING",
+    }  # fmt: skip
+    assert run.value("cube") == 0.125
+    assert run.results.loc["0.relax", "energy_eV"] == -3.7
+    assert len(run.inbox()) == 1
+    assert run.explain()
+    assert run.store.check() == []
+    with pytest.raises(UntrustedRunError):
+        run.step()
+    assert content(path) == before, "to look, and to be refused, changes no byte and no name"
+
+    ms.trust(path)
+    run.step()
+    assert dump(path / "state.sqlite.v1.backup") == lines
+    assert SQLiteStateStore(path / "state.sqlite").version == 2
+    run.respond("approve", {"decision": "approve"})
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.value("cube_of_cube") == 0.125**3
+    assert json.loads((run.task_directory("use") / "stdout.txt").read_text()) == {"energy_eV": -3.7}
+    assert list(run.attempts["attempt"]) == [1, 1, 1, 1, 2, 1, 1], "what was over is not done again"
+    assert run.store.check() == []
+    assert (path / "state.sqlite.v1.backup").exists()
+
+
+def test_a_database_that_was_lifted_is_as_one_that_was_made_new(tmp_path: Path) -> None:
+    path = run_of_version_1(tmp_path) / "state.sqlite"
+    SQLiteStateStore(path).close()
+    assert shape(path) == shape(fresh(tmp_path))
 
 
 def test_a_migration_that_fails_changes_nothing_and_can_be_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "state.sqlite"
-    make_version_0(path)
+    path = run_of_version_1(tmp_path) / "state.sqlite"
     before = digest(path)
+    lift = migrations.MIGRATIONS[1]
 
     def fail(connection: sqlite3.Connection) -> None:
         lift(connection)
         connection.execute("INSERT INTO no_such_table VALUES (1)")
 
-    monkeypatch.setattr(migrations, "MIGRATIONS", {0: fail})
+    monkeypatch.setattr(migrations, "MIGRATIONS", {1: fail})
     with pytest.raises(StoreError, match="no_such_table"):
         SQLiteStateStore(path)
+    monkeypatch.setattr(migrations, "MIGRATIONS", {1: lift})
     assert digest(path) == before
-    monkeypatch.setattr(migrations, "MIGRATIONS", {0: lift})
-    assert SQLiteStateStore(path).run().reason == "kept"
+    assert SQLiteStateStore(path).run().run_id == "version-1"
 
 
 @pytest.mark.parametrize("point", ["migrate.backed_up", "migrate.commit", "migrate.committed"])
-def test_killed_in_a_migration_and_killed_again_then_healed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
-) -> None:
-    path = tmp_path / "state.sqlite"
-    make_version_0(path)
-    monkeypatch.setattr(migrations, "MIGRATIONS", {0: lift})
+def test_killed_in_a_migration_and_killed_again_then_healed(tmp_path: Path, point: str) -> None:
+    path = run_of_version_1(tmp_path) / "state.sqlite"
+    rows = sqlite3.connect(path).execute("SELECT token, status FROM attempts ORDER BY id").fetchall()
     code = in_child(lambda: SQLiteStateStore(path), lambda: testing.arm("kill", point))
     assert code == -signal.SIGKILL
     in_child(lambda: SQLiteStateStore(path), lambda: testing.arm("kill", "migrate.commit"))
-    assert SQLiteStateStore(path).run().reason == "kept"
-    assert not list(tmp_path.glob("*.partial"))
+    store = SQLiteStateStore(path)
+    assert store.query("SELECT token, status FROM attempts ORDER BY id") == rows
+    assert store.check() == []
+    assert not list(path.parent.glob("*.partial"))
 
 
 def test_four_processes_open_a_fresh_store_at_once(tmp_path: Path) -> None:
@@ -257,7 +287,7 @@ def test_four_processes_open_a_fresh_store_at_once(tmp_path: Path) -> None:
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        assert [process.communicate(timeout=60)[0] for process in waiting] == ["1\n"] * 4
+        assert [process.communicate(timeout=60)[0] for process in waiting] == ["2\n"] * 4
 
 
 # -- what the database itself refuses --------------------------------------------------------
