@@ -217,7 +217,7 @@ def test_10_000_tasks_of_a_fake_operator_complete(tmp_path: Path, monkeypatch: p
 
 
 def test_no_statement_scans_the_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every statement of a busy tick reaches its rows through an index."""
+    """Every statement of a busy tick reaches its rows through an index, and no question makes a table of its own."""
     with counted(monkeypatch) as statements:
         run = ms.initialize_run("w", layered(20, 10), base_path=tmp_path, operators={"fake": Completer(10)})
         run.step()
@@ -229,6 +229,9 @@ def test_no_statement_scans_the_tasks(tmp_path: Path, monkeypatch: pytest.Monkey
             for *_, detail in connection.execute(f"EXPLAIN QUERY PLAN {statement}"):
                 for table in ("tasks", "attempts", "dependencies", "events", "t", "a", "d", "p"):
                     assert not detail.startswith(f"SCAN {table}") or "USING INDEX live" in detail, (statement, detail)
+            if statement.startswith("SELECT"):
+                codes = [code for _, code, *_ in connection.execute(f"EXPLAIN {statement}")]
+                assert "OpenEphemeral" not in codes, statement
     finally:
         connection.close()
 

@@ -265,18 +265,22 @@ class StoreReader:
         large: dict[int, str] = {}
         for first in range(0, len(tasks), _TASKS_AT_ONCE):
             some = tasks[first : first + _TASKS_AT_ONCE]
-            edges = "SELECT task, dependency FROM dependencies WHERE task IN (SELECT value FROM json_each(?))"
+            # Joined with json_each, since SQLite makes a table for each IN (SELECT), for whose memory the heap may grow
+            # and shrink at each tick.
             waits: dict[int, list[int]] = {task: [] for task in some}
-            for task, before in self.query(f"{edges} ORDER BY dependency", (to_text(list(some)),)):
+            for task, before in self.query(
+                "SELECT task, dependency FROM json_each(?) CROSS JOIN dependencies ON task = value ORDER BY dependency",
+                (to_text(list(some)),),
+            ):
                 waits[task].append(before)
             found = {
                 row: (Upstream._make(said), attempt)
                 for row, attempt, *said in self.query(
                     f"SELECT p.id, CASE WHEN length(a.data) > {_SMALL} THEN a.id END, p.task_id, p.status, p.attempts, "
-                    f"CASE WHEN length(a.data) <= {_SMALL} THEN a.data END, p.operator FROM tasks p "
-                    "LEFT JOIN attempts a ON a.task = p.id AND a.attempt = p.attempts "
-                    f"WHERE p.id IN (SELECT dependency FROM ({edges}))",
-                    (to_text(list(some)),),
+                    f"CASE WHEN length(a.data) <= {_SMALL} THEN a.data END, p.operator "
+                    "FROM json_each(?) CROSS JOIN tasks p ON p.id = value "
+                    "LEFT JOIN attempts a ON a.task = p.id AND a.attempt = p.attempts",
+                    (to_text(sorted(set().union(*waits.values()))),),
                 )
             }
             for task in some:

@@ -354,14 +354,13 @@ class SQLiteStateStore(StoreReader):
         """Count less dependencies for those that waited for `tasks`; return how many became ready."""
         # As one JSON text: there is no bound on how many a statement takes.
         rows = connection.execute(
-            """WITH over(id) AS MATERIALIZED (SELECT value FROM json_each(?))
-              UPDATE tasks SET unmet = unmet -
-              (SELECT count(*) FROM dependencies d WHERE d.task = tasks.id AND d.dependency IN (SELECT id FROM over))
-              WHERE id IN (SELECT task FROM dependencies WHERE dependency IN (SELECT id FROM over))
-              AND (? OR allow_dependency_failure) RETURNING unmet, status""",
+            """SELECT t.unmet - count(*), t.status, t.id
+              FROM json_each(?) CROSS JOIN dependencies d ON d.dependency = value JOIN tasks t ON t.id = d.task
+              WHERE ? OR t.allow_dependency_failure GROUP BY t.id""",
             (to_text(list(tasks)), completed),
         ).fetchall()
-        return sum(unmet == 0 and status == "PENDING" for unmet, status in rows)
+        connection.executemany("UPDATE tasks SET unmet = ? WHERE id = ?", [(unmet, row) for unmet, _, row in rows])
+        return sum(unmet == 0 and status == "PENDING" for unmet, status, _ in rows)
 
     def set_troubles(self, failing: Sequence[OperatorTrouble], healthy: Sequence[str]) -> None:
         """Write which operators are in trouble, and forget those that answered."""
