@@ -70,6 +70,7 @@ TABLE: tuple[Entry, ...] = (
     Entry("value.json", Family.CALL, "the command", "what the function returned"),
     Entry("value/", Family.CALL, "the command", "its large arrays, by their SHA-256"),
     Entry("error.json", Family.CALL, "the command", "what the function raised, and at which line"),
+    Entry(f"{MACHINERY}/start", Family.CALL, "the run", "how it began: warm, or cold and why"),
     Entry("slurm.out", Family.JOB, "Slurm", "what the job's script and Slurm itself print"),
     Entry("corrections.json", Family.JOB, "the run", "what handlers did to the inputs"),
     Entry(f"{MACHINERY}/job.sh", Family.JOB, "the run", "the script of the job"),

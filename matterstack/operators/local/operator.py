@@ -24,6 +24,7 @@ from matterstack.errors import InvalidConfigError, InvalidTaskError, OperatorUnr
 from matterstack.operators.base import Operator, check_python
 from matterstack.operators.local.link import Link
 from matterstack.operators.results import collect
+from matterstack.operators.warm_calls import start_of
 
 
 @suggesting_class
@@ -39,6 +40,8 @@ class LocalOperator(Operator):
         SIGKILL, in seconds.
     python : str, optional
         What runs calls of functions, as in ``conda run -n ase python``; by default the interpreter that planned them.
+    warm : bool
+        Whether calls of functions begin warm where they can: forked by a process that has imported what they need.
 
     Notes
     -----
@@ -49,13 +52,23 @@ class LocalOperator(Operator):
     What it leaves running is stopped when it ends, also what has left its session.
     """
 
-    def __init__(self, max_active: int | None = None, *, kill_grace_s: float = 5.0, python: str | None = None) -> None:
+    def __init__(
+        self,
+        max_active: int | None = None,
+        *,
+        kill_grace_s: float = 5.0,
+        python: str | None = None,
+        warm: bool = True,
+    ) -> None:
         if max_active is not None and (not isinstance(max_active, int) or max_active < 1):
             raise InvalidConfigError(f"max_active must be a positive whole number, not {max_active!r}")
         if not kill_grace_s >= 0:
             raise InvalidConfigError(f"kill_grace_s must not be negative, but is {kill_grace_s!r}")
+        if not isinstance(warm, bool):
+            raise InvalidConfigError(f"warm must be True or False, not {warm!r}")
         self.max_active = max_active
         check_python(python)
+        self.warm = warm
         self.kill_grace_s = kill_grace_s
         self.python = python
         self._links: dict[tuple[int, str], Link] = {}
@@ -65,7 +78,12 @@ class LocalOperator(Operator):
 
     def settings(self) -> Mapping[str, Any]:
         """Return the constructor's arguments."""
-        return {"max_active": self.max_active, "kill_grace_s": self.kill_grace_s, "python": self.python}
+        return {
+            "max_active": self.max_active,
+            "kill_grace_s": self.kill_grace_s,
+            "python": self.python,
+            "warm": self.warm,
+        }
 
     def check_task(self, task: Task) -> None:
         """Refuse a task without a command."""
@@ -125,6 +143,7 @@ class LocalOperator(Operator):
             "env": {**task.env, **attempt.variables},
             "limit_s": task.resources.walltime_of(attempt.attempt),
             "grace_s": self.kill_grace_s,
+            "call": start_of(attempt, command, is_wanted=self.warm),
         }
 
     @interrupts.held()

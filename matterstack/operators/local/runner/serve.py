@@ -42,6 +42,7 @@ from .processes import (
     start_time,
     stop_trees,
 )
+from .warm import Ask, Server, WarmServers, write_note
 
 # It is started once a run and often for a moment only, so it imports little.
 TYPE_CHECKING = False
@@ -74,6 +75,9 @@ class Execution:
         self.limit_s: float | None = request["limit_s"]
         self.grace_s: float = request["grace_s"]
         self.environment = environment
+        self.call: Message | None = request.get("call")  # of a call of a function: what it imports
+        self.cold: str | None = None  # why such a call begins cold
+        self.server: Server | None = None  # where it begins warm
         self.pid = 0
         self.start = (0, 0)  # clock ticks since boot, between which it was started
         self.started_at = 0.0
@@ -84,6 +88,16 @@ class Execution:
         self.status = 0  # its exit status, once it has ended
         self.strays: dict[int, int] = {}  # what it left, and is being stopped, with when each started
         self.strays_until = 0.0
+
+    def whole_environment(self) -> dict[str, str]:
+        """Return the environment that it begins with, but for what tells its claim.
+
+        Raises
+        ------
+        LookupError
+            It refers to a variable that is not there.
+        """
+        return self.environment | resolve(self.env, self.environment)
 
     @property
     def external_id(self) -> str | None:
@@ -136,6 +150,8 @@ class Runner:
         self.orphans = Orphans()
         self.selector = selectors.DefaultSelector()
         self.selector.register(listener, selectors.EVENT_READ, None)
+        self.warm = WarmServers(self.selector)
+        self.gates: list[Ask] = []  # of processes that are told, whose start is not written yet
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.child_pipe = reader
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -148,7 +164,6 @@ class Runner:
         """Start what the number of active commands allows, once all of the journal was read."""
         while self.queue and self.has_room() and time.monotonic() >= self.blocked_until and self.journal.read_on():
             job = self.queue.popleft()
-            self.queued.pop(job.token, None)
             try:
                 if not holds_lock(self.lock):
                     self.resign()
@@ -156,19 +171,28 @@ class Runner:
                 if self.crowded:
                     prove_room(_PROCESSES)
                     self.crowded = False
+                job.server = self.warm.choose(job)
+                if job.server is not None and not job.server.ready:
+                    job.server.waiting.append(job)
+                    continue
+                self.queued.pop(job.token, None)
                 self.start(job)
             except OSError as error:
-                # No space, no memory, no descriptors, no more processes: not the job's fault.
-                self.queue.appendleft(job)
-                self.queued[job.token] = job
-                self.blocked_until = time.monotonic() + _RETRY_START_S
-                self.crowded = error.errno == errno.EAGAIN
-                why = f"there is no room for another process ({error.strerror})" if self.crowded else error
-                self.tell({"event": "queued", "token": job.token, "reason": f"it cannot be started yet: {why}"})
+                self.put_back(job, error)
+
+    def put_back(self, job: Execution, error: OSError) -> None:
+        """Have a command started later: no space, memory, descriptors or processes are left, which is not its fault."""
+        self.queue.appendleft(job)
+        self.queued[job.token] = job
+        self.blocked_until = time.monotonic() + _RETRY_START_S
+        self.crowded = error.errno == errno.EAGAIN
+        why = f"there is no room for another process ({error.strerror})" if self.crowded else error
+        self.tell({"event": "queued", "token": job.token, "reason": f"it cannot be started yet: {why}"})
 
     def has_room(self) -> bool:
         """Return whether one more command may run."""
-        return len(self.running) + len(self.ending) < self.max_active
+        claimed = len(self.by_token)  # also those that are on their way, and those that leave something behind
+        return claimed + self.warm.importing < self.max_active
 
     def resign(self) -> None:
         """Start nothing more: whoever holds the lock that lies at the path now does.
@@ -178,6 +202,8 @@ class Runner:
         os.write(2, b"runner.lock was removed or replaced: this runner starts nothing more, and leaves when it can\n")
         self.queue.clear()
         self.queued.clear()
+        self.warm.close()
+        self.warm.released.clear()
         self.selector.unregister(self.listener)
         self.listener.close()
         for client in list(self.clients.values()):
@@ -225,14 +251,28 @@ class Runner:
                 os.close(error)
             raise
         try:
+            if job.server is not None and self.warm.ask(job.server, job, out, error):
+                self.by_token[job.token] = job
+            else:
+                self.start_cold(job, out, error)
+        finally:
+            os.close(out)
+            os.close(error)
+
+    def start_cold(self, job: Execution, out: int, error: int) -> None:
+        """Start the command of a claimed attempt as a process of its own.
+
+        Raises
+        ------
+        OSError
+            The machine has no room for it; nothing was started, and the attempt is not claimed any more.
+        """
+        try:
             self.spawn(job, out, error)
         except OSError:
             self.journal.write_later("free", job.token, "")
             os.unlink(f"{job.directory}/stdout.txt")
             raise
-        finally:
-            os.close(out)
-            os.close(error)
 
     def tell_claimed(self, job: Execution) -> None:
         """Tell where an attempt stands that was claimed before, and is never started again."""
@@ -248,16 +288,13 @@ class Runner:
             The machine has no room for another process; nothing was started.
         """
         try:
-            environment = job.environment | resolve(job.env, job.environment) | {"MATTERSTACK_CLAIM": job.claim}
+            environment = job.whole_environment() | {"MATTERSTACK_CLAIM": job.claim}
             program = find_program(job.argv[0], environment.get("PATH", os.defpath), job.directory)
         except LookupError as missing:
             self.finish(job, 127, str(missing.args[0]))
             return
-        job.started_at = time.time()
-        job.began = time.monotonic()
-        if job.began - self.oom_read_at > 1.0:
-            self.oom_kills, self.oom_read_at = oom_kills(), job.began
-        job.oom_kills = self.oom_kills
+        write_note(job)
+        self.note_time(job)
         os.chdir(job.directory)
         before = boot_ticks()
         try:
@@ -285,14 +322,67 @@ class Runner:
         finally:
             os.fchdir(self.root)
         job.start = (before, boot_ticks())
+        self.begin(job)
+
+    def note_time(self, job: Execution) -> None:
+        """Note when an attempt begins, and what had ended for want of memory by then."""
+        job.started_at = time.time()
+        job.began = time.monotonic()
+        if job.began - self.oom_read_at > 1.0:
+            self.oom_kills, self.oom_read_at = oom_kills(), job.began
+        job.oom_kills = self.oom_kills
+
+    def begin(self, job: Execution) -> None:
+        """Watch an attempt whose process is known."""
         self.running[job.pid] = job
         self.by_token[job.token] = job
         reach("runner.started")
-        self.journal.write_later("start", job.token, f"{job.pid},{before},{job.start[1]},{job.started_at!r}")
+        since, until = job.start
+        self.journal.write_later("start", job.token, f"{job.pid},{since},{until},{job.started_at!r}")
         if job.limit_s is not None:
             reason = f"time limit: it was stopped after {job.limit_s:g} s"
             self.set_deadline(job.limit_s, job, reason, signal.SIGTERM)
         self.unannounced[job.token] = job
+
+    # -- starting warm ------------------------------------------------------------------
+
+    def tend_warm(self) -> None:
+        """Take what warm servers have told: processes at their gates, and attempts that begin cold after all."""
+        for job in self.warm.tend():
+            self.tell({"event": "queued", "token": job.token, "reason": "what it imports is still being imported"})
+        self.queue.extendleft(reversed(self.warm.released))
+        self.warm.released.clear()
+        for ask in self.warm.answered:
+            if ask.pid:
+                ask.job.pid, ask.job.start = ask.pid, (ask.start, ask.start)
+                self.gates.append(ask)
+                self.note_time(ask.job)
+                self.begin(ask.job)
+            else:
+                self.begin_cold(ask)
+        self.warm.answered.clear()
+
+    def begin_cold(self, ask: Ask) -> None:
+        """Start a claimed attempt cold for which a server was asked in vain."""
+        job = ask.job
+        del self.by_token[job.token]
+        job.cold = ask.cold
+        os.close(ask.gate)
+        try:
+            self.start_cold(job, ask.out, ask.error)
+        except OSError as error:
+            self.put_back(job, error)
+        finally:
+            os.close(ask.out)
+            os.close(ask.error)
+
+    def open_gates(self) -> None:
+        """Let processes begin whose start the journal tells: whoever comes next knows them by it."""
+        if self.gates and not self.journal.unwritten:
+            for ask in self.gates:
+                ask.open()
+                reach("runner.opened")
+            self.gates.clear()
 
     def announce(self) -> None:
         """Tell that commands have started, unless they end within a moment: then their end says it all."""
@@ -318,7 +408,9 @@ class Runner:
                 if over or self.ending:
                     self.stop_strays([*over, *self.ending], self.other_children())
                 break
-            if (job := self.running.pop(pid, None)) is not None:
+            if (job := self.running.pop(pid, None)) is None:
+                self.warm.reaped(pid)
+            else:
                 job.status = status
                 job.strays_until = time.monotonic() + _STRAYS_S
                 over.append(job)
@@ -354,7 +446,7 @@ class Runner:
         seen: set[int] = set()
         while found:
             own = {job.token: job for job in over}
-            claims = by_claim(job.traces for job in (*over, *self.running.values()))
+            claims = by_claim(job.traces for job in (*over, *self.by_token.values()))
             began = min((job.start[0] for job in self.running.values()), default=float("inf"))
             for pid in found:
                 if (start := start_time(pid)) >= 0:
@@ -366,13 +458,14 @@ class Runner:
             found = [pid for pid in self.other_children() if pid not in seen]
 
     def other_children(self) -> list[int]:
-        """Return our children that are no commands."""
+        """Return our children that are neither commands nor warm servers."""
+        known = self.running.keys() | self.warm.pids
         if self.children < 0:
-            return [pid for pid in children(os.getpid()) if pid not in self.running]
+            return [pid for pid in children(os.getpid()) if pid not in known]
         listed = b""
         while part := os.pread(self.children, 1 << 16, len(listed)):
             listed += part
-        return [pid for pid in map(int, listed.split()) if pid not in self.running]
+        return [pid for pid in map(int, listed.split()) if pid not in known]
 
     def finish(self, job: Execution | Orphan, code: int | None, reason: str | None, note: str | None = None) -> None:
         """Journal how an attempt ended, and tell."""
@@ -444,7 +537,9 @@ class Runner:
             return self.ended[token]
         if token in self.queued:
             return {"event": "queued", "token": token}
-        if (job := self.by_token.get(token)) is not None:
+        if (job := self.by_token.get(token)) is not None and not job.pid:
+            return {"event": "queued", "token": token}
+        if job is not None:
             return {
                 "event": "started",
                 "token": token,
@@ -460,11 +555,17 @@ class Runner:
 
     def cancel(self, token: str) -> None:
         """Stop an attempt of this runner's, wherever it is on its way."""
-        job = self.queued.pop(token, None)
-        if job is not None:
-            self.queue.remove(job)
+        if (job := self.queued.pop(token, None)) is not None:
+            if job in self.queue:
+                self.queue.remove(job)
+            self.warm.forget(job)
             self.finish(job, None, "cancelled before it was started")
-        elif (job := self.by_token.get(token)) is not None and job.pid in self.running and job.stopping is None:
+        elif (job := self.by_token.get(token)) is not None and not job.pid:
+            if (ask := self.warm.forget(job)) is not None:
+                ask.close()
+            del self.by_token[token]
+            self.finish(job, None, "cancelled before it was started")
+        elif job is not None and job.pid in self.running and job.stopping is None:
             self.stop(job, "cancelled", signal.SIGTERM)
 
     def obey(self, client: Client, request: Message) -> None:
@@ -598,8 +699,11 @@ class Runner:
                 elif key.fileobj == self.child_pipe:
                     with contextlib.suppress(BlockingIOError):
                         os.read(self.child_pipe, 4096)
+                elif isinstance(key.data, Server):
+                    self.warm.hear(key.data)
                 else:
                     self.receive(key.data)
+            self.tend_warm()
             self.answer()
             self.reap()
             self.enforce()
@@ -608,6 +712,7 @@ class Runner:
             self.start_queued()
             self.announce()
             self.journal.write_rest()
+            self.open_gates()
             self.flush()
             # A driver that hears of an exit commits it, so the journal's own way to the disk
             # can wait until nothing else is to be done.
@@ -615,9 +720,10 @@ class Runner:
                 not events or time.monotonic() - self.journal.dirty_since > _SYNC_AT_MOST_S
             ):
                 self.journal.sync()
-            idle = not (self.by_token or self.queue or self.clients or self.journal.unwritten)
+            idle = not (self.by_token or self.queued or self.clients or self.journal.unwritten)
             if idle and self.orphans.due == float("inf") and time.monotonic() >= quiet_until:
                 self.journal.sync()
+                self.warm.close()
                 return
 
     def patience(self) -> float:
@@ -635,6 +741,7 @@ class Runner:
         if self.ending:
             limits.append(_FLUSH_EVERY_S)
         limits.append(self.orphans.due - now)
+        limits.append(self.warm.due - now)
         if self.queue and self.has_room():
             limits.append(self.blocked_until - now)
         return max(0.0, min(limits))

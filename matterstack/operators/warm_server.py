@@ -1,0 +1,501 @@
+"""The program of a warm server: it has imported what calls of functions need, and forks their processes.
+
+    python warm_server.py    (its standard input is one end of a SOCK_SEQPACKET pair)
+
+The other end is that of whoever watches attempts: the first packet says what to import, each further one asks for the
+process of one attempt, with descriptors for its stdout, its stderr and a gate. A process is forked twice, so it
+becomes a child of the nearest subreaper, which is the watcher. It does all that is ours, tells so, and waits at the
+gate; nothing of the user's runs before a byte comes through, and without one it leaves. Then it runs ``task.py`` as
+`python task.py` would. In any doubt the server or the process says why, and the watcher does just that.
+
+Standard library of Python 3.9 only, and little of it: it is in each process that is forked.
+"""
+
+from __future__ import annotations
+
+import sys
+
+_AT_START = frozenset(sys.modules)  # what Python had imported before it looked beside the script
+_HERE = "/dev/null/task"  # stands in sys.path for the directory of an attempt: nothing can be there
+_IS_SAFE = bool(sys.flags.isolated or getattr(sys.flags, "safe_path", False))
+if not _IS_SAFE:
+    sys.path[0] = _HERE
+
+import contextlib  # noqa: E402
+import fcntl  # noqa: E402
+import gc  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import socket  # noqa: E402
+import stat  # noqa: E402
+import time  # noqa: E402
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import CodeType, ModuleType, TracebackType
+    from typing import Any, NoReturn
+
+    Setter = tuple[Callable[[int], object], int]
+
+_PROGRAM = "task.py"
+_Loader: Any = type(json.__loader__)  # of modules that are files
+_ROOM = b"MATTERSTACK_ROOM="
+#: One thread each while it imports: pools do not outlive a fork.
+_POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_MOST_SAID = 1 << 20  # bytes that importing may print
+_MOST_NUMEXPR = 16  # threads that it takes where nothing is said
+_LOOK_EVERY_S = 1.0
+_PACKET = 1 << 20
+
+
+class Doubt(Exception):  # noqa: N818 - it is no error: what follows is the same result
+    """Why an attempt has to begin cold."""
+
+
+# -- importing -------------------------------------------------------------------------------------
+
+
+def load(wanted: Iterable[tuple[str, list[str]]]) -> None:
+    """Import modules with names in them; what is not installed is left to the attempts, which say so."""
+    for module, names in wanted:
+        try:
+            __import__(module, {}, {}, names, 0)
+        except ModuleNotFoundError as missing:
+            if not f"{module}.".startswith(f"{missing.name}."):
+                raise Doubt(f"importing {module}: {missing}") from None
+        except BaseException as error:  # noqa: BLE001 - code of others
+            raise Doubt(f"importing {module}: {type(error).__name__}: {error!s:.500}") from None
+
+
+def check_alone(before: frozenset[str]) -> None:
+    """Raise `Doubt` where what was imported has left something that a fork would break, or share."""
+    tasks = os.listdir("/proc/self/task")
+    if len(tasks) > 1:
+        names = {_line(f"/proc/self/task/{task}/comm") for task in tasks if task != str(os.getpid())}
+        raise Doubt(f"what it imports has started {len(tasks) - 1} more threads ({', '.join(sorted(names))})")
+    if any(_line(f"/proc/self/task/{task}/children") for task in tasks):
+        raise Doubt("what it imports has started a process")
+    for number in sorted(_descriptors() - before):
+        with contextlib.suppress(OSError):  # a file's place in it would be shared; and CUDA is a device
+            place = os.readlink(f"/proc/self/fd/{number}")
+            if place not in ("/dev/null", "/dev/urandom", "/dev/random"):
+                raise Doubt(f"what it imports keeps {place} open")
+
+
+def _descriptors() -> frozenset[str]:
+    return frozenset(os.listdir("/proc/self/fd"))
+
+
+def _line(path: str) -> str:
+    with contextlib.suppress(OSError), open(path) as file:
+        return file.read().strip()
+    return ""
+
+
+def said() -> tuple[bytes, bytes]:
+    """Return what importing has printed: each attempt prints it anew, as it would have by itself."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    texts = []
+    for number in (1, 2):
+        if not stat.S_ISREG(os.fstat(number).st_mode):  # a launcher has put something of its own there
+            raise Doubt("what starts its Python does not leave it stdout and stderr")
+        texts.append(os.pread(number, _MOST_SAID, 0))
+    if max(map(len, texts)) == _MOST_SAID:
+        raise Doubt("what it imports prints much")
+    return texts[0], texts[1]
+
+
+class Files:
+    """The files that were imported, as they were then."""
+
+    def __init__(self, since: float) -> None:
+        files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+        self._stamps = {path: self._stamp(path) for path in files if isinstance(path, str)}
+        for path, stamp in self._stamps.items():
+            if stamp is not None and since <= stamp[0] / 1e9 <= time.time():
+                raise Doubt(f"{path} has changed while it was imported")
+        # What is installed, or removed, changes the folder; what is compiled for the first time does so, too.
+        folders = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+        self._stamps.update((path, self._stamp(path)) for path in folders)
+        self._looked_at = time.monotonic()
+
+    @staticmethod
+    def _stamp(path: str) -> tuple[int, int, int] | None:
+        try:
+            status = os.stat(path)
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size, status.st_ino
+
+    def changed(self) -> str | None:
+        """Return one that is another one now; looks once a second at most."""
+        if time.monotonic() - self._looked_at < _LOOK_EVERY_S:
+            return None
+        self._looked_at = time.monotonic()
+        return next((path for path, stamp in self._stamps.items() if self._stamp(path) != stamp), None)
+
+
+# -- threads ---------------------------------------------------------------------------------------
+
+
+def pools() -> list[Setter]:
+    """Return what sets the threads of each library that was loaded, and how many a process of its own would have."""
+    found: list[Setter] = []
+    for path in sorted(_mapped()):
+        name = os.path.basename(path)
+        for words, symbols, count in _LIBRARIES:
+            if any(word in name for word in words):
+                found += [(setter, count()) for setter in _setters(path, symbols)]
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        found.append((torch.set_num_threads, _threads(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), _cores())))
+    numexpr = sys.modules.get("numexpr")
+    if numexpr is not None:
+        most = min(numexpr.MAX_THREADS, _MOST_NUMEXPR, _processors())
+        found.append((numexpr.set_num_threads, _threads(("NUMEXPR_NUM_THREADS", "OMP_NUM_THREADS"), most)))
+    return found
+
+
+def _mapped() -> set[str]:
+    with open("/proc/self/maps") as file:
+        return {line.split(None, 5)[5].strip() for line in file if line.count("/") > 1 and ".so" in line}
+
+
+def _setters(path: str, symbols: Iterable[str]) -> Iterator[Callable[[int], object]]:
+    import ctypes
+
+    with contextlib.suppress(OSError):
+        library = ctypes.CDLL(path, os.RTLD_NOLOAD | os.RTLD_NOW)
+        for symbol in symbols:
+            setter = getattr(library, symbol, None)
+            if setter is not None:
+                setter.argtypes, setter.restype = [ctypes.c_int], None
+                yield setter
+                return
+
+
+def _threads(names: Iterable[str], default: int) -> int:
+    """Return how many threads a library starts with: as the first variable says that holds a number."""
+    for name in names:
+        first = os.environ.get(name, "").partition(",")[0].strip()
+        if first.isascii() and first.isdigit() and int(first) > 0:
+            return int(first)
+    return default
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _cores() -> int:
+    """Return the number of cores: of processors that share one, it counts one."""
+    place = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    return len({_line(place.format(one)) or str(one) for one in os.sched_getaffinity(0)})
+
+
+_OPENBLAS = [f"{name}_set_num_threads{end}" for name in ("scipy_openblas", "openblas") for end in ("64_", "_64", "")]
+_LIBRARIES: tuple[tuple[tuple[str, ...], list[str], Callable[[], int]], ...] = (
+    (
+        ("openblas",),
+        _OPENBLAS,
+        lambda: _threads(("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"), _processors()),
+    ),
+    (("mkl_rt",), ["MKL_Set_Num_Threads"], lambda: _threads(("MKL_NUM_THREADS", "OMP_NUM_THREADS"), _cores())),
+    (
+        ("libgomp", "libiomp", "libomp"),
+        ["omp_set_num_threads"],
+        lambda: _threads(("OMP_NUM_THREADS",), _processors()),
+    ),
+    (("libblis",), ["bli_thread_set_num_threads"], lambda: _threads(("BLIS_NUM_THREADS", "OMP_NUM_THREADS"), 1)),
+)
+
+
+# -- the environment that the kernel shows ----------------------------------------------------------
+
+
+class Room:
+    """The place in ``/proc/<pid>/environ`` where a process shows whose it is.
+
+    A fork has the environment there that its parent began with, so the server began with a variable that is long.
+    """
+
+    def __init__(self) -> None:
+        with open("/proc/self/environ", "rb") as file:
+            shown = file.read()
+        begin = shown.find(_ROOM)
+        if begin < 0:
+            raise Doubt("what starts its Python clears the environment")
+        with open("/proc/self/stat", "rb") as file:
+            env_start = int(file.read().rpartition(b")")[2].split()[47])  # proc_pid_stat(5), field 50
+        self._address = env_start + begin
+        self._size = shown.find(b"\0", begin) - begin
+
+    def show(self, variables: Iterable[str]) -> None:
+        """Show variables there, in the present process."""
+        content = b"\0".join(map(os.fsencode, variables))
+        if len(content) > self._size:
+            raise Doubt("its variables are too long")
+        memory = os.open("/proc/self/mem", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.pwrite(memory, content.ljust(self._size, b"\0"), self._address)
+        finally:
+            os.close(memory)
+
+
+# -- the process of an attempt ---------------------------------------------------------------------
+
+
+class Task:
+    """What a forked process runs once its gate is open."""
+
+    def __init__(self, code: CodeType, space: dict[str, Any]) -> None:
+        self.code = code
+        self.space = space
+
+
+class Server:
+    """What has imported, and forks.
+
+    Parameters
+    ----------
+    link : socket.socket
+        To the watcher.
+    wanted : list of tuple
+        What to import: a module, and names in it.
+    """
+
+    def __init__(self, link: socket.socket, wanted: list[tuple[str, list[str]]]) -> None:
+        self.link = link
+        self.root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.room = Room()
+        since = time.time()
+        before = _descriptors()
+        own = {name: os.environ.get(name) for name in _POOLS}
+        os.environ.update(dict.fromkeys(_POOLS, "1"))
+        load(wanted)
+        for name, value in own.items():
+            if value is not None:
+                os.environ[name] = value
+            else:
+                os.environ.pop(name, None)
+        check_alone(before)
+        self.said = said()
+        self.files = Files(since)
+        self.pools = pools()
+        #: What an attempt's own files may be called like: it was imported, and would not be looked for again.
+        self.tops = {name.partition(".")[0] for name in sys.modules.keys() - _AT_START}
+        has: dict[str, Any] = {"__cached__": None, "__annotations__": {}}  # this one, of a script, may have them
+        self.main = {name: value for name, value in has.items() if name in globals()}
+        gc.collect()
+        gc.freeze()  # processes share these pages, so the collector shall not touch them
+
+    def serve(self) -> Task:
+        """Fork a process for each request; return in such a process alone, with what it shall run."""
+        self.link.send(b'{"ready": true}')
+        while True:
+            packet, descriptors, _, _ = socket.recv_fds(self.link, _PACKET, 3, socket.MSG_CMSG_CLOEXEC)
+            if not packet:
+                os._exit(0)
+            request = json.loads(packet)
+            changed = self.files.changed()
+            if changed is not None:
+                self.tell({"leaves": f"{changed} has changed since it was imported"})
+                os._exit(0)
+            try:
+                task = self.fork(request, descriptors)
+            except OSError as error:
+                self.tell({"number": request["number"], "cold": f"there is no room for a fork: {error.strerror}"})
+                task = None
+            if task is not None:
+                return task
+            for descriptor in descriptors:
+                os.close(descriptor)  # else the server would hold the lock of the claim
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send a message to the watcher; when it has gone, leave."""
+        try:
+            self.link.send(json.dumps(message).encode())
+        except OSError:
+            os._exit(0)
+
+    def fork(self, request: dict[str, Any], descriptors: list[int]) -> Task | None:
+        """Fork a process that is nobody's child here; return None in the server.
+
+        Raises
+        ------
+        OSError
+            There is no room for it.
+        """
+        left, holding = os.pipe()
+        try:
+            middle = os.fork()
+        except OSError:
+            os.close(left)
+            os.close(holding)
+            raise
+        if middle == 0:
+            if fork_or_end():
+                os._exit(0)
+            os.close(holding)
+            return self.become(request, descriptors, left)
+        os.close(left)
+        _, status = os.waitpid(middle, 0)
+        os.close(holding)
+        if status:
+            raise OSError(status >> 8, os.strerror(status >> 8))
+        return None
+
+    def become(self, request: dict[str, Any], descriptors: list[int], left: int) -> Task:
+        """Become the attempt, as far as its gate, and through it."""
+        try:
+            try:
+                task = self.prepare(request, descriptors)
+            except Doubt as doubt:
+                self.leave(request, str(doubt))
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is not the attempt's
+                self.leave(request, f"its process could not be made ready: {type(error).__name__}: {error}")
+            os.read(left, 1)  # ends when the process between has: then this one is the watcher's
+            os.close(left)
+            self.tell({"number": request["number"]})
+            self.link.close()
+            gate = descriptors[2]
+            if os.read(gate, 1) != b"1":
+                os._exit(0)
+            os.close(gate)
+            for number in (1, 2):
+                os.write(number, self.said[number - 1])
+        except BaseException:  # noqa: BLE001 - there is nobody to tell
+            os._exit(0)
+        return task
+
+    def leave(self, request: dict[str, Any], why: str) -> NoReturn:
+        """Say that this attempt has to begin cold, and end."""
+        self.tell({"number": request["number"], "cold": why})
+        os._exit(0)
+
+    def prepare(self, request: dict[str, Any], descriptors: list[int]) -> Task:
+        """Make all ready that a process of its own would have."""
+        out, error, _ = descriptors
+        os.setsid()
+        os.fchdir(self.root)
+        os.close(self.root)
+        os.chdir(request["directory"])
+        self.refuse_shadows()
+        write_note()
+        here = os.getcwd()
+        path = os.path.join(here, _PROGRAM)
+        with open(_PROGRAM, "rb") as file:
+            code = compile(file.read(), path, "exec", dont_inherit=True)
+        variables: dict[str, str] = request["variables"]
+        self.room.show(f"{name}={variables[name]}" for name in ("MATTERSTACK_TOKEN", "MATTERSTACK_CLAIM"))
+        os.environ.update(variables)
+        for setter, number in self.pools:
+            setter(number)
+        if "numpy.random" in sys.modules:
+            sys.modules["numpy.random"].seed()
+        if "multiprocessing.process" in sys.modules:
+            sys.modules["multiprocessing.process"].ORIGINAL_DIR = here  # type: ignore[attr-defined]
+        sys.argv[:] = [_PROGRAM]
+        if hasattr(sys, "orig_argv"):
+            sys.orig_argv[-1:] = [_PROGRAM]
+        if _HERE in sys.path:
+            sys.path[sys.path.index(_HERE)] = os.path.realpath(here)
+        module = self.main_module(path)
+        os.dup2(out, 1)
+        os.dup2(error, 2)
+        os.dup2(out, request["claim_fd"])
+        os.close(out)
+        os.close(error)
+        return Task(code, vars(module))
+
+    def main_module(self, path: str) -> ModuleType:
+        """Put a module in the place of this one, as fresh as that of a script."""
+        module = type(sys)("__main__")
+        vars(module).update(self.main)
+        module.__file__ = path
+        module.__loader__ = _Loader("__main__", path)
+        module.__builtins__ = sys.modules["builtins"]  # type: ignore[attr-defined]
+        sys.modules["__main__"] = module
+        return module
+
+    def refuse_shadows(self) -> None:
+        """Raise `Doubt` where a file of the attempt would have been imported in place of what was."""
+        for folder in (".", "modules"):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                for entry in os.scandir(folder):
+                    top, _, ending = entry.name.partition(".")
+                    if top not in self.tops:
+                        continue
+                    if ending in ("py", "pyc") or ending.endswith("so") or _is_package(entry):
+                        raise Doubt(f"{os.path.normpath(entry.path)} is called like a module that it imports")
+        if os.path.lexists("matplotlibrc") and "matplotlib" in sys.modules:
+            raise Doubt("matplotlib reads matplotlibrc when it is imported")
+
+
+def _is_package(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir() and any(name.startswith("__init__.") for name in os.listdir(entry.path))
+
+
+def fork_or_end() -> int:
+    """Fork; where there is no room, end with the number of the error."""
+    try:
+        return os.fork()
+    except OSError as error:
+        os._exit(error.errno or 1)
+
+
+def write_note() -> None:
+    """Write down in the present directory how the attempt began."""
+    with contextlib.suppress(OSError):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(".matterstack")
+        note = os.open(".matterstack/start", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
+        os.write(note, b"warm\n")
+        os.close(note)
+
+
+def take_link() -> socket.socket:
+    """Take the socket from standard input, which is /dev/null from now on, as for any command."""
+    link = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3))
+    null = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.environ.pop(_ROOM.decode().rstrip("="), None)
+    return link
+
+
+def main() -> Task:
+    """Import, and serve; return in the process of an attempt alone."""
+    link = take_link()
+    packet = link.recv(_PACKET)
+    # While it imports nobody listens, so the kernel ends it when the watcher goes: SIGIO is told of that alone.
+    fcntl.fcntl(link, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(link, fcntl.F_SETFL, os.O_RDWR | os.O_ASYNC)
+    try:
+        server = Server(link, json.loads(packet or b"[]"))
+    except Doubt as doubt:
+        link.send(json.dumps({"refuses": str(doubt)}).encode())
+        os._exit(0)
+    fcntl.fcntl(link, fcntl.F_SETFL, os.O_RDWR)
+    return server.serve()
+
+
+def from_task(hook: Callable[..., object]) -> Callable[..., object]:
+    """Return a hook that is told an error without the line of this file that led to it."""
+
+    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        below = trace.tb_next if trace is not None else None
+        hook(kind, error.with_traceback(below), below)
+
+    return tell
+
+
+if __name__ == "__main__":
+    task = main()
+    try:
+        exec(task.code, task.space)
+    except BaseException:  # Python itself tells it and ends with it, as for any script
+        sys.excepthook = from_task(sys.excepthook)
+        raise
