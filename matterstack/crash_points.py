@@ -35,8 +35,8 @@ def arm(action: str, point: str, hit: int = 1) -> None:
 
     Parameters
     ----------
-    action : {'kill', 'raise', 'ENOSPC', 'EIO'}
-        SIGKILL to the process itself, a `CrashPointError`, or an `OSError`.
+    action : {'kill', 'children', 'raise', 'ENOSPC', 'EIO'}
+        SIGKILL to the process itself, or to its children, a `CrashPointError`, or an `OSError`.
     point : str
         Its name; ``*`` for any.
     hit : int
@@ -53,6 +53,11 @@ def arm(action: str, point: str, hit: int = 1) -> None:
             return
         if action == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if action == "children":
+            with open(f"/proc/self/task/{os.getpid()}/children") as file:
+                for pid in file.read().split():
+                    os.kill(int(pid), signal.SIGKILL)
+            return
         if action == "raise":
             raise CrashPointError(f"raised at {name}, as armed")
         raise OSError(getattr(errno, action), os.strerror(getattr(errno, action)), name)

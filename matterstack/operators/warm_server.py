@@ -84,7 +84,8 @@ def check_alone(before: frozenset[str]) -> None:
 
 
 def _descriptors() -> frozenset[str]:
-    return frozenset(os.listdir("/proc/self/fd"))
+    listed = os.listdir("/proc/self/fd")  # also the one by which it is listed, which is gone by now
+    return frozenset(number for number in listed if os.path.lexists(f"/proc/self/fd/{number}"))
 
 
 def _line(path: str) -> str:
@@ -473,6 +474,9 @@ def main() -> Task:
     # While it imports nobody listens, so the kernel ends it when the watcher goes: SIGIO is told of that alone.
     fcntl.fcntl(link, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(link, fcntl.F_SETFL, os.O_RDWR | os.O_ASYNC)
+    with contextlib.suppress(BlockingIOError):  # it has not gone yet
+        link.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        os._exit(0)
     try:
         server = Server(link, json.loads(packet or b"[]"))
     except Doubt as doubt:

@@ -1,25 +1,31 @@
-"""Calls that begin warm: the same results as cold, whatever the function does, and no doubt about whose a process is."""
+"""Calls that begin warm: the same results as cold whatever they do, and nothing doubled, lost or stuck."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import select
 import signal
+import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ledger import check_executions
 
 import matterstack as ms
 from matterstack.operators.local.runner import processes
 
 _WAIT_S = 60.0
+
+
+def alive(pid: int) -> bool:
+    return processes.start_time(pid) >= 0
 
 
 def wait_for(what: Callable[[], Any], why: str) -> Any:
@@ -31,13 +37,16 @@ def wait_for(what: Callable[[], Any], why: str) -> Any:
     return found
 
 
-def run_of(base: Path, *calls: Any, run_id: str = "r", plan: Any = None, **settings: Any) -> ms.Run:
-    """Return a run of calls without arguments, each a task of the function's name."""
+def run_of(base: Path, *calls: Any, **settings: Any) -> ms.Run:
+    """Return a run of tasks, and of calls without arguments, each called like its function."""
     flow = ms.Workflow()
-    for function in calls:
-        flow.add(getattr(function, "__name__", "") or function.function.__name__, function)
-    operators = {"local": ms.LocalOperator(**settings)}
-    return ms.initialize_run("w", plan or flow, base_path=base, run_id=run_id, operators=operators)
+    for call in calls:
+        if isinstance(call, ms.Task):
+            flow.add_task(call)
+        else:
+            flow.add(getattr(call, "__name__", "") or call.function.__name__, call)
+    operators = {"local": ms.LocalOperator(**{"kill_grace_s": 0.2, **settings})}
+    return ms.initialize_run("w", flow, base_path=base, run_id="r", operators=operators)
 
 
 def starts(run: ms.Run) -> dict[str, str]:
@@ -54,8 +63,8 @@ def servers_of(run: ms.Run) -> list[int]:
     """Return the warm servers of a run's runner."""
     found = []
     for pid in processes.children(runner_of(run)):
-        if b"warm_server.py" in Path(f"/proc/{pid}/cmdline").read_bytes() and os.getpgid(pid) == pid:
-            if b"MATTERSTACK_ROOM" in Path(f"/proc/{pid}/environ").read_bytes():
+        with contextlib.suppress(OSError):
+            if b"\0MATTERSTACK_ROOM" in b"\0" + Path(f"/proc/{pid}/environ").read_bytes():
                 found.append(pid)
     return found
 
@@ -115,8 +124,6 @@ def crashes() -> None:
 
 
 def kills_itself() -> None:
-    import signal
-
     os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -171,8 +178,6 @@ def leaves_a_thread() -> None:
 
 
 def surroundings() -> dict[str, Any]:
-    import signal
-
     main = sys.modules["__main__"]
     os.umask(mask := os.umask(0))
     return {
@@ -189,9 +194,7 @@ def surroundings() -> dict[str, Any]:
         "path": [part.replace(os.getcwd(), "HERE") for part in sys.path],
         "is_here": os.path.samefile(os.path.dirname(str(main.__file__)), "."),
         "environment": {
-            name: value
-            for name, value in os.environ.items()
-            if name not in ("MATTERSTACK_TOKEN", "MATTERSTACK_CLAIM")
+            name: value for name, value in os.environ.items() if name not in ("MATTERSTACK_TOKEN", "MATTERSTACK_CLAIM")
         },
         "claim": "MATTERSTACK_CLAIM" in os.environ,
         "umask": mask,
@@ -298,7 +301,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[ms.Run, ms.Run]:
     runs = []
     for warm in (True, False):
         calls = [ms.task(function, allow_failure=True) for function in SAME]
-        run = run_of(tmp_path_factory.mktemp("w" if warm else "c"), *calls, run_id="r", warm=warm, max_active=3)
+        run = run_of(tmp_path_factory.mktemp("w" if warm else "c"), *calls, warm=warm, max_active=3)
         assert run.wait(timeout_s=_WAIT_S) is ms.RunStatus.COMPLETED, run.explain()
         runs.append(run)
     return runs[0], runs[1]
@@ -311,3 +314,462 @@ def test_a_warm_call_leaves_what_a_cold_one_does(both: tuple[ms.Run, ms.Run], fu
     assert starts(warm)[f"0.{name}.1"] == "warm"
     assert starts(cold)[f"0.{name}.1"] == "cold: its operator has warm=False"
     assert outcome(warm, name) == outcome(cold, name)
+
+
+# -- what is drawn, and how many compute ---------------------------------------------------------------
+
+
+def draws(_: int) -> list[float]:
+    import random
+
+    import numpy as np
+
+    return [random.random(), float(np.random.random()), float(np.random.default_rng().random())]
+
+
+def test_each_call_draws_other_numbers(tmp_path: Path) -> None:
+    flow = ms.Workflow()
+    flow.map(draws, list(range(8)))
+    run = ms.initialize_run("w", flow, base_path=tmp_path)
+    assert run.wait(timeout_s=_WAIT_S) is ms.RunStatus.COMPLETED
+    assert set(starts(run).values()) == {"warm"}
+    drawn = [run.value(f"draws-{number}") for number in range(8)]
+    for column in zip(*drawn, strict=True):
+        assert len(set(column)) == 8
+
+
+def computes() -> dict[str, Any]:
+    import ctypes
+
+    import numpy as np
+
+    with open("/proc/self/maps") as file:
+        paths = {line.split()[-1] for line in file if "openblas" in line}
+    matrix = np.ones((600, 600))
+    total = float((matrix @ matrix).sum())
+    numbers = []
+    for path in sorted(paths):
+        for name in ("scipy_openblas_get_num_threads64_", "scipy_openblas_get_num_threads", "openblas_get_num_threads"):
+            if hasattr(ctypes.CDLL(path), name):
+                numbers += [int(getattr(ctypes.CDLL(path), name)())]
+    return {"total": total, "numbers": numbers, "threads": len(os.listdir("/proc/self/task"))}
+
+
+@pytest.mark.parametrize(
+    "env", [{}, {"OMP_NUM_THREADS": "1"}, {"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "1"}], ids=str
+)
+def test_as_many_threads_compute_as_in_a_cold_call(tmp_path: Path, env: dict[str, str]) -> None:
+    runs = []
+    for warm in (True, False):
+        run = run_of(tmp_path / str(warm), ms.task(computes, env=env), warm=warm)
+        assert run.wait(timeout_s=_WAIT_S) is ms.RunStatus.COMPLETED, run.explain()
+        assert starts(run)["0.computes.1"].startswith("warm" if warm else "cold")
+        runs.append(run)
+    assert runs[0].value("computes") == runs[1].value("computes")
+    assert runs[0].value("computes")["numbers"], "numpy uses another library here"
+
+
+# -- what decides for cold -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return a folder of installed packages that calls find."""
+    folder = tmp_path / "lib/site-packages"
+    folder.mkdir(parents=True)
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    yield folder
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def lonely() -> int:
+    import lonely_package  # type: ignore[import-not-found]
+
+    return int(lonely_package.answer)
+
+
+def finished(run: ms.Run) -> ms.Run:
+    assert run.wait(timeout_s=_WAIT_S) is ms.RunStatus.COMPLETED, run.explain()
+    return run
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("import threading, time; threading.Thread(target=time.sleep, args=(0.1,)).start()", "started 1 more threads"),
+        ("import subprocess; subprocess.Popen(['sleep', '0.2'])", "has started a process"),
+        ("import socket; kept = socket.socket()", "keeps socket:"),
+        ("file = open(__file__)", "keeps "),
+        ("import sys; 'task.py' in sys.argv or 1 / 0", "importing lonely_package: ZeroDivisionError"),
+        ("import sys; 'task.py' in sys.argv or sys.exit('no')", "importing lonely_package: SystemExit: no"),
+        ("import os, sys; 'task.py' in sys.argv or os._exit(1)", "ended while it imported"),
+        ("import os, sys; 'task.py' in sys.argv or os.kill(os.getpid(), 11)", "ended while it imported"),
+        ("import sys; 'task.py' in sys.argv or sys.stderr.write('x' * 2_000_000)", "prints much"),
+    ],
+)
+def test_what_cannot_be_imported_beforehand_begins_cold(tmp_path: Path, installed: Path, source: str, why: str) -> None:
+    (installed / "lonely_package.py").write_text(f"answer = 42\n{source}\n")
+    os.utime(installed / "lonely_package.py", (1, 1))
+    flow = ms.Workflow()
+    for number in range(3):
+        flow.add(f"t{number}", lonely)
+    run = finished(ms.initialize_run("w", flow, base_path=tmp_path))
+    assert {run.value(f"t{number}") for number in range(3)} == {42}
+    for note in starts(run).values():
+        assert note.startswith("cold: ")
+        assert why in note
+    assert servers_of(run) == []
+
+
+def test_what_importing_prints_each_call_prints(tmp_path: Path, installed: Path) -> None:
+    (installed / "lonely_package.py").write_text("answer = 42\nprint('hello')\n")
+    os.utime(installed / "lonely_package.py", (1, 1))
+    flow = ms.Workflow()
+    flow.add("a", lonely)
+    flow.add("b", lonely)
+    run = finished(ms.initialize_run("w", flow, base_path=tmp_path))
+    assert set(starts(run).values()) == {"warm"}
+    assert [run.file(name, "stdout.txt").read_text() for name in "ab"] == ["hello\n", "hello\n"]
+
+
+def test_one_process_imports_for_all(tmp_path: Path, installed: Path) -> None:
+    (installed / "lonely_package.py").write_text(
+        f"import os\nanswer = 42\nopen({str(tmp_path / 'imported')!r}, 'a').write(f'{{os.getpid()}}\\n')\n"
+    )
+    os.utime(installed / "lonely_package.py", (1, 1))
+    flow = ms.Workflow()
+    for number in range(60):
+        flow.add(f"t{number}", lonely)
+    run = finished(ms.initialize_run("w", flow, base_path=tmp_path))
+    imported = (tmp_path / "imported").read_text().split()
+    assert list(map(str, servers_of(run))) == imported
+    assert set(starts(run).values()) == {"warm"}
+
+
+def test_a_package_that_changes_is_imported_anew(tmp_path: Path, installed: Path) -> None:
+    flow = ms.Workflow()
+    first = flow.add("first", lonely)
+    flow.add("second", lonely_after, first, str(tmp_path / "gate"))
+    os.mkfifo(tmp_path / "gate")
+    flow.add("third", lonely_given, flow.reference("second"))
+    package = installed / "lonely_package.py"
+    package.write_text("answer = 1\n")
+    os.utime(package, (1, 1))
+    run = ms.initialize_run("w", flow, base_path=tmp_path)
+
+    def second_runs() -> bool:
+        run.step()
+        assert run.tasks.loc["0.second", "status"] in ("PENDING", "SUBMITTED", "RUNNING"), run.explain()
+        return bool(run.attempts["started_at"].notna().sum() == 2)
+
+    wait_for(second_runs, "it does not begin")
+    package.write_text("answer = 23\n")
+    os.utime(package, (2, 2))
+    looked = time.monotonic() + 1.1  # it looks once a second
+    wait_for(lambda: time.monotonic() > looked, "")
+    (tmp_path / "gate").write_text("go")
+    finished(run)
+    assert [run.value(name) for name in ("first", "second", "third")] == [1, 1, 23]
+    assert "has changed since it was imported" in starts(run)["0.third.1"]
+
+
+def lonely_after(_: int, gate: str) -> int:
+    import lonely_package
+
+    with open(gate) as file:
+        file.read()
+    return int(lonely_package.answer)
+
+
+def lonely_given(_: int) -> int:
+    import lonely_package
+
+    return int(lonely_package.answer)
+
+
+def colours() -> str:
+    import colorsys
+
+    return str(colorsys.__file__)
+
+
+def test_a_file_that_is_called_like_an_import_is_imported(tmp_path: Path) -> None:
+    run = finished(run_of(tmp_path, ms.task(colours, files={"colorsys.py": "mine = True\n"})))
+    assert run.value("colours") == str(run.task_directory("colours") / "colorsys.py")
+    assert starts(run)["0.colours.1"] == "cold: colorsys.py is called like a module that it imports"
+
+
+def sets_variable() -> str | None:
+    os.environ["MPLBACKEND"] = "Agg"
+    return os.environ.get("MPLBACKEND")
+
+
+def reads_variable() -> str | None:
+    return os.environ.get("MPLBACKEND", os.environ["PATH"])
+
+
+def test_a_program_that_sets_variables_begins_cold(tmp_path: Path) -> None:
+    run = finished(run_of(tmp_path, sets_variable, reads_variable))
+    assert starts(run) == {
+        "0.sets_variable.1": "cold: it sets environment variables, which packages read when they are imported",
+        "0.reads_variable.1": "warm",
+    }
+
+
+@pytest.mark.parametrize("variable", ["PYTHONPATH", "PATH"])
+def test_a_relative_search_path_begins_cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, f"{os.environ.get(variable, '')}:lib")
+    run = finished(run_of(tmp_path, ms.task(colours, files={"lib/colorsys.py": ""})))
+    assert starts(run)["0.colours.1"].startswith("cold" if variable == "PYTHONPATH" else "warm")
+
+
+@pytest.mark.parametrize(
+    ("python", "is_warm"),
+    [
+        ("{python} -X dev -u", True),
+        ("{python} -m trace -t", False),
+        ("env {python}", False),
+        ("timeout 50 {python}", False),
+    ],
+)
+def test_only_python_alone_begins_warm(tmp_path: Path, python: str, is_warm: bool) -> None:
+    run = finished(run_of(tmp_path, colours, python=python.format(python=sys.executable)))
+    assert starts(run)["0.colours.1"].startswith("warm" if is_warm else "cold: ")
+
+
+def test_warm_is_a_setting_that_is_kept(tmp_path: Path) -> None:
+    run = run_of(tmp_path, colours, warm=False)
+    run.configure("local", warm=True)
+    finished(ms.open_run(run.path))
+    assert starts(run)["0.colours.1"] == "warm"
+    with pytest.raises(ms.errors.InvalidConfigError, match="warm must be True or False"):
+        ms.LocalOperator(warm="no")  # type: ignore[arg-type]
+
+
+# -- killed at any instant ----------------------------------------------------------------------------
+
+
+def signs(ledger: str, number: int) -> int:
+    with open(ledger, "a") as file:
+        file.write(f"start {os.environ['MATTERSTACK_TOKEN']}\n")
+    return number
+
+
+def signing(base: Path, **settings: Any) -> ms.Run:
+    """Return a run of calls that sign a ledger, of which some depend on others."""
+    flow = ms.Workflow()
+    for number in range(6):
+        above = [f"t{number - 2}"] if number > 1 else []
+        flow.add(f"t{number}", ms.task(signs, retries=3, dependencies=above), str(base / "ledger"), number)
+    return ms.initialize_run("w", flow, base_path=base, operators={"local": ms.LocalOperator(max_active=2)})
+
+
+POINTS = [
+    "runner.warming",
+    "runner.claimed",
+    "runner.asked",
+    "runner.told",
+    "runner.started",
+    "runner.journalled",
+    "runner.opened",
+    "runner.ended",
+]
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("action", ["kill", "children"])
+def test_killed_at_every_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str, point: str) -> None:
+    """The runner, or its servers with the processes that they have forked: nothing is doubled, lost or stuck."""
+    for hit in (1, 2) if point != "runner.warming" else (1,):
+        base = tmp_path / str(hit)
+        base.mkdir()
+        run = signing(base)
+        monkeypatch.setenv("MATTERSTACK_CRASH_RUNNER", f"{action}:{point}:{hit}")
+        run.step()
+        monkeypatch.delenv("MATTERSTACK_CRASH_RUNNER")
+        assert run.wait(timeout_s=_WAIT_S) is ms.RunStatus.COMPLETED, run.explain()
+        check_executions(run, base / "ledger")
+        assert (run.attempts["status"] != "COMPLETED").sum() <= 2, "at most those that were under way"
+        if action == "kill" or "runner.told" in POINTS[: POINTS.index(point) + 1]:
+            assert "warm" in starts(run).values()
+        if action == "kill" and point == "runner.opened":
+            assert "LOST" in set(run.attempts["status"])
+
+
+def test_a_driver_and_the_runner_are_killed_together(tmp_path: Path) -> None:
+    run = signing(tmp_path)
+    program = "import sys, matterstack as ms; ms.open_run(sys.argv[1]).wait()"
+    driver = subprocess.Popen([sys.executable, "-c", program, str(run.path)])
+    ledger = tmp_path / "ledger"
+    wait_for(ledger.exists, "nothing has begun")
+    servers = servers_of(run)
+    os.kill(runner_of(run), signal.SIGKILL)
+    driver.kill()
+    driver.wait()
+    wait_for(lambda: not any(map(alive, servers)), "a server has not left with its runner")
+    assert run.wait(timeout_s=_WAIT_S) is ms.RunStatus.COMPLETED
+    check_executions(run, ledger)
+
+
+@pytest.fixture
+def slow(tmp_path: Path, installed: Path) -> Path:
+    """Return a FIFO; the package is imported by a server when somebody writes to it."""
+    gate = tmp_path / "slow"
+    os.mkfifo(gate)
+    source = f"import sys\nanswer = 42\nif 'task.py' not in sys.argv:\n    open({str(gate)!r}).read()\n"
+    (installed / "lonely_package.py").write_text(source)
+    os.utime(installed / "lonely_package.py", (1, 1))
+    return gate
+
+
+def importing(run: ms.Run) -> int:
+    """Step a run until a server imports for it; return that."""
+    run.step()
+    (server,) = wait_for(lambda: servers_of(run), "no server was started")
+    return int(server)
+
+
+def test_others_go_on_while_a_server_imports(tmp_path: Path, slow: Path) -> None:
+    others = [ms.Task(f"c{number}", "true") for number in range(3)]
+    run = run_of(tmp_path, lonely, *others, max_active=2)
+    importing(run)
+
+    def over() -> bool:
+        run.step()
+        return bool((run.tasks["status"] == "COMPLETED").sum() == 3)
+
+    wait_for(over, "the others wait for it")
+    wait_for(lambda: run.step() and "still being imported" in str(run.explain()), "it does not say what it waits for")
+    slow.write_text("go")
+    finished(run)
+    assert starts(run) == {"0.lonely.1": "warm"}
+
+
+def test_a_server_that_is_killed_while_it_imports(tmp_path: Path, slow: Path) -> None:
+    run = run_of(tmp_path, lonely, max_active=2)
+    os.kill(importing(run), signal.SIGKILL)
+    finished(run)
+    assert starts(run) == {"0.lonely.1": "cold: its warm server ended while it imported"}
+
+
+def test_cancelled_while_a_server_imports(tmp_path: Path, slow: Path) -> None:
+    run = run_of(tmp_path, lonely)
+    importing(run)
+    run.cancel()
+    assert list(run.attempts["status"]) == ["CANCELLED"]
+    assert run.attempts["reason"].iloc[0] != ""
+    assert starts(run) == {}
+
+
+def test_a_server_that_imports_leaves_with_its_runner(tmp_path: Path, slow: Path) -> None:
+    run = run_of(tmp_path, lonely)
+    server = importing(run)
+    os.kill(runner_of(run), signal.SIGKILL)
+    wait_for(lambda: not alive(server), "it goes on importing for nobody")
+    second = importing(run)
+    slow.write_text("go")
+    finished(run)
+    assert second != server
+    assert starts(run) == {"0.lonely.1": "warm"}
+
+
+# -- what a call does to others ------------------------------------------------------------------------
+
+
+def leaves_a_process(child: str) -> None:
+    if os.fork() == 0:
+        os.setsid()
+        os.closerange(0, 300)
+        with open(child + ".part", "w") as file:
+            file.write(str(os.getpid()))
+        os.rename(child + ".part", child)
+        import time
+
+        time.sleep(1000)
+    while not os.path.exists(child):
+        pass
+
+
+def test_what_a_call_leaves_is_stopped(tmp_path: Path) -> None:
+    flow = ms.Workflow()
+    children = [tmp_path / f"child{number}" for number in range(3)]
+    for number, child in enumerate(children):
+        flow.add(f"t{number}", leaves_a_process, str(child))
+    operators = {"local": ms.LocalOperator(max_active=3)}
+    run = finished(ms.initialize_run("w", flow, base_path=tmp_path, operators=operators))
+    assert set(starts(run).values()) == {"warm"}
+    assert not any(alive(int(child.read_text())) for child in children)
+    assert len(servers_of(run)) == 1, "its server was taken for something that was left"
+
+
+def waits_hidden(told: str) -> None:
+    import time
+
+    os.closerange(0, 300)
+    with open(told + ".part", "w") as file:
+        file.write(str(os.getpid()))
+    os.rename(told + ".part", told)
+    time.sleep(1000)
+
+
+def hidden(base: Path, **settings: Any) -> tuple[ms.Run, int]:
+    """Return a run of a call that has closed all that it could, and its process."""
+    flow = ms.Workflow()
+    flow.add("x", ms.task(waits_hidden, **settings), str(base / "told"))
+    run = ms.initialize_run("w", flow, base_path=base, operators={"local": ms.LocalOperator(kill_grace_s=0.2)})
+    run.step()
+    wait_for((base / "told").exists, "it does not begin")
+    assert starts(run) == {"0.x.1": "warm"}
+    return run, int((base / "told").read_text())
+
+
+def test_time_limit(tmp_path: Path) -> None:
+    run, pid = hidden(tmp_path, resources=ms.Resources(walltime_s=0.5))
+    assert run.wait(timeout_s=_WAIT_S) is ms.RunStatus.FAILED
+    assert run.attempts["reason"].iloc[0] == "time limit: it was stopped after 0.5 s"
+    assert not alive(pid)
+
+
+def test_cancelled_while_it_runs(tmp_path: Path) -> None:
+    run, pid = hidden(tmp_path)
+    run.cancel()
+    wait_for(lambda: not run.step().live, "it is not cancelled")
+    assert not alive(pid)
+
+
+@pytest.mark.parametrize("start", ["told", "lost"])
+def test_the_next_runner_knows_it(tmp_path: Path, start: str) -> None:
+    run, pid = hidden(tmp_path, resources=ms.Resources(walltime_s=5))
+    os.kill(runner_of(run), signal.SIGKILL)
+    if start == "lost":  # only what its environment shows is left
+        journal = run.path / "operators/local/journal.jsonl"
+        kept = [line for line in journal.read_text().splitlines(keepends=True) if not line.startswith('["start"')]
+        with open(journal, "r+") as file:  # the same file
+            file.truncate()
+            file.writelines(kept)
+    for _ in range(3):
+        assert run.step().live == 1
+    assert alive(pid)
+    assert run.wait(timeout_s=_WAIT_S) is ms.RunStatus.FAILED
+    assert run.attempts["reason"].iloc[0] == "time limit: it was stopped after 5 s"
+    assert not alive(pid)
+
+
+def descriptors(pid: int) -> set[str]:
+    found = set()
+    for place in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(place))
+    return found
+
+
+def test_processes_hold_nothing_of_each_other(tmp_path: Path) -> None:
+    run, _ = hidden(tmp_path)
+    (server,) = servers_of(run)
+    assert not list(processes.locked_by(server)), "a server holds the lock of a claim"
+    inherited = descriptors(os.getpid())
+    assert not [place for place in descriptors(server) - inherited if place.startswith("pipe:")]
+    run.cancel()
