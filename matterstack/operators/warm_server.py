@@ -407,8 +407,10 @@ class Server:
         os.dup2(out, 1)
         os.dup2(error, 2)
         os.dup2(out, request["claim_fd"])
-        os.close(out)
-        os.close(error)
+        first = os.open(request["first_is"], os.O_RDONLY | os.O_CLOEXEC)
+        os.dup2(first, request["first_fd"])
+        for descriptor in (out, error, first):
+            os.close(descriptor)
         return Task(code, vars(module))
 
     def main_module(self, path: str) -> ModuleType:

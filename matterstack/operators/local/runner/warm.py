@@ -12,7 +12,7 @@ import struct
 import time
 
 from .points import reach
-from .processes import CLAIM_FD, find_program, kill_group, parent_and_start
+from .processes import CLAIM_FD, FIRST_FD, FIRST_IS, find_program, kill_group, parent_and_start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -234,6 +234,8 @@ class WarmServers:
             "directory": job.directory,
             "variables": {name: value for name, value in environment.items() if name.startswith(_OURS)},
             "claim_fd": CLAIM_FD,
+            "first_fd": FIRST_FD,
+            "first_is": FIRST_IS,
         }
         try:
             socket.send_fds(server.link, [json.dumps(request).encode()], [out, error, entrance])
