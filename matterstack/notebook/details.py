@@ -20,6 +20,7 @@ from matterstack.notebook.board import Board, Card
 from matterstack.notebook.moments import short_moment_html
 from matterstack.notebook.statuses import BY_CODE, LOOKS
 from matterstack.orchestration.overview import shown_path
+from matterstack.orchestration.starts import how_it_began
 from matterstack.storage.rows import AttemptRow
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def details_html(run: Run, board: Board, name: str) -> str:
         parts.append(f"<p style='margin:4px 0;white-space:pre-wrap'>{_text(card.reason[-2000:])}</p>")
     facts = [("operator", card.operator), ("group", card.group or "")]
     facts += [(shown, _words(spec[name])) for name, shown in _TOLD.items() if spec.get(name) is not None]
+    facts.append(("began", (how_it_began(_home(run, card)) or "") if attempts else ""))
     up, down = ([board.cards[row] for row in rows if row in board.cards] for rows in store.neighbours(card.id))
     told = [(what, _text(value)) for what, value in facts if value]
     told += [(what, _some(cards)) for what, cards in (("after", up), ("before", down)) if cards]

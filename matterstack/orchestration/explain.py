@@ -22,6 +22,7 @@ from matterstack.orchestration.analyze import CAMPAIGN_FAILED
 from matterstack.orchestration.overview import shown_path
 from matterstack.orchestration.requests import how_it_ended
 from matterstack.orchestration.session import Session
+from matterstack.orchestration.starts import how_it_began
 
 #: What a task says that lacks something a retry alone does not bring, and what does.
 _MISSING = tuple(
@@ -200,10 +201,14 @@ def _attempt(session: Session, live: LiveAttempt) -> Blocker:
     if live.status is AttemptStatus.WAITING and (over := how_it_ended(home, live.token)) is not None:
         return Blocker(name, over, live.submitted_at, "run.step() takes it up")
     said = f": {live.reason}" if live.reason else ""
+    began = how_it_began(home) if live.status is AttemptStatus.RUNNING else None
     words = {
         AttemptStatus.SUBMITTING: ("its submission was interrupted or is under way", "run.step() finds out"),
         AttemptStatus.SUBMITTED: (f"it waits its turn at {live.operator}{said}", "wait"),
-        AttemptStatus.RUNNING: (f"it runs at {live.operator}, {age_s:.0f} s since its submission{said}", "wait"),
+        AttemptStatus.RUNNING: (
+            f"it runs at {live.operator}, {age_s:.0f} s since its submission{_began(began)}{said}",
+            "wait",
+        ),
         AttemptStatus.WAITING: (
             f"it waits at {live.operator}{said}",
             f"see run.inbox(); the files are in {shown_path(home)}",
@@ -214,3 +219,9 @@ def _attempt(session: Session, live: LiveAttempt) -> Blocker:
     why, remedy = words[live.status]
     since = live.started_at if live.status is AttemptStatus.RUNNING else live.submitted_at
     return Blocker(name, why, since, remedy)
+
+
+def _began(how: str | None) -> str:
+    """Return how a call began, in a few words: ``, begun cold (its operator has warm=False)``."""
+    kind, _, why = (how or "").partition(": ")
+    return f", begun {kind}" + (f" ({why})" if why else "") if kind else ""

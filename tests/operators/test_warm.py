@@ -19,6 +19,8 @@ import pytest
 from ledger import check_executions
 
 import matterstack as ms
+from matterstack.notebook.board import Board
+from matterstack.notebook.details import details_html
 from matterstack.operators.local.runner import processes
 
 _WAIT_S = 60.0
@@ -731,6 +733,23 @@ def test_time_limit(tmp_path: Path) -> None:
     assert run.wait(timeout_s=_WAIT_S) is ms.RunStatus.FAILED
     assert run.attempts["reason"].iloc[0] == "time limit: it was stopped after 0.5 s"
     assert not alive(pid)
+
+
+def panel_of(run: ms.Run, name: str) -> str:
+    board = Board(run.store)
+    board.refresh()
+    return details_html(run, board, name)
+
+
+def test_it_is_said_how_it_began(tmp_path: Path) -> None:
+    run, _ = hidden(tmp_path)
+    wait_for(lambda: run.step() and "begun warm" in str(run.explain()), "it is not said")
+    assert "<div class='ms-value'>warm</div>" in panel_of(run, "0.x")
+    run.cancel()
+    other = tmp_path / "other"
+    other.mkdir()
+    run = finished(run_of(other, ms.task(colours, files={"colorsys.py": ""})))
+    assert "cold: colorsys.py is called like a module that it imports" in panel_of(run, "0.colours")
 
 
 def test_cancelled_while_it_runs(tmp_path: Path) -> None:
