@@ -21,6 +21,7 @@ from matterstack.orchestration import (
     kits,
     late_results,
     loop,
+    made_from,
     outcomes,
     tick,
 )
@@ -28,6 +29,7 @@ from matterstack.orchestration import (
     tables as frames,
 )
 from matterstack.orchestration.configure import configure
+from matterstack.orchestration.made_from import MadeFrom, UsedBy
 from matterstack.orchestration.overview import Overview, look
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
@@ -146,6 +148,31 @@ class Run:
             It has not left such a file; the message lists those that it left.
         """
         return outcomes.file_of(outcomes.find(self._session, task_id, iteration, attempt, completed=False), path)
+
+    def made_from(self, task_id: str, *, iteration: int | None = None, attempt: int | None = None) -> MadeFrom:
+        """Return what a result was made from: what its attempt took, of which attempts; what it ran in; hashes.
+
+        Parameters
+        ----------
+        task_id : str
+        iteration, attempt : int, optional
+            As in `task_directory`.
+
+        Returns
+        -------
+        MadeFrom
+            Its ``table`` has all that led to it, across iterations and runs of the workspace.
+
+        Raises
+        ------
+        UnknownTaskError
+            There is no such task, or it has no such attempt.
+        """
+        return made_from.made_from(self._session, task_id, iteration, attempt)
+
+    def used_by(self, task_id: str, *, iteration: int | None = None, attempt: int | None = None) -> UsedBy:
+        """Return what took something of a result; otherwise as `made_from`."""
+        return made_from.used_by(self._session, task_id, iteration, attempt)
 
     @property
     def run_id(self) -> str:

@@ -18,7 +18,7 @@ from matterstack.core.keywords import suggesting
 from matterstack.core.results import TickReport
 from matterstack.core.snapshot import RunRecord
 from matterstack.core.states import RunStatus
-from matterstack.core.strict_json import dump_json
+from matterstack.core.strict_json import dump_json, to_text
 from matterstack.core.task import Task
 from matterstack.errors import (
     CampaignError,
@@ -29,6 +29,7 @@ from matterstack.errors import (
 )
 from matterstack.files import needing_disk
 from matterstack.functions.campaign import Campaign, SingleWorkflow
+from matterstack.functions.revision import revision
 from matterstack.functions.workflow import Workflow
 from matterstack.operators import describe, rebuild
 from matterstack.operators.base import Operator
@@ -135,11 +136,13 @@ def initialize_run(
             raise CampaignError(f"{type(campaign).__name__}.plan returned None at once: there is nothing to run")
         if campaign is plan:
             campaigns.keep(campaign, directory)
+        calls = campaign is plan or any(task.call is not None for task, _, _ in planned)
+        code = to_text(revision(of_modules=calls)) if settings.made_from else None
         final = RunDirectory(directory.path.with_name(run_id))
         store = SQLiteStateStore(directory.state, final=final.state)
         try:
             with store.transaction():
-                store.create_run(RunRecord(run_id, workspace, RunStatus.PENDING, None, at, 0, state))
+                store.create_run(RunRecord(run_id, workspace, RunStatus.PENDING, None, at, 0, state), code)
                 store.add_iteration(0, at, planned)
         finally:
             store.close()

@@ -316,6 +316,8 @@ def test_every_public_method_of_a_run_can_be_called(tmp_path: Path) -> None:
     assert call("task_directory", "bad") == run.path / "operators/local/0.bad.1"
     assert call("export_kits", tmp_path / "out.zip") == ["0.carry.1"]
     assert call("import_kits", tmp_path / "out.zip").without_results == ["0.carry.1"]
+    assert [one.name for one in call("made_from", "bad").outputs] == []
+    assert call("used_by", "bad").links == []
     for name in ("dag", "table", "watch", "plot_timeline", "explain"):
         assert call(name) is not None
     call("pause")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from matterstack.core.made import Made
 from matterstack.core.states import AttemptEvent, AttemptStatus, RunEvent, RunStatus, TaskEvent, TaskStatus
 
 
@@ -14,6 +15,32 @@ class NewAttempt(NamedTuple):
     attempt: int
     token: str
     at: float
+
+
+class NewInput(NamedTuple):
+    """A file or value that an attempt takes.
+
+    Attributes
+    ----------
+    name : str
+        Where it lies in the attempt's directory.
+    task_id, iteration, attempt
+        Whose it is, of this run; None for what is not. Without an attempt, of the last one.
+    path : str or None
+        What it is called there.
+    sha256 : str or None
+        Of what comes from outside.
+    origin : str or None
+        Of which run, task and attempt that is, as ``"<run_id> 0.relax.1"``.
+    """
+
+    name: str
+    task_id: str | None = None
+    iteration: int | None = None
+    attempt: int | None = None
+    path: str | None = None
+    sha256: str | None = None
+    origin: str | None = None
 
 
 class AttemptChange(NamedTuple):
@@ -30,6 +57,7 @@ class AttemptChange(NamedTuple):
     ended_at: float | None = None
     exit_code: int | None = None
     data: str | None = None
+    made: Made | None = None
 
 
 class AttemptNote(NamedTuple):

@@ -1623,7 +1623,9 @@ def parse(content: bytes) -> dict[str, Any]:
     return data
 
 
-def write_value(directory: str, value: Any, classes: Mapping[str, type] | None = None, where: str = "value") -> None:
+def write_value(
+    directory: str, value: Any, classes: Mapping[str, type] | None = None, where: str = "value"
+) -> dict[str, bytes]:
     """Write what a function returned: large arrays, ``result.json``, and ``value.json`` last.
 
     Parameters
@@ -1635,6 +1637,11 @@ def write_value(directory: str, value: Any, classes: Mapping[str, type] | None =
         As of `Encoder`.
     where : str
         What the value is called in errors.
+
+    Returns
+    -------
+    dict of bytes
+        Of ``result.json`` and ``value.json``, what was written.
 
     Raises
     ------
@@ -1649,8 +1656,10 @@ def write_value(directory: str, value: Any, classes: Mapping[str, type] | None =
         os.makedirs(os.path.join(directory, "value"), exist_ok=True)
     for name, content in encoder.arrays.items():
         write_file(os.path.join(directory, "value", name), content)
-    write_file(os.path.join(directory, "result.json"), to_json(scalars(value)).encode())
-    write_file(os.path.join(directory, "value.json"), text.encode())
+    files = {"result.json": to_json(scalars(value)).encode(), "value.json": text.encode()}
+    for name, content in files.items():
+        write_file(os.path.join(directory, name), content)
+    return files
 
 
 def write_file(path: str, content: bytes) -> None:

@@ -19,6 +19,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 MODULES = os.path.join(HERE, "modules")
 _LONGEST = 10_000  # characters of a message
 _COMPLETED = "COMPLETED"
+_MADE = os.path.join(".matterstack", "made.json")
+#: Those that the source of the function imports.
+_packages: list[str] = []
 
 
 class NothingReturnedError(Exception):
@@ -34,7 +37,7 @@ def _codec() -> Any:
     return __import__("matterstack_values")
 
 
-def run(function: Callable[..., Any], classes: Iterable[type] = ()) -> None:
+def run(function: Callable[..., Any], classes: Iterable[type] = (), packages: Iterable[str] = ()) -> None:
     """Call a function with the arguments of ``args.json``, and write what it returns to ``value.json``.
 
     Parameters
@@ -42,8 +45,11 @@ def run(function: Callable[..., Any], classes: Iterable[type] = ()) -> None:
     function : callable
     classes : iterable of type
         Those that ``task.py`` defines, and that arguments or the value may have objects of.
+    packages : iterable of str
+        Those that it imports: which versions there were is noted.
     """
     codec = _codec()
+    _packages[:] = packages
     known = _by_name(classes)
     args, kwargs = _arguments(known)
     try:
@@ -54,7 +60,7 @@ def run(function: Callable[..., Any], classes: Iterable[type] = ()) -> None:
             f"{function.__name__} called sys.exit({said}), so that it returned nothing: let it return a value, or "
             "raise an exception that says what is wrong"
         ).with_traceback(error.__traceback__) from error
-    codec.write_value(HERE, value, known, f"{function.__name__}()")
+    _note_made(codec.write_value(HERE, value, known, f"{function.__name__}()"))
 
 
 def constant(text: str, classes: Iterable[type] = ()) -> Any:
@@ -131,6 +137,54 @@ def _arguments(classes: dict[str, type]) -> tuple[list[Any], dict[str, Any]]:
     return args, {name: decoder.decode(plain, f"argument {name}") for name, plain in call["kwargs"].items()}
 
 
+# -- what it was made with -------------------------------------------------------------------------
+
+
+def _note_made(files: dict[str, bytes]) -> None:
+    """Note in ``made.json`` what the call ran in, and the hashes of what it left."""
+    sha256 = _sha256()
+    told: dict[str, Any] = {
+        "host": os.uname().nodename if hasattr(os, "uname") else "",
+        "python": sys.version.partition(" ")[0],
+        "packages": {name: found for name in _packages if (found := _version(name))},
+        "container": os.environ.get("APPTAINER_NAME") or os.environ.get("SINGULARITY_NAME") or "",
+        "modules": os.environ.get("LOADEDMODULES", ""),
+        "files": {name: [sha256(content).hexdigest(), len(content)] for name, content in files.items()},
+    }
+    try:
+        os.makedirs(os.path.join(HERE, ".matterstack"), exist_ok=True)
+        with open(os.path.join(HERE, _MADE), "wb") as file:
+            file.write(_codec().to_json(told).encode())
+    except OSError:
+        pass  # a full disk is no reason to lose a value
+
+
+def _sha256() -> Any:
+    # OpenSSL, which hashlib loads, takes as long to load as all the rest of a short call.
+    try:
+        return __import__("_sha2" if sys.version_info >= (3, 12) else "_sha256").sha256
+    except ImportError:  # a Python that leaves it to OpenSSL
+        return __import__("hashlib").sha256
+
+
+def _version(package: str) -> str:
+    """Return the version of a package that was imported, from itself or from the name of its metadata."""
+    module = sys.modules.get(package)
+    if module is None:
+        return ""
+    said = vars(module).get("__version__")
+    if isinstance(said, str):
+        return said
+    place = os.path.dirname(os.path.dirname(getattr(module, "__file__", None) or "x/x/x"))
+    start = package.lower() + "-"
+    try:
+        names = os.listdir(place)
+    except OSError:
+        return ""
+    found = [name for name in names if name.endswith(".dist-info") and name.lower().startswith(start)]
+    return found[0][len(start) : -len(".dist-info")] if found else ""
+
+
 # -- what goes wrong -------------------------------------------------------------------------------
 
 
@@ -173,6 +227,7 @@ def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType 
         with open(partial, "w", encoding="utf-8") as file:
             file.write(text + "\n")
         os.replace(partial, os.path.join(HERE, "error.json"))
+        _note_made({})
     except OSError as failed:  # a full disk: stderr is left
         sys.stderr.write(f"error.json could not be written: {failed}\n")
     begun = _from_users_line(trace)
@@ -193,7 +248,7 @@ def begin() -> None:
     """Make ready for `run`: the user's modules are found, errors are told, and what an earlier run left is gone."""
     sys.path.insert(0, MODULES)
     sys.excepthook = _tell
-    for name in ("value.json", "error.json", "result.json"):
+    for name in ("value.json", "error.json", "result.json", _MADE):
         if os.path.lexists(os.path.join(HERE, name)):
             os.unlink(os.path.join(HERE, name))
 

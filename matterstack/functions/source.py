@@ -119,6 +119,7 @@ def _task(program: Program, function: Any, classes: tuple[type, ...]) -> Code:
     body = program.finish()
     listed = sorted(program.state.classes.items())
     given = f", classes=[{', '.join(expression for _, expression in listed)}]" if listed else ""
+    given += f", packages={sorted(program.state.packages)!r}" if program.state.packages else ""
     text = "\n".join([_HEAD.format(name=name), *body, "", _TAIL.format(call=f"{name}{given}")])
     state = program.state
     labels = tuple(label for label, _ in listed)

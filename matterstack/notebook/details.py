@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _TAIL_BYTES = 2000
 _MOST_FILES = 40
 _MOST_TASKS = 40
+_MOST_FACTS = 40
 #: Looks in the order in which one asks for them: what went wrong, what needs somebody, what goes on, and the rest.
 _FIRST = "FWXQRBNSC"
 #: What a task says of itself, and what it is called in the panel.
@@ -69,8 +70,17 @@ def details_html(run: Run, board: Board, name: str) -> str:
     parts.append(_table(told))
     if attempts:
         parts.append(_attempts(attempts, card.reason))
+        parts.append(_made_from(run, card))
         parts += _of_attempt(run, card, attempts[-1])
     return f"<div class='ms-details'>{''.join(parts)}</div>"
+
+
+def _made_from(run: Run, card: Card) -> str:
+    """Return what the last attempt was made from, folded away."""
+    facts = run.made_from(card.task_id, iteration=card.iteration, attempt=card.attempt).facts
+    told = _table([(what, _text(said)) for what, said in facts[:_MOST_FACTS]])
+    more = f"<p>and {len(facts) - _MOST_FACTS} more: run.made_from</p>" if len(facts) > _MOST_FACTS else ""
+    return f"<details><summary>made from</summary>{told}{more}</details>" if facts else ""
 
 
 def _specification(text: str) -> dict[str, Any]:

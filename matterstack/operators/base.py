@@ -34,6 +34,7 @@ from matterstack.core.attempts import (
     Refused,
     Submitted,
 )
+from matterstack.core.made import Made
 from matterstack.core.task import Task
 from matterstack.errors import InvalidConfigError, RunStatusError
 
@@ -142,6 +143,10 @@ class Operator(ABC):
     def collect_results(self, attempt: Attempt) -> Any:
         """Return the data of an attempt that ended well: a JSON value, ``{}`` for none; or `Rejected`."""
         return {}
+
+    def made(self, attempt: Attempt) -> Made:
+        """Return what an attempt that is over was made with and left, as what ran beside it tells.."""
+        return Made(not_hashed=dict.fromkeys(attempt.task.outputs, "its operator tells no hashes"))
 
     def answer(self, attempt: Attempt, answer: Any) -> None:
         """Take an answer to an attempt that is WAITING from a cell.

@@ -18,6 +18,7 @@ from matterstack.core.changes import (
     PendingSkip,
     TaskChange,
 )
+from matterstack.core.made import Made
 from matterstack.core.snapshot import IterationCounts, ReadyTask
 from matterstack.core.states import (
     LIVE_ATTEMPT,
@@ -141,8 +142,8 @@ def refused(attempt: LiveAttempt, at: float, reason: str) -> list[Change]:
     return [change, *end_task(attempt, at, reason)]
 
 
-def collected(attempt: LiveAttempt, at: float, data: str) -> list[Change]:
-    """Return the changes of an attempt whose results are in; `data` is JSON text."""
+def collected(attempt: LiveAttempt, at: float, data: str, made: Made | None = None) -> list[Change]:
+    """Return the changes of an attempt whose results are in; `data` is JSON text, `made` what they were made with."""
     changes: list[Change] = [
         AttemptChange(
             attempt.id,
@@ -152,11 +153,20 @@ def collected(attempt: LiveAttempt, at: float, data: str) -> list[Change]:
             at,
             ended_at=at,
             data=data,
+            made=made,
         )
     ]
     if attempt.task_status not in TERMINAL_TASK:
         changes.append(TaskChange(attempt.task, TaskStatus.SUBMITTED, TaskEvent.COMPLETE, at))
     return changes
+
+
+def with_made(changes: Sequence[Change], made: Made | None) -> list[Change]:
+    """Return the changes of an attempt that ended badly, with what it ran in; what it left counts for nothing."""
+    first, *rest = changes
+    if made is None or not isinstance(first, AttemptChange):
+        return list(changes)
+    return [first._replace(made=Made(made.environment)), *rest]
 
 
 def rejected(attempt: LiveAttempt, at: float, reason: str, data: str, then: str) -> list[Change]:

@@ -13,6 +13,7 @@ from matterstack.core.states import AttemptStatus, TaskStatus
 from matterstack.orchestration import decisions as scheduling
 from matterstack.orchestration.capture import capture, describe
 from matterstack.orchestration.health import Contacts, Health
+from matterstack.orchestration.made_from import inputs_of
 from matterstack.orchestration.session import Session
 from matterstack.storage.state_store import SQLiteStateStore
 
@@ -53,12 +54,20 @@ def free_slots(
     return slots, contacts
 
 
-def write_intents(store: SQLiteStateStore, run: RunRecord, slots: Mapping[str, int], at: float) -> list[LiveAttempt]:
-    """Choose from the ready tasks, inside a transaction, and store that they are being submitted."""
+def write_intents(
+    store: SQLiteStateStore, run: RunRecord, slots: Mapping[str, int], at: float, *, record: bool
+) -> list[LiveAttempt]:
+    """Choose from the ready tasks, inside a transaction; store that they are being submitted, and what they take."""
     ready = {name: store.ready_tasks(name, free) for name, free in slots.items()}
     tasks = scheduling.choose(run.status, ready, slots)
     new = [NewAttempt(task.id, task.attempts + 1, _token(at), at) for task in tasks]
     rows = store.submit(new, run.iteration) if new else []
+    if record:
+        taken = [
+            (row, one) for row, task in zip(rows, tasks, strict=True) for one in inputs_of(task.spec, run.iteration)
+        ]
+        if taken:
+            store.add_inputs(taken)
     return [
         LiveAttempt(
             id=row,

@@ -20,6 +20,7 @@ from matterstack.core.attempts import (
     Submitted,
 )
 from matterstack.core.changes import Change
+from matterstack.core.made import Made
 from matterstack.core.snapshot import Snapshot
 from matterstack.core.states import TERMINAL_TASK, AttemptStatus
 from matterstack.core.strict_json import dump_json, to_text
@@ -127,15 +128,16 @@ def _poll_operator(session: Session, name: str, group: _Sorted, at: float, memor
     operator = session.operators[name]
     parts = [Polled([change for live, reply in group.told for change in scheduling.submitted(live, reply, at)])]
     collecting = group.collecting
+    record = session.settings.made_from
     if group.interrupted:
         parts.append(_find(name, operator, group.interrupted, at))
     if group.unwanted:
         parts.append(_cancel(name, operator, group.unwanted, at))
     if group.watched:
-        looked, ended = _look(name, operator, group.watched, at, memory)
+        looked, ended = _look(name, operator, group.watched, at, memory, record=record)
         parts.append(looked)
         collecting = [*collecting, *ended]
-    parts += [_collect(name, operator, attempt, at) for attempt in collecting]
+    parts += [_collect(name, operator, attempt, at, record=record) for attempt in collecting]
     return merge_polled(parts)
 
 
@@ -175,7 +177,7 @@ def _cancel(name: str, operator: Operator, unwanted: Sequence[Attempt], at: floa
 
 
 def _look(
-    name: str, operator: Operator, watched: Sequence[Attempt], at: float, memory: LoopMemory | None
+    name: str, operator: Operator, watched: Sequence[Attempt], at: float, memory: LoopMemory | None, *, record: bool
 ) -> tuple[Polled, list[Attempt]]:
     """Look at attempts; return what was seen, and those whose results have to be collected."""
     # Between two questions of a loop; that something is seen then does not mean that the operator answers.
@@ -198,6 +200,8 @@ def _look(
             continue
         settling |= observation.settling
         implied = scheduling.judge(attempt.record, observation, at)
+        if record and implied and observation.seen is Seen.ENDED and not observation.ok:
+            implied = scheduling.with_made(implied, _made(operator, attempt))
         changes += implied
         if implied and observation.seen is Seen.ENDED and observation.ok:
             ended.append(attempt)
@@ -206,7 +210,7 @@ def _look(
     return Polled(changes, absent, NOBODY if only_files else {name: None}, settling), ended
 
 
-def _collect(name: str, operator: Operator, attempt: Attempt, at: float) -> Polled:
+def _collect(name: str, operator: Operator, attempt: Attempt, at: float, *, record: bool) -> Polled:
     reach("collect.begin")
     live = attempt.record
     with capture() as caught:
@@ -226,4 +230,12 @@ def _collect(name: str, operator: Operator, attempt: Attempt, at: float) -> Poll
         text = "{}" if data is None or data == {} else dump_json(data, f"the results of {live.task_id}", "data")
     except InvalidJsonError as error:
         return Polled(scheduling.failed(live, at, f"its results cannot be collected: {error}"))
-    return Polled(scheduling.collected(live, at, text))
+    return Polled(scheduling.collected(live, at, text, _made(operator, attempt) if record else None))
+
+
+def _made(operator: Operator, attempt: Attempt) -> Made | None:
+    """Return what an attempt was made with; that nobody can tell is no reason not to have its result."""
+    made = None
+    with capture():
+        made = operator.made(attempt)
+    return made if isinstance(made, Made) else None

@@ -31,9 +31,12 @@ class Settings:
     ----------
     suspend_after : int
         How often in a row an operator may fail to answer before nothing new goes to it.
+    made_from : bool
+        Whether to record of each attempt what it was made from: its inputs, what it ran in, hashes of what it left.
     """
 
     suspend_after: int = 10
+    made_from: bool = True
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any] | None) -> Settings:
@@ -49,7 +52,10 @@ class Settings:
         if unknown := sorted(values.keys() - set(known)):
             raise InvalidConfigError(f"unknown setting {unknown[0]!r} in config; there is: {', '.join(known)}")
         for name, value in values.items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if name == "made_from":
+                if not isinstance(value, bool):
+                    raise InvalidConfigError(f"config: {name} must be True or False, not {value!r}")
+            elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InvalidConfigError(f"config: {name} must be a positive whole number, not {value!r}")
         return cls(**values)
 

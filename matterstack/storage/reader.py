@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         AttemptRow,
         EventRow,
         IterationRow,
+        LinkRow,
         TaskRow,
     )
 
@@ -62,6 +63,25 @@ _ATTEMPT_SQL = """SELECT t.iteration, t.task_id, a.attempt, a.status, t.operator
 _EVENT_SQL = """SELECT e.seq, e.at, CASE WHEN e.attempt IS NOT NULL THEN 'attempt' WHEN e.task IS NOT NULL THEN 'task'
   ELSE 'run' END, t.iteration, t.task_id, a.attempt, e.event, e.status, e.reason FROM events e
   LEFT JOIN tasks t ON t.id = e.task LEFT JOIN attempts a ON a.id = e.attempt"""
+#: What an attempt takes by name; and the data of tasks that it only comes after, by the attempt that was the last then.
+_UP_SQL = """SELECT t.iteration, t.task_id, s.attempt, i.name, i.path, coalesce(i.sha256, o.sha256), i.origin
+  FROM inputs i LEFT JOIN attempts s ON s.id = i.source LEFT JOIN tasks t ON t.id = s.task
+  LEFT JOIN outputs o ON o.attempt = s.id AND o.name = i.path WHERE i.attempt = ?1
+  UNION ALL SELECT t.iteration, t.task_id, s.attempt, 'inputs.json', 'result.json', o.sha256, NULL FROM attempts a
+  JOIN dependencies d ON d.task = a.task JOIN attempts s
+  ON s.id = (SELECT max(id) FROM attempts WHERE task = d.dependency AND id < a.id) JOIN tasks t ON t.id = s.task
+  LEFT JOIN outputs o ON o.attempt = s.id AND o.name = 'result.json' WHERE a.id = ?1
+  AND NOT EXISTS (SELECT 1 FROM inputs i WHERE i.attempt = a.id AND i.source = s.id)"""
+_DOWN_SQL = """SELECT t.iteration, t.task_id, a.attempt, i.name, i.path, o.sha256, NULL FROM inputs i
+  JOIN attempts a ON a.id = i.attempt JOIN tasks t ON t.id = a.task
+  LEFT JOIN outputs o ON o.attempt = i.source AND o.name = i.path WHERE i.source = ?1
+  UNION ALL SELECT t.iteration, t.task_id, a.attempt, 'inputs.json', 'result.json', o.sha256, NULL FROM attempts s
+  JOIN dependencies d ON d.dependency = s.task JOIN attempts a ON a.task = d.task JOIN tasks t ON t.id = a.task
+  LEFT JOIN outputs o ON o.attempt = s.id AND o.name = 'result.json'
+  WHERE s.id = ?1 AND s.id = (SELECT max(id) FROM attempts WHERE task = s.task AND id < a.id)
+  AND NOT EXISTS (SELECT 1 FROM inputs i WHERE i.attempt = a.id AND i.source = s.id)"""
+_FROM_ELSEWHERE_SQL = """SELECT t.iteration, t.task_id, a.attempt, i.name, i.path, i.sha256, i.origin FROM inputs i
+  JOIN attempts a ON a.id = i.attempt JOIN tasks t ON t.id = a.task WHERE i.origin = ?1 ORDER BY a.id"""
 #: The last second that a timestamp of Python can show.
 _LATEST_S = 253_402_300_799
 #: Of results that tasks wait for: how many tasks are looked at together, up to how many characters one comes with them,
@@ -497,6 +517,63 @@ class StoreReader:
         """Return what shall be done, as JSON text, by the task's row."""
         text: str = self.query("SELECT spec FROM tasks WHERE id = ?", (task,))[0][0]
         return text
+
+    # -- what was made from what -------------------------------------------------------------
+
+    def attempt_row(self, label: str) -> int:
+        """Return the row of an attempt by its label, ``<iteration>.<task_id>.<attempt>``.
+
+        Raises
+        ------
+        KeyError
+            There is no such attempt.
+        """
+        iteration, _, rest = label.partition(".")
+        task_id, _, attempt = rest.rpartition(".")
+        rows = self.query(
+            "SELECT a.id FROM tasks t JOIN attempts a ON a.task = t.id "
+            "WHERE t.iteration = CAST(? AS INTEGER) AND t.task_id = ? AND a.attempt = CAST(? AS INTEGER)",
+            (iteration, task_id, attempt),
+        )
+        if not rows:
+            raise KeyError(label)
+        row: int = rows[0][0]
+        return row
+
+    def made_of(self, attempt: int) -> tuple[str | None, str | None, str | None, list[tuple[str, str, int]]]:
+        """Return by its row what an attempt ran in, what was not hashed, which entry of a cache it took; and outputs.
+
+        All is JSON text but the outputs, which are name, SHA-256 and size.
+        """
+        ((environment, not_hashed, cached),) = self.query(
+            "SELECT e.record, a.not_hashed, a.cached FROM attempts a LEFT JOIN environments e ON e.id = a.environment "
+            "WHERE a.id = ?",
+            (attempt,),
+        )
+        outputs = self.query("SELECT name, sha256, size FROM outputs WHERE attempt = ? ORDER BY name", (attempt,))
+        return environment, not_hashed, cached, outputs
+
+    def code(self) -> str | None:
+        """Return the revision of the user's own modules when the run was made, as JSON text."""
+        found: str | None = self.query("SELECT code FROM runs")[0][0]
+        return found
+
+    def links_up(self, attempt: int) -> list[LinkRow]:
+        """Return what an attempt takes, by its row."""
+        return self._links(_UP_SQL, attempt)
+
+    def links_down(self, attempt: int) -> list[LinkRow]:
+        """Return what takes something of an attempt, by its row."""
+        return self._links(_DOWN_SQL, attempt)
+
+    def links_from(self, origin: str) -> list[LinkRow]:
+        """Return what takes something of an attempt of another run, ``"<run_id> <label>"``."""
+        return self._links(_FROM_ELSEWHERE_SQL, origin)
+
+    def _links(self, sql: str, of: int | str) -> list[LinkRow]:
+        from matterstack.storage.rows import LinkRow
+
+        return [LinkRow._make(row) for row in self.query(sql, (of,))]
 
     def commands_left(self) -> int:
         """Return how many tasks that are not over run a command or a function."""

@@ -88,3 +88,28 @@ class IterationRow(NamedTuple):
     created_at: float
     ended_at: float | None
     counts: IterationCounts
+
+
+class LinkRow(NamedTuple):
+    """That an attempt takes something of another one, seen from either.
+
+    Attributes
+    ----------
+    iteration, task_id, attempt
+        The other attempt; None for what is of no attempt of this run.
+    name : str
+        Where it lies in the directory of the one that takes it.
+    path : str or None
+        What it is called in that of the other.
+    sha256 : str or None
+    origin : str or None
+        Of which run, task and attempt it is, where that is another run.
+    """
+
+    iteration: int | None
+    task_id: str | None
+    attempt: int | None
+    name: str
+    path: str | None
+    sha256: str | None
+    origin: str | None

@@ -20,9 +20,11 @@ from matterstack.core.changes import (
     AttemptNote,
     Change,
     NewAttempt,
+    NewInput,
     RunChange,
     TaskChange,
 )
+from matterstack.core.made import Made
 from matterstack.core.snapshot import OperatorTrouble, RunRecord
 from matterstack.core.states import (
     AttemptStatus,
@@ -38,16 +40,23 @@ from matterstack.storage.reader import StoreReader
 
 log = logging.getLogger("matterstack.storage")
 
+_NOTHING_MADE = Made()
 _COUNTED = ("pending", "submitted", "completed", "failed", "skipped", "cancelled")
 
 #: A reason is of the status it was given with, and goes with that; what is said of an end stays while it is collected.
 _ATTEMPT_SQL = """UPDATE attempts SET status = ?, reason = CASE status WHEN 'COLLECTING' THEN coalesce(?, reason)
   ELSE ? END, external_id = coalesce(?, external_id), started_at = coalesce(?, started_at),
-  ended_at = coalesce(ended_at, ?), exit_code = coalesce(?, exit_code), data = coalesce(?, data)
-  WHERE id = ? AND status = ?"""
+  ended_at = coalesce(ended_at, ?), exit_code = coalesce(?, exit_code), data = coalesce(?, data),
+  environment = coalesce((SELECT id FROM environments WHERE record = ?), environment),
+  not_hashed = coalesce(?, not_hashed) WHERE id = ? AND status = ?"""
 _TASK_SQL = """UPDATE tasks SET status = ?, reason = ?, attempts = attempts + ?,
   failures = CASE WHEN ? THEN 0 ELSE failures + ? END WHERE id = ? AND status = ?"""
 _EVENT_SQL = "INSERT INTO events (at, task, attempt, event, status, reason) VALUES (?, ?, ?, ?, ?, ?)"
+
+
+_INPUT_SQL = """INSERT INTO inputs (attempt, name, source, path, sha256, origin) VALUES (?, ?,
+  (SELECT a.id FROM tasks t JOIN attempts a ON a.task = t.id AND a.attempt = coalesce(?, t.attempts)
+  WHERE t.iteration = ? AND t.task_id = ?), ?, ?, ?)"""
 
 
 class SQLiteStateStore(StoreReader):
@@ -145,12 +154,12 @@ class SQLiteStateStore(StoreReader):
 
     # -- only inside `transaction` ------------------------------------------------------
 
-    def create_run(self, run: RunRecord) -> None:
-        """Write the row of a new run."""
+    def create_run(self, run: RunRecord, code: str | None = None) -> None:
+        """Write the row of a new run; `code` is the revision of the user's own modules as JSON text."""
         self._connection().execute(
-            "INSERT INTO runs (run_id, workspace, status, reason, created_at, iteration, campaign_state) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (run.run_id, run.workspace, run.status, run.reason, run.created_at, run.iteration, run.campaign_state),
+            "INSERT INTO runs (run_id, workspace, status, reason, created_at, iteration, campaign_state, code) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (*run[:3], run.reason, run.created_at, run.iteration, run.campaign_state, code),
         )
 
     def add_iteration(self, iteration: int, at: float, tasks: Sequence[tuple[Any, Sequence[str], str]]) -> None:
@@ -231,6 +240,16 @@ class SQLiteStateStore(StoreReader):
         self.apply([TaskChange(new.task, TaskStatus.PENDING, TaskEvent.SUBMIT, new.at) for new in attempts], iteration)
         return ids
 
+    def add_inputs(self, inputs: Sequence[tuple[int, NewInput]]) -> None:
+        """Write what attempts, by their rows, take of others."""
+        self._connection().executemany(
+            _INPUT_SQL,
+            [
+                (row, one.name, one.attempt, one.iteration, one.task_id, one.path, one.sha256, one.origin)
+                for row, one in inputs
+            ],
+        )
+
     def apply(self, changes: Sequence[Change], iteration: int) -> None:
         """Write changes of status, each with its row in the journal.
 
@@ -260,6 +279,8 @@ class SQLiteStateStore(StoreReader):
         for values in rows.run:
             if connection.execute("UPDATE runs SET status = ?, reason = ? WHERE status = ?", values).rowcount != 1:
                 raise self._conflict(changes)
+        if rows.made:
+            self._note_made(connection, rows.made)
         if rows.attempts:
             found = connection.executemany(
                 _ATTEMPT_SQL, [(status, reason, reason, *rest) for status, reason, *rest in rows.attempts.values()]
@@ -280,6 +301,16 @@ class SQLiteStateStore(StoreReader):
             )
         if rows.journal:
             connection.executemany(_EVENT_SQL, rows.journal)
+
+    @staticmethod
+    def _note_made(connection: sqlite3.Connection, made: Sequence[tuple[int, Made]]) -> None:
+        """Note what attempts ran in, where no other has yet, and what they left."""
+        records = {one.environment for _, one in made if one.environment is not None}
+        connection.executemany("INSERT OR IGNORE INTO environments (record) VALUES (?)", [(one,) for one in records])
+        outputs = [(attempt, *output) for attempt, one in made for output in one.outputs]
+        sql = "INSERT OR REPLACE INTO outputs (attempt, name, sha256, size) VALUES (?, ?, ?, ?)"
+        if outputs:
+            connection.executemany(sql, outputs)
 
     def _conflict(self, changes: Sequence[Change]) -> StoreConflictError:
         """Undo the transaction; return an error with the story of what stands otherwise than a change expected."""
@@ -379,6 +410,7 @@ class _Rows:
     def __init__(self) -> None:
         self.attempts: dict[int, list[object]] = {}
         self.notes: list[tuple[str | None, int]] = []
+        self.made: list[tuple[int, Made]] = []
         self.tasks: list[tuple[object, ...]] = []
         self.run: list[tuple[object, ...]] = []
         self.journal: list[tuple[object, ...]] = []
@@ -430,7 +462,12 @@ class _Rows:
 
     def _fold(self, change: AttemptChange, status: AttemptStatus) -> None:
         """Add a change to what `_ATTEMPT_SQL` gets."""
-        now = [change.reason, change.external_id, change.started_at, change.ended_at, change.exit_code, change.data]
+        made = change.made or _NOTHING_MADE
+        if change.made is not None:
+            self.made.append((change.attempt, made))
+        not_hashed = to_text(made.not_hashed) if made.not_hashed else None
+        now = [change.reason, change.external_id, change.started_at, change.ended_at, change.exit_code, change.data,
+               made.environment, not_hashed]  # fmt: skip
         row = self.attempts.get(change.attempt)
         if row is None:
             self.attempts[change.attempt] = [status, *now, change.attempt, change.leaves]
@@ -439,7 +476,7 @@ class _Rows:
             raise StoreConflictError(f"it is {row[0]} by the change before, and a change leaves {change.leaves}")
         reason, ended_at = row[1], row[4]
         row[0] = status
-        row[1:7] = [old if new is None else new for old, new in zip(row[1:7], now, strict=True)]
+        row[1:9] = [old if new is None else new for old, new in zip(row[1:9], now, strict=True)]
         row[1] = reason if change.reason is None and change.leaves is AttemptStatus.COLLECTING else change.reason
         row[4] = change.ended_at if ended_at is None else ended_at
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import select
+import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,6 +80,34 @@ def test_functions_need_nothing_but_python_on_a_worker(farm: Farm, tmp_path: Pat
     finally:
         operator.close()
     assert run.value("volume_A3-large") == 8.0
+
+
+def test_what_a_job_was_made_with_is_told_by_the_job(tmp_path: Path, operator: ms.DaskOperator) -> None:
+    """The driver reads what stands in two small files, and hashes nothing."""
+    odd = "it's $odd.txt"
+    flow = ms.Workflow(
+        [
+            ms.Task("fine", f"printf one >a; printf two >{shlex.quote(odd)}", outputs=["a", odd], operator="dask"),
+            ms.Task("set", "printf one >a", outputs=["a"], operator="dask", env={"LOADEDMODULES": 'vasp/6.4:"x"'}),
+            ms.Task("bad", "printf one >a; exit 3", outputs=["a"], operator="dask", allow_failure=True),
+        ]
+    )
+    flow.add("call", ms.task(operator="dask", outputs=["value.json"])(volume_A3), 2.0)
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators={"dask": operator})
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    made = run.made_from("fine")
+    assert {one.name: (one.sha256, one.size) for one in made.outputs} == {
+        "a": (hashlib.sha256(b"one").hexdigest(), 3),
+        odd: (hashlib.sha256(b"two").hexdigest(), 3),
+    }
+    assert made.environment["host"] == socket.gethostname()
+    assert run.made_from("set").environment["modules"] == 'vasp/6.4:"x"'
+    assert run.made_from("bad").environment["host"] == socket.gethostname()
+    assert list(run.made_from("bad").outputs) == []
+    call = run.made_from("call")
+    assert call.environment["python"] == platform.python_version()
+    assert [one.name for one in call.outputs] == ["result.json", "value.json"]
+    assert not call.not_hashed
 
 
 def test_a_farm_of_small_tasks(tmp_path: Path, operator: ms.DaskOperator) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from crashes import killed_at
-from kit_lab import GREETING, carry, execute, kit, pack, start
+from kit_lab import GREETING, carry, drop_sums, execute, kit, pack, start
 
 import matterstack as ms
 from matterstack.errors import (
@@ -340,3 +340,23 @@ def test_kits_are_told_apart_whatever_their_folders_are_called(tmp_path: Path, f
         taken, *others = run.import_kits(archive)
         assert (sorted(taken), others) == (["0.a.1", "0.b.1"], [[], [], [], []])
         assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+
+
+def test_what_a_kit_left_has_the_hashes_that_it_made_there(tmp_path: Path) -> None:
+    run = start(tmp_path, names=("a",))
+    assert execute(kit(run)).returncode == 0
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    made = run.made_from("a")
+    assert {one.name: one.sha256 for one in made.outputs} == {
+        name: hashlib.sha256((kit(run) / "output" / name).read_bytes()).hexdigest()
+        for name in ("OUTCAR", "result.json")
+    }
+    assert not made.not_hashed
+
+
+def test_a_kit_that_came_home_without_sums_says_that_nobody_hashed_it(tmp_path: Path) -> None:
+    run = start(tmp_path, names=("a",))
+    assert execute(kit(run)).returncode == 0
+    drop_sums(kit(run))
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.made_from("a").not_hashed == {"OUTCAR": "the kit came home without its sum"}

@@ -13,14 +13,17 @@ from typing import Any, Protocol
 
 from matterstack.core.attempt_files import MACHINERY, Family, check_names
 from matterstack.core.attempts import Attempt, Observation, Seen
+from matterstack.core.calls import VALUE
+from matterstack.core.made import MOST_HASHED_BYTES, Made
 from matterstack.core.states import AttemptStatus
 from matterstack.core.strict_json import dump_json
-from matterstack.core.task import Task
+from matterstack.core.task import RESULT, Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, UnsafeFileError
 from matterstack.files import read_tail
 from matterstack.operators.base import Operator
 from matterstack.operators.jobs.claim import End, began_at, silent_s
 from matterstack.operators.jobs.faults import cannot_tell
+from matterstack.operators.made import of_job
 from matterstack.operators.results import collect, exception_of, last_words
 
 #: The shells stay, and tell how the command took the signal.
@@ -161,6 +164,10 @@ class JobOperator(Operator):
         """Check the outputs, and return the content of result.json."""
         return collect(str(attempt.directory), attempt.task.outputs)
 
+    def made(self, attempt: Attempt) -> Made:
+        """Return what the job's script, or the call in it, has told."""
+        return of_job(str(attempt.directory), attempt.task.outputs)
+
 
 def check_preamble(preamble: object) -> None:
     """Raise `InvalidConfigError` unless this is text that a script can hold."""
@@ -243,6 +250,8 @@ printf '{{"started_at": %s, "job": "%s", "host": "%s"}}\\n' \\
 {_ASKED_TO_END if watched else ""}{chr(10).join(_variables(attempt, path))}
 eval {shlex.quote(preamble)}
 command cd "$matterstack_home" || exit
+printf '%s\\n%s\\n%s\\n' "${{SLURMD_NODENAME-$(hostname)}}" "${{APPTAINER_NAME-${{SINGULARITY_NAME-}}}}" \\
+  "${{LOADEDMODULES-}}" 2>/dev/null >.matterstack/surroundings || :
 matterstack_code=0
 /bin/sh -c {shlex.quote(command)} </dev/null >stdout.txt 2>stderr.txt || matterstack_code=$?
 echo "$matterstack_code" >.matterstack/claim/code
@@ -251,7 +260,7 @@ exit "$matterstack_code"
 code=$?
 ended=false
 [ -s .matterstack/claim/code ] && read -r code <.matterstack/claim/code && ended=true
-[ "$code" -le 128 ] && said=$code || said=$((128 - code))
+{_sums(task)}[ "$code" -le 128 ] && said=$code || said=$((128 - code))
 tries=60
 until {{ printf '{{"exit_code": %d, "ended_at": %s, "command": %s}}\\n' "$said" "$(date +%s)" "$ended" \\
   >.matterstack/exit.json.new && mv .matterstack/exit.json.new .matterstack/exit.json; }} 2>/dev/null; do
@@ -260,6 +269,27 @@ until {{ printf '{{"exit_code": %d, "ended_at": %s, "command": %s}}\\n' "$said" 
   sleep 1  # a disk that is full may not stay so
 done
 exit "$code"
+"""
+
+
+def _sums(task: Task) -> str:
+    """Return lines of shell that hash what a command which ended well has left, but for what a call hashes itself."""
+    by_call = (VALUE, RESULT) if task.call else ()
+    lines = [
+        f"  sum {number} {shlex.quote(name)}"
+        for number, name in enumerate((*task.outputs, RESULT))
+        if name not in by_call
+    ]
+    if not lines:
+        return ""
+    return f"""\
+sum() {{
+  [ -f "$2" ] && [ ! -L "$2" ] && size=$(wc -c <"$2") && [ "$size" -le {MOST_HASHED_BYTES} ] || return 0
+  hash=$(sha256sum <"$2") && printf '%s %d %d\\n' "${{hash%% *}}" "$size" "$1"
+}}
+[ "$code" -ne 0 ] || {{
+{chr(10).join(lines)}
+}} 2>/dev/null >.matterstack/sums
 """
 
 

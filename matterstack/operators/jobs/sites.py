@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from matterstack.core.attempt_files import MACHINERY
 from matterstack.core.attempts import Attempt
 from matterstack.core.calls import ERROR, VALUE_ARRAYS
+from matterstack.core.made import MADE, SUMS, SURROUNDINGS
 from matterstack.core.strict_json import MAX_BYTES
 from matterstack.core.task import Task
 from matterstack.errors import InvalidConfigError, OperatorUnreachableError, UnsafeFileError
@@ -38,7 +39,7 @@ _RSYNC_PARTIAL = 23
 _CONNECT_S = 10
 _LEAVE_S = 5.0
 #: What comes home of every attempt, beside its outputs.
-_LEFT = ("result.json", "stdout.txt", "stderr.txt", "slurm.out")
+_LEFT = ("result.json", "stdout.txt", "stderr.txt", "slurm.out", SURROUNDINGS, SUMS)
 _ROOT = re.compile(r"[A-Za-z0-9._/+-]+")
 
 
@@ -365,7 +366,7 @@ class Ssh:
 
 def _of_call(task: Task) -> Sequence[str]:
     """Return what comes home of a call besides its outputs."""
-    return (ERROR, f"{VALUE_ARRAYS}/") if task.call else ()
+    return (ERROR, f"{VALUE_ARRAYS}/", MADE) if task.call else ()
 
 
 class _NotAllCameError(OperatorUnreachableError):

@@ -19,10 +19,12 @@ from matterstack.core.attempts import (
     Submitted,
 )
 from matterstack.core.keywords import suggesting_class
+from matterstack.core.made import Made
 from matterstack.core.task import Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, OperatorUnreachableError
 from matterstack.operators.base import Operator, check_python
 from matterstack.operators.local.link import Link
+from matterstack.operators.made import of_command_here
 from matterstack.operators.results import collect
 from matterstack.operators.warm_calls import start_of
 
@@ -183,6 +185,11 @@ class LocalOperator(Operator):
     def collect_results(self, attempt: Attempt) -> Any:
         """Check the outputs, and return the content of result.json."""
         return collect(f"{attempt.parent}/{attempt.name}", attempt.task.outputs)
+
+    def made(self, attempt: Attempt) -> Made:
+        """Return what a call told of itself, and hash what it or a command has left on this machine."""
+        task = attempt.task
+        return of_command_here(f"{attempt.parent}/{attempt.name}", task.outputs, is_call=task.call is not None)
 
     def wakeup(self, directory: Path) -> int | None:
         """Return the connection to the runner: it turns readable when a command starts or ends."""

@@ -29,21 +29,24 @@ from typing import Any
 from matterstack.core.attempt_files import MACHINERY, SHOWN
 from matterstack.core.attempts import Attempt, Observation, Seen
 from matterstack.core.keywords import suggesting_class
+from matterstack.core.made import Made, output_of
 from matterstack.core.states import AttemptStatus
-from matterstack.core.task import Task
+from matterstack.core.task import RESULT, Task
 from matterstack.core.text import neutral, storable
 from matterstack.errors import (
     AttemptFailedError,
     InvalidConfigError,
+    InvalidJsonError,
     InvalidTaskError,
     OperatorUnreachableError,
     UnsafeFileError,
 )
 from matterstack.files import rename_inside, sync_tree, write_inside
 from matterstack.operators.base import Traits, check_python
+from matterstack.operators.made import of_call
 from matterstack.operators.requests.base import RequestOperator
 from matterstack.operators.requests.kit_ending import Kind
-from matterstack.operators.requests.kit_results import OUTPUT, Came, look, scan
+from matterstack.operators.requests.kit_results import OUTPUT, Came, look, read_sums, scan
 from matterstack.operators.requests.kit_script import SECRET, howto, script
 from matterstack.operators.requests.kit_sums import Sums, digest
 from matterstack.operators.requests.notices import Notify, check_notify
@@ -187,6 +190,20 @@ class ManualHPCOperator(RequestOperator):
             raise
         self._close(attempt, "its results were taken")
         return data
+
+    def made(self, attempt: Attempt) -> Made:
+        """Return what the kit's script, and the call in it, have told."""
+        told = of_call(f"{attempt.directory}/{OUTPUT}")
+        sums: Mapping[str, str] = {}
+        with contextlib.suppress(OSError, UnsafeFileError, InvalidJsonError):
+            sums = read_sums(attempt.directory) or {}
+        found = []
+        for name in (*attempt.task.outputs, RESULT):
+            with contextlib.suppress(OSError):
+                size = os.stat(f"{attempt.directory}/{OUTPUT}/{name}", follow_symlinks=False).st_size
+                found.append(output_of(name, sums.get(name, "").lower(), size))
+        known = [output for output in found if output is not None]
+        return told.with_outputs(known, attempt.task.outputs, "the kit came home without its sum")
 
     def _look(self, attempt: Attempt, at: float) -> Came:
         if not attempt.directory.is_dir():
