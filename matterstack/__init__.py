@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matterstack.operators.requests.human import HumanOperator
     from matterstack.operators.requests.manual_hpc import ManualHPCOperator
     from matterstack.run import Run
-    from matterstack.run_lifecycle import initialize_run, open_run, step_run, trust
+    from matterstack.run_lifecycle import initialize_run, open_run, preview, step_run, trust
     from matterstack.storage.reader import StoreReader
     from matterstack.workspace import inbox, runs
 
@@ -53,6 +53,7 @@ _HOMES = {
     "Run": "run",
     "initialize_run": "run_lifecycle",
     "open_run": "run_lifecycle",
+    "preview": "run_lifecycle",
     "step_run": "run_lifecycle",
     "trust": "run_lifecycle",
     "inbox": "workspace",
@@ -83,6 +84,7 @@ __all__ = [
     "inbox",
     "initialize_run",
     "open_run",
+    "preview",
     "runs",
     "step_run",
     "task",

@@ -6,11 +6,11 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from matterstack import __version__
 from matterstack.core.identifiers import check_identifier
@@ -36,6 +36,8 @@ from matterstack.operators.base import Operator
 from matterstack.orchestration import campaign_calls as planning
 from matterstack.orchestration import campaigns, trusting
 from matterstack.orchestration.capture import capture
+from matterstack.orchestration.findings import check
+from matterstack.orchestration.intake import Intake, KeepsNothing
 from matterstack.orchestration.session import Session, Settings
 from matterstack.run import Run
 from matterstack.storage import trust as trust_records
@@ -44,8 +46,9 @@ from matterstack.storage.run_directory import RunDirectory, new_run_directory, r
 from matterstack.storage.state_store import SQLiteStateStore
 
 if TYPE_CHECKING:
-    pass
+    from matterstack.notebook.preview import Preview
 
+_Planned = TypeVar("_Planned")
 log = logging.getLogger("matterstack.lifecycle")
 
 
@@ -96,14 +99,7 @@ def initialize_run(
     DiskError
         The disk is full, read-only or faulty, or may not be written there.
     """
-    if isinstance(plan, Workflow):
-        campaign: Campaign = SingleWorkflow(plan)
-    elif isinstance(plan, Campaign):
-        campaign = plan
-    else:
-        raise CampaignError(f"plan must be a Campaign or a Workflow, {_not_a_plan(plan)}")
-    given = _check_operators({"local": rebuild("local", {})} if operators is None else operators)
-    settings = Settings.from_config(config)
+    campaign, given, settings = _check_given(plan, operators, config)
     at = time.time()
     if run_id is None:
         run_id = f"{datetime.fromtimestamp(at, UTC):%Y%m%d-%H%M%S}-{os.urandom(3).hex()}"
@@ -122,18 +118,7 @@ def initialize_run(
         needing_disk(f"no run can be made at {place}", "or choose another base_path; no run was made"),
         new_run_directory(base_path, workspace, run_id, content) as directory,
     ):
-        with capture() as caught:
-            state = dump_json(campaign.initial_state(), "the campaign's initial state", "state")
-            planned = planning.plan(campaign, state, given, directory)
-        if isinstance(caught.error, MatterstackError):
-            raise caught.error
-        if caught.error is not None:
-            raise CampaignError(
-                f"{type(campaign).__name__} could not plan its first iteration "
-                f"({type(caught.error).__name__}: {caught.error}); no run was made"
-            ) from caught.error
-        if planned is None:
-            raise CampaignError(f"{type(campaign).__name__}.plan returned None at once: there is nothing to run")
+        state, planned = _first(campaign, lambda state: planning.plan(campaign, state, given, directory))
         if campaign is plan:
             campaigns.keep(campaign, directory)
         calls = campaign is plan or any(task.call is not None for task, _, _ in planned)
@@ -154,6 +139,82 @@ def initialize_run(
     session = Session(final, StoreReader(final.state), given, settings, campaign)
     session.trust_made_here()
     return Run(session)
+
+
+@suggesting
+def preview(
+    plan: Campaign | Workflow,
+    *,
+    operators: Mapping[str, Operator] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Preview:
+    """Show what `initialize_run` would make, with all that it would check, and make nothing.
+
+    Parameters
+    ----------
+    plan : Campaign or Workflow
+        Of a campaign the first plan is asked for, and not kept.
+    operators : mapping of str to Operator, optional
+    config : mapping, optional
+        All as `initialize_run` takes them.
+
+    Returns
+    -------
+    Preview
+        Its ``findings`` say what is wrong; ``script(task_id)`` and ``files(task_id)`` what a task would get.
+
+    Raises
+    ------
+    CampaignError
+        The campaign plans nothing, or ``plan`` raised.
+    InvalidConfigError
+        A setting or an operator cannot be used.
+
+    Examples
+    --------
+    >>> import matterstack as ms
+    >>> flow = ms.Workflow([ms.Task("relax", "no_such_program in.dat"), ms.Task("band", "true", dependencies="relax")])
+    >>> ms.preview(flow)
+    Preview: 2 tasks; nothing was made
+      2 commands, local
+      program: task 'relax': there is no program no_such_program in PATH
+    """
+    from matterstack.notebook.preview import Preview
+
+    campaign, given, _ = _check_given(plan, operators, config)
+    _, workflow = _first(campaign, lambda state: planning.next_workflow(campaign, state))
+    checked = check(workflow, given, Intake(KeepsNothing(), None), doubts=True)
+    return Preview(workflow, given, [finding for one in checked for finding in one.findings])
+
+
+def _check_given(
+    plan: Campaign | Workflow, operators: Mapping[str, Operator] | None, config: Mapping[str, Any] | None
+) -> tuple[Campaign, dict[str, Operator], Settings]:
+    if isinstance(plan, Workflow):
+        campaign: Campaign = SingleWorkflow(plan)
+    elif isinstance(plan, Campaign):
+        campaign = plan
+    else:
+        raise CampaignError(f"plan must be a Campaign or a Workflow, {_not_a_plan(plan)}")
+    given = _check_operators({"local": rebuild("local", {})} if operators is None else operators)
+    return campaign, given, Settings.from_config(config)
+
+
+def _first(campaign: Campaign, plan: Callable[[str], _Planned | None]) -> tuple[str, _Planned]:
+    """Return a campaign's first state, as JSON text, and what it plans from that."""
+    with capture() as caught:
+        state = dump_json(campaign.initial_state(), "the campaign's initial state", "state")
+        planned = plan(state)
+    if isinstance(caught.error, MatterstackError):
+        raise caught.error
+    if caught.error is not None:
+        raise CampaignError(
+            f"{type(campaign).__name__} could not plan its first iteration "
+            f"({type(caught.error).__name__}: {caught.error}); no run was made"
+        ) from caught.error
+    if planned is None:
+        raise CampaignError(f"{type(campaign).__name__}.plan returned None at once: there is nothing to run")
+    return state, planned
 
 
 def _check_operators(operators: Mapping[str, Operator]) -> dict[str, Operator]:

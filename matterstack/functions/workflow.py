@@ -19,6 +19,7 @@ from matterstack.errors import (
     InvalidTaskError,
     UnknownDependencyError,
     UnknownOperatorError,
+    WorkflowError,
 )
 
 if TYPE_CHECKING:
@@ -234,38 +235,49 @@ class Workflow:
         UnknownDependencyError, CyclicWorkflowError, UnknownOperatorError
             Naming the culprit.
         """
+        for _, problem in self.problems(operators):
+            raise problem
+
+    def problems(self, operators: Mapping[str, object] | None = None) -> Iterator[tuple[str | None, WorkflowError]]:
+        """Yield all that `check` would raise, with the task whose fault it is; None where it is that of several.
+
+        Parameters
+        ----------
+        operators : mapping, optional
+            As in `check`.
+        """
         before: set[str] = set()
         ordered = True
         for task in self:
             if operators is not None and task.operator not in operators:
                 given = ", ".join(sorted(operators)) or "none"
-                raise UnknownOperatorError(
+                problem = UnknownOperatorError(
                     f"task {task.task_id!r} wants the operator {task.operator!r}, which the run was not given "
                     f"(it has: {given}){did_you_mean(task.operator, operators)}; "
                     f"pass operators={{{task.operator!r}: ...}}"
                 )
-            upstream = task.upstream
-            for other in upstream:
+                yield task.task_id, problem
+            for other in task.upstream:
                 if other not in self._tasks:
-                    raise UnknownDependencyError(
-                        f"task {task.task_id!r} depends on {other!r}, which is not in the workflow"
-                        + did_you_mean(other, self._tasks)
-                    )
+                    hint = did_you_mean(other, self._tasks)
+                    text = f"task {task.task_id!r} depends on {other!r}, which is not in the workflow{hint}"
+                    yield task.task_id, UnknownDependencyError(text)
                 ordered = ordered and other in before
             before.add(task.task_id)
         # Tasks that were added after all they depend on can hold no cycle.
-        if not ordered:
-            self._check_cycles()
+        if not ordered and (cycle := self._cycle()) is not None:
+            yield None, cycle
 
-    def _check_cycles(self) -> None:
+    def _cycle(self) -> CyclicWorkflowError | None:
         try:
             TopologicalSorter({task.task_id: task.upstream for task in self}).prepare()
         except CycleError as error:
             path = error.args[1]
             shown = path if len(path) <= 12 else [*path[:6], "...", *path[-5:]]
-            raise CyclicWorkflowError(
+            return CyclicWorkflowError(
                 f"these tasks wait for each other: {' -> '.join(shown)} (each must end before the next)"
-            ) from None
+            )
+        return None
 
 
 def as_id(text: str) -> str:

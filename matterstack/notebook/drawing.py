@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from matterstack.core.text import neutral
-from matterstack.notebook.board import Board, Card
+from matterstack.notebook.board import Card
 from matterstack.notebook.grouping import MOST_NODES, Groups, Place
 from matterstack.notebook.layout import fold, lay_out, layers_of
 from matterstack.notebook.statuses import BY_CODE, LOOKS
@@ -21,6 +21,18 @@ if TYPE_CHECKING:
 STEP_X, STEP_Y, NODE_WIDTH, NODE_HEIGHT, MARGIN = 200, 36, 158, 26, 12
 #: What a node that stands for several tasks looks like: the first of these that any of them has.
 _URGENT = "FWXQRBNSC"
+
+
+class Tasks(Protocol):
+    """What is drawn: a `Board`, or the tasks of a plan."""
+
+    @property
+    def cards(self) -> dict[int, Card]:
+        """The tasks, by their rows, in the order of the plan."""
+
+    @property
+    def edges(self) -> list[tuple[int, int]]:
+        """Which task waits for which, as pairs of rows."""
 
 
 class Room(NamedTuple):
@@ -52,7 +64,7 @@ class Drawing:
 
     Parameters
     ----------
-    board : Board
+    board : Board, or any `Tasks`
     collapse : {'auto', 'tasks', 'group', 'iteration'}
         With ``auto`` tasks are drawn one by one where there is room, and else in groups.
     expanded : sequence of str
@@ -64,7 +76,7 @@ class Drawing:
 
     def __init__(
         self,
-        board: Board,
+        board: Tasks,
         collapse: str,
         expanded: Sequence[str],
         graph: networkx.DiGraph[str] | None = None,

@@ -55,12 +55,15 @@ class Traits(NamedTuple):
     most_at_once : int, optional
         Of a loop of ticks, how many attempts one tick submits at most, where each takes its time:
         the first can then start while the others are submitted.
+    script : str
+        Where in an attempt's directory `Operator.prepare` puts the script that runs it; empty where there is none.
     """
 
     by_people: bool = False
     results_folder: str = ""
     poll_s: float = 0.0
     most_at_once: int | None = None
+    script: str = ""
 
 
 def check_python(python: object) -> None:
@@ -95,6 +98,14 @@ class Operator(ABC):
     def check_task(self, task: Task) -> None:
         """Raise `InvalidTaskError` for a task this operator could never carry out."""
         return  # most take any task
+
+    def lacks(self, task: Task) -> str | None:
+        """Return, as a sentence, which program a task needs and will not find; None where nobody can tell from here."""
+        return None
+
+    def sbatch_options(self, task: Task) -> Sequence[str]:
+        """Return the options of sbatch that the first attempt of a task gets; none where it is no job of Slurm."""
+        return ()
 
     def max_live(self, directory: Path) -> int | None:
         """Return how many attempts may be live at once, or None for no limit.

@@ -10,17 +10,19 @@ from typing import Any
 from matterstack.core.results import TaskResult
 from matterstack.core.strict_json import dump_json, to_text
 from matterstack.core.task import Task
-from matterstack.errors import CampaignError, InvalidTaskError
+from matterstack.errors import CampaignError
 from matterstack.functions.campaign import Campaign
 from matterstack.functions.workflow import Workflow
 from matterstack.operators.base import Operator
 from matterstack.orchestration.capture import place_of
+from matterstack.orchestration.findings import check
 from matterstack.orchestration.intake import Intake
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
 
 #: A task, the ids it waits for, and its specification as JSON text.
 PlannedTask = tuple[Task, tuple[str, ...], str]
+_ROWS = frozenset({"task_id", "dependencies"})
 
 
 def plan(
@@ -56,34 +58,35 @@ def plan(
     WorkflowError
         The workflow cannot be run.
     """
-    workflow = campaign.plan(json.loads(state_text))
+    workflow = next_workflow(campaign, state_text)
     if workflow is None:
         return None
-    if not isinstance(workflow, Workflow):
+    planned = []
+    for checked in check(workflow, operators, Intake(directory, reader)):
+        for finding in checked.findings:
+            if finding.error is not None:
+                raise finding.error
+        if checked.task is not None:
+            # The edges are rows of their own.
+            spec = {name: said for name, said in checked.specification.items() if name not in _ROWS}
+            planned.append((checked.task, checked.task.upstream, to_text(spec)))
+    return planned
+
+
+def next_workflow(campaign: Campaign, state_text: str) -> Workflow | None:
+    """Ask the campaign for its next workflow; None when it is done.
+
+    Raises
+    ------
+    CampaignError
+        ``plan`` returned something else than a workflow.
+    """
+    workflow = campaign.plan(json.loads(state_text))
+    if not isinstance(workflow, Workflow | None):
         raise CampaignError(
             f"{_named(campaign.plan)}, returned a {type(workflow).__name__}, and not a Workflow or None"
         )
-    workflow.check(operators)
-    planned = []
-    intake = Intake(directory, reader)
-
-    def is_call(task_id: str) -> bool:
-        return workflow[task_id].call is not None
-
-    for task in workflow:
-        operators[task.operator].check_task(task)
-        if task.show and not operators[task.operator].traits.by_people:
-            raise InvalidTaskError(
-                f"task {task.task_id!r}: show= is for what a person looks at, and the operator {task.operator!r} asks "
-                "nobody; files= brings files to a command",
-                task_id=task.task_id,
-            )
-        spec = intake.specification(task, is_call)
-        # The edges are rows of their own.
-        del spec["task_id"]
-        spec.pop("dependencies", None)
-        planned.append((task, task.upstream, to_text(spec)))
-    return planned
+    return workflow
 
 
 def analyze(campaign: Campaign, state_text: str, results: Mapping[str, TaskResult]) -> str:

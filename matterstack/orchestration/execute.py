@@ -118,7 +118,7 @@ def _execute_operator(
     prepared = []
     for live, upstream in zip(group, reader.upstream_of([live.task for live in group]), strict=True):
         attempt = session.attempt(live)
-        built = _build(session, operator, attempt, upstream, may_exist=live.id in interrupted)
+        built = build(session, operator, attempt, upstream, may_exist=live.id in interrupted)
         match built:
             case None:
                 prepared.append(attempt)
@@ -167,7 +167,7 @@ def start(session: Session, to_start: Mapping[str, Sequence[Attempt]]) -> Contac
     return contacts
 
 
-def _build(
+def build(
     session: Session, operator: Operator, attempt: Attempt, upstream: Sequence[Upstream], *, may_exist: bool
 ) -> Refused | str | None:
     """Make an attempt's directory; return why that is impossible, or why it cannot be done now."""

@@ -6,12 +6,11 @@ Files and values of earlier iterations stay where they are; the plan notes which
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, BinaryIO, Protocol
 
 from matterstack.core.calls import VALUE, Call, Program, Source
 from matterstack.core.states import TaskStatus
@@ -30,7 +29,37 @@ from matterstack.orchestration.call_inputs import arrays_of_value
 from matterstack.orchestration.capture import capture
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.rows import TaskRow
-from matterstack.storage.run_directory import RunDirectory
+from matterstack.storage.run_directory import RunDirectory, open_outside
+
+
+class Keeper(Protocol):
+    """Where what comes from outside is kept by its SHA-256: `RunDirectory`, and `KeepsNothing`."""
+
+    def take_file(self, source: PurePath) -> str:
+        """Keep a file."""
+
+    def take(self, content: BinaryIO) -> str:
+        """Keep what can be read here."""
+
+    def keep(self, content: bytes) -> str:
+        """Keep a content that many tasks may share."""
+
+
+class KeepsNothing:
+    """The keeper of a plan that is only looked at: it sees whether all is there, and keeps nothing."""
+
+    def take_file(self, source: PurePath) -> str:
+        """Look whether a file is there."""
+        with open_outside(source):
+            return ""
+
+    def take(self, content: BinaryIO) -> str:
+        """Keep nothing."""
+        return ""
+
+    def keep(self, content: bytes) -> str:
+        """Keep nothing."""
+        return ""
 
 
 class Intake:
@@ -38,17 +67,16 @@ class Intake:
 
     Parameters
     ----------
-    directory : RunDirectory
+    keeper : RunDirectory or KeepsNothing
         Where it is kept.
     reader : StoreReader, optional
         Knows the iterations before; None before the first.
     """
 
-    def __init__(self, directory: RunDirectory, reader: StoreReader | None) -> None:
-        self._directory = directory
+    def __init__(self, keeper: Keeper, reader: StoreReader | None) -> None:
+        self._keeper = keeper
         self._reader = reader
         self._programs: dict[int, tuple[Program, str]] = {}
-        self._kept: set[str] = set()
         self._others: dict[str, _OtherRun] = {}
 
     def specification(self, task: Task, is_call: Callable[[str], bool]) -> dict[str, Any]:
@@ -84,7 +112,10 @@ class Intake:
                     task_id=task.task_id,
                 )
             case PurePath():
-                return StoredFile(self._directory.take_file(source))
+                try:
+                    return StoredFile(self._keeper.take_file(source))
+                except InvalidTaskError as error:
+                    raise InvalidTaskError(f"task {task.task_id!r}: {error}", task_id=task.task_id) from error
             case FromTask() if source.run is not None:
                 other, row, attempt = self._elsewhere(
                     task, source.run, source.task_id, source.iteration, source.attempt
@@ -102,7 +133,7 @@ class Intake:
         assert isinstance(call.program, Program)
         assert isinstance(call.arrays, Mapping)
         for content in call.arrays.values():
-            self._keep(content)
+            self._keeper.keep(content)
         return dataclasses.replace(
             call,
             program=self._program(call.program),
@@ -110,23 +141,12 @@ class Intake:
             sources=tuple(self._source(task, source, is_call) for source in call.sources),
         )
 
-    def _keep(self, content: bytes) -> str:
-        """Keep a content that many tasks may share, once."""
-        import hashlib
-
-        sha256 = hashlib.sha256(content).hexdigest()
-        if sha256 not in self._kept:
-            if not os.path.lexists(self._directory.files / sha256):
-                self._directory.take(io.BytesIO(content))
-            self._kept.add(sha256)
-        return sha256
-
     def _program(self, program: Program) -> str:
         known = self._programs.get(id(program))
         if known is None:
-            files = {path: self._keep(content) for path, content in sorted(program.files.items())}
+            files = {path: self._keeper.keep(content) for path, content in sorted(program.files.items())}
             listing = {"function": program.function, "packages": list(program.packages), "files": files}
-            known = (program, self._keep(json.dumps(listing, indent=1, ensure_ascii=False).encode() + b"\n"))
+            known = (program, self._keeper.keep(json.dumps(listing, indent=1, ensure_ascii=False).encode() + b"\n"))
             self._programs[id(program)] = known
         return known[1]
 
@@ -179,7 +199,7 @@ class Intake:
     def _take(self, task: Task, place: Path, path: str, origin: str) -> str:
         try:
             with open(open_inside(place, path), "rb") as content:
-                return self._directory.take(content)
+                return self._keeper.take(content)
         except FileNotFoundError:
             raise InvalidTaskError(
                 f"task {task.task_id!r}: {origin} has left no file {path}", task_id=task.task_id

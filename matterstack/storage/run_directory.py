@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import re
@@ -169,14 +170,17 @@ class RunDirectory:
         InvalidTaskError
             It cannot be read, or is not a regular file.
         """
-        path = Path(source)
-        try:
-            if not path.is_file():
-                raise InvalidTaskError(f"the file {path} is not there, or is not a plain file")
-            with open(path, "rb") as original:
-                return self.take(original, os.fstat(original.fileno()).st_mode & 0o755 | 0o400)
-        except OSError as error:
-            raise InvalidTaskError(f"the file {path} cannot be taken into the run: {error}") from error
+        with open_outside(source) as original:
+            return self.take(original, os.fstat(original.fileno()).st_mode & 0o755 | 0o400)
+
+    def keep(self, content: bytes) -> str:
+        """Keep a content that many tasks may share, once, under its SHA-256, which is returned."""
+        import hashlib
+
+        sha256 = hashlib.sha256(content).hexdigest()
+        if not os.path.lexists(self.files / sha256):
+            self.take(io.BytesIO(content))
+        return sha256
 
     def take(self, content: BinaryIO, mode: int = 0o644) -> str:
         """Keep what can be read here in the run, under its SHA-256, which is returned; it is on disk then."""
@@ -287,6 +291,25 @@ class RunDirectory:
                     f"operators/{operator}/{name} was there already, and is not as this run makes it: it is not used"
                 ) from None
             raise
+
+
+@contextlib.contextmanager
+def open_outside(source: PurePath) -> Iterator[BinaryIO]:
+    """Open a file from outside, to be taken into a run.
+
+    Raises
+    ------
+    InvalidTaskError
+        It cannot be read, or is not a regular file.
+    """
+    path = Path(source)
+    try:
+        if not path.is_file():
+            raise InvalidTaskError(f"the file {path} is not there, or is not a plain file")
+        with open(path, "rb") as original:
+            yield original
+    except OSError as error:
+        raise InvalidTaskError(f"the file {path} cannot be taken into the run: {error}") from error
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

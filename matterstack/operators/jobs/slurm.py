@@ -68,8 +68,9 @@ from matterstack.operators.jobs.sites import (
     Ssh,
     has_left,
 )
+from matterstack.operators.lookup import missing_program
 from matterstack.operators.results import last_words
-from matterstack.operators.sbatch import check_options
+from matterstack.operators.sbatch import check_options, sbatch_options
 from matterstack.operators.unchanged import note_unchanged
 
 log = logging.getLogger("matterstack.operators.jobs.slurm")
@@ -223,7 +224,9 @@ class SlurmOperator(JobOperator):
                 raise InvalidConfigError(f"a handler needs check(directory) and correct(directory): {handler!r}")
         self.handlers = tuple(handlers)
         self.pack = pack
-        self.traits = Traits(poll_s=poll_s, most_at_once=_MOST_AT_ONCE if pack == 1 else None)
+        self.traits = Traits(
+            poll_s=poll_s, most_at_once=_MOST_AT_ONCE if pack == 1 else None, script=f"{MACHINERY}/job.sh"
+        )
         self.host, self.root = host, root
         self.python = python or (None if host is None else "python3")
         self.site: Site = Here() if host is None else Ssh(host, root, self.python or "")
@@ -264,6 +267,17 @@ class SlurmOperator(JobOperator):
         """Refuse a task without a command, variables a shell cannot set, and options that are ours."""
         super().check_task(task)
         check_options(task.resources.extra, f"task {task.task_id!r}: extra")
+
+    def lacks(self, task: Task) -> str | None:
+        """Look for the program of its command, where jobs see the files of this machine and nothing comes before it."""
+        if self.host is not None or self.preamble.strip():
+            return None
+        lacking = missing_program(task, self.python, f"{self.path}:{os.environ.get('PATH', os.defpath)}")
+        return lacking and f"{lacking}, on this machine; its nodes may have it"
+
+    def sbatch_options(self, task: Task) -> Sequence[str]:
+        """Return what every job gets, and what the task's resources mean."""
+        return [*self.options, *sbatch_options(task.resources.scaled(1))]
 
     def max_live(self, directory: Path) -> int | None:
         """Return how many attempts may be in the queue."""

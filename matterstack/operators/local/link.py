@@ -272,6 +272,11 @@ def _for_commands(environment: Mapping[bytes, bytes]) -> dict[str, str]:
     return {name.decode(errors=_ESCAPE): value.decode(errors=_ESCAPE) for name, value in environment.items()}
 
 
+def path_for_commands() -> str:
+    """Return the ``PATH`` of a command that is submitted now."""
+    return _for_commands(os.environb)["PATH"]
+
+
 def _crash_point() -> dict[str, str]:
     """Return what arms a crash point in the runner alone, where a test says so."""
     armed = os.environ.get("MATTERSTACK_CRASH_RUNNER")

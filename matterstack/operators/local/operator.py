@@ -23,7 +23,8 @@ from matterstack.core.made import Made
 from matterstack.core.task import Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, OperatorUnreachableError
 from matterstack.operators.base import Operator, check_python
-from matterstack.operators.local.link import Link
+from matterstack.operators.local.link import Link, path_for_commands
+from matterstack.operators.lookup import missing_program
 from matterstack.operators.made import of_command_here
 from matterstack.operators.results import collect
 from matterstack.operators.warm_calls import start_of
@@ -93,6 +94,10 @@ class LocalOperator(Operator):
             raise InvalidTaskError(
                 f"task {task.task_id!r} has no command, and the local operator runs commands only", task_id=task.task_id
             )
+
+    def lacks(self, task: Task) -> str | None:
+        """Look for the program of its command."""
+        return missing_program(task, self.python, path_for_commands())
 
     def max_live(self, directory: Path) -> int:
         """Return how many attempts to hand over: those that may run, and a few that wait their turn.

@@ -52,7 +52,7 @@ from matterstack.operators.requests.kit_sums import Sums, digest
 from matterstack.operators.requests.notices import Notify, check_notify
 from matterstack.operators.requests.request_directory import waits_for
 from matterstack.operators.results import exception_of, last_words, read_result
-from matterstack.operators.sbatch import check_options
+from matterstack.operators.sbatch import check_options, sbatch_options
 from matterstack.operators.unchanged import note_unchanged
 
 _HOME = "its results were brought home"
@@ -77,7 +77,7 @@ class ManualHPCOperator(RequestOperator):
         Told once of each kit; see `HumanOperator`.
     """
 
-    traits = Traits(by_people=True, results_folder=OUTPUT)
+    traits = Traits(by_people=True, results_folder=OUTPUT, script="submit.sh")
     wants = "output/"
 
     def __init__(
@@ -136,6 +136,10 @@ class ManualHPCOperator(RequestOperator):
                 raise InvalidTaskError(
                     f"task {task.task_id!r}: {value!r} names no variable a shell can have", task_id=task.task_id
                 )
+
+    def sbatch_options(self, task: Task) -> Sequence[str]:
+        """Return what the task's resources mean, and what every kit gets."""
+        return [*sbatch_options(task.resources.scaled(1)), *self.sbatch]
 
     def prepare(self, attempt: Attempt) -> None:
         """Make the kit from the task's files."""

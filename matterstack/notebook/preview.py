@@ -1,0 +1,208 @@
+"""A preview of a run that is not made: its tasks, what is wrong with them, and what each would get."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from matterstack.core.task import Task
+from matterstack.core.text import did_you_mean, neutral
+from matterstack.errors import RunStatusError, UnknownTaskError
+from matterstack.functions.workflow import Workflow
+from matterstack.notebook.board import Card
+from matterstack.notebook.drawing import LONG_PAGE, Drawing
+from matterstack.operators.base import Operator
+from matterstack.orchestration.findings import Finding
+from matterstack.orchestration.rehearsal import RehearsedFile, rehearse
+
+if TYPE_CHECKING:
+    import networkx
+    import pandas as pd
+
+_MOST_SHOWN = 20
+
+
+class PlannedBoard(NamedTuple):
+    """The tasks of a workflow as drawings want them."""
+
+    cards: dict[int, Card]
+    edges: list[tuple[int, int]]
+
+
+class Preview:
+    """What a run would be, and how it stands with it; made by `matterstack.preview`, which makes no run.
+
+    Parameters
+    ----------
+    workflow : Workflow
+        The first iteration.
+    operators : mapping of str to Operator
+    found : sequence of Finding
+    """
+
+    def __init__(self, workflow: Workflow, operators: Mapping[str, Operator], found: Sequence[Finding]) -> None:
+        self.workflow = workflow
+        self._operators = operators
+        self._found = sorted(found, key=lambda one: one.error is None)
+
+    # -- what would be ---------------------------------------------------------------------
+
+    @property
+    def tasks(self) -> pd.DataFrame:
+        """A row a task: who carries it out, what it runs, what it waits for, and as which job of Slurm."""
+        import pandas as pd
+
+        rows = [
+            (task.operator, _function(task), self._command(task), len(task.upstream), shlex.join(self._options(task)))
+            for task in self.workflow
+        ]
+        index = pd.Index([task.task_id for task in self.workflow], name="task", dtype="str")
+        return pd.DataFrame(rows, index, ["operator", "function", "command", "dependencies", "sbatch"])
+
+    @property
+    def counts(self) -> pd.DataFrame:
+        """How many tasks there are by operator and function; a command has none."""
+        import pandas as pd
+
+        found = Counter((task.operator, _function(task)) for task in self.workflow)
+        rows = [(operator, function, count) for (operator, function), count in sorted(found.items())]
+        return pd.DataFrame(rows, columns=["operator", "function", "tasks"])
+
+    @property
+    def findings(self) -> pd.DataFrame:
+        """What is wrong, a row each: an ``error`` keeps the run from being made; the others may be as they shall be."""
+        import pandas as pd
+
+        rows = [(str(finding.kind), finding.task_id, finding.text) for finding in self._found]
+        return pd.DataFrame(rows, columns=["kind", "task", "finding"])
+
+    @property
+    def errors(self) -> Sequence[str]:
+        """What `matterstack.initialize_run` would refuse."""
+        return [finding.text for finding in self._found if finding.error is not None]
+
+    @property
+    def graph(self) -> networkx.DiGraph[str]:
+        """A new networkx graph of the tasks; see `Workflow.graph`."""
+        return self.workflow.graph
+
+    # -- one task --------------------------------------------------------------------------
+
+    def files(self, task_id: str) -> pd.DataFrame:
+        """Return the files of the directory that the first attempt of a task would get: a row each.
+
+        They are made as a run makes them, in a temporary place that is gone when this returns.
+
+        Parameters
+        ----------
+        task_id : str
+
+        Returns
+        -------
+        pandas.DataFrame
+            By name: ``bytes``, where it is from (``origin``), and its ``text``. What a task before leaves has neither
+            size nor text; what is no text, or more than 100 kB, has no text.
+
+        Raises
+        ------
+        UnknownTaskError
+            There is no such task.
+        WorkflowError
+            It cannot be run as it stands.
+        """
+        import pandas as pd
+
+        found = self._rehearsed(task_id)
+        index = pd.Index([file.name for file in found], name="file", dtype="str")
+        frame = pd.DataFrame([file[1:] for file in found], index, ["bytes", "origin", "text"])
+        return frame.astype({"bytes": "Int64"})
+
+    def script(self, task_id: str) -> str:
+        """Return what would run a task: the script of its job or kit, else its command as a shell would take it.
+
+        Parameters
+        ----------
+        task_id : str
+
+        Raises
+        ------
+        UnknownTaskError
+            There is no such task.
+        WorkflowError
+            It cannot be run as it stands.
+        RunStatusError
+            It runs nothing: it asks a person or an instrument.
+        """
+        task = self._task(task_id)
+        operator = self._operators.get(task.operator)
+        if operator is not None and (name := operator.traits.script):
+            return next(file.text or "" for file in self._rehearsed(task_id) if file.name == name)
+        if not (command := self._command(task)):
+            raise RunStatusError(f"{task_id} runs nothing: the operator {task.operator!r} asks; see files({task_id!r})")
+        return command
+
+    def _rehearsed(self, task_id: str) -> list[RehearsedFile]:
+        return rehearse(self._task(task_id), self.workflow, self._operators)
+
+    def _task(self, task_id: str) -> Task:
+        if task_id not in self.workflow:
+            hint = did_you_mean(task_id, (task.task_id for task in self.workflow))
+            raise UnknownTaskError(f"the plan has no task {task_id!r}{hint}", task_id=str(task_id))
+        return self.workflow[task_id]
+
+    def _command(self, task: Task) -> str:
+        command = task.command_with(getattr(self._operators.get(task.operator), "python", None))
+        return command if isinstance(command, str) else shlex.join(command)
+
+    def _options(self, task: Task) -> Sequence[str]:
+        operator = self._operators.get(task.operator)
+        return () if operator is None else operator.sbatch_options(task)
+
+    # -- shown -----------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        counts = "\n".join(f"  {row.tasks} {row.function or 'commands'}, {row.operator}" for row in _rows(self.counts))
+        lines = [f"Preview: {len(self.workflow)} tasks; nothing was made", counts]
+        lines += [f"  {finding.kind}: {finding.text}" for finding in self._found[:_MOST_SHOWN]]
+        if len(self._found) > _MOST_SHOWN:
+            lines.append(f"  and {len(self._found) - _MOST_SHOWN} more in .findings")
+        return neutral("\n".join(lines))
+
+    def _repr_html_(self) -> str:
+        counts = _table(("tasks", "function", "operator"), [(n, f or "", o) for o, f, n in _rows(self.counts)])
+        found = _table(("", "task", "finding"), [(f.kind, f.task_id or "", f.text) for f in self._found[:_MOST_SHOWN]])
+        more = len(self._found) - _MOST_SHOWN
+        rest = f"<p>and {more} more in <code>.findings</code></p>" if more > 0 else ""
+        shown = f"{found}{rest}" if self._found else "<p>Nothing is wrong, as far as can be seen from here.</p>"
+        head = f"<p><b>Preview</b> of {len(self.workflow)} tasks; nothing was made</p>"
+        return f"<div>{head}{counts}{shown}<div style='overflow-x:auto'>{self._svg()}</div></div>"
+
+    def _svg(self) -> str:
+        """Return the graph as SVG; edges to what is not there are left out."""
+        rows = {task.task_id: number for number, task in enumerate(self.workflow, 1)}
+        edges = [(rows[a], rows[t.task_id]) for t in self.workflow for a in t.upstream if a in rows]
+        cards = {
+            number: Card(number, 0, t.task_id, "B" if t.upstream else "R", t.operator, 0, t.group, *[None] * 5)
+            for number, t in enumerate(self.workflow, 1)
+        }
+        return Drawing(PlannedBoard(cards, edges), "auto", (), room=LONG_PAGE).svg()
+
+
+def _function(task: Task) -> str:
+    return task.call.function if task.call else ""
+
+
+def _rows(frame: pd.DataFrame) -> Any:
+    return frame.itertuples(index=False)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    head = "".join(f"<th style='text-align:left'>{escape(name)}</th>" for name in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td style='text-align:left'>{escape(neutral(str(cell)))}</td>" for cell in row) + "</tr>"
+        for row in rows
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"
