@@ -245,7 +245,6 @@ def _has_journal(path: Path) -> bool:
         with open(open_inside(path.parent, f"{path.name}-journal"), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             tail = os.pread(file.fileno(), _JOURNAL_TAIL_BYTES, max(0, size - _JOURNAL_TAIL_BYTES))
-            is_wiped = os.pread(file.fileno(), 1, 0) in (b"", b"\0")  # SQLite goes by this byte, too
     except FileNotFoundError:
         return False
     except PermissionError as error:
@@ -260,7 +259,7 @@ def _has_journal(path: Path) -> bool:
             "journal; all was left as it is. Ask where this directory comes from, or remove the journal",
             path=path,
         )
-    return not is_wiped
+    return size > 0
 
 
 def connect(path: Path, mode: str) -> Connection:
@@ -282,9 +281,9 @@ def connect(path: Path, mode: str) -> Connection:
     )
     if mode != "ro":
         connection.execute("PRAGMA foreign_keys = ON")
-        # A commit has landed when the head of its journal is wiped, on disk. To remove the journal instead takes two
-        # more syncs of the directory, or a power failure undoes what was committed.
-        connection.execute("PRAGMA journal_mode = PERSIST")
+        # A commit has landed when its journal is empty, on disk. To remove the journal instead takes syncs of the
+        # directory (EXTRA), or a power failure undoes what was committed.
+        connection.execute("PRAGMA journal_mode = TRUNCATE")
         connection.execute("PRAGMA synchronous = FULL")
     return connection
 

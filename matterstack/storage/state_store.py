@@ -1,6 +1,6 @@
 """All that is written to a run's database, and nothing else writes there.
 
-Journal mode PERSIST with synchronous FULL is safe on every file system that locks, and a
+Journal mode TRUNCATE with synchronous FULL is safe on every file system that locks, and a
 tick commits a few times only (https://www.sqlite.org/atomiccommit.html).
 """
 
