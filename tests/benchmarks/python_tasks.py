@@ -127,7 +127,7 @@ class Bench:
                 memory = [] if program is SCRIPT else self.run(program, work, "memory", 4).told["memory"]
                 found[program] = Record(max(1, round(count * program.share)), [], memory)
             except (RuntimeError, subprocess.SubprocessError) as error:
-                print(f"{program.name} cannot do {work} here: {error}", file=sys.stderr)
+                print(f"{program.name} cannot do {work} here: {str(error).strip()}", file=sys.stderr)
         for turn in range(self.given.repeats):
             takes_part = [one for one in found if one in ours or turn < self.given.peer_repeats]
             for program in takes_part[:: -1 if turn % 2 else 1]:

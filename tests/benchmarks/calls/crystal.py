@@ -10,7 +10,7 @@ from pymatgen.core import Lattice, Structure
 def call(scale):
     model = CHGNet.load(use_device="cpu", verbose=False)
     lattice = Lattice.rhombohedral(4.96 * scale, 33.0)
-    cell = Structure.from_spacegroup("R-3m", lattice, ["Li", "Co", "O"], [[0.5] * 3, [0.0] * 3, [0.24] * 3])
+    cell = Structure(lattice, ["Li", "Co", "O", "O"], [[0.5] * 3, [0.0] * 3, [0.24] * 3, [0.76] * 3])
     return float(model.predict_structure(cell)["e"])
 
 
