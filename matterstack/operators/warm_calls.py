@@ -99,8 +99,8 @@ def _start_of_program(attempt: Attempt) -> dict[str, Any]:
 
 
 def _sources(attempt: Attempt) -> Iterator[str]:
-    """Yield the Python files of the program: what it runs first, and what rides along."""
-    yield from (_SCRIPT, "matterstack_main.py", "matterstack_values.py")
+    """Yield the Python files of the program that are the user's: what it runs first, and what rides along."""
+    yield _SCRIPT
     waiting = [_MODULES]
     while waiting:
         folder = waiting.pop()
