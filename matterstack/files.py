@@ -227,7 +227,7 @@ def copy_inside(root: Path, relative: str, target: Path) -> None:
 
 
 @interrupts.held()
-def link_inside(root: Path, relative: str, target: Path) -> None:
+def link_inside(root: Path, relative: str, target: str | Path) -> None:
     """Have a file below `root` at a new place too: by a hard link, or by a copy where the file system makes none.
 
     Raises
@@ -247,7 +247,7 @@ def link_inside(root: Path, relative: str, target: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.EACCES, errno.EMLINK, errno.EXDEV, errno.ENOTSUP):
                 raise
-            copy_inside(root, relative, target)
+            copy_inside(root, relative, Path(target))
     finally:
         os.close(folder)
 

@@ -8,7 +8,6 @@ import marshal
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from matterstack.errors import UnsafeFileError
 from matterstack.files import link_inside, read_inside, write_new, write_whole
@@ -41,6 +40,8 @@ class KeptProgram:
         for path in _SUPPORT:
             name = f"__pycache__/{path.removesuffix('.py')}.{sys.implementation.cache_tag}.pyc"
             self._linked[name] = _compiled(directory, path, contents[path], files[path])
+        places = (*self._copied, *self._linked)
+        self._folders = dict.fromkeys(place.rpartition("/")[0] for place in places if "/" in place)
 
     def place(self, home: str) -> None:
         """Place the program in an attempt's directory, which nobody else sees yet.
@@ -50,13 +51,12 @@ class KeptProgram:
         FileNotFoundError, UnsafeFileError
             The run has lost a part of it.
         """
-        for path in (*self._copied, *self._linked):
-            if "/" in path:
-                os.makedirs(f"{home}/{path.rpartition('/')[0]}", exist_ok=True)
+        for folder in self._folders:
+            os.makedirs(f"{home}/{folder}", exist_ok=True)
         for path, content in self._copied.items():
             write_new(f"{home}/{path}", content)
         for path, place in self._linked.items():
-            link_inside(self._directory.path, place, Path(f"{home}/{path}"))
+            link_inside(self._directory.path, place, f"{home}/{path}")
 
 
 def _compiled(directory: RunDirectory, path: str, content: bytes, sha256: str) -> str:
