@@ -6,8 +6,9 @@ import os
 import tempfile
 
 from no_skips import pytest_runtest_makereport
+from small_disk import small_disk
 
 # What tests trust is no business of whoever runs them; the processes that they start see the same.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="matterstack-test-state-")
 
-__all__ = ["pytest_runtest_makereport"]
+__all__ = ["pytest_runtest_makereport", "small_disk"]

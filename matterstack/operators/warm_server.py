@@ -21,9 +21,12 @@ _IS_SAFE = bool(sys.flags.isolated or getattr(sys.flags, "safe_path", False))
 if not _IS_SAFE:
     sys.path[0] = _HERE
 
+import atexit  # noqa: E402
 import contextlib  # noqa: E402
+import ctypes  # noqa: E402
 import fcntl  # noqa: E402
 import gc  # noqa: E402
+import io  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import socket  # noqa: E402
@@ -32,7 +35,7 @@ import time  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from types import CodeType, ModuleType, TracebackType
     from typing import Any, NoReturn
 
@@ -141,14 +144,23 @@ class Files:
 # -- threads ---------------------------------------------------------------------------------------
 
 
-def pools() -> list[Setter]:
-    """Return what sets the threads of each library that was loaded, and how many a process of its own would have."""
-    found: list[Setter] = []
+def set_threads() -> None:
+    """Give each library that was loaded as many threads as a process of its own would have; none is started now."""
     for path in sorted(_mapped()):
         name = os.path.basename(path)
         for words, symbols, count in _LIBRARIES:
             if any(word in name for word in words):
-                found += [(setter, count()) for setter in _setters(path, symbols)]
+                _call(path, symbols, count())
+    # OpenBLAS starts them at once, ends them before a fork, and starts them again in a process that computes.
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def pools() -> list[Setter]:
+    """Return what sets the threads of packages that start them at once, and how many: for each process to call."""
+    found: list[Setter] = []
     torch = sys.modules.get("torch")
     if torch is not None:
         found.append((torch.set_num_threads, _threads(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), _cores())))
@@ -164,16 +176,15 @@ def _mapped() -> set[str]:
         return {line.split(None, 5)[5].strip() for line in file if line.count("/") > 1 and ".so" in line}
 
 
-def _setters(path: str, symbols: Iterable[str]) -> Iterator[Callable[[int], object]]:
-    import ctypes
-
+def _call(path: str, symbols: Iterable[str], number: int) -> None:
+    """Call the first function that a library has of some, with a number."""
     with contextlib.suppress(OSError):
         library = ctypes.CDLL(path, os.RTLD_NOLOAD | os.RTLD_NOW)
         for symbol in symbols:
             setter = getattr(library, symbol, None)
             if setter is not None:
                 setter.argtypes, setter.restype = [ctypes.c_int], None
-                yield setter
+                setter(number)
                 return
 
 
@@ -233,9 +244,9 @@ class Room:
         self._address = env_start + begin
         self._size = shown.find(b"\0", begin) - begin
 
-    def show(self, variables: Iterable[str]) -> None:
+    def show(self, variables: Iterable[bytes]) -> None:
         """Show variables there, in the present process."""
-        content = b"\0".join(map(os.fsencode, variables))
+        content = b"\0".join(variables)
         if len(content) > self._size:
             raise Doubt("its variables are too long")
         memory = os.open("/proc/self/mem", os.O_RDWR | os.O_CLOEXEC)
@@ -249,11 +260,59 @@ class Room:
 
 
 class Task:
-    """What a forked process runs once its gate is open."""
+    """What a forked process runs once its gate is open.
 
-    def __init__(self, code: CodeType, space: dict[str, Any]) -> None:
+    Attributes
+    ----------
+    status : int or None
+        Its exit code; None where Python itself has to end the process, as after KeyboardInterrupt.
+    """
+
+    def __init__(self, code: CodeType, space: dict[str, Any], kept: frozenset[str]) -> None:
         self.code = code
         self.space = space
+        self.status: int | None = 0
+        self._kept = kept
+
+    def run(self) -> None:
+        """Run it, and note how it ends; Python itself tells an error, and ends with it, as for any script."""
+        try:
+            exec(self.code, self.space)
+        except SystemExit as end:
+            if end.code is not None:
+                self.status = end.code & 0xFF if isinstance(end.code, int) else 1
+            raise
+        except BaseException as error:
+            self.status = None if isinstance(error, KeyboardInterrupt) else 1
+            sys.excepthook = from_task(sys.excepthook)
+            raise
+
+    def finish(self) -> None:
+        """End the process when all that was registered to be done at the end is.
+
+        Python would now take apart, one by one, the modules that were imported before, which takes longer than many a
+        task. Only what is new ends as it would then: objects that nobody holds are finalized, and files written.
+        """
+        if self.status is None:
+            return
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:
+                    stream.flush()
+        except Exception:  # noqa: BLE001 - a full disk, or a stream of the user's own
+            return  # Python tells it
+        for name in sys.modules.keys() - self._kept | {"__main__"}:
+            del sys.modules[name]
+        for name in ("last_exc", "last_type", "last_value", "last_traceback"):
+            vars(sys).pop(name, None)
+        self.space = {}
+        gc.collect()
+        for thing in gc.get_objects():
+            if isinstance(thing, (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)):
+                with contextlib.suppress(Exception):
+                    thing.flush()
+        # No other thread runs meanwhile, and libraries do what they do at the end of a process.
+        ctypes.PyDLL(None).exit(self.status)
 
 
 class Server:
@@ -282,6 +341,8 @@ class Server:
             else:
                 os.environ.pop(name, None)
         check_alone(before)
+        set_threads()
+        check_alone(before)
         self.said = said()
         self.files = Files(since)
         self.pools = pools()
@@ -289,6 +350,7 @@ class Server:
         self.tops = {name.partition(".")[0] for name in sys.modules.keys() - _AT_START}
         has: dict[str, Any] = {"__cached__": None, "__annotations__": {}}  # this one, of a script, may have them
         self.main = {name: value for name, value in has.items() if name in globals()}
+        self.kept = frozenset(sys.modules)
         gc.collect()
         gc.freeze()  # processes share these pages, so the collector shall not touch them
 
@@ -389,9 +451,10 @@ class Server:
         path = os.path.join(here, _PROGRAM)
         with open(_PROGRAM, "rb") as file:
             code = compile(file.read(), path, "exec", dont_inherit=True)
-        variables: dict[str, str] = request["variables"]
-        self.room.show(f"{name}={variables[name]}" for name in ("MATTERSTACK_TOKEN", "MATTERSTACK_CLAIM"))
-        os.environ.update(variables)
+        # The watcher speaks UTF-8, whatever the locale here is.
+        variables = {name.encode(): value.encode(errors="surrogateescape") for name, value in request["variables"]}
+        self.room.show(name + b"=" + variables[name] for name in (b"MATTERSTACK_TOKEN", b"MATTERSTACK_CLAIM"))
+        os.environb.update(variables)
         for setter, number in self.pools:
             setter(number)
         if "numpy.random" in sys.modules:
@@ -411,7 +474,7 @@ class Server:
         os.dup2(first, request["first_fd"])
         for descriptor in (out, error, first):
             os.close(descriptor)
-        return Task(code, vars(module))
+        return Task(code, vars(module), self.kept)
 
     def main_module(self, path: str) -> ModuleType:
         """Put a module in the place of this one, as fresh as that of a script."""
@@ -489,19 +552,20 @@ def main() -> Task:
 
 
 def from_task(hook: Callable[..., object]) -> Callable[..., object]:
-    """Return a hook that is told an error without the line of this file that led to it."""
+    """Return a hook that is told an error without the lines of this file that led to it."""
 
     def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        below = trace.tb_next if trace is not None else None
+        below = trace
+        while below is not None and below.tb_frame.f_code.co_filename == __file__:
+            below = below.tb_next
         hook(kind, error.with_traceback(below), below)
 
     return tell
 
 
 if __name__ == "__main__":
+    last: list[Callable[[], None]] = []
+    atexit.register(lambda: [end() for end in last])  # the first to be registered is the last to be called
     task = main()
-    try:
-        exec(task.code, task.space)
-    except BaseException:  # Python itself tells it and ends with it, as for any script
-        sys.excepthook = from_task(sys.excepthook)
-        raise
+    last.append(task.finish)
+    task.run()

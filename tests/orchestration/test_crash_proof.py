@@ -22,6 +22,7 @@ import pytest
 from chaos import chaos
 from crashes import ENDED, in_child
 from ledger import check_executions, starts, witnessed
+from small_disk import fill
 from test_run_lifecycle_idempotent import check_undisturbed, go_on, make, reopen, step
 
 import matterstack as ms
@@ -189,29 +190,6 @@ def test_sqlite_call_that_fails(tmp_path: Path, for_good: bool, error: str) -> N
             break
     go_on(tmp_path)
     check_undisturbed(tmp_path)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Any:
-    """A file system of a few megabytes."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"mounting a small file system needs root: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def fill(place: Path, leave: int) -> Path:
-    """Fill a file system but for some bytes."""
-    ballast = place / "ballast"
-    space = os.statvfs(place)
-    with ballast.open("wb") as file:
-        file.write(b"x" * max(0, space.f_bavail * space.f_frsize - leave))
-    return ballast
 
 
 @pytest.mark.parametrize("leave", [0, 4096, 12288, 40960, 131072])

@@ -232,7 +232,7 @@ class WarmServers:
         request = {
             "number": self.numbers,
             "directory": job.directory,
-            "variables": {name: value for name, value in environment.items() if name.startswith(_OURS)},
+            "variables": [item for item in environment.items() if item[0].startswith(_OURS)],
             "claim_fd": CLAIM_FD,
             "first_fd": FIRST_FD,
             "first_is": FIRST_IS,
