@@ -77,6 +77,12 @@ def check_python(python: object) -> None:
     raise InvalidConfigError(f"python must say how Python is called there, as in 'python3.12', not {python!r}")
 
 
+def check_warm(warm: object) -> None:
+    """Raise `InvalidConfigError` unless it says whether calls of functions begin warm."""
+    if not isinstance(warm, bool):
+        raise InvalidConfigError(f"warm must be True or False, not {warm!r}")
+
+
 class Operator(ABC):
     """A way to carry out attempts. Subclass it; `docs/operators.md` walks through one.
 

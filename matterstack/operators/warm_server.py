@@ -453,7 +453,8 @@ class Server:
             code = compile(file.read(), path, "exec", dont_inherit=True)
         # The watcher speaks UTF-8, whatever the locale here is.
         variables = {name.encode(): value.encode(errors="surrogateescape") for name, value in request["variables"]}
-        self.room.show(name + b"=" + variables[name] for name in (b"MATTERSTACK_TOKEN", b"MATTERSTACK_CLAIM"))
+        whose = (b"MATTERSTACK_TOKEN", b"MATTERSTACK_CLAIM")
+        self.room.show(name + b"=" + variables[name] for name in whose if name in variables)
         os.environb.update(variables)
         for setter, number in self.pools:
             setter(number)
@@ -469,11 +470,13 @@ class Server:
         module = self.main_module(path)
         os.dup2(out, 1)
         os.dup2(error, 2)
-        os.dup2(out, request["claim_fd"])
-        first = os.open(request["first_is"], os.O_RDONLY | os.O_CLOEXEC)
-        os.dup2(first, request["first_fd"])
-        for descriptor in (out, error, first):
-            os.close(descriptor)
+        if "claim_fd" in request:  # the lock of the claim, and which process came first, for all that it starts
+            os.dup2(out, request["claim_fd"])
+            first = os.open(request["first_is"], os.O_RDONLY | os.O_CLOEXEC)
+            os.dup2(first, request["first_fd"])
+            os.close(first)
+        os.close(out)
+        os.close(error)
         return Task(code, vars(module), self.kept)
 
     def main_module(self, path: str) -> ModuleType:

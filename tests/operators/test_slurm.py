@@ -520,6 +520,55 @@ def test_many_attempts_share_a_job_and_each_ends_in_its_own_way(healthy: Cluster
     assert sum(starts(tmp_path / "ledger").values()) == 23
 
 
+def signs_and_adds(ledger: str, number: int, then: str = "") -> int:
+    import colorsys
+    import os
+    import time
+
+    with open(ledger, "a") as file:
+        file.write(f"start {os.environ['MATTERSTACK_TOKEN']}\n")
+    if then == "waits":
+        time.sleep(300)
+    if then == "exits":
+        os._exit(3)
+    if then == "crashes":
+        os.kill(os.getpid(), 11)
+    return number + len(colorsys.__name__)
+
+
+def starts_of(run: ms.Run) -> dict[str, str]:
+    notes = (run.path / "operators/slurm").glob("*/.matterstack/start")
+    return {note.parent.parent.name: note.read_text().strip() for note in notes}
+
+
+def calling(base: Path, *kinds: str, **settings: Any) -> ms.Run:
+    flow = ms.Workflow()
+    short = ms.Resources(walltime_s=2)
+    for number, kind in enumerate(kinds):
+        options = {"allow_failure": True, "operator": "slurm", "resources": short}
+        flow.add(f"t{number}", ms.task(signs_and_adds, **options), str(base / "ledger"), number, kind)
+    operator = ms.SlurmOperator(timeout_s=15.0, poll_s=0.1, pack=50, grace_s=5.0, **settings)
+    return ms.initialize_run("w", flow, base_path=base, operators={"slurm": operator})
+
+
+def test_calls_of_a_chunk_begin_warm_and_each_ends_in_its_own_way(healthy: Cluster, tmp_path: Path) -> None:
+    run = calling(tmp_path, "", "waits", "exits", "crashes", "", "")
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert starts_of(run) == {f"0.t{number}.1": "warm" for number in range(6)}
+    assert [run.value(f"t{number}") for number in (0, 4, 5)] == [8, 12, 13]
+    assert "TIMEOUT" in reason(run, "t1")
+    assert "exit code 3" in reason(run, "t2")
+    assert "exit code -11" in reason(run, "t3")
+    check_executions(run, tmp_path / "ledger")
+
+
+def test_calls_of_a_chunk_begin_cold_where_that_is_wanted(healthy: Cluster, tmp_path: Path) -> None:
+    cold = calling(tmp_path, "", "", warm=False)
+    assert cold.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert set(starts_of(cold).values()) == {"cold: its operator has warm=False"}
+    assert cold.value("t1") == 9
+
+
 def test_a_chunk_that_is_killed_goes_on_where_it_stood(healthy: Cluster, tmp_path: Path) -> None:
     run = packed(
         tmp_path,

@@ -1,8 +1,9 @@
 """The program of a chunk job: it runs the commands of its attempts, one after the other.
 
 It is copied beside the chunk's list and started there as a program, so it needs nothing but the standard library
-of Python 3.8. Each attempt is claimed before its command starts (a directory is made), so a chunk that is started again
-goes on where it stood; and each leaves how it ended in ``exit.json``, as the script of a single job does.
+of Python 3.8, and what is copied there with it. Each attempt is claimed before its command starts (a directory is
+made), so a chunk that is started again goes on where it stood; and each leaves how it ended in ``exit.json``, as the
+script of a single job does.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .chunk_warm import WarmStarts
+
 _LOOK_S = 1.0
 _GRACE_S = 5.0
 _TRIES = 60
@@ -31,13 +34,14 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 class ChunkRunner:
     """The attempts of one job."""
 
-    def __init__(self) -> None:
+    def __init__(self, warm_starts: type[WarmStarts]) -> None:
         with open("chunk.json") as file:
             self.members = json.load(file)["members"]
         self.root = os.open(".", os.O_RDONLY)
         self.environment = dict(os.environ)
         self.began = {"job": os.environ.get("SLURM_JOB_ID", ""), "host": os.uname().nodename}
         self.over = False
+        self.warm = warm_starts(self.members, os.open("../..", os.O_RDONLY), lambda: self.over)
         self.wakeup, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(writer)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -58,7 +62,7 @@ class ChunkRunner:
         _write(".matterstack/claim/started.json", {"started_at": time.time(), **self.began})
         state = None
         try:
-            process = self.start(member["argv"], member["env"])
+            process = self.start(member)
         except (OSError, LookupError, ValueError) as problem:
             with open("stderr.txt", "w") as error:
                 error.write(f"it cannot be started: {problem}\n")
@@ -77,17 +81,25 @@ class ChunkRunner:
             tries -= 1
             self.sleep(_LOOK_S)
 
-    def start(self, argv: list[str], wanted: dict[str, str]) -> int:
+    def start(self, member: dict[str, Any]) -> int:
         """Start a command in the present directory and in a session of its own; return its process id."""
+        argv = member["argv"]
         environment = dict(self.environment)
-        for name, value in wanted.items():
+        for name, value in member["env"].items():
             if value.startswith("env:"):
                 if value[4:] not in self.environment:
                     raise LookupError(f"{value[4:]} has to be set: the task needs it")
                 value = self.environment[value[4:]]
             environment[name] = value
+        program = _find(argv[0], environment.get("PATH", os.defpath))
+        if member.get("call") is not None:
+            process, why = self.warm.start(member, program, environment)
+            if process:
+                return process
+            with open(".matterstack/start", "w") as note:
+                note.write(f"cold: {why}\n")
         return os.posix_spawn(
-            _find(argv[0], environment.get("PATH", os.defpath)),
+            program,
             argv,
             environment,
             file_actions=[
@@ -177,11 +189,14 @@ def _wrote(path: str, content: dict[str, Any], *, last: bool) -> bool:
 
 
 if __name__ == "__main__":
-    chunk = ChunkRunner()
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # Python is started without that
+    chunk = ChunkRunner(__import__("chunk_warm").WarmStarts)
     for each in chunk.members:
         if chunk.over:
+            chunk.warm.close()
             sys.exit(143)
         try:
             chunk.run(each)
         except OSError as problem:  # of its own directory: the others shall have their turn
             sys.stderr.write(f"{each['directory']}: {problem}\n")
+    chunk.warm.close()

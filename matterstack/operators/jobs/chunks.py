@@ -20,8 +20,14 @@ from matterstack.core.attempt_files import MACHINERY
 from matterstack.core.attempts import Attempt
 from matterstack.errors import UnsafeFileError
 from matterstack.files import read_inside, write_inside
-from matterstack.operators.jobs import chunk_runner
+from matterstack.operators.warm_calls import start_of
 
+#: What runs a chunk, by its name there.
+_PROGRAMS = {
+    "chunk.py": Path(__file__).parent / "chunk_runner.py",
+    "chunk_warm.py": Path(__file__).parent / "chunk_warm.py",
+    "warm_server.py": Path(__file__).parent.parent / "warm_server.py",
+}
 _NAME = f"{MACHINERY}/chunk"
 _PREFIX = "ms-chunk-"
 _CHUNK = re.compile(rf"{_PREFIX}[0-9a-f]+")
@@ -47,7 +53,14 @@ class Chunk:
 
     @classmethod
     def make(
-        cls, attempts: Sequence[Attempt], preamble: str, interpreter: str, python: str | None, path: str | None
+        cls,
+        attempts: Sequence[Attempt],
+        preamble: str,
+        interpreter: str,
+        python: str | None,
+        path: str | None,
+        *,
+        warm: bool,
     ) -> Chunk:
         """Write a chunk of these attempts; each then knows which one it belongs to.
 
@@ -62,6 +75,8 @@ class Chunk:
             What runs calls of functions.
         path : str or None
             What comes first in the ``PATH`` of the commands.
+        warm : bool
+            Whether calls of functions begin warm where they can.
         """
         chunk = cls(attempts[0].parent, f"{_PREFIX}{os.urandom(10).hex()}")
         place = "" if path is None else f'export PATH={shlex.quote(path)}:"$PATH"\n'
@@ -72,9 +87,10 @@ matterstack_home=$PWD
 command cd "$matterstack_home" && exec {shlex.join(shlex.split(interpreter))} -I chunk.py
 """  # -I: a preamble may set PYTHONHOME and PYTHONPATH for the commands
         chunk.directory.mkdir(parents=True)
-        members = [_member(attempt, python) for attempt in attempts]
+        members = [_member(attempt, python, warm) for attempt in attempts]
         write_inside(chunk.directory, "chunk.json", json.dumps({"members": members}).encode())
-        write_inside(chunk.directory, "chunk.py", Path(chunk_runner.__file__).read_bytes())
+        for name, source in _PROGRAMS.items():
+            write_inside(chunk.directory, name, source.read_bytes())
         write_inside(chunk.directory, "job.sh", script.encode())
         for attempt in attempts:
             (attempt.directory / _NAME).write_text(chunk.name)
@@ -120,12 +136,18 @@ def _lines(directory: Path, name: str) -> list[str]:
     return []
 
 
-def _member(attempt: Attempt, python: str | None) -> Mapping[str, Any]:
+def _member(attempt: Attempt, python: str | None, warm: bool) -> Mapping[str, Any]:
     task = attempt.task
     env = {**task.env, **attempt.variables}
     command = task.command_with(python)
     argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
-    return {"directory": attempt.name, "argv": argv, "env": env, "limit_s": task.resources.walltime_of(attempt.attempt)}
+    return {
+        "directory": attempt.name,
+        "argv": argv,
+        "env": env,
+        "limit_s": task.resources.walltime_of(attempt.attempt),
+        "call": start_of(attempt, command, is_wanted=warm),
+    }
 
 
 def groups(attempts: Iterable[Attempt], most: int) -> list[list[Attempt]]:

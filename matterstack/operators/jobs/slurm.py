@@ -39,7 +39,7 @@ from matterstack.core.states import AttemptStatus
 from matterstack.core.task import Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, OperatorUnreachableError, UnsafeFileError
 from matterstack.files import write_inside
-from matterstack.operators.base import Traits, check_python
+from matterstack.operators.base import Traits, check_python, check_warm
 from matterstack.operators.jobs.base import (
     Handler,
     JobOperator,
@@ -174,6 +174,9 @@ class SlurmOperator(JobOperator):
     python : str, optional
         What runs calls of functions, and chunks, where the jobs are; by default ``python3`` on a host, else the
         interpreter that planned them. It has to be a Python 3.9 or newer.
+    warm : bool
+        Whether calls of functions that share a job begin warm where they can: forked by a process that has imported
+        what they need.
 
     Notes
     -----
@@ -200,8 +203,11 @@ class SlurmOperator(JobOperator):
         host: str | None = None,
         root: str = "matterstack",
         python: str | None = None,
+        warm: bool = True,
     ) -> None:
         check_python(python)
+        check_warm(warm)
+        self.warm = warm
         for name, value in (("max_queued", max_queued), ("max_active", max_active), ("pack", pack)):
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise InvalidConfigError(f"{name} must be a positive whole number, not {value!r}")
@@ -252,6 +258,7 @@ class SlurmOperator(JobOperator):
             "host": self.host,
             "root": self.root,
             "python": self.python,
+            "warm": self.warm,
         }
 
     @property
@@ -291,7 +298,7 @@ class SlurmOperator(JobOperator):
         with cannot_tell("a chunk"):
             for group in groups(alone, self.pack):
                 if len(group) > 1:
-                    Chunk.make(group, self.preamble, self.interpreter, self.python, self.path)
+                    Chunk.make(group, self.preamble, self.interpreter, self.python, self.path, warm=self.warm)
         batches = _batches(attempts)
         replies: dict[str, Submitted | Refused] = {}
         replies |= self._push(batches)

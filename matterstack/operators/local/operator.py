@@ -22,7 +22,7 @@ from matterstack.core.keywords import suggesting_class
 from matterstack.core.made import Made
 from matterstack.core.task import Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, OperatorUnreachableError
-from matterstack.operators.base import Operator, check_python
+from matterstack.operators.base import Operator, check_python, check_warm
 from matterstack.operators.local.link import Link, path_for_commands
 from matterstack.operators.lookup import missing_program
 from matterstack.operators.made import of_command_here
@@ -67,8 +67,7 @@ class LocalOperator(Operator):
             raise InvalidConfigError(f"max_active must be a positive whole number, not {max_active!r}")
         if not kill_grace_s >= 0:
             raise InvalidConfigError(f"kill_grace_s must not be negative, but is {kill_grace_s!r}")
-        if not isinstance(warm, bool):
-            raise InvalidConfigError(f"warm must be True or False, not {warm!r}")
+        check_warm(warm)
         self.max_active = max_active
         check_python(python)
         self.warm = warm
