@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 import time
 
@@ -29,14 +28,9 @@ def workflow(mode, function, given):
 
 if __name__ == "__main__":
     mode, function, given = asked()
-    options = {"max_active": 2}
-    if "warm" in inspect.signature(ms.LocalOperator).parameters:
-        options["warm"] = mode == "warm"
-    elif mode == "warm":
-        sys.exit("this MatterStack has no warm starts")
     began = time.perf_counter()
     flow, calls = workflow(mode, function, given)
-    run = ms.initialize_run("calls", flow, operators={"local": ms.LocalOperator(**options)})
+    run = ms.initialize_run("calls", flow, operators={"local": ms.LocalOperator(max_active=2, warm=mode == "warm")})
     assert run.wait() is ms.RunStatus.COMPLETED
     assert run.counts.completed == len(given)
     tell(began, [run.value(reference.task_id) for reference in calls.values()])
