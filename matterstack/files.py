@@ -403,6 +403,118 @@ def rename_inside(root: Path | str, relative: str, to: str) -> None:
         os.close(source)
 
 
+@contextlib.contextmanager
+def opened_inside(root: Path | str, relative: str) -> Iterator[int]:
+    """Open a folder below `root`, following no link on the way; the descriptor is closed at the end of the block.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such folder.
+    UnsafeFileError
+        A link on the way, or no folder.
+    """
+    descriptor = _folder(root, relative, relative.split("/"))
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def walk_inside(root: Path | str, relative: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield all that is below a folder below `root`, following no link: its path from that folder, and its status.
+
+    A folder comes before what is in it.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such folder.
+    UnsafeFileError
+        A link on the way, or no folder.
+    OSError
+        A folder cannot be read.
+    """
+    with opened_inside(root, relative) as top:
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            try:
+                inner = _below(top, folder)
+            except OSError as error:
+                raise _named(f"{relative}/{folder}", error) from None
+            try:
+                found = _statuses(inner)
+            finally:
+                os.close(inner)
+            for name, status in found:
+                path = f"{folder}/{name}" if folder else name
+                if stat.S_ISDIR(status.st_mode):
+                    folders.append(path)
+                yield path, status
+
+
+def _statuses(folder: int) -> list[tuple[str, os.stat_result]]:
+    found = []
+    for name in sorted(os.listdir(folder)):
+        with contextlib.suppress(FileNotFoundError):  # it went meanwhile
+            found.append((name, os.stat(name, dir_fd=folder, follow_symlinks=False)))
+    return found
+
+
+def _below(top: int, path: str) -> int:
+    """Open a folder below an open one, following no link on the way; the open one anew for an empty path."""
+    descriptor = os.open(".", _READ | os.O_DIRECTORY, dir_fd=top)
+    try:
+        for part in path.split("/") if path else ():
+            inner = os.open(part, _READ | os.O_DIRECTORY, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = inner
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+@interrupts.held()
+def remove_inside(root: Path | str, relative: str) -> None:
+    """Remove what is below `root`, a folder with all in it, following no link. What is not there is no error.
+
+    Raises
+    ------
+    UnsafeFileError
+        A link on the way.
+    OSError
+        It cannot be removed, or not all of it.
+    """
+    *folders, name = relative.split("/")
+    try:
+        folder = _folder(root, relative, folders)
+    except FileNotFoundError:
+        return
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=folder)
+                return
+            inner = [(f"{name}/{path}", stat.S_ISDIR(status.st_mode)) for path, status in walk_inside(root, relative)]
+            # What is in a folder comes after it; this does not recurse, however deep it is.
+            for path, is_folder in [*reversed(inner), (name, True)]:
+                _remove(folder, path, is_folder)
+    finally:
+        os.close(folder)
+
+
+def _remove(top: int, path: str, is_folder: bool) -> None:
+    above, _, name = path.rpartition("/")
+    folder = _below(top, above)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            (os.rmdir if is_folder else os.unlink)(name, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
 def remove_tree(path: Path | str) -> None:
     """Remove a directory with all that is in it, as far as that is possible."""
     import shutil

@@ -18,6 +18,8 @@ from matterstack.orchestration import (
     actions as controls,
 )
 from matterstack.orchestration import (
+    cleaning,
+    disk,
     kits,
     late_results,
     loop,
@@ -28,6 +30,7 @@ from matterstack.orchestration import (
 from matterstack.orchestration import (
     tables as frames,
 )
+from matterstack.orchestration.cleaning import Cleaning
 from matterstack.orchestration.configure import configure
 from matterstack.orchestration.made_from import MadeFrom, UsedBy
 from matterstack.orchestration.overview import Overview, look
@@ -147,7 +150,8 @@ class Run:
         MissingFileError
             It has not left such a file; the message lists those that it left.
         """
-        return outcomes.file_of(outcomes.find(self._session, task_id, iteration, attempt, completed=False), path)
+        found = outcomes.find(self._session, task_id, iteration, attempt, completed=False)
+        return outcomes.file_of(self._session, found, path)
 
     def made_from(self, task_id: str, *, iteration: int | None = None, attempt: int | None = None) -> MadeFrom:
         """Return what a result was made from: what its attempt took, of which attempts; what it ran in; hashes.
@@ -415,6 +419,44 @@ class Run:
         from matterstack.orchestration.requests import waiting
 
         return Inbox(waiting(self.store, self._session.directory), lambda _: self)
+
+    # -- room on disk ----------------------------------------------------------------------
+
+    @property
+    def disk_usage(self) -> pd.DataFrame:
+        """What the run takes on disk, by operator and function: bytes, and files, of which a quota may allow fewer.
+
+        A file that has several names counts once, where the run keeps it; folders and links are files, too.
+        """
+        return disk.usage(self._session.directory, self.store)
+
+    @suggesting
+    def clean(self, *, earlier_attempts: bool = True, scratch: bool = True, do: bool = False) -> Cleaning:
+        """Show what can be made again and may go, and how much that is; with ``do=True`` remove it.
+
+        Parameters
+        ----------
+        earlier_attempts : bool
+            Directories of attempts that were not the last one, at commands and calls of tasks that are over. What is
+            known of them, and their rows in every table, stay.
+        scratch : bool
+            What `Task.scratch` names, of tasks that nobody waits for any more: of those of earlier iterations also
+            where they failed.
+        do : bool
+            Whether to remove it.
+
+        Returns
+        -------
+        Cleaning
+
+        Raises
+        ------
+        RunStatusError
+            Something is under way; nothing was removed.
+        RunLockedError
+            Another process is stepping the run.
+        """
+        return cleaning.clean(self._session, earlier_attempts=earlier_attempts, scratch=scratch, do=do)
 
     # -- acting ---------------------------------------------------------------------------
 

@@ -93,4 +93,15 @@ class PendingSkip(NamedTuple):
     reason: str
 
 
+class Cleaned(NamedTuple):
+    """Files of an attempt that are about to be removed; ``data`` is the JSON of what they are."""
+
+    attempt: int
+    task: int
+    status: str
+    at: float
+    reason: str
+    data: str
+
+
 Change = AttemptChange | AttemptNote | TaskChange | RunChange | PendingSkip

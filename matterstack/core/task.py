@@ -19,6 +19,7 @@ from matterstack.core.keywords import suggesting_class
 from matterstack.core.numbers import is_number
 from matterstack.core.resources import Resources
 from matterstack.core.schemas import ON_REJECT, Approve
+from matterstack.core.scratch import check_scratch
 from matterstack.core.strict_json import dump_json
 from matterstack.errors import InvalidTaskError
 
@@ -159,6 +160,10 @@ class Task:
         run in the end. ``skip``: the task and all that waits for it are skipped, and the run goes
         on. ``replan``: nothing more of the iteration starts; once what runs is over, the campaign's
         ``analyze`` sees the comment, and it plans again.
+    scratch : sequence of str
+        Patterns of files, and of folders with all in them, that nobody wants once the task and all that depend on it
+        are completed: ``["WAVECAR", "*.tmp", "work/**/core"]``. They are removed then. Names of `outputs` and of the
+        run's own are refused.
 
     Raises
     ------
@@ -191,6 +196,7 @@ class Task:
     retry_on: Sequence[str] | None = None
     on_reject: str | None = None
     show: Sequence[FromTask | str | Task] | FromTask | str | Task = ()
+    scratch: Sequence[str] | str = ()
     call: Call | None = None
 
     def __post_init__(self) -> None:
@@ -205,6 +211,7 @@ class Task:
         put(self, "outputs", self._strings("outputs", self.outputs) if self.outputs else ())
         for path in self.outputs:
             check_relative_path(path, f"task {self.task_id!r}: the output")
+        put(self, "scratch", self._check_scratch() if self.scratch else ())
         if self.files:
             self._check_files()
         put(self, "files", MappingProxyType(dict(self.files)))
@@ -245,6 +252,12 @@ class Task:
         if wrong := next((path for path in self.files if path.split("/")[0].casefold() == SHOWN), None):
             raise self._invalid("files", f"must leave the folder {SHOWN}/ to what show= brings", wrong)
         return shown
+
+    def _check_scratch(self) -> tuple[str, ...]:
+        given = [self.scratch] if isinstance(self.scratch, str) else self.scratch
+        patterns = tuple(dict.fromkeys(self._strings("scratch", given)))
+        check_scratch(self.task_id, patterns, self.outputs, is_call=self.call is not None)
+        return patterns
 
     def _check_command(self) -> None:
         if callable(self.command):
@@ -438,6 +451,7 @@ _TASK_DEFAULTS: dict[str, Any] = {
     "parameters": None,
     "retry_on": None,
     "on_reject": None,
+    "scratch": (),
 }
 
 

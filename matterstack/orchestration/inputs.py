@@ -15,6 +15,7 @@ from matterstack.core.text import neutral
 from matterstack.errors import AttemptFailedError, UnsafeFileError
 from matterstack.files import copy_inside, is_machine_trouble, read_inside, write_new
 from matterstack.orchestration.call_inputs import data_of_others, place_call
+from matterstack.orchestration.cleaning import why_gone
 from matterstack.orchestration.session import Session
 
 #: Of one file that is shown, and of all.
@@ -126,7 +127,7 @@ def _place_files(session: Session, attempt: Attempt, upstream: Sequence[Upstream
         except OSError as error:
             if is_machine_trouble(error):
                 raise
-            raise AttemptFailedError(_cannot_be_placed(relative, content, error)) from None
+            raise AttemptFailedError(_cannot_be_placed(session, attempt, relative, content, error)) from None
 
 
 def _earlier(session: Session, source: FromTask) -> Path:
@@ -139,11 +140,14 @@ def _earlier(session: Session, source: FromTask) -> Path:
     return place / session.results_folder(row.operator)
 
 
-def _cannot_be_placed(relative: str, content: FileSource, error: OSError) -> str:
+def _cannot_be_placed(session: Session, attempt: Attempt, relative: str, content: FileSource, error: OSError) -> str:
     """Return whose fault it is that a file of a task cannot be placed."""
     why = error.strerror
     match content, error:
-        case FromTask(task_id, path), FileNotFoundError():
+        case FromTask(task_id, path) as source, FileNotFoundError():
+            again = f"; run.retry({task_id!r}) makes it again" if source.is_here else ""
+            if gone := _why_gone(session, attempt, source):
+                return f"{task_id} has no file {path} any more: {gone}{again}"
             lost = f"or it was lost since: run.retry({task_id!r}) does it again"
             return f"{task_id} did not leave the file {path}, {lost}"
         case FromTask(task_id, path), _:
@@ -151,3 +155,12 @@ def _cannot_be_placed(relative: str, content: FileSource, error: OSError) -> str
         case StoredFile(sha256), FileNotFoundError():
             return f"its file {relative} cannot be placed: the run's files/{sha256} is not there any more"
     return f"its file {relative} cannot be placed: {why}"
+
+
+def _why_gone(session: Session, attempt: Attempt, source: FromTask) -> str | None:
+    """Return why a file is not there that another task of the run left; None where nobody removed it."""
+    iteration = attempt.iteration if source.iteration is None else source.iteration
+    row = session.reader.task(iteration, source.task_id)
+    if row is None:
+        return None
+    return why_gone(session.reader, iteration, source.task_id, source.attempt or row.attempt, source.path)

@@ -27,6 +27,7 @@ from matterstack.files import open_inside
 from matterstack.operators import rebuild
 from matterstack.orchestration.call_inputs import arrays_of_value
 from matterstack.orchestration.capture import capture
+from matterstack.orchestration.cleaning import why_gone
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.rows import TaskRow
 from matterstack.storage.run_directory import RunDirectory, open_outside
@@ -120,7 +121,7 @@ class Intake:
                 other, row, attempt = self._elsewhere(
                     task, source.run, source.task_id, source.iteration, source.attempt
                 )
-                sha256 = self._take(task, other.place(row, attempt), source.path, other.origin(row, attempt))
+                sha256 = self._take(task, other, row, attempt, source.path)
                 return StoredFile(sha256, f"{other.origin(row, attempt)}: {source.path}")
             case FromTask() if source.iteration is not None:
                 row, attempt = self._earlier(task, source.task_id, source.iteration, source.attempt)
@@ -170,7 +171,8 @@ class Intake:
             return dataclasses.replace(known, is_data=True, data=json.loads(found.data or "{}"))
         place = other.place(row, attempt)
         return dataclasses.replace(
-            known, files={path: self._take(task, place, path, origin) for path in (VALUE, *arrays_of_value(place))}
+            known,
+            files={path: self._take(task, other, row, attempt, path) for path in (VALUE, *arrays_of_value(place))},
         )
 
     # -- other iterations, other runs ------------------------------------------------------
@@ -196,14 +198,18 @@ class Intake:
             iteration = other.last_with(name)
         return other, *_find(other.reader, task, f" of {other.run_id}", name, iteration, attempt)
 
-    def _take(self, task: Task, place: Path, path: str, origin: str) -> str:
+    def _take(self, task: Task, other: _OtherRun, row: TaskRow, attempt: int, path: str) -> str:
+        place, origin = other.place(row, attempt), other.origin(row, attempt)
         try:
             with open(open_inside(place, path), "rb") as content:
                 return self._keeper.take(content)
         except FileNotFoundError:
-            raise InvalidTaskError(
-                f"task {task.task_id!r}: {origin} has left no file {path}", task_id=task.task_id
-            ) from None
+            said = (
+                f"has no file {path} any more: {gone}"
+                if (gone := other.why_gone(row, attempt, path))
+                else f"has left no file {path}"
+            )
+            raise InvalidTaskError(f"task {task.task_id!r}: {origin} {said}", task_id=task.task_id) from None
         except UnsafeFileError as error:
             raise InvalidTaskError(f"task {task.task_id!r}: {origin}: {error}", task_id=task.task_id) from None
 
@@ -232,6 +238,10 @@ class _OtherRun:
             said = self.operators[row.operator]
             folder = rebuild(said["kind"], said["settings"] or {}).traits.results_folder
         return self.directory.attempt(row.operator, row.iteration, row.task_id, attempt) / folder
+
+    def why_gone(self, row: TaskRow, attempt: int, path: str) -> str | None:
+        """Return why a file of an attempt is not there; None where nobody removed it."""
+        return why_gone(self.reader, row.iteration, row.task_id, attempt, path)
 
     def origin(self, row: TaskRow, attempt: int) -> str:
         return f"{self.run_id} {row.iteration}.{row.task_id}.{attempt}"

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from matterstack.core.calls import Call
+from matterstack.core.calls import VALUE, Call
 from matterstack.core.identifiers import check_relative_path
 from matterstack.core.results import TaskResult
 from matterstack.core.states import AttemptStatus
-from matterstack.errors import MissingFileError, UnknownTaskError, UnsafeFileError
+from matterstack.errors import MissingFileError, UnknownTaskError, UnsafeFileError, ValueNotReadableError
 from matterstack.files import open_inside
+from matterstack.orchestration.cleaning import why_gone
 from matterstack.orchestration.naming import find_latest
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
@@ -105,6 +106,10 @@ def value_of(session: Session, outcome: Outcome, *, raw: bool = False) -> Any:
     """
     if outcome.call is None:
         return json.loads(outcome.row.data or "{}")
+    if not outcome.place.is_dir():
+        row = outcome.row
+        if gone := why_gone(session.reader, row.iteration, row.task_id, row.attempt, VALUE):
+            raise ValueNotReadableError(f"{outcome.label} has no value any more: {gone}")
     return _read(session, outcome.place, str(outcome.call.program), raw=raw)
 
 
@@ -146,23 +151,27 @@ class LeftBehind:
     def file(self, result: TaskResult, path: str) -> Path:
         """Return where a file of a task is."""
         assert result.directory is not None
-        return file_in(result.directory, path, f"{self._iteration}.{result.task_id}")
+        row = self._session.reader.task(self._iteration, result.task_id)
+        attempt = row.attempt if row else 0
+        label = f"{self._iteration}.{result.task_id}"
+        return file_in(self._session, result.directory, path, label, (self._iteration, result.task_id, attempt))
 
 
-def file_of(outcome: Outcome, path: str) -> Path:
+def file_of(session: Session, outcome: Outcome, path: str) -> Path:
     """Return where a file of an attempt is.
 
     Raises
     ------
     MissingFileError
-        It did not leave such a file.
+        It did not leave such a file, or that was removed since.
     UnsafeFileError, UnsafePathError
         It is a link, or lies elsewhere.
     """
-    return file_in(outcome.place, path, outcome.label)
+    which = (outcome.row.iteration, outcome.row.task_id, outcome.row.attempt)
+    return file_in(session, outcome.place, path, outcome.label, which)
 
 
-def file_in(place: Path, path: str, label: str) -> Path:
+def file_in(session: Session, place: Path, path: str, label: str, which: tuple[int, str, int]) -> Path:
     """Return where a plain file below a place is; see `file_of`."""
     check_relative_path(path, "the file")
     try:
@@ -173,6 +182,8 @@ def file_in(place: Path, path: str, label: str) -> Path:
             if place.is_dir()
             else []
         )
+        if gone := why_gone(session.reader, *which, path):
+            raise MissingFileError(f"{label} has no file {path} any more: {gone}", path=place / path) from None
         raise MissingFileError(
             f"{label} has left no file {path}; there is: {', '.join(there[:20]) or 'nothing'}", path=place / path
         ) from None

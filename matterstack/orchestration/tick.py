@@ -29,6 +29,7 @@ from matterstack.crash_points import reach
 from matterstack.orchestration import decisions as scheduling
 from matterstack.orchestration.analyze import Concluded, conclude
 from matterstack.orchestration.changes import apply_with_skips
+from matterstack.orchestration.cleaning import remove_scratch, remove_scratch_of_iteration
 from matterstack.orchestration.execute import execute, start
 from matterstack.orchestration.health import Health
 from matterstack.orchestration.loop_memory import LoopMemory
@@ -120,11 +121,14 @@ def make_tick(
         with store.transaction():
             moves += apply_with_skips(store, done.changes, run.iteration)
         health = health.after(start(session, done.to_start))
+    remove_scratch(session, store, [*changes, *done.changes], at)
     live = scheduling.still_live([*live, *new], done.changes)
 
     run = _write_health(store, run, live, health)
     counts = store.counts(run.iteration)
     concluded = conclude(session, store, run, counts, at)
+    if concluded.campaign_state is not None:
+        remove_scratch_of_iteration(session, store, run.iteration, at)
     run = _write_conclusion(store, run, concluded, at)
     may_submit = bool(slots or done.changes) and run.status is RunStatus.RUNNING and counts.ready > 0
     left = free_slots(session, live, health, soon=soon)[0] if may_submit else {}

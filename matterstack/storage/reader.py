@@ -26,6 +26,7 @@ from matterstack.core.snapshot import (
 )
 from matterstack.core.states import (
     LIVE_ATTEMPT,
+    TERMINAL_TASK,
     AttemptStatus,
     RunStatus,
     TaskStatus,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         EventRow,
         IterationRow,
         LinkRow,
+        OverAttempt,
         TaskRow,
     )
 
@@ -82,6 +84,7 @@ _DOWN_SQL = """SELECT t.iteration, t.task_id, a.attempt, i.name, i.path, o.sha25
   AND NOT EXISTS (SELECT 1 FROM inputs i WHERE i.attempt = a.id AND i.source = s.id)"""
 _FROM_ELSEWHERE_SQL = """SELECT t.iteration, t.task_id, a.attempt, i.name, i.path, i.sha256, i.origin FROM inputs i
   JOIN attempts a ON a.id = i.attempt JOIN tasks t ON t.id = a.task WHERE i.origin = ?1 ORDER BY a.id"""
+_OVER = ", ".join(f"'{status}'" for status in TaskStatus if status in TERMINAL_TASK)
 #: The last second that a timestamp of Python can show.
 _LATEST_S = 253_402_300_799
 #: Of results that tasks wait for: how many tasks are looked at together, up to how many characters one comes with them,
@@ -583,6 +586,75 @@ class StoreReader:
         )
         number: int = self.query(sql)[0][0]
         return number
+
+    # -- room on disk -----------------------------------------------------------------------
+
+    def functions(self) -> dict[tuple[int, str], str]:
+        """Return which function each task calls, by iteration and task_id; of other tasks nothing."""
+        sql = (
+            "SELECT iteration, task_id, json_extract(spec, '$.call.function') FROM tasks "
+            "WHERE json_type(spec, '$.call') IS NOT NULL"
+        )
+        return {(iteration, task_id): str(function) for iteration, task_id, function in self.query(sql)}
+
+    def scratch_after(self, tasks: Sequence[int]) -> list[OverAttempt]:
+        """Return the attempts with scratch that nobody needs any more: of these tasks, or of those they wait for.
+
+        Such a task is completed, and so is each that depends on it: what failed could be tried again, and need it.
+        """
+        return self._over(
+            "a.attempt = t.attempts WHERE t.status = 'COMPLETED' AND json_type(t.spec, '$.scratch') IS NOT NULL "
+            "AND t.id IN (SELECT value FROM json_each(?1) UNION SELECT dependency FROM dependencies "
+            "WHERE task IN (SELECT value FROM json_each(?1))) AND NOT EXISTS (SELECT 1 FROM dependencies d "
+            "JOIN tasks n ON n.id = d.task WHERE d.dependency = t.id AND n.status != 'COMPLETED')",
+            (to_text(list(tasks)),),
+        )
+
+    def scratch_of(self, iteration: int) -> list[OverAttempt]:
+        """Return the attempts of an iteration that are over, and whose tasks name scratch."""
+        return self._over(
+            f"a.status NOT IN ({_LIVE}) WHERE t.iteration = ? AND json_type(t.spec, '$.scratch') IS NOT NULL",
+            (iteration,),
+        )
+
+    def earlier_attempts(self) -> list[OverAttempt]:
+        """Return the attempts at commands that surely ended, other than the last one, of tasks that are over."""
+        return self._over(
+            "a.attempt < t.attempts AND a.status IN ('COMPLETED', 'FAILED', 'CANCELLED') "
+            f"WHERE t.status IN ({_OVER}) "
+            "AND coalesce(json_type(t.spec, '$.command'), json_type(t.spec, '$.call')) IS NOT NULL",
+            (),
+        )
+
+    def _over(self, joined: str, parameters: Sequence[object]) -> list[OverAttempt]:
+        from matterstack.storage.rows import OverAttempt
+
+        columns = "a.id, a.task, a.attempt, a.status, t.iteration, t.task_id, t.operator, t.spec"
+        rows = self.query(
+            f"SELECT {columns} FROM tasks t JOIN attempts a ON a.task = t.id AND {joined} ORDER BY a.id", parameters
+        )
+        try:
+            for row in rows:  # they make the names of directories
+                check_identifier(row[5], "task id")
+                check_identifier(row[6], "operator name")
+                if not (_is_count(row[2]) and _is_count(row[4])):
+                    raise ValueError(f"attempt {row[2]!r} of iteration {row[4]!r}")
+        except (ValueError, TypeError) as error:
+            raise self._damaged(f"holds an attempt that makes no sense ({error})") from None
+        return [OverAttempt._make(row) for row in rows]
+
+    def unfinished_specifications(self) -> list[str]:
+        """Return what shall be done by the tasks that are not over and name attempts of iterations before, as JSON."""
+        sql = "SELECT spec FROM tasks WHERE status IN ('PENDING', 'SUBMITTED') AND instr(spec, '\"iteration\"') > 0"
+        return [spec for (spec,) in self.query(sql)]
+
+    def cleaned(self, iteration: int, task_id: str, attempt: int) -> list[tuple[float, str]]:
+        """Return when files of an attempt were removed, and what was said of it, as JSON, in that order."""
+        return self.query(
+            "SELECT e.at, e.data FROM events e JOIN attempts a ON a.id = e.attempt JOIN tasks t ON t.id = a.task "
+            "WHERE e.event = 'cleaned' AND t.iteration = ? AND t.task_id = ? AND a.attempt = ? ORDER BY e.seq",
+            (iteration, task_id, attempt),
+        )
 
     # -- the database against itself ------------------------------------------------------
 

@@ -81,6 +81,37 @@ class EventRow(NamedTuple):
     reason: str | None
 
 
+class OverAttempt(NamedTuple):
+    """An attempt that is over, and what its directory may lose.
+
+    Attributes
+    ----------
+    id, task : int
+        Their rows.
+    attempt : int
+    status : str
+    iteration : int
+    task_id : str
+    operator : str
+    spec : str
+        What shall be done, as JSON text.
+    """
+
+    id: int
+    task: int
+    attempt: int
+    status: str
+    iteration: int
+    task_id: str
+    operator: str
+    spec: str
+
+    @property
+    def name(self) -> str:
+        """The name of its directory."""
+        return f"{self.iteration}.{self.task_id}.{self.attempt}"
+
+
 class IterationRow(NamedTuple):
     """An iteration; times are in seconds since the Unix epoch."""
 

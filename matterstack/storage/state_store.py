@@ -19,6 +19,7 @@ from matterstack.core.changes import (
     AttemptChange,
     AttemptNote,
     Change,
+    Cleaned,
     NewAttempt,
     NewInput,
     RunChange,
@@ -311,6 +312,13 @@ class SQLiteStateStore(StoreReader):
         sql = "INSERT OR REPLACE INTO outputs (attempt, name, sha256, size) VALUES (?, ?, ?, ?)"
         if outputs:
             connection.executemany(sql, outputs)
+
+    def note_cleaned(self, cleaned: Sequence[Cleaned]) -> None:
+        """Write in the journal that files of attempts are about to be removed."""
+        self._connection().executemany(
+            "INSERT INTO events (at, task, attempt, event, status, reason, data) VALUES (?, ?, ?, 'cleaned', ?, ?, ?)",
+            [(one.at, one.task, one.attempt, one.status, one.reason, one.data) for one in cleaned],
+        )
 
     def _conflict(self, changes: Sequence[Change]) -> StoreConflictError:
         """Undo the transaction; return an error with the story of what stands otherwise than a change expected."""
