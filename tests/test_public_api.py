@@ -326,6 +326,8 @@ def test_every_public_method_of_a_run_can_be_called(tmp_path: Path) -> None:
     call("respond", "ask", {"n": 1})
     assert call("wait", timeout_s=0.5) is ms.RunStatus.RUNNING
     call("cancel", timeout_s=30)
+    assert call("disk_usage")["files"].sum() > 0
+    assert not call("clean").done
     public = {name for name, _ in inspect.getmembers(ms.Run) if not name.startswith("_")}
     assert public - called == {
         "declare_lost",

@@ -148,7 +148,9 @@ def _amount(files: int, size: int) -> str:
 # -- by a tick ------------------------------------------------------------------------------
 
 
-def remove_scratch(session: Session, store: SQLiteStateStore, changes: Sequence[Change], at: float) -> None:
+def remove_scratch(
+    session: Session, store: SQLiteStateStore, changes: Sequence[Change], iteration: int, at: float
+) -> None:
     """Remove the scratch of tasks that, with all that depends on them, these changes have completed.
 
     Parameters
@@ -157,16 +159,20 @@ def remove_scratch(session: Session, store: SQLiteStateStore, changes: Sequence[
     store : SQLiteStateStore
         Under the run's lock, with the changes on disk.
     changes : sequence of Change
+    iteration : int
+        The current one.
     at : float
         Seconds since the Unix epoch.
     """
     over = [one.task for one in changes if isinstance(one, TaskChange) and one.event is TaskEvent.COMPLETE]
-    if over and (due := store.scratch_after(over)):
+    if over and store.has_scratch(iteration) and (due := store.scratch_after(over)):
         _remove(session, store, *_scratch_in(session, due), at)
 
 
 def remove_scratch_of_iteration(session: Session, store: SQLiteStateStore, iteration: int, at: float) -> None:
     """Remove all scratch of an iteration that is over, also what a tick that was killed has left."""
+    if not store.has_scratch(iteration):
+        return
     if due := [one for one in store.scratch_of(iteration) if one.status == "COMPLETED"]:
         _remove(session, store, *_scratch_in(session, due), at)
 

@@ -121,7 +121,7 @@ def make_tick(
         with store.transaction():
             moves += apply_with_skips(store, done.changes, run.iteration)
         health = health.after(start(session, done.to_start))
-    remove_scratch(session, store, [*changes, *done.changes], at)
+    remove_scratch(session, store, [*changes, *done.changes], run.iteration, at)
     live = scheduling.still_live([*live, *new], done.changes)
 
     run = _write_health(store, run, live, health)

@@ -48,6 +48,7 @@ OBJECTS: Mapping[int, frozenset[tuple[str, str]]] = {
         ("table", "inputs"),
         ("table", "outputs"),
         ("index", "uses_of_attempt"),
+        ("index", "scratch_tasks"),
         ("index", "untaken_tasks"),
     },
 }
@@ -81,6 +82,7 @@ _TO_2 = (
     "DROP INDEX ready_tasks",
     "CREATE INDEX ready_tasks ON tasks (operator, priority DESC, id)"
     " WHERE status = 'PENDING' AND unmet = 0 AND held IS NULL",
+    "CREATE INDEX scratch_tasks ON tasks (iteration) WHERE instr(spec, '\"scratch\":') > 0",
     "CREATE INDEX untaken_tasks ON tasks (iteration, status, id) WHERE taken = 0",
     "CREATE TABLE environments (id INTEGER PRIMARY KEY, record TEXT NOT NULL UNIQUE)",
     "ALTER TABLE attempts ADD COLUMN environment INTEGER REFERENCES environments",

@@ -597,6 +597,11 @@ class StoreReader:
         )
         return {(iteration, task_id): str(function) for iteration, task_id, function in self.query(sql)}
 
+    def has_scratch(self, iteration: int) -> bool:
+        """Return whether a task of an iteration names scratch: an index tells, so other runs pay nothing for it."""
+        sql = "SELECT 1 FROM tasks WHERE iteration = ? AND instr(spec, '\"scratch\":') > 0 LIMIT 1"
+        return bool(self.query(sql, (iteration,)))
+
     def scratch_after(self, tasks: Sequence[int]) -> list[OverAttempt]:
         """Return the attempts with scratch that nobody needs any more: of these tasks, or of those they wait for.
 

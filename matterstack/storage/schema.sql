@@ -54,6 +54,8 @@ CREATE TABLE tasks (
 );
 CREATE INDEX ready_tasks ON tasks (operator, priority DESC, id)
   WHERE status = 'PENDING' AND unmet = 0 AND held IS NULL;
+-- So that an iteration without scratch is asked about it in one look.
+CREATE INDEX scratch_tasks ON tasks (iteration) WHERE instr(spec, '"scratch":') > 0;
 CREATE INDEX untaken_tasks ON tasks (iteration, status, id) WHERE taken = 0;
 CREATE TABLE dependencies (
   dependency INTEGER NOT NULL REFERENCES tasks,

@@ -266,6 +266,8 @@ def test_all_that_shows_a_run_reads_by_read_only_connections(tmp_path: Path, mon
         "culprits": (1,), "tasks_changed": (0,), "attempts_of_task": (1,), "events_after": (0, 5),
         "task": (0, "a"), "specification": (1,), "task_ids": (0,), "neighbours": (1,),
         "attempt_row": ("0.a.1",), "made_of": (1,), "links_up": (1,), "links_down": (1,), "links_from": ("x",),
+        "has_scratch": (0,), "scratch_after": ([1],), "scratch_of": (0,),
+        "cleaned": (0, "a", 1),
     }  # fmt: skip
     reader = StoreReader(run.path / "state.sqlite")
     before = everything(tmp_path)
