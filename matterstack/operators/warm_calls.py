@@ -15,6 +15,8 @@ from matterstack.errors import UnsafeFileError
 from matterstack.files import list_inside, read_inside
 
 _OWN = frozenset({"matterstack_main", "matterstack_values"})
+#: What each server has: for none of these it takes another one.
+_THERE = frozenset({"__future__", "builtins", "contextlib", "io", "json", "os", "sys", "time"})
 _SCRIPT = COMMAND[1]
 _MODULES = "modules"
 _MOST_BYTES = 10_000_000
@@ -93,7 +95,7 @@ def _start_of_program(attempt: Attempt) -> dict[str, Any]:
     wanted: dict[str, set[str]] = {}
     for path, tree in trees.items():
         for module, names in _imports(tree, deep=path == _SCRIPT):
-            if module.partition(".")[0] not in own and module != "__future__":
+            if module.partition(".")[0] not in own and module not in _THERE:
                 wanted.setdefault(module, set()).update(names)
     return {"imports": [[module, sorted(names)] for module, names in sorted(wanted.items())]}
 

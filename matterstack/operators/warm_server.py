@@ -163,7 +163,9 @@ def pools() -> list[Setter]:
     found: list[Setter] = []
     torch = sys.modules.get("torch")
     if torch is not None:
-        found.append((torch.set_num_threads, _threads(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), _cores())))
+        number = _threads(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), _cores())
+        if torch.get_num_threads() != number:  # it asks those that were set before, unless it has asked already
+            found.append((torch.set_num_threads, number))
     numexpr = sys.modules.get("numexpr")
     if numexpr is not None:
         most = min(numexpr.MAX_THREADS, _MOST_NUMEXPR, _processors())
@@ -458,8 +460,7 @@ class Server:
         os.environb.update(variables)
         for setter, number in self.pools:
             setter(number)
-        if "numpy.random" in sys.modules:
-            sys.modules["numpy.random"].seed()
+        draw_anew()
         if "multiprocessing.process" in sys.modules:
             sys.modules["multiprocessing.process"].ORIGINAL_DIR = here  # type: ignore[attr-defined]
         sys.argv[:] = [_PROGRAM]
@@ -505,6 +506,14 @@ class Server:
 
 def _is_package(entry: os.DirEntry[str]) -> bool:
     return entry.is_dir() and any(name.startswith("__init__.") for name in os.listdir(entry.path))
+
+
+def draw_anew() -> None:
+    """Seed generators that a process of its own would have seeded; that of `random` seeds itself after a fork."""
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+    if "torch.random" in sys.modules:
+        sys.modules["torch.random"].default_generator.seed()
 
 
 def fork_or_end() -> int:

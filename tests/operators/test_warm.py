@@ -699,6 +699,48 @@ def test_cancelled_while_a_server_imports(tmp_path: Path, slow: Path) -> None:
     assert starts(run) == {}
 
 
+def test_servers_are_few(tmp_path: Path) -> None:
+    flow = ms.Workflow()
+    for number in range(7):
+        flow.add(f"t{number}", ms.task(colours, env={"NUMBER": str(number)}))
+    flow.add("again", ms.task(colours, env={"NUMBER": "6"}, dependencies=[f"t{number}" for number in range(7)]))
+    run = finished(
+        ms.initialize_run("w", flow, base_path=tmp_path, operators={"local": ms.LocalOperator(max_active=1)})
+    )
+    begun = [starts(run)[f"0.t{number}.1"] for number in range(7)]
+    assert begun[:4] == ["warm"] * 4
+    assert all(note.startswith("cold: it is the first") for note in begun[4:])
+    assert starts(run)["0.again.1"] == "warm"
+    assert len(servers_of(run)) == 4
+
+
+@pytest.mark.parametrize("then", ["cancelled", "killed"])
+def test_a_server_that_does_not_answer(tmp_path: Path, then: str) -> None:
+    flow = ms.Workflow()
+    os.mkfifo(tmp_path / "gate")
+    flow.add("first", nothing)
+    flow.add_task(ms.Task("between", f"read word < {tmp_path}/gate", dependencies=["first"]))
+    flow.add("second", ms.task(signs, dependencies=["between"]), str(tmp_path / "ledger"), 2)
+    run = ms.initialize_run("w", flow, base_path=tmp_path)
+    wait_for(lambda: run.step() and run.tasks.loc["0.between", "status"] == "SUBMITTED", "it does not come to that")
+    (server,) = servers_of(run)
+    os.kill(server, signal.SIGSTOP)
+    (tmp_path / "gate").write_text("go\n")
+    claim = run.path / "operators/local/0.second.1/stdout.txt"
+    wait_for(lambda: run.step() and claim.exists(), "it is not claimed")
+    if then == "cancelled":
+        run.cancel()
+        assert run.attempts.loc["0.second.1", "reason"] == "cancelled before it was started"
+        os.kill(server, signal.SIGCONT)
+        wait_for(lambda: not run.step().live, "it does not end")
+        assert not (tmp_path / "ledger").exists()
+    else:
+        os.kill(server, signal.SIGKILL)
+        finished(run)
+        assert starts(run)["0.second.1"] == "cold: its warm server has gone"
+        assert (tmp_path / "ledger").read_text().count("start") == 1
+
+
 def test_a_server_that_imports_leaves_with_its_runner(tmp_path: Path, slow: Path) -> None:
     run = run_of(tmp_path, lonely)
     server = importing(run)

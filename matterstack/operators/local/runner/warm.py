@@ -28,6 +28,7 @@ _PROGRAM = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", "
 _ROOM = {"MATTERSTACK_ROOM": "-" * 300}
 _OURS = "MATTERSTACK_"
 _MOST_SERVERS = 4
+_MOST_SEEN = 1000
 _IMPORT_S = 300.0
 _ANSWER_S = 10.0
 _IDLE_S = 60.0
@@ -111,6 +112,7 @@ class WarmServers:
         self.answered: list[Ask] = []
         self.released: list[Execution] = []
         self.numbers = 0
+        self.seen: set[Key] = set()  # for which there was no place at first
 
     # -- what the runner has to know ------------------------------------------------------
 
@@ -185,6 +187,12 @@ class WarmServers:
             return None
         if len(self.servers) >= _MOST_SERVERS:
             idle = [server for server in self.servers.values() if server.ready and not server.asks]
+            if key not in self.seen:  # there may be a thousand of these, each with a variable of its own
+                if len(self.seen) >= _MOST_SEEN:
+                    self.seen.clear()
+                self.seen.add(key)
+                job.cold = "it is the first with these imports and this environment, and other servers are in use"
+                return None
             if not idle:
                 job.cold = f"{len(self.servers)} other warm servers are at work"
                 return None
@@ -327,7 +335,7 @@ class WarmServers:
             self.ended[server.pid] = server
             kill_group(server.pid, signal.SIGKILL)
         if refuse:
-            if len(self.refused) > 1000:
+            if len(self.refused) >= _MOST_SEEN:
                 self.refused.clear()
             self.refused[server.key] = (why, time.monotonic() + _REFUSED_S)
         for ask in server.asks.values():
