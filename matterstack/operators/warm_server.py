@@ -298,9 +298,7 @@ class Task:
         if self.status is None:
             return
         try:
-            for stream in (sys.stdout, sys.stderr):
-                if stream is not None:
-                    stream.flush()
+            flush()
         except Exception:  # noqa: BLE001 - a full disk, or a stream of the user's own
             return  # Python tells it
         for name in sys.modules.keys() - self._kept | {"__main__"}:
@@ -308,13 +306,27 @@ class Task:
         for name in ("last_exc", "last_type", "last_value", "last_traceback"):
             vars(sys).pop(name, None)
         self.space = {}
+        flush_files()
         gc.collect()
-        for thing in gc.get_objects():
-            if isinstance(thing, (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)):
-                with contextlib.suppress(Exception):
-                    thing.flush()
+        with contextlib.suppress(Exception):
+            flush()
         # No other thread runs meanwhile, and libraries do what they do at the end of a process.
         ctypes.PyDLL(None).exit(self.status)
+
+
+def flush() -> None:
+    """Write what was printed."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
+def flush_files() -> None:
+    """Write what was written to files, whoever refers to them: one in a cycle may be closed before its text is."""
+    for thing in gc.get_objects():
+        if isinstance(thing, (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)):
+            with contextlib.suppress(Exception):
+                thing.flush()
 
 
 class Server:

@@ -249,6 +249,47 @@ def limits_its_memory() -> str:
         return "no memory"
 
 
+def leaves_what_is_open() -> None:
+    import json
+
+    class Talks:
+        def __del__(self) -> None:
+            print("goodbye", json.dumps([1]))
+
+    main: Any = sys.modules["__main__"]
+    main.kept = [open("left.txt", "w"), Talks()]  # noqa: SIM115
+    main.kept[0].write("written")
+    main.kept.append(main.kept)
+    holder: Any = json
+    holder.held = open("held.txt", "w")  # noqa: SIM115
+    holder.held.write("written, too")
+
+
+def prints_in_vain() -> None:
+    os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+    print("x")
+
+
+def has_a_daemon_thread() -> None:
+    import threading
+    import time
+
+    def works() -> None:
+        while True:
+            time.sleep(0.001)
+
+    threading.Thread(target=works, daemon=True).start()
+
+
+def forks() -> int:
+    pid = os.fork()
+    if pid == 0:
+        print("in a child", flush=True)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return 1
+
+
 def unpickles() -> list[str]:
     import pickle
 
@@ -280,6 +321,10 @@ SAME = [
     logs,
     limits_its_memory,
     unpickles,
+    leaves_what_is_open,
+    prints_in_vain,
+    has_a_daemon_thread,
+    forks,
 ]
 
 
@@ -290,7 +335,7 @@ def outcome(run: ms.Run, name: str) -> dict[str, Any]:
     left: dict[str, Any] = {key: str(row[key]) for key in ("status", "exit_code", "reason")}
     if row["status"] == "COMPLETED":
         del left["reason"]  # whether a helper of multiprocessing was still there
-    for path in ("stdout.txt", "stderr.txt", "error.json", "result.json"):
+    for path in ("stdout.txt", "stderr.txt", "error.json", "result.json", "left.txt", "held.txt"):
         if (home / path).exists():
             text = (home / path).read_text().replace(str(home), "HOME")
             left[path] = re.sub(r"\b\d{3,}\b|0x[0-9a-f]+", "N", text)
@@ -305,8 +350,14 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[ms.Run, ms.Run]:
     """Return two runs of all these functions, warm and cold."""
     runs = []
     for warm in (True, False):
-        calls = [ms.task(function, allow_failure=True) for function in SAME]
-        run = run_of(tmp_path_factory.mktemp("w" if warm else "c"), *calls, warm=warm, max_active=3)
+        flow = ms.Workflow()
+        for function in SAME:
+            name, options = function.__name__, {"allow_failure": True, "allow_dependency_failure": True}
+            flow.add(f"before-{name}", ms.task(function, **options))  # the first with its imports may begin cold
+            flow.add(name, ms.task(function, dependencies=[f"before-{name}"], **options))
+        base = tmp_path_factory.mktemp("w" if warm else "c")
+        operators = {"local": ms.LocalOperator(max_active=3, warm=warm)}
+        run = ms.initialize_run("w", flow, base_path=base, operators=operators)
         assert run.wait(timeout_s=_WAIT_S) is ms.RunStatus.COMPLETED, run.explain()
         runs.append(run)
     return runs[0], runs[1]

@@ -112,7 +112,7 @@ class WarmServers:
         self.answered: list[Ask] = []
         self.released: list[Execution] = []
         self.numbers = 0
-        self.seen: set[Key] = set()  # for which there was no place at first
+        self.seen: set[Key] = set()  # for which a server was wanted
 
     # -- what the runner has to know ------------------------------------------------------
 
@@ -188,9 +188,7 @@ class WarmServers:
         if len(self.servers) >= _MOST_SERVERS:
             idle = [server for server in self.servers.values() if server.ready and not server.asks]
             if key not in self.seen:  # there may be a thousand of these, each with a variable of its own
-                if len(self.seen) >= _MOST_SEEN:
-                    self.seen.clear()
-                self.seen.add(key)
+                self._see(key)
                 job.cold = "it is the first with these imports and this environment, and other servers are in use"
                 return None
             if not idle:
@@ -224,10 +222,16 @@ class WarmServers:
         finally:
             theirs.close()
             os.close(out)
+        self._see(key)
         server = self.servers[key] = Server(key, pid, own, said)
         self.selector.register(own, selectors.EVENT_READ, server)
         reach("runner.warming")
         return server
+
+    def _see(self, key: Key) -> None:
+        if len(self.seen) >= _MOST_SEEN:
+            self.seen.clear()
+        self.seen.add(key)
 
     def ask(self, server: Server, job: Execution, out: int, error: int) -> bool:
         """Ask a server for the process of a claimed attempt; return whether it was: else it has to begin cold."""
