@@ -9,9 +9,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from matterstack.core.keywords import suggesting
+from matterstack.core.resources import Resources
 from matterstack.core.results import TickReport
 from matterstack.core.snapshot import IterationCounts
 from matterstack.core.states import RunStatus
+from matterstack.core.task import FileSource
 from matterstack.core.text import did_you_mean
 from matterstack.operators.base import Operator
 from matterstack.orchestration import (
@@ -33,6 +35,7 @@ from matterstack.orchestration import (
 from matterstack.orchestration.cleaning import Cleaning
 from matterstack.orchestration.configure import configure
 from matterstack.orchestration.made_from import MadeFrom, UsedBy
+from matterstack.orchestration.mending import Mend
 from matterstack.orchestration.overview import Overview, look
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
@@ -485,8 +488,22 @@ class Run:
         return self
 
     @suggesting
-    def retry(self, task_id: str | Sequence[str] | None = None, *, iteration: int | None = None) -> Run:
-        """Give tasks that are over another chance, and with them all that waits for them.
+    def retry(
+        self,
+        task_id: str | Sequence[str] | None = None,
+        *,
+        iteration: int | None = None,
+        files: Mapping[str, FileSource | None] | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        resources: Resources | Mapping[str, Any] | None = None,
+        command: str | Sequence[str] | None = None,
+        env: Mapping[str, str | None] | None = None,
+        as_planned: bool = False,
+    ) -> Run:
+        r"""Give tasks that are over another chance, as they are or mended, and with them all that waits for them.
+
+        What is changed holds for all further attempts of the tasks that are named, and a later word adds to it, name by
+        name. Each attempt keeps what it was made with; `attempts` shows it.
 
         Parameters
         ----------
@@ -495,14 +512,40 @@ class Run:
         iteration : int, optional
             The iteration they are of. Only those of the current one can be retried, so naming it
             makes sure that no task of the same name is meant.
+        files : mapping, optional
+            Files in place of, or besides, those of the plan, as `Task` takes them. A ``FromTask`` of the task itself
+            with ``attempt=-1`` is what its last attempt that left the file has left. None: as it was planned.
+        arguments : mapping, optional
+            Of the call of a function: arguments by name.
+        resources : Resources or mapping, optional
+            All resources; or some, as ``{"walltime_s": 7200}``, where None is as it was planned.
+        command : str or sequence of str, optional
+            Another command.
+        env : mapping, optional
+            Environment variables; None: as it was planned.
+        as_planned : bool
+            Drop what earlier words have changed.
 
         Raises
         ------
         UnknownTaskError, RunStatusError
             There is no such task, or it cannot be retried now; nothing was changed.
+        InvalidTaskError, UnsafePathError
+            A task cannot be changed so; nothing was changed.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import matterstack as ms
+        >>> flow = ms.Workflow([ms.Task("relax", "grep -q fine INCAR", files={"INCAR": "EDIFF=1\n"})])
+        >>> run = ms.initialize_run("demo", flow, base_path=tempfile.mkdtemp())
+        >>> run.wait()
+        <RunStatus.FAILED: 'FAILED'>
+        >>> run.retry("relax", files={"INCAR": "fine\n"}).wait()
+        <RunStatus.COMPLETED: 'COMPLETED'>
         """
         names = [task_id] if isinstance(task_id, str) else task_id
-        controls.retry(self._session, names, iteration)
+        controls.retry(self._session, names, iteration, Mend(files, env, arguments, resources, command, as_planned))
         return self
 
     @suggesting

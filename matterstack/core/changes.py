@@ -9,12 +9,13 @@ from matterstack.core.states import AttemptEvent, AttemptStatus, RunEvent, RunSt
 
 
 class NewAttempt(NamedTuple):
-    """The intent to submit: committed before any side effect."""
+    """The intent to submit: committed before any side effect; `changes` is what it is made with instead of the plan."""
 
     task: int
     attempt: int
     token: str
     at: float
+    changes: str | None = None
 
 
 class NewInput(NamedTuple):

@@ -86,7 +86,7 @@ class Snapshot(NamedTuple):
 
 
 class ReadyTask(NamedTuple):
-    """A task that may be submitted now."""
+    """A task that may be submitted now; `changes` is what its next attempts differ in from `spec`, as JSON text."""
 
     id: int
     task_id: str
@@ -95,6 +95,7 @@ class ReadyTask(NamedTuple):
     failures: int
     retries: int
     spec: str
+    changes: str | None
 
 
 class Upstream(NamedTuple):

@@ -28,6 +28,8 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _MOST_SHOWN = 100
 #: The file that holds the data of a task.
 RESULT = "result.json"
+#: Of `FromTask`: the last attempt.
+LAST = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,8 @@ class FromTask:
     run : Run or path-like, optional
         Another run, whose file is taken in when the workflow is planned.
     attempt : int, optional
-        Which attempt of an earlier iteration or of another run; by default the one that completed the task.
+        Which attempt of an earlier iteration or of another run; by default the one that completed the task. -1, in
+        `Run.retry` only, is the last attempt of the very task that left the file.
 
     Examples
     --------
@@ -65,7 +68,8 @@ class FromTask:
         check_relative_path(self.path, "the file")
         for name in ("iteration", "attempt"):
             number = getattr(self, name)
-            if number is not None and not (isinstance(number, int) and not isinstance(number, bool) and number >= 0):
+            is_whole = isinstance(number, int) and not isinstance(number, bool)
+            if number is not None and not (is_whole and (number >= 0 or (name == "attempt" and number == LAST))):
                 raise InvalidTaskError(f"FromTask: {name} must be a whole number, not {number!r}")
         object.__setattr__(self, "run", path_of_run(self.run))
 
@@ -364,6 +368,10 @@ class Task:
         for path, source in self.files.items():
             if not isinstance(source, str | bytes | PurePath | FromTask | StoredFile):
                 raise self._invalid(f"files[{path!r}]", "must be text, bytes, a Path or FromTask", source)
+            if isinstance(source, FromTask) and source.attempt == LAST:
+                raise self._invalid(
+                    f"files[{path!r}]", "has attempt=-1, which run.retry takes, and restart= plans", source
+                )
             if source == path:
                 raise InvalidTaskError(
                     f"task {self.task_id!r}: files[{path!r}] would hold the text {path!r}. For the file of that name: "
@@ -398,10 +406,10 @@ class Task:
         if self.env:
             data["env"] = dict(self.env)
         if self.files:
-            data["files"] = {path: _file_to_json(source) for path, source in self.files.items()}
+            data["files"] = {path: file_to_json(source) for path, source in self.files.items()}
         if self.show:
             kept = cast("tuple[FromTask | str, ...]", self.show)
-            data["show"] = [one if isinstance(one, str) else _file_to_json(one) for one in kept]
+            data["show"] = [one if isinstance(one, str) else file_to_json(one) for one in kept]
         if self.resources is not _DEFAULT_RESOURCES:
             data["resources"] = {
                 f.name: list(value) if isinstance(value, tuple) else value
@@ -455,7 +463,8 @@ _TASK_DEFAULTS: dict[str, Any] = {
 }
 
 
-def _file_to_json(source: FileSource) -> Any:
+def file_to_json(source: FileSource) -> Any:
+    """Return a file of a task as plain data; one from outside has to be in the run already."""
     match source:
         case str():
             return source

@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from matterstack.core.amended import in_words
 from matterstack.core.calls import VALUE
 from matterstack.core.text import neutral
 from matterstack.errors import UnsafeFileError
@@ -233,6 +234,8 @@ def _attempts(attempts: Sequence[AttemptRow], known: str | None) -> str:
         cells = (str(row.attempt), _text(row.status), short_moment_html(row.started_at or row.submitted_at), took, code)
         line = "".join(f"<td style='text-align:left;white-space:nowrap'>{cell}</td>" for cell in cells)
         rows.append(f"<tr>{line}</tr>")
+        if changed := in_words(row.changes):
+            rows.append(f"<tr><td></td><td colspan='4' style='text-align:left'>made with {_text(changed)}</td></tr>")
         if row.reason and row.reason != known:
             rows.append(f"<tr><td></td><td colspan='4' style='text-align:left'>{_text(row.reason[-300:])}</td></tr>")
     return f"<table>{''.join(rows)}</table>"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from matterstack.core.amended import in_words
 from matterstack.core.changes import (
     AttemptChange,
     Change,
@@ -24,10 +26,14 @@ from matterstack.core.states import (
 from matterstack.errors import RunStatusError
 from matterstack.orchestration import decisions as scheduling
 from matterstack.orchestration.changes import apply_with_skips
+from matterstack.orchestration.mending import Mend, Word, word
 from matterstack.orchestration.naming import find_named
 from matterstack.orchestration.session import Session
 from matterstack.orchestration.tick import make_tick
 from matterstack.storage.reader import StoreReader
+
+if TYPE_CHECKING:
+    from matterstack.storage.rows import TaskRow
 
 
 def _refuse(status: RunStatus, event: RunEvent) -> RunStatusError:
@@ -77,7 +83,9 @@ def cancel(session: Session, reason: str) -> int:
         return make_tick(session, store, store.snapshot(time.time())).live
 
 
-def retry(session: Session, task_ids: Sequence[str] | None, iteration: int | None = None) -> list[str]:
+def retry(
+    session: Session, task_ids: Sequence[str] | None, iteration: int | None = None, mend: Mend | None = None
+) -> list[str]:
     """Give tasks that are over another chance, and with them all that waits for them.
 
     Parameters
@@ -87,6 +95,8 @@ def retry(session: Session, task_ids: Sequence[str] | None, iteration: int | Non
         None for every failed task of the current iteration.
     iteration : int or None
         The iteration they are of, where that is said.
+    mend : Mend or None
+        What their next attempts shall be made with.
 
     Returns
     -------
@@ -99,15 +109,16 @@ def retry(session: Session, task_ids: Sequence[str] | None, iteration: int | Non
         No such task in the current iteration.
     RunStatusError
         The run or the task cannot be retried now.
+    InvalidTaskError
+        A task cannot be changed so.
     """
+    # Before the lock, since files may be large; what is taken and then not used does no harm.
+    words = _words(session, task_ids, iteration, mend) if mend else {}
     with session.locked() as store, store.transaction():
         run = store.run()
         if run.status not in (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.FAILED):
             raise _refuse(run.status, RunEvent.RETRY)
-        if task_ids is None:
-            meant = [(run.iteration, name) for name, _ in store.failed_tasks(run.iteration)]
-        else:
-            meant = [find_named(store, name, iteration) for name in task_ids]
+        meant = _meant(store, task_ids, iteration)
         past = [named for named in meant if named[0] != run.iteration]
         if past or iteration not in (None, run.iteration):
             over, name = past[0] if past else (iteration, "*")
@@ -127,18 +138,37 @@ def retry(session: Session, task_ids: Sequence[str] | None, iteration: int | Non
             raise RunStatusError("no task of the current iteration has failed, so there is nothing to retry")
         at = time.time()
         retried = []
+        store.amend([(row, said.on(session, which, store.amendment(row))) for row, (which, said) in words.items()])
         below = store.downstream(wanted)
         for row, name, status in below:
             if status is TaskStatus.SUBMITTED:
                 raise RunStatusError(f"{name} depends on it and is under way: wait until it is over")
             if status is not TaskStatus.PENDING:
-                retried.append((name, TaskChange(row, status, TaskEvent.RETRY, at, "retried by a person")))
+                changed = in_words(store.amendment(row)) if row in words else ""
+                reason = "retried by a person" + (f", with {changed}" if changed else "")
+                retried.append((name, TaskChange(row, status, TaskEvent.RETRY, at, reason)))
         changes: list[Change] = [change for _, change in retried]
         if run.status is RunStatus.FAILED:
             changes.append(RunChange(run.status, RunEvent.RETRY, at))
         store.apply(changes, run.iteration)
         store.recount_unmet([row for row, _, _ in below], run.iteration)
         return [name for name, _ in retried]
+
+
+def _meant(store: StoreReader, task_ids: Sequence[str] | None, iteration: int | None) -> list[tuple[int, str]]:
+    """Return iteration and id of the tasks that are named; of every failed one of the current iteration for None."""
+    if task_ids is not None:
+        return [find_named(store, name, iteration) for name in task_ids]
+    current = store.run().iteration
+    return [(current, name) for name, _ in store.failed_tasks(current)]
+
+
+def _words(
+    session: Session, task_ids: Sequence[str] | None, iteration: int | None, mend: Mend
+) -> dict[int, tuple[TaskRow, Word]]:
+    """Return what a mend comes to for each task that is named, by its row."""
+    rows = [session.reader.task(*named) for named in _meant(session.reader, task_ids, iteration)]
+    return {row.id: (row, word(session, row, mend)) for row in rows if row is not None}
 
 
 def declare_lost(session: Session, task_id: str) -> None:

@@ -31,7 +31,7 @@ _MISSING = tuple(
         (r"No module named '([\w.]+)'", "install {0} for the Python that the task starts, then {again}"),
         (
             r"can't open file '(?:[^']*/)?([^'/]+)'",
-            "its files= did not bring {0}: plan the task with files={{'{0}': pathlib.Path('{0}')}} in another run",
+            "its files= did not bring {0}: {mend}, files={{'{0}': pathlib.Path('{0}')}})",
         ),
         (r"([^\s:]+): (?:command )?not found", "make {0} found where the task runs (PATH, or a module), then {again}"),
         (r"No such file or directory: '([^']+)'", "its files= did not bring {0}, or its path is another one"),
@@ -187,9 +187,9 @@ def _remedy(status: RunStatus, task_id: str, reason: str) -> str:
     again = f"run.retry({task_id!r})"
     for pattern, remedy in _MISSING:
         if found := pattern.search(reason):
-            return remedy.format(*found.groups(), again=again)
+            return remedy.format(*found.groups(), again=again, mend=again[:-1])
     planned = "the same command or function, with the files it was planned with"
-    return f"{again}  # {planned}; a mended one, or other files, need another run"
+    return f"{again}  # {planned}; or mended: files=, arguments=, resources=, command=, env="
 
 
 def _attempt(session: Session, live: LiveAttempt) -> Blocker:

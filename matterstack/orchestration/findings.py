@@ -99,13 +99,14 @@ def check_task(
         return Checked(task, {}, ())
     doubtful = (*_lacking(task, operator), *_undeclared(task, workflow)) if doubts else ()
     try:
-        _check_by_operator(task, operator)
+        check_by_operator(task, operator)
         return Checked(task, intake.specification(task, is_call), doubtful)
     except MatterstackError as error:
         return Checked(task, {}, (Finding(Kind.ERROR, task.task_id, str(error), error), *doubtful))
 
 
-def _check_by_operator(task: Task, operator: Operator) -> None:
+def check_by_operator(task: Task, operator: Operator) -> None:
+    """Raise `InvalidTaskError` for a task that its operator could never carry out."""
     operator.check_task(task)
     if task.show and not operator.traits.by_people:
         raise InvalidTaskError(

@@ -96,14 +96,21 @@ class Intake:
         """
         if task.files:
             task = dataclasses.replace(
-                task, files={path: self._file(task, path, source) for path, source in task.files.items()}
+                task, files={path: self.file(task, path, source) for path, source in task.files.items()}
             )
         spec = task.to_json()
         if task.call is not None:
             spec["call"] = self._call(task, task.call, is_call).to_json()
         return spec
 
-    def _file(self, task: Task, path: str, source: FileSource) -> FileSource:
+    def file(self, task: Task, path: str, source: FileSource) -> FileSource:
+        """Return a file of a task as the run keeps it, with what it takes from outside in the run.
+
+        Raises
+        ------
+        InvalidTaskError
+            It cannot be taken.
+        """
         match source:
             case str() if _names_a_file(source):
                 raise InvalidTaskError(

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from matterstack.core.amended import amended
 from matterstack.core.attempts import LiveAttempt
 from matterstack.core.changes import NewAttempt
 from matterstack.core.snapshot import RunRecord
@@ -14,6 +15,7 @@ from matterstack.orchestration import decisions as scheduling
 from matterstack.orchestration.capture import capture, describe
 from matterstack.orchestration.health import Contacts, Health
 from matterstack.orchestration.made_from import inputs_of
+from matterstack.orchestration.next_attempts import made_with
 from matterstack.orchestration.session import Session
 from matterstack.storage.state_store import SQLiteStateStore
 
@@ -55,17 +57,19 @@ def free_slots(
 
 
 def write_intents(
-    store: SQLiteStateStore, run: RunRecord, slots: Mapping[str, int], at: float, *, record: bool
+    session: Session, store: SQLiteStateStore, run: RunRecord, slots: Mapping[str, int], at: float
 ) -> list[LiveAttempt]:
     """Choose from the ready tasks, inside a transaction; store that they are being submitted, and what they take."""
     ready = {name: store.ready_tasks(name, free) for name, free in slots.items()}
     tasks = scheduling.choose(run.status, ready, slots)
-    new = [NewAttempt(task.id, task.attempts + 1, _token(at), at) for task in tasks]
+    new = [
+        NewAttempt(task.id, task.attempts + 1, _token(at), at, made_with(session, task, run.iteration))
+        for task in tasks
+    ]
+    specs = [amended(task.spec, attempt.changes) for task, attempt in zip(tasks, new, strict=True)]
     rows = store.submit(new, run.iteration) if new else []
-    if record:
-        taken = [
-            (row, one) for row, task in zip(rows, tasks, strict=True) for one in inputs_of(task.spec, run.iteration)
-        ]
+    if session.settings.made_from:
+        taken = [(row, one) for row, spec in zip(rows, specs, strict=True) for one in inputs_of(spec, run.iteration)]
         if taken:
             store.add_inputs(taken)
     return [
@@ -85,9 +89,9 @@ def write_intents(
             task_status=TaskStatus.SUBMITTED,
             failures=task.failures,
             retries=task.retries,
-            spec=task.spec,
+            spec=spec,
         )
-        for row, task, attempt in zip(rows, tasks, new, strict=True)
+        for row, task, attempt, spec in zip(rows, tasks, new, specs, strict=True)
     ]
 
 

@@ -26,6 +26,8 @@ class KeptProgram:
     ----------
     packages : tuple of str
         Those that it imports.
+    text : str
+        Of ``task.py``.
     """
 
     def __init__(self, directory: RunDirectory, sha256: str) -> None:
@@ -33,6 +35,7 @@ class KeptProgram:
         self.packages: tuple[str, ...] = tuple(listing["packages"])
         files: Mapping[str, str] = listing["files"]
         contents = {path: directory.read_stored(content, _MOST_BYTES) for path, content in files.items()}
+        self.text = contents["task.py"].decode()
         self._directory = directory
         #: A person may edit these where they lie, so each attempt has its own.
         self._copied = {path: content for path, content in contents.items() if path not in _SUPPORT}

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from matterstack.core.amended import in_words
 from matterstack.core.states import AttemptStatus, TaskStatus
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.rows import AttemptRow, EventRow, TaskRow
@@ -29,7 +30,7 @@ def _frame(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pd.DataFr
             frame[name] = pd.to_datetime(stamps.round().astype("Int64"), unit="us", utc=True)
         elif name in _WHOLE:
             frame[name] = frame[name].astype("Int64")
-        elif name in ("task_id", "reason", "token", "external_id", "event"):
+        elif name in ("task_id", "reason", "token", "external_id", "event", "changes"):
             frame[name] = frame[name].astype("str")
     return frame
 
@@ -58,8 +59,12 @@ def _task_frame(rows: Sequence[TaskRow]) -> pd.DataFrame:
 
 
 def attempts(store: StoreReader) -> pd.DataFrame:
-    """Return a row an attempt, in the order of submission; the index is ``<iteration>.<task_id>.<attempt>``."""
-    frame = _status(_frame(AttemptRow._fields[:-1], [row[:-1] for row in store.attempts()]), AttemptStatus)
+    """Return a row an attempt, in the order of submission; the index is ``<iteration>.<task_id>.<attempt>``.
+
+    ``changes`` tells in words what it was made with that the plan says otherwise.
+    """
+    rows = [row._replace(changes=in_words(row.changes))[:-1] for row in store.attempts()]
+    frame = _status(_frame(AttemptRow._fields[:-1], rows), AttemptStatus)
     frame.index = _labels(frame, "attempt", "iteration", "task_id", "attempt")
     return frame
 

@@ -109,7 +109,7 @@ def make_tick(
             moves += apply_with_skips(store, changes, run.iteration)
             counts = store.counts(run.iteration)
             if counts.ready and slots:
-                new = write_intents(store, run, slots, at, record=session.settings.made_from)
+                new = write_intents(session, store, run, slots, at)
     ready = counts.ready
 
     interrupted = frozenset(attempt.id for attempt in polled.absent)

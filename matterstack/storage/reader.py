@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matterstack import interrupts
+from matterstack.core.amended import amended
 from matterstack.core.attempts import LiveAttempt
 from matterstack.core.identifiers import check_identifier
 from matterstack.core.snapshot import (
@@ -50,7 +51,7 @@ _ATTEMPT_STATUS = {str(status): status for status in AttemptStatus}
 _TASK_STATUS = {str(status): status for status in TaskStatus}
 _LIVE = ", ".join(f"'{status}'" for status in AttemptStatus if status in LIVE_ATTEMPT)
 _LIVE_SQL = f"""SELECT a.id, a.task, t.iteration, t.task_id, a.attempt, a.status, a.token, t.operator, a.external_id,
-  a.reason, a.submitted_at, a.started_at, t.status, t.failures, t.retries, t.spec
+  a.reason, a.submitted_at, a.started_at, t.status, t.failures, t.retries, t.spec, a.changes
   FROM attempts a JOIN tasks t ON t.id = a.task WHERE a.status IN ({_LIVE})"""
 #: Word for word as the index `ready_tasks` has it.
 _CAN_START = "status = 'PENDING' AND unmet = 0 AND held IS NULL"
@@ -61,7 +62,8 @@ _LAST_ATTEMPT = "tasks t LEFT JOIN attempts a ON a.task = t.id AND a.attempt = t
 _TASK_SQL = f"""SELECT t.id, t.iteration, t.task_id, t.status, t.operator, t.attempts, {_REASON}, a.submitted_at,
   a.started_at, a.ended_at, a.exit_code, t.unmet, a.status, json_extract(t.spec, '$.group') FROM {_LAST_ATTEMPT}"""
 _ATTEMPT_SQL = """SELECT t.iteration, t.task_id, a.attempt, a.status, t.operator, a.reason, a.token, a.external_id,
-  a.submitted_at, a.started_at, a.ended_at, a.exit_code, a.data FROM attempts a JOIN tasks t ON t.id = a.task"""
+  a.submitted_at, a.started_at, a.ended_at, a.exit_code, a.changes, a.data FROM attempts a
+  JOIN tasks t ON t.id = a.task"""
 _EVENT_SQL = """SELECT e.seq, e.at, CASE WHEN e.attempt IS NOT NULL THEN 'attempt' WHEN e.task IS NOT NULL THEN 'task'
   ELSE 'run' END, t.iteration, t.task_id, a.attempt, e.event, e.status, e.reason FROM events e
   LEFT JOIN tasks t ON t.id = e.task LEFT JOIN attempts a ON a.id = e.attempt"""
@@ -238,7 +240,16 @@ class StoreReader:
         """Return every attempt that is not over, oldest first."""
         try:
             found = [
-                LiveAttempt._make((*row[:5], _ATTEMPT_STATUS[row[5]], *row[6:12], _TASK_STATUS[row[12]], *row[13:]))
+                LiveAttempt._make(
+                    (
+                        *row[:5],
+                        _ATTEMPT_STATUS[row[5]],
+                        *row[6:12],
+                        _TASK_STATUS[row[12]],
+                        *row[13:15],
+                        amended(*row[15:]),
+                    )
+                )
                 for row in self.query(_LIVE_SQL)
             ]
             # They make the names of directories.
@@ -261,7 +272,7 @@ class StoreReader:
     def ready_tasks(self, operator: str, limit: int) -> list[ReadyTask]:
         """Return tasks of the operator that may start now, in the order of the plan."""
         rows = self.query(
-            "SELECT id, task_id, operator, attempts, failures, retries, spec FROM tasks "
+            "SELECT id, task_id, operator, attempts, failures, retries, spec, changes FROM tasks "
             f"WHERE {_CAN_START} AND operator = ? ORDER BY priority DESC, id LIMIT ?",
             (operator, limit),
         )
@@ -519,6 +530,11 @@ class StoreReader:
     def specification(self, task: int) -> str:
         """Return what shall be done, as JSON text, by the task's row."""
         text: str = self.query("SELECT spec FROM tasks WHERE id = ?", (task,))[0][0]
+        return text
+
+    def amendment(self, task: int) -> str | None:
+        """Return what the next attempts of a task are made with that its specification says otherwise, as JSON text."""
+        text: str | None = self.query("SELECT changes FROM tasks WHERE id = ?", (task,))[0][0]
         return text
 
     # -- what was made from what -------------------------------------------------------------

@@ -50,7 +50,10 @@ class TaskRow(NamedTuple):
 
 
 class AttemptRow(NamedTuple):
-    """An attempt; times are in seconds since the Unix epoch, ``data`` is JSON text."""
+    """An attempt; times are in seconds since the Unix epoch.
+
+    ``changes``, what it was made with that the plan says otherwise, and ``data`` are JSON texts.
+    """
 
     iteration: int
     task_id: str
@@ -64,6 +67,7 @@ class AttemptRow(NamedTuple):
     started_at: float | None
     ended_at: float | None
     exit_code: int | None
+    changes: str | None
     data: str | None
 
 

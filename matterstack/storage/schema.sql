@@ -47,7 +47,7 @@ CREATE TABLE tasks (
   priority INTEGER NOT NULL DEFAULT 0,  -- higher ones are submitted first (not filled yet)
   held TEXT,  -- why it is not submitted although it could be: a person's word, a question (not filled yet)
   not_before REAL,  -- when its next attempt may begin (not filled yet: a delay after a failure)
-  changes TEXT,  -- how its next attempts differ from spec, JSON (not filled yet: to mend an input)
+  changes TEXT,  -- how its next attempts differ from spec, JSON
   taken INTEGER,  -- of a campaign that streams: whether it has seen the result; else NULL (not filled yet)
   tags TEXT,  -- words that were added later, a JSON list (not filled yet: to find)
   UNIQUE (iteration, task_id)
@@ -85,7 +85,7 @@ CREATE TABLE attempts (
   environment INTEGER REFERENCES environments,
   not_hashed TEXT,  -- outputs without a hash, and why, JSON
   cached TEXT,  -- which entry of a cache it took, in place of running, JSON
-  changes TEXT,  -- what it was made with that spec says otherwise, JSON (not filled yet: to mend an input)
+  changes TEXT,  -- what it was made with that spec says otherwise, JSON
   usage TEXT,  -- CPU time and peak memory, JSON (not filled yet: where time went)
   archive TEXT,  -- the archive that its directory was put into (not filled yet: to pack a run)
   UNIQUE (task, attempt)

@@ -234,12 +234,18 @@ class SQLiteStateStore(StoreReader):
         (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM attempts").fetchone()
         ids = list(range(last + 1, last + 1 + len(attempts)))
         connection.executemany(
-            "INSERT INTO attempts (id, task, attempt, token, submitted_at, status) "
-            "VALUES (?, ?, ?, ?, ?, 'SUBMITTING')",
-            [(row, new.task, new.attempt, new.token, new.at) for row, new in zip(ids, attempts, strict=True)],
+            "INSERT INTO attempts (id, task, attempt, token, submitted_at, changes, status) "
+            "VALUES (?, ?, ?, ?, ?, ?, 'SUBMITTING')",
+            [(row, *new) for row, new in zip(ids, attempts, strict=True)],
         )
         self.apply([TaskChange(new.task, TaskStatus.PENDING, TaskEvent.SUBMIT, new.at) for new in attempts], iteration)
         return ids
+
+    def amend(self, changes: Sequence[tuple[int, str | None]]) -> None:
+        """Note, for tasks by their rows, what their next attempts are made with that the plan says otherwise."""
+        self._connection().executemany(
+            "UPDATE tasks SET changes = ? WHERE id = ?", [(said, row) for row, said in changes]
+        )
 
     def add_inputs(self, inputs: Sequence[tuple[int, NewInput]]) -> None:
         """Write what attempts, by their rows, take of others."""
