@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -138,6 +139,9 @@ class Task:
     retry_on : sequence of str, optional
         Only after these: ``FAILED``, ``LOST``, and what Slurm calls an end: ``TIMEOUT``,
         ``OUT_OF_MEMORY``, ``NODE_FAIL``, ``PREEMPTED``, ...
+    restart : mapping of str to str, optional
+        Where a further attempt begins: ``{"POSCAR": "CONTCAR"}`` gives it as ``POSCAR`` what the last attempt that
+        left a ``CONTCAR``, not empty, has left; where none has, the file that was planned.
     allow_failure : bool
         The run goes on to ``analyze`` although this task failed.
     allow_dependency_failure : bool
@@ -202,6 +206,7 @@ class Task:
     show: Sequence[FromTask | str | Task] | FromTask | str | Task = ()
     scratch: Sequence[str] | str = ()
     call: Call | None = None
+    restart: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__  # the documented way into a frozen dataclass
@@ -219,6 +224,8 @@ class Task:
         if self.files:
             self._check_files()
         put(self, "files", MappingProxyType(dict(self.files)))
+        if self.restart is not None:
+            self._check_restart()
         if self.env:
             self._check_env()
         put(self, "env", MappingProxyType(dict(self.env)))
@@ -370,7 +377,7 @@ class Task:
                 raise self._invalid(f"files[{path!r}]", "must be text, bytes, a Path or FromTask", source)
             if isinstance(source, FromTask) and source.attempt == LAST:
                 raise self._invalid(
-                    f"files[{path!r}]", "has attempt=-1, which run.retry takes, and restart= plans", source
+                    f"files[{path!r}]", "has attempt=-1, which run.retry takes; of a plan, restart=", source
                 )
             if source == path:
                 raise InvalidTaskError(
@@ -381,6 +388,15 @@ class Task:
             for other in self.files:
                 if path != other and path.startswith(other + "/"):
                     raise self._invalid("files", f"cannot hold both {other!r} and a file below it", path)
+
+    def _check_restart(self) -> None:
+        given = self.restart
+        if not (isinstance(given, Mapping) and all(isinstance(one, str) for pair in given.items() for one in pair)):
+            raise self._invalid("restart", 'must say which file comes of which, as in {"POSCAR": "CONTCAR"}', given)
+        for path, left in given.items():
+            check_relative_path(left, f"task {self.task_id!r}: restart: the file")
+            dataclasses.replace(self, restart=None, files={**self.files, path: b""})  # as one of its files
+        object.__setattr__(self, "restart", dict(given))
 
     def _check_env(self) -> None:
         if not isinstance(self.env, Mapping):
@@ -460,6 +476,7 @@ _TASK_DEFAULTS: dict[str, Any] = {
     "retry_on": None,
     "on_reject": None,
     "scratch": (),
+    "restart": None,
 }
 
 

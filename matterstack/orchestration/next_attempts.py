@@ -1,4 +1,4 @@
-"""Next attempts of tasks: what they are made with that the plan says otherwise."""
+"""Next attempts of tasks: what they are made with that the plan says otherwise, by a word or by `Task.restart`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,21 @@ if TYPE_CHECKING:
 
 def made_with(session: Session, task: ReadyTask, iteration: int) -> str | None:
     """Return what the next attempt of a task is made with that its specification says otherwise, as JSON text."""
-    if task.changes is None:
+    restart = json.loads(task.spec).get("restart") if task.attempts and '"restart":' in task.spec else None
+    if task.changes is None and not restart:
         return None
-    return to_text(pinned(session, _row(session, iteration, task.task_id), json.loads(task.changes)))
+    row = _row(session, iteration, task.task_id)
+    changes = pinned(session, row, json.loads(task.changes or "{}"))
+    files = changes.get("files", {})
+    # A person's word on the same file counts for the first attempt after it.
+    since_the_word = range(task.attempts, task.attempts - task.failures, -1)
+    for path, left in (restart or {}).items():
+        attempt = last_that_left(session, row, left, since_the_word if path in files else range(task.attempts, 0, -1))
+        if attempt is not None:
+            source = FromTask(row.task_id, left, iteration=row.iteration, attempt=attempt)
+            files = {**files, path: file_to_json(source)}
+    changes |= {"files": files} if files else {}
+    return to_text(changes) if changes else None
 
 
 def _row(session: Session, iteration: int, task_id: str) -> TaskRow:

@@ -192,3 +192,26 @@ def test_of_two_that_mend_at_once_one_is_told(tmp_path: Path) -> None:
         run.retry("relax", files={"GOAL": b"7\n"})
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
     assert json.loads(run.store.attempts()[1].changes or "")["files"] == {"GOAL": {"base64": "MQo="}}
+
+
+def test_by_policy_each_attempt_begins_where_one_before_it_ended(tmp_path: Path) -> None:
+    command = (
+        "read n < POSCAR; n=$((n+1)); echo $n > CONTCAR; case $MATTERSTACK_ATTEMPT in 1) exec sleep 600;; "
+        '2) : > CONTCAR; exec sleep 600;; esac; [ "$n" = 2 ]'
+    )
+    limit = ms.Resources(walltime_s=0.5)
+    policy: dict[str, Any] = {"restart": {"POSCAR": "CONTCAR"}, "retry_on": {"TIMEOUT"}, "retries": 5}
+    run = relaxing(tmp_path, **policy)
+    assert run.wait(timeout_s=60) is ms.RunStatus.FAILED, "an exit code is no TIMEOUT"
+    run.retry("relax", files={"POSCAR": b"5\n"})  # the word counts for the attempt after it
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.attempts["changes"].iloc[1] == "files POSCAR"
+    plan = ms.Task("t", command, files={"POSCAR": b"0\n"}, resources=limit, **policy)
+    run = ms.initialize_run("w", ms.Workflow([plan]), base_path=tmp_path / "other")
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert list(run.attempts["changes"]) == [
+        "",
+        "files POSCAR from CONTCAR of t.1",
+        "files POSCAR from CONTCAR of t.1",
+    ]
+    assert [(run.task_directory("t", attempt=n) / "POSCAR").read_text() for n in (1, 2, 3)] == ["0\n", "1\n", "1\n"]

@@ -326,7 +326,7 @@ class Ssh:
         return failed
 
     def _fetch(self, attempts: Sequence[Attempt], timeout_s: float) -> None:
-        names = [f"{a.name}/{file}" for a in attempts for file in (*_LEFT, *a.task.outputs, *_of_call(a.task))]
+        names = [f"{a.name}/{file}" for a in attempts for file in (*_LEFT, *a.task.outputs, *_more(a.task))]
         calls = any(attempt.task.call for attempt in attempts)
         parent = attempts[0].parent
         source = f"{self.host}:{self.root}/{self._key(parent)}/"
@@ -364,9 +364,9 @@ class Ssh:
             raise OperatorUnreachableError(self._trouble("rsync with", done, timeout_s))
 
 
-def _of_call(task: Task) -> Sequence[str]:
-    """Return what comes home of a call besides its outputs."""
-    return (ERROR, f"{VALUE_ARRAYS}/", MADE) if task.call else ()
+def _more(task: Task) -> Sequence[str]:
+    """Return what comes home besides outputs: of a call, and for the next attempt."""
+    return (*((ERROR, f"{VALUE_ARRAYS}/", MADE) if task.call else ()), *(task.restart or {}).values())
 
 
 class _NotAllCameError(OperatorUnreachableError):

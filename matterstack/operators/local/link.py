@@ -36,6 +36,9 @@ _ESCAPE = "surrogateescape"
 #: What an interpreter may need to start at all: its programs, its shared libraries, its standard library.
 _FOR_PYTHON = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME")
 
+#: How the reason of an attempt begins that the runner stopped since its time was over.
+_TIME_LIMIT = "time limit: "
+
 
 class Identity(NamedTuple):
     """What a directory is, whatever its path: another one may come to lie there."""
@@ -185,6 +188,7 @@ class Link:
                     started_at=said["started_at"],
                     ended_at=said["ended_at"],
                     exit_code=code,
+                    kind="TIMEOUT" if (said["reason"] or "").startswith(_TIME_LIMIT) else None,
                 )
             case {"event": "unclear", "flaw": wrong}:
                 # Nothing is known, so it stays where it stands; to say why takes an observation that moves nothing.
