@@ -27,6 +27,7 @@ from matterstack.orchestration import (
     loop,
     made_from,
     outcomes,
+    packing,
     tick,
 )
 from matterstack.orchestration import (
@@ -37,6 +38,7 @@ from matterstack.orchestration.configure import configure
 from matterstack.orchestration.made_from import MadeFrom, UsedBy
 from matterstack.orchestration.mending import Mend
 from matterstack.orchestration.overview import Overview, look
+from matterstack.orchestration.packing import Packing
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
 
@@ -460,6 +462,26 @@ class Run:
             Another process is stepping the run.
         """
         return cleaning.clean(self._session, earlier_attempts=earlier_attempts, scratch=scratch, do=do)
+
+    def pack(self) -> Packing:
+        """Put the attempts of earlier iterations into archives, from which all that reads them reads on.
+
+        An archive is on disk, read again and compared, before its attempts are removed. What holds a device or a
+        pipe, and what may still be alive, is left as it is. `file` and `task_directory` give a copy then, which
+        lives as long as this process.
+
+        Returns
+        -------
+        Packing
+
+        Raises
+        ------
+        RunLockedError
+            Another process is stepping or packing the run.
+        DiskError
+            There is no room for an archive; nothing was lost.
+        """
+        return packing.pack(self._session)
 
     # -- acting ---------------------------------------------------------------------------
 

@@ -105,4 +105,16 @@ class Cleaned(NamedTuple):
     data: str
 
 
+class Packed(NamedTuple):
+    """An attempt whose directory is in an archive now, and about to be removed."""
+
+    attempt: int
+    task: int
+    status: str
+    at: float
+    reason: str
+    archive: str
+    data: str
+
+
 Change = AttemptChange | AttemptNote | TaskChange | RunChange | PendingSkip

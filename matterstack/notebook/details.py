@@ -72,7 +72,10 @@ def details_html(run: Run, board: Board, name: str) -> str:
     if attempts:
         parts.append(_attempts(attempts, card.reason))
         parts.append(_made_from(run, card))
-        parts += _of_attempt(run, card, attempts[-1])
+        try:
+            parts += _of_attempt(run, card, attempts[-1])
+        except (OSError, UnsafeFileError) as error:  # it was packed, and the archive is damaged
+            parts.append(f"<p>its directory cannot be looked at: {_text(str(error))}</p>")
     return f"<div class='ms-details'>{''.join(parts)}</div>"
 
 
@@ -135,8 +138,8 @@ def outputs(run: Run, card: Card) -> list[tuple[str, str]]:
     card : Card
         Of a task that has an attempt.
     """
-    place = _place(run, card)
-    tails = ((name, read_tail(run.path, f"{place}/{name}", _TAIL_BYTES)) for name in ("stdout.txt", "stderr.txt"))
+    root, place = _place(run, card)
+    tails = ((name, read_tail(root, f"{place}/{name}", _TAIL_BYTES)) for name in ("stdout.txt", "stderr.txt"))
     return [(name, "\n".join(tail.strip().splitlines()[-12:])) for name, tail in tails if tail.strip()]
 
 
@@ -144,17 +147,24 @@ def _home(run: Run, card: Card) -> Path:
     return run.task_directory(card.task_id, iteration=card.iteration, attempt=card.attempt)
 
 
-def _place(run: Run, card: Card) -> Path:
-    """Return where the results of the last attempt are, from the run's directory."""
+def _rooted(run: Run, home: Path) -> tuple[Path, str]:
+    """Return a directory that is trusted, and that of an attempt below it: of one that was packed, a copy."""
+    root = run.path if home.is_relative_to(run.path) else home.parents[2]
+    return root, str(home.relative_to(root))
+
+
+def _place(run: Run, card: Card) -> tuple[Path, str]:
+    """Return where the results of the last attempt are."""
     operator = run.operators.get(card.operator)
     folder = operator.traits.results_folder if operator is not None else ""
-    return _home(run, card).relative_to(run.path) / folder
+    return _rooted(run, _home(run, card) / folder)
 
 
 def _value(run: Run, card: Card) -> Any:
     """Return what a call returned, as the JSON that it is written as; None where there is none, or much of it."""
     try:
-        return json.loads(read_inside(run.path, f"{_place(run, card)}/{VALUE}", _MOST_VALUE_BYTES))
+        root, place = _place(run, card)
+        return json.loads(read_inside(root, f"{place}/{VALUE}", _MOST_VALUE_BYTES))
     except (OSError, UnsafeFileError, ValueError, RecursionError):
         return None
 
@@ -180,7 +190,7 @@ def _of_attempt(run: Run, card: Card, last: AttemptRow) -> list[str]:
             f"<pre style='margin:2px 0;max-height:16em;overflow:auto'>{_text(text[:_MOST_DATA])}{more}</pre></details>"
         )
     home = _home(run, card)
-    names = _files(run.path, str(home.relative_to(run.path)))
+    names = _files(*_rooted(run, home))
     if names:
         listed = "<br>".join(_text(entry) for entry in names)
         parts.append(f"<details><summary>files in {_text(shown_path(home))}</summary>{listed}</details>")

@@ -92,7 +92,7 @@ def _place_of(session: Session, attempt: Attempt, source: Source, befores: Mappi
         assert row is not None
         assert source.attempt is not None
         iteration, operator, number = source.iteration, row.operator, source.attempt
-    home = session.directory.attempt(operator, iteration, source.task_id, number)
+    home = session.home(operator, iteration, source.task_id, number)
     return home / session.results_folder(operator)
 
 

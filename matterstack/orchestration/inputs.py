@@ -136,7 +136,7 @@ def _earlier(session: Session, source: FromTask) -> Path:
     assert source.attempt is not None
     row = session.reader.task(source.iteration, source.task_id)
     assert row is not None
-    place = session.directory.attempt(row.operator, source.iteration, source.task_id, source.attempt)
+    place = session.home(row.operator, source.iteration, source.task_id, source.attempt)
     return place / session.results_folder(row.operator)
 
 

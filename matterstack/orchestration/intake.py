@@ -206,9 +206,9 @@ class Intake:
         return other, *_find(other.reader, task, f" of {other.run_id}", name, iteration, attempt)
 
     def _take(self, task: Task, other: _OtherRun, row: TaskRow, attempt: int, path: str) -> str:
-        place, origin = other.place(row, attempt), other.origin(row, attempt)
+        origin = other.origin(row, attempt)
         try:
-            with open(open_inside(place, path), "rb") as content:
+            with open(open_inside(other.place(row, attempt), path), "rb") as content:
                 return self._keeper.take(content)
         except FileNotFoundError:
             said = (
@@ -244,7 +244,12 @@ class _OtherRun:
         with capture():  # config.json may say anything
             said = self.operators[row.operator]
             folder = rebuild(said["kind"], said["settings"] or {}).traits.results_folder
-        return self.directory.attempt(row.operator, row.iteration, row.task_id, attempt) / folder
+        home = self.directory.attempt(row.operator, row.iteration, row.task_id, attempt)
+        if not os.path.lexists(home):
+            from matterstack.storage.archives import home_of
+
+            home = home_of(self.directory, self.reader, row.operator, row.iteration, row.task_id, attempt)
+        return home / folder
 
     def why_gone(self, row: TaskRow, attempt: int, path: str) -> str | None:
         """Return why a file of an attempt is not there; None where nobody removed it."""

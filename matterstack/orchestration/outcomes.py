@@ -84,7 +84,7 @@ def find(session: Session, name: str, iteration: int | None, attempt: int | None
         hint = "; iteration= says which one you mean" if iteration is None and wanted > 0 else ""
         raise UnknownTaskError(f"{label} {why}: {stands}{hint}", task_id=task_id)
     said = _called(reader, found[0])
-    directory = session.directory.attempt(chosen.operator, wanted, task_id, chosen.attempt)
+    directory = session.home(chosen.operator, wanted, task_id, chosen.attempt)
     place = directory / session.results_folder(chosen.operator)
     return Outcome(place, directory, chosen, None if said is None else Call.from_json(said))
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from matterstack import interrupts
@@ -201,6 +203,23 @@ class Session:
     def attempt(self, live: LiveAttempt) -> Attempt:
         """Return an attempt as operators see it."""
         return Attempt(live, str(self.directory.operator(live.operator)))
+
+    def home(self, operator: str, iteration: int, task_id: str, attempt: int) -> Path:
+        """Return the directory of an attempt that is over; of one that was packed, a copy of it.
+
+        Raises
+        ------
+        UnsafeFileError
+            The archive that it is in is damaged.
+        OSError
+            There is no room to unpack it.
+        """
+        home = self.directory.attempt(operator, iteration, task_id, attempt)
+        if os.path.lexists(home):
+            return home
+        from matterstack.storage.archives import home_of  # a tick wants it for nothing else
+
+        return home_of(self.directory, self.reader, operator, iteration, task_id, attempt)
 
     def program(self, sha256: str) -> KeptProgram:
         """Return what runs calls of a function; it is read once.

@@ -647,6 +647,30 @@ class StoreReader:
             (),
         )
 
+    def attempts_to_pack(self, iteration: int) -> list[OverAttempt]:
+        """Return the attempts of an iteration that surely ended, and are in no archive."""
+        return self._over(
+            "a.status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND a.archive IS NULL WHERE t.iteration = ?", (iteration,)
+        )
+
+    def packed_attempts(self) -> list[tuple[OverAttempt, str]]:
+        """Return the attempts that are in archives, and in which."""
+        where = dict(self.query("SELECT id, archive FROM attempts WHERE archive IS NOT NULL"))
+        return [(one, str(where[one.id])) for one in self._over("a.archive IS NOT NULL", ())]
+
+    def archives(self) -> list[str]:
+        """Return the archives that attempts are in."""
+        return [name for (name,) in self.query("SELECT DISTINCT archive FROM attempts WHERE archive IS NOT NULL")]
+
+    def archive_of(self, iteration: int, task_id: str, attempt: int) -> str | None:
+        """Return the archive that an attempt is in; None where it is in none."""
+        rows = self.query(
+            "SELECT a.archive FROM attempts a JOIN tasks t ON t.id = a.task "
+            "WHERE t.iteration = ? AND t.task_id = ? AND a.attempt = ?",
+            (iteration, task_id, attempt),
+        )
+        return str(rows[0][0]) if rows and rows[0][0] is not None else None
+
     def _over(self, joined: str, parameters: Sequence[object]) -> list[OverAttempt]:
         from matterstack.storage.rows import OverAttempt
 

@@ -22,6 +22,7 @@ from matterstack.core.changes import (
     Cleaned,
     NewAttempt,
     NewInput,
+    Packed,
     RunChange,
     TaskChange,
 )
@@ -324,6 +325,17 @@ class SQLiteStateStore(StoreReader):
         self._connection().executemany(
             "INSERT INTO events (at, task, attempt, event, status, reason, data) VALUES (?, ?, ?, 'cleaned', ?, ?, ?)",
             [(one.at, one.task, one.attempt, one.status, one.reason, one.data) for one in cleaned],
+        )
+
+    def note_packed(self, packed: Sequence[Packed]) -> None:
+        """Write in which archive attempts are, each with its row in the journal."""
+        connection = self._connection()
+        connection.executemany(
+            "UPDATE attempts SET archive = ? WHERE id = ?", [(one.archive, one.attempt) for one in packed]
+        )
+        connection.executemany(
+            "INSERT INTO events (at, task, attempt, event, status, reason, data) VALUES (?, ?, ?, 'packed', ?, ?, ?)",
+            [(one.at, one.task, one.attempt, one.status, one.reason, one.data) for one in packed],
         )
 
     def _conflict(self, changes: Sequence[Change]) -> StoreConflictError:

@@ -115,6 +115,19 @@ def test_scratch_goes_once_all_that_depends_on_the_task_is_completed(tmp_path: P
     assert run.file("make", "final.xyz").read_text() == "keep\n"
 
 
+def test_scratch_goes_while_the_iteration_goes_on(tmp_path: Path) -> None:
+    run = run_of(
+        tmp_path,
+        ms.Task("make", MAKE, scratch=["WAVECAR"]),
+        ms.Task("use", "cat WAVECAR", files={"WAVECAR": ms.FromTask("make", "WAVECAR")}),
+        ms.Task("other", operator="human", instructions="?"),
+        operators={"local": ms.LocalOperator(), "human": ms.HumanOperator()},
+    )
+    assert run.wait() is ms.RunStatus.RUNNING
+    assert "WAVECAR" not in names(run.task_directory("make"))
+    assert "WAVECAR" in names(run.task_directory("use"))
+
+
 def test_what_has_failed_may_be_tried_again_and_keeps_its_scratch(tmp_path: Path) -> None:
     run = run_of(
         tmp_path,
@@ -378,11 +391,28 @@ def test_clean_that_is_killed_goes_on_when_it_is_called_again(point: str, tmp_pa
 def test_a_tree_deeper_than_python_recurses_and_than_a_path_may_be_is_removed(tmp_path: Path) -> None:
     deep = "import os\nfor _ in range(1100): os.mkdir('deep-folder'); os.chdir('deep-folder')\n"
     run = run_of(tmp_path, ms.Task("deep", ["python", "-c", deep], scratch=["deep-folder"]))
+    assert run.wait() is ms.RunStatus.COMPLETED
     try:
-        assert run.wait() is ms.RunStatus.COMPLETED
-        assert names(run.task_directory("deep")) == set()
-    finally:  # pytest cannot remove it, now or before any later test
-        subprocess.run(["rm", "-rf", tmp_path], check=True)
+        assert sorted(os.listdir(run.task_directory("deep"))) == ["stderr.txt", "stdout.txt"]
+    finally:  # pytest could not
+        subprocess.run(["rm", "-rf", str(run.path)], check=True)
+
+
+def test_another_file_system_below_an_attempt_is_not_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matterstack.orchestration import cleaning
+
+    run = tried_twice(tmp_path)
+    real = cleaning.walk_inside
+
+    def elsewhere(root: Path, relative: str) -> Any:  # to mount one takes rights that a test has not
+        for path, status in real(root, relative):
+            yield path, os.stat_result((*status[:2], status.st_dev + 1, *status[3:]))
+
+    monkeypatch.setattr(cleaning, "walk_inside", elsewhere)
+    done = run.clean(do=True)
+    assert len(done) == 0
+    assert "is another file system" in done.left[0]
+    assert (run.path / "operators" / "local" / "0.cmd.1").is_dir()
 
 
 # -- what there is --------------------------------------------------------------------------

@@ -125,6 +125,8 @@ class JobOperator(Operator):
         done = []
         for number in range(1, attempt.attempt):
             earlier = Path(attempt.parent, f"{attempt.iteration}.{attempt.task_id}.{number}")
+            if not earlier.is_dir():
+                continue  # it was cleaned since
             # Inputs are those of the task each time, so what was mended after the first attempt is mended again.
             for handler in self.handlers:
                 if handler.check(earlier):
