@@ -345,15 +345,16 @@ def test_nothing_is_cleaned_while_something_is_under_way(tmp_path: Path) -> None
 def test_attempts_that_a_person_made_or_that_may_still_live_stay(tmp_path: Path) -> None:
     run = run_of(
         tmp_path,
-        ms.Task("kit", "true", operator="hpc"),
-        ms.Task("ask", operator="human", instructions="?"),
+        ms.Task("kit", "true", operator="hpc", timeout_s=0.01, retries=1),
         ms.Task("lost", "sleep 30", retries=1),
-        operators={"hpc": ms.ManualHPCOperator(), "human": ms.HumanOperator(), "local": ms.LocalOperator()},
+        operators={"hpc": ms.ManualHPCOperator(), "local": ms.LocalOperator()},
     )
     run.step()
     run.declare_lost("lost")
-    run.step()
+    while not {"0.kit.2", "0.lost.2"} <= set(run.attempts.index):
+        run.step()
     run.cancel()
+    assert list(run.attempts.loc[["0.kit.1", "0.lost.1"], "status"]) == ["FAILED", "LOST"]
     assert len(run.clean()) == 0
 
 
