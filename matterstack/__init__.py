@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matterstack.cache import Cache
     from matterstack.core.resources import Resources
     from matterstack.core.results import TaskResult, TickReport
     from matterstack.core.schemas import Approve
@@ -30,6 +31,7 @@ __version__ = "0.2.1"
 
 #: Where each public name is; it is imported when it is first used.
 _HOMES = {
+    "Cache": "cache",
     "Campaign": "functions.campaign",
     "Approve": "core.schemas",
     "TaskResult": "core.results",
@@ -63,6 +65,7 @@ _HOMES = {
 __all__ = [
     "Approve",
     "AttemptStatus",
+    "Cache",
     "Campaign",
     "DaskOperator",
     "ExperimentOperator",

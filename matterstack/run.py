@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from matterstack.notebook.inbox import Inbox
     from matterstack.operators.requests.kit_archives import Imported
+    from matterstack.orchestration.cache_explained import CacheExplanation
     from matterstack.orchestration.explain import Explanation
 
 
@@ -182,6 +183,24 @@ class Run:
     def used_by(self, task_id: str, *, iteration: int | None = None, attempt: int | None = None) -> UsedBy:
         """Return what took something of a result; otherwise as `made_from`."""
         return made_from.used_by(self._session, task_id, iteration, attempt)
+
+    def explain_cache(self, task_id: str, *, iteration: int | None = None) -> CacheExplanation:
+        """Return whether the result of a task was known from before, or is; and in what it differs from the nearest.
+
+        Parameters
+        ----------
+        task_id : str
+        iteration : int, optional
+            By default the latest one that has the task.
+
+        Raises
+        ------
+        UnknownTaskError
+            There is no such task.
+        """
+        from matterstack.orchestration.cache_explained import explain_cache
+
+        return explain_cache(self._session, task_id, iteration)
 
     @property
     def run_id(self) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from matterstack import __version__
+from matterstack.cache import Cache
 from matterstack.core.identifiers import check_identifier
 from matterstack.core.keywords import suggesting
 from matterstack.core.results import TickReport
@@ -61,6 +62,7 @@ def initialize_run(
     config: Mapping[str, Any] | None = None,
     base_path: str | os.PathLike[str] = ".",
     run_id: str | None = None,
+    cache: Cache | str | os.PathLike[str] | None = None,
 ) -> Run:
     """Make a new run, with the first iteration planned: all of it, or nothing.
 
@@ -79,6 +81,9 @@ def initialize_run(
         Where ``workspaces/`` is.
     run_id : str, optional
         Name of the run; by default the time and a random part.
+    cache : Cache or path-like, optional
+        Where results are looked for before a function runs, and kept: of all functions that do not say ``cache=False``,
+        and of commands that say ``cache=True``. Without it, tasks that say so use ``cache/`` of the workspace.
 
     Returns
     -------
@@ -100,6 +105,7 @@ def initialize_run(
         The disk is full, read-only or faulty, or may not be written there.
     """
     campaign, given, settings = _check_given(plan, operators, config)
+    given_cache = cache if isinstance(cache, Cache | None) else Cache(cache)
     at = time.time()
     if run_id is None:
         run_id = f"{datetime.fromtimestamp(at, UTC):%Y%m%d-%H%M%S}-{os.urandom(3).hex()}"
@@ -112,6 +118,7 @@ def initialize_run(
         "campaign": campaigns.ONE_WORKFLOW if isinstance(plan, Workflow) else None,
         "operators": {name: describe(operator) for name, operator in given.items()},
         "settings": asdict(settings),
+        "cache": None if given_cache is None else str(given_cache.path),
     }
     place = runs_root(base_path, workspace) / run_id
     with (
@@ -136,7 +143,7 @@ def initialize_run(
         with contextlib.suppress(OSError):
             trust_records.record_run(directory.path, key)
     log.info("made run %s", final.path, extra={"run_id": run_id, "workspace": workspace})
-    session = Session(final, StoreReader(final.state), given, settings, campaign)
+    session = Session(final, StoreReader(final.state), given, settings, campaign, given_cache=given_cache)
     session.trust_made_here()
     return Run(session)
 
@@ -277,6 +284,7 @@ def open_run(
         }
         settings = Settings.from_config(config["settings"])
         reference = config["campaign"]
+        cache = None if config.get("cache") is None else Cache(config["cache"])
         if not (reference is None or isinstance(reference, str)):
             raise TypeError("campaign must be a text")
     except (KeyError, TypeError, AttributeError, InvalidIdentifierError) as error:
@@ -285,7 +293,8 @@ def open_run(
         campaign, reference = SingleWorkflow(), None
     given = rebuilt | _check_operators(operators or {})
     missing = tuple(name for name in config["operators"] if name not in given)
-    return Run(Session(directory, reader, given, settings, campaign, reference, missing, frozenset(operators or {})))
+    own = frozenset(operators or {})
+    return Run(Session(directory, reader, given, settings, campaign, reference, missing, own, cache))
 
 
 def step_run(run: Run) -> TickReport:

@@ -132,7 +132,7 @@ def test_tasks_table(run: ms.Run) -> None:
     frame = run.tasks
     assert list(frame.columns) == [
         "iteration", "task_id", "status", "operator", "attempt", "reason",
-        "submitted_at", "started_at", "ended_at", "exit_code",
+        "submitted_at", "started_at", "ended_at", "exit_code", "cached",
     ]  # fmt: skip
     assert list(frame.index) == ["0.a", "0.b", "0.bad", "0.never"]
     assert list(frame["status"]) == ["COMPLETED", "COMPLETED", "FAILED", "SKIPPED"]
@@ -318,6 +318,7 @@ def test_every_public_method_of_a_run_can_be_called(tmp_path: Path) -> None:
     assert call("import_kits", tmp_path / "out.zip").without_results == ["0.carry.1"]
     assert [one.name for one in call("made_from", "bad").outputs] == []
     assert call("used_by", "bad").links == []
+    assert not call("explain_cache", "bad").hit
     for name in ("dag", "table", "watch", "plot_timeline", "explain"):
         assert call(name) is not None
     call("pause")

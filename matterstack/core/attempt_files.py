@@ -59,6 +59,10 @@ TABLE: tuple[Entry, ...] = (
     Entry("stderr.txt", Family.EVERY, "the command", "its standard error"),
     Entry("result.json", Family.EVERY, "the command", "the task's data"),
     Entry(f"{MACHINERY}/", Family.EVERY, "the run", "the machinery: what follows below this name"),
+    Entry(f"{MACHINERY}/key.json", Family.EVERY, "the run", "what its result depends on, where that shall be cached"),
+    Entry(
+        f"{MACHINERY}/cached.json", Family.EVERY, "the run", "from where its result was taken, where that was cached"
+    ),
     Entry("task.py", Family.CALL, "the run", "the function, with all that it needs; `python task.py` does it again"),
     Entry("matterstack_main.py", Family.CALL, "the run", "what `task.py` calls at its end"),
     Entry("matterstack_values.py", Family.CALL, "the run", "how values are written and read"),

@@ -59,6 +59,7 @@ class AttemptChange(NamedTuple):
     exit_code: int | None = None
     data: str | None = None
     made: Made | None = None
+    cached: str | None = None
 
 
 class AttemptNote(NamedTuple):

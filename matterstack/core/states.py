@@ -77,6 +77,7 @@ class AttemptEvent(StrEnum):
     """What may happen to an attempt."""
 
     SUBMITTED = "submitted"
+    RECALLED = "recalled"
     REFUSED = "refused"
     STARTED = "started"
     REQUEUED = "requeued"
@@ -136,6 +137,7 @@ ATTEMPT_TRANSITIONS: Mapping[AttemptStatus, Mapping[AttemptEvent, AttemptStatus]
     {
         _A.SUBMITTING: {
             AttemptEvent.SUBMITTED: _A.SUBMITTED,
+            AttemptEvent.RECALLED: _A.COMPLETED,
             AttemptEvent.REFUSED: _A.FAILED,
             AttemptEvent.CANCEL: _A.CANCELLED,
         },

@@ -172,6 +172,11 @@ class Task:
         Patterns of files, and of folders with all in them, that nobody wants once the task and all that depend on it
         are completed: ``["WAVECAR", "*.tmp", "work/**/core"]``. They are removed then. Names of `outputs` and of the
         run's own are refused.
+    cache : bool or 'read', optional
+        Whether a result that is known from before is taken in place of running, and this one kept; ``"read"`` keeps
+        nothing. By default what the run does: see `matterstack.initialize_run`.
+    depends : sequence of (pathlib.Path or str), optional
+        What else a cached result depends on: files of this machine, by their content, and texts such as ``"seed 7"``.
 
     Raises
     ------
@@ -205,6 +210,8 @@ class Task:
     on_reject: str | None = None
     show: Sequence[FromTask | str | Task] | FromTask | str | Task = ()
     scratch: Sequence[str] | str = ()
+    cache: bool | str | None = None
+    depends: Sequence[str | PurePath] | str | PurePath = ()
     call: Call | None = None
     restart: Mapping[str, str] | None = None
 
@@ -230,6 +237,10 @@ class Task:
             self._check_env()
         put(self, "env", MappingProxyType(dict(self.env)))
         put(self, "show", self._check_show() if self.show else ())
+        if self.depends:
+            put(self, "depends", self._check_depends())
+        if self.cache not in (None, True, False, "read"):
+            raise self._invalid("cache", "must be True, False or 'read'", self.cache)
         self._check_policies()
         self._check_request()
 
@@ -269,6 +280,15 @@ class Task:
         patterns = tuple(dict.fromkeys(self._strings("scratch", given)))
         check_scratch(self.task_id, patterns, self.outputs, is_call=self.call is not None)
         return patterns
+
+    def _check_depends(self) -> tuple[str | PurePath, ...]:
+        given: Any = [self.depends] if isinstance(self.depends, str | PurePath) else self.depends
+        if not isinstance(given, list | tuple):
+            raise self._invalid("depends", "must be a list of pathlib.Path and texts", given)
+        for one in given:
+            if not isinstance(one, str | PurePath) or not str(one) or "\0" in str(one):
+                raise self._invalid("depends", "must hold pathlib.Path and texts", one)
+        return tuple(dict.fromkeys(given))
 
     def _check_command(self) -> None:
         if callable(self.command):
@@ -426,6 +446,9 @@ class Task:
         if self.show:
             kept = cast("tuple[FromTask | str, ...]", self.show)
             data["show"] = [one if isinstance(one, str) else file_to_json(one) for one in kept]
+        if self.depends:
+            kept_depends = cast("tuple[str | PurePath, ...]", self.depends)
+            data["depends"] = [one if isinstance(one, str) else {"file": str(one)} for one in kept_depends]
         if self.resources is not _DEFAULT_RESOURCES:
             data["resources"] = {
                 f.name: list(value) if isinstance(value, tuple) else value
@@ -454,6 +477,8 @@ class Task:
         put(task, "files", MappingProxyType(made) if made else _NOTHING)
         shown = data.get("show", ())
         put(task, "show", tuple(one if isinstance(one, str) else _file_from_json(one) for one in shown))
+        depends = data.get("depends", ())
+        put(task, "depends", tuple(one if isinstance(one, str) else PurePath(one["file"]) for one in depends))
         resources = data.get("resources")
         put(task, "resources", _DEFAULT_RESOURCES if resources is None else Resources(**resources))
         return task
@@ -477,6 +502,7 @@ _TASK_DEFAULTS: dict[str, Any] = {
     "on_reject": None,
     "scratch": (),
     "restart": None,
+    "cache": None,
 }
 
 

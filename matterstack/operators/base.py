@@ -66,6 +66,35 @@ class Traits(NamedTuple):
     script: str = ""
 
 
+class RunsIn(NamedTuple):
+    """What will run a task, as far as its operator can know.
+
+    Parameters
+    ----------
+    name : str, optional
+        What the user calls the environment; it stands for all that is in it.
+    python : sequence of str, optional
+        How Python is called on this machine, which may be asked.
+    elsewhere : bool
+        Whether it runs on another machine, which has the same if it has it at the same path.
+    why_not : str
+        Why neither is known.
+    """
+
+    name: str | None = None
+    python: Sequence[str] | None = None
+    elsewhere: bool = False
+    why_not: str = ""
+
+
+def check_environment(environment: object) -> None:
+    """Raise `InvalidConfigError` unless this is the name of an environment."""
+    if environment is not None and not (
+        isinstance(environment, str) and environment.isprintable() and 0 < len(environment.strip()) <= 200
+    ):
+        raise InvalidConfigError(f"environment must be a name, as in 'chgnet-0.4', not {environment!r}")
+
+
 def check_python(python: object) -> None:
     """Raise `InvalidConfigError` unless this says how Python is called: a program, with arguments if need be."""
     if python is None:
@@ -160,6 +189,11 @@ class Operator(ABC):
     def collect_results(self, attempt: Attempt) -> Any:
         """Return the data of an attempt that ended well: a JSON value, ``{}`` for none; or `Rejected`."""
         return {}
+
+    def environment_of(self, task: Task) -> RunsIn:
+        """Return what will run a task: whether its result is known from before depends on that."""
+        why_not = f"{type(self).__name__} cannot know which Python and packages will run it"
+        return RunsIn(why_not=f"{why_not}: name them, as in environment='chgnet-0.4'")
 
     def made(self, attempt: Attempt) -> Made:
         """Return what an attempt that is over was made with and left, as what ran beside it tells.."""

@@ -161,6 +161,15 @@ def collected(attempt: LiveAttempt, at: float, data: str, made: Made | None = No
     return changes
 
 
+def recalled(attempt: LiveAttempt, at: float, data: str, cached: str, made: Made, reason: str) -> list[Change]:
+    """Return the changes of an attempt whose result was known from before; `data` and `cached` are JSON text."""
+    event = AttemptEvent.RECALLED
+    done = AttemptChange(
+        attempt.id, attempt.task, attempt.status, event, at, reason, ended_at=at, data=data, made=made, cached=cached
+    )
+    return [done, TaskChange(attempt.task, TaskStatus.SUBMITTED, TaskEvent.COMPLETE, at)]
+
+
 def with_made(changes: Sequence[Change], made: Made | None) -> list[Change]:
     """Return the changes of an attempt that ended badly, with what it ran in; what it left counts for nothing."""
     first, *rest = changes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -14,6 +16,7 @@ from matterstack.core.attempts import (
     Refused,
     Submitted,
 )
+from matterstack.core.cache_keys import Key
 from matterstack.core.changes import Change
 from matterstack.core.snapshot import Upstream
 from matterstack.crash_points import reach
@@ -25,12 +28,16 @@ from matterstack.errors import (
 )
 from matterstack.files import is_machine_trouble
 from matterstack.operators.base import Operator
+from matterstack.orchestration import caching
 from matterstack.orchestration import decisions as scheduling
+from matterstack.orchestration.caching import Recalled
 from matterstack.orchestration.capture import capture, describe
 from matterstack.orchestration.health import Contacts, Health, merge
 from matterstack.orchestration.inputs import place_inputs
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
+
+log = logging.getLogger("matterstack.cache")
 
 _NOTHING_NEW = Submitted()
 
@@ -122,16 +129,21 @@ def _execute_operator(
         match built:
             case None:
                 prepared.append(attempt)
+            case Recalled():
+                changes += scheduling.recalled(live, at, *built, _whence(built))
+                reach("cache.recalled")
             case Refused(reason):
                 changes += scheduling.refused(live, at, reason)
             case str():
                 contacts.append({name: built})
-    if not prepared:
+    if not prepared and not changes:
         return Executed(changes, merge(contacts))
     try:
         session.directory.sync_attempts(name)
     except OSError as error:
         return Executed(changes, merge([*contacts, {name: describe(error)}]))
+    if not prepared:
+        return Executed(changes, merge(contacts))
     reach("submit.prepared")
     with capture() as caught:
         replies = dict(operator.submit(prepared))
@@ -169,13 +181,27 @@ def start(session: Session, to_start: Mapping[str, Sequence[Attempt]]) -> Contac
 
 def build(
     session: Session, operator: Operator, attempt: Attempt, upstream: Sequence[Upstream], *, may_exist: bool
-) -> Refused | str | None:
-    """Make an attempt's directory; return why that is impossible, or why it cannot be done now."""
+) -> Recalled | Refused | str | None:
+    """Make an attempt's directory; return what was known from before, or why it cannot be made at all, or not now."""
+    cached = caching.wants(session, attempt.task) is not False
+    is_there = may_exist and attempt.directory.exists()
+    if cached and is_there and (before := caching.recalled_before(operator, attempt)) is not None:
+        return before
+    known: list[Recalled] = []
 
     def populate(directory: str) -> None:
         staged = attempt.at(directory.rpartition("/")[2])
         with interrupts.heard():  # they may be large
             place_inputs(session, staged, upstream)
+        key: Key | bytes | None = None
+        if cached and is_there and attempt.directory.exists():
+            key = caching.noted_before(attempt)
+        elif cached:
+            found = _recall(session, operator, staged, upstream)
+            if isinstance(found, Recalled):
+                known.append(found)
+                return
+            key = found
         with capture() as preparing:
             operator.prepare(staged)
         match preparing.error:
@@ -185,6 +211,7 @@ def build(
                 raise error
         if preparing.error is not None:
             raise AttemptFailedError(f"it cannot be prepared: {describe(preparing.error)}")
+        caching.note(key, staged)
 
     live = attempt.record
     try:
@@ -195,7 +222,27 @@ def build(
         return Refused(str(error))
     except (OperatorUnreachableError, OSError) as error:
         return describe(error)  # the operator is out of reach, or our own files cannot be written: not its fault
-    return None
+    return known[0] if known else None
+
+
+def _recall(
+    session: Session, operator: Operator, staged: Attempt, upstream: Sequence[Upstream]
+) -> Recalled | Key | None:
+    """Return what is known from before, or the key to keep it under; that nobody can tell is no reason not to run."""
+    found = None
+    with capture() as caught:
+        found = caching.recall(session, operator, staged, upstream)
+    if isinstance(caught.error, OSError) and is_machine_trouble(caught.error):
+        raise caught.error
+    if caught.error is not None:
+        log.warning("%s is not cached: %s", staged.record.name, describe(caught.error))
+    return found
+
+
+def _whence(recalled: Recalled) -> str:
+    """Return in words where a result comes from."""
+    said = json.loads(recalled.cached)
+    return f"cached: {said['attempt']} of {said['run']}"
 
 
 def _is_absent(operator: Operator, attempt: Attempt) -> bool:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 from matterstack.core.calls import VALUE, Call, Program, Source
 from matterstack.core.states import TaskStatus
@@ -97,6 +97,10 @@ class Intake:
         if task.files:
             task = dataclasses.replace(
                 task, files={path: self.file(task, path, source) for path, source in task.files.items()}
+            )
+        if task.depends:
+            task = dataclasses.replace(
+                task, depends=[_absolute(task, one) for one in cast("Sequence[str | PurePath]", task.depends)]
             )
         spec = task.to_json()
         if task.call is not None:
@@ -284,6 +288,21 @@ def _find(
             task_id=task.task_id,
         )
     return row, attempt
+
+
+def _absolute(task: Task, one: str | PurePath) -> str | PurePath:
+    """Return what a task depends on, a file by its whole path."""
+    if isinstance(one, str):
+        if os.path.isfile(one):
+            raise InvalidTaskError(
+                f"task {task.task_id!r}: depends holds the text {one!r}, and there is a file of that name; for the "
+                f"file: pathlib.Path({one!r})",
+                task_id=task.task_id,
+            )
+        return one
+    if not os.path.isfile(one):
+        raise InvalidTaskError(f"task {task.task_id!r}: depends: {one} is no file", task_id=task.task_id)
+    return Path(one).absolute()
 
 
 def _names_a_file(text: str) -> bool:

@@ -39,12 +39,19 @@ class KeptProgram:
         self._directory = directory
         #: A person may edit these where they lie, so each attempt has its own.
         self._copied = {path: content for path, content in contents.items() if path not in _SUPPORT}
+        self._parts: Mapping[str, str] | None = None
         self._linked = {path: f"files/{files[path]}" for path in _SUPPORT}
-        for path in _SUPPORT:
-            name = f"__pycache__/{path.removesuffix('.py')}.{sys.implementation.cache_tag}.pyc"
-            self._linked[name] = _compiled(directory, path, contents[path], files[path])
-        places = (*self._copied, *self._linked)
+        self._support = {path: (contents[path], files[path]) for path in _SUPPORT}
+        places = (*self._copied, *self._linked, "__pycache__/")
         self._folders = dict.fromkeys(place.rpartition("/")[0] for place in places if "/" in place)
+
+    def parts(self, function: str) -> Mapping[str, str]:
+        """Return what it is made of, by the hashes of what that says."""
+        if self._parts is None:
+            from matterstack.functions.source_parts import source_parts
+
+            self._parts = source_parts(self._copied, function)
+        return self._parts
 
     def place(self, home: str) -> None:
         """Place the program in an attempt's directory, which nobody else sees yet.
@@ -54,12 +61,21 @@ class KeptProgram:
         FileNotFoundError, UnsafeFileError
             The run has lost a part of it.
         """
+        if home.startswith(f"{self._directory.path}/"):  # elsewhere it is looked at, and nothing is made for it
+            self._compile()
         for folder in self._folders:
             os.makedirs(f"{home}/{folder}", exist_ok=True)
         for path, content in self._copied.items():
             write_new(f"{home}/{path}", content)
         for path, place in self._linked.items():
             link_inside(self._directory.path, place, f"{home}/{path}")
+
+    def _compile(self) -> None:
+        """Have what every program imports compiled, once."""
+        for path, (content, sha256) in self._support.items():
+            name = f"__pycache__/{path.removesuffix('.py')}.{sys.implementation.cache_tag}.pyc"
+            self._linked[name] = _compiled(self._directory, path, content, sha256)
+        self._support = {}
 
 
 def _compiled(directory: RunDirectory, path: str, content: bytes, sha256: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from matterstack import interrupts
+from matterstack.cache import Cache
 from matterstack.core.attempts import Attempt, LiveAttempt
 from matterstack.errors import InvalidConfigError, LockError, StoreError
 from matterstack.functions.campaign import Campaign
@@ -82,6 +83,8 @@ class Session:
         Operators of the run that have to be passed again.
     own : frozenset of str
         Operators that `open_run` was given: no settings of the run's count for them.
+    given_cache : Cache or None
+        That of the run, for all calls that do not say otherwise.
     """
 
     directory: RunDirectory
@@ -92,8 +95,10 @@ class Session:
     reference: str | None = None
     missing: tuple[str, ...] = ()
     own: frozenset[str] = frozenset()
+    given_cache: Cache | None = None
     _config: tuple[int, ...] | None = None
     _store: SQLiteStateStore | None = None
+    _cache: Cache | None = None
     _trusted: bool = False
     _excludes: bool = False
     _programs: dict[str, KeptProgram] = field(default_factory=dict)
@@ -192,6 +197,18 @@ class Session:
         """Return whether this user made the run, or has said that it may be stepped."""
         self._trusted = self._trusted or trusting.is_trusted(self.directory)
         return self._trusted
+
+    @property
+    def cache(self) -> Cache:
+        """The cache of the tasks that are cached: that of the run, else that of its workspace."""
+        if self._cache is None:
+            self._cache = self.given_cache or Cache(self.directory.path.parent.parent / "cache")
+        return self._cache
+
+    @property
+    def caches_calls(self) -> bool:
+        """Whether calls are cached that do not say otherwise."""
+        return self.given_cache is not None
 
     @property
     def store(self) -> SQLiteStateStore:

@@ -30,7 +30,7 @@ def _frame(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pd.DataFr
             frame[name] = pd.to_datetime(stamps.round().astype("Int64"), unit="us", utc=True)
         elif name in _WHOLE:
             frame[name] = frame[name].astype("Int64")
-        elif name in ("task_id", "reason", "token", "external_id", "event", "changes"):
+        elif name in ("task_id", "reason", "token", "external_id", "event", "changes", "cached"):
             frame[name] = frame[name].astype("str")
     return frame
 
@@ -53,7 +53,8 @@ def tasks(store: StoreReader) -> pd.DataFrame:
 
 
 def _task_frame(rows: Sequence[TaskRow]) -> pd.DataFrame:
-    frame = _status(_frame(TaskRow._fields[1:11], [row[1:11] for row in rows]), TaskStatus)
+    shown = [(*row[1:11], row.cached) for row in rows]
+    frame = _status(_frame((*TaskRow._fields[1:11], "cached"), shown), TaskStatus)
     frame.index = _labels(frame, "task", "iteration", "task_id")
     return frame
 

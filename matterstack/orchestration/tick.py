@@ -28,6 +28,7 @@ from matterstack.core.states import (
 from matterstack.crash_points import reach
 from matterstack.orchestration import decisions as scheduling
 from matterstack.orchestration.analyze import Concluded, conclude
+from matterstack.orchestration.caching import keep
 from matterstack.orchestration.changes import apply_with_skips
 from matterstack.orchestration.cleaning import remove_scratch, remove_scratch_of_iteration
 from matterstack.orchestration.execute import execute, start
@@ -110,6 +111,7 @@ def make_tick(
             counts = store.counts(run.iteration)
             if counts.ready and slots:
                 new = write_intents(session, store, run, slots, at)
+        keep(session, snapshot.live, polled.changes)
     ready = counts.ready
 
     interrupted = frozenset(attempt.id for attempt in polled.absent)

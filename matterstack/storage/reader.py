@@ -58,11 +58,14 @@ _CAN_START = "status = 'PENDING' AND unmet = 0 AND held IS NULL"
 #: Why a task stands where it stands: that of its attempt while it is under way, its own afterwards.
 _REASON = """CASE WHEN t.status = 'PENDING' AND t.unmet > 0 THEN 'waits for ' || t.unmet || ' of its dependencies'
     WHEN t.status = 'SUBMITTED' THEN a.reason ELSE coalesce(t.reason, a.reason) END"""
+_CACHED = """CASE WHEN json_valid(a.cached) THEN json_extract(a.cached, '$.run') || ' '
+  || json_extract(a.cached, '$.attempt') END"""
 _LAST_ATTEMPT = "tasks t LEFT JOIN attempts a ON a.task = t.id AND a.attempt = t.attempts"
 _TASK_SQL = f"""SELECT t.id, t.iteration, t.task_id, t.status, t.operator, t.attempts, {_REASON}, a.submitted_at,
-  a.started_at, a.ended_at, a.exit_code, t.unmet, a.status, json_extract(t.spec, '$.group') FROM {_LAST_ATTEMPT}"""
-_ATTEMPT_SQL = """SELECT t.iteration, t.task_id, a.attempt, a.status, t.operator, a.reason, a.token, a.external_id,
-  a.submitted_at, a.started_at, a.ended_at, a.exit_code, a.changes, a.data FROM attempts a
+  a.started_at, a.ended_at, a.exit_code, t.unmet, a.status, json_extract(t.spec, '$.group'), {_CACHED}
+  FROM {_LAST_ATTEMPT}"""
+_ATTEMPT_SQL = f"""SELECT t.iteration, t.task_id, a.attempt, a.status, t.operator, a.reason, a.token, a.external_id,
+  a.submitted_at, a.started_at, a.ended_at, a.exit_code, {_CACHED}, a.changes, a.data FROM attempts a
   JOIN tasks t ON t.id = a.task"""
 _EVENT_SQL = """SELECT e.seq, e.at, CASE WHEN e.attempt IS NOT NULL THEN 'attempt' WHEN e.task IS NOT NULL THEN 'task'
   ELSE 'run' END, t.iteration, t.task_id, a.attempt, e.event, e.status, e.reason FROM events e

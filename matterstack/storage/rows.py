@@ -31,6 +31,8 @@ class TaskRow(NamedTuple):
     attempt_status : str or None
         An `AttemptStatus`.
     group : str or None
+    cached : str or None
+        From which run and attempt its result was taken, as ``"<run_id> 0.relax.1"``.
     """
 
     id: int
@@ -47,10 +49,11 @@ class TaskRow(NamedTuple):
     unmet: int
     attempt_status: str | None
     group: str | None
+    cached: str | None = None
 
 
 class AttemptRow(NamedTuple):
-    """An attempt; times are in seconds since the Unix epoch.
+    """An attempt; times are in seconds since the Unix epoch, ``cached`` is as in `TaskRow`.
 
     ``changes``, what it was made with that the plan says otherwise, and ``data`` are JSON texts.
     """
@@ -67,6 +70,7 @@ class AttemptRow(NamedTuple):
     started_at: float | None
     ended_at: float | None
     exit_code: int | None
+    cached: str | None
     changes: str | None
     data: str | None
 

@@ -50,7 +50,7 @@ _ATTEMPT_SQL = """UPDATE attempts SET status = ?, reason = CASE status WHEN 'COL
   ELSE ? END, external_id = coalesce(?, external_id), started_at = coalesce(?, started_at),
   ended_at = coalesce(ended_at, ?), exit_code = coalesce(?, exit_code), data = coalesce(?, data),
   environment = coalesce((SELECT id FROM environments WHERE record = ?), environment),
-  not_hashed = coalesce(?, not_hashed) WHERE id = ? AND status = ?"""
+  not_hashed = coalesce(?, not_hashed), cached = coalesce(?, cached) WHERE id = ? AND status = ?"""
 _TASK_SQL = """UPDATE tasks SET status = ?, reason = ?, attempts = attempts + ?,
   failures = CASE WHEN ? THEN 0 ELSE failures + ? END WHERE id = ? AND status = ?"""
 _EVENT_SQL = "INSERT INTO events (at, task, attempt, event, status, reason) VALUES (?, ?, ?, ?, ?, ?)"
@@ -493,7 +493,7 @@ class _Rows:
             self.made.append((change.attempt, made))
         not_hashed = to_text(made.not_hashed) if made.not_hashed else None
         now = [change.reason, change.external_id, change.started_at, change.ended_at, change.exit_code, change.data,
-               made.environment, not_hashed]  # fmt: skip
+               made.environment, not_hashed, change.cached]  # fmt: skip
         row = self.attempts.get(change.attempt)
         if row is None:
             self.attempts[change.attempt] = [status, *now, change.attempt, change.leaves]
@@ -502,7 +502,7 @@ class _Rows:
             raise StoreConflictError(f"it is {row[0]} by the change before, and a change leaves {change.leaves}")
         reason, ended_at = row[1], row[4]
         row[0] = status
-        row[1:9] = [old if new is None else new for old, new in zip(row[1:9], now, strict=True)]
+        row[1:10] = [old if new is None else new for old, new in zip(row[1:10], now, strict=True)]
         row[1] = reason if change.reason is None and change.leaves is AttemptStatus.COLLECTING else change.reason
         row[4] = change.ended_at if ended_at is None else ended_at
 

@@ -20,7 +20,7 @@ from matterstack.core.strict_json import dump_json
 from matterstack.core.task import RESULT, Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, UnsafeFileError
 from matterstack.files import read_tail
-from matterstack.operators.base import Operator
+from matterstack.operators.base import Operator, RunsIn
 from matterstack.operators.jobs.claim import End, began_at, silent_s
 from matterstack.operators.jobs.faults import cannot_tell
 from matterstack.operators.made import of_job
@@ -71,12 +71,18 @@ class JobOperator(Operator):
         Where in an attempt's directory its script prints.
     python : str or None
         What runs calls of functions; None for the interpreter that planned them.
+    environment : str or None
+        What the user calls what runs calls of functions, for cached results.
+    sees_this_machine : bool
+        Whether jobs run what lies here, by the same path.
     handlers : sequence of Handler
         Asked about every earlier attempt, in order, when another one is prepared.
     """
 
     handlers: Sequence[Handler] = ()
     python: str | None = None
+    environment: str | None = None
+    sees_this_machine: bool = False
     preamble: str = ""
     grace_s: float = 60.0
     watched: bool = False
@@ -165,6 +171,15 @@ class JobOperator(Operator):
     def collect_results(self, attempt: Attempt) -> Any:
         """Check the outputs, and return the content of result.json."""
         return collect(str(attempt.directory), attempt.task.outputs)
+
+    def environment_of(self, task: Task) -> RunsIn:
+        """Return the name of the environment; without one nobody knows, unless jobs see what is here."""
+        if self.environment is not None or not self.sees_this_machine or task.call is None:
+            return super().environment_of(task)._replace(name=self.environment)
+        python = [*shlex.split(self.python)] if self.python else [task.call.python]
+        if not python[0].startswith("/"):
+            return super().environment_of(task)
+        return RunsIn(python=python, elsewhere=True)
 
     def made(self, attempt: Attempt) -> Made:
         """Return what the job's script, or the call in it, has told."""

@@ -26,7 +26,7 @@ from matterstack.core.attempts import (
 from matterstack.core.keywords import suggesting_class
 from matterstack.errors import InvalidConfigError, MissingLibraryError, OperatorUnreachableError
 from matterstack.files import write_inside
-from matterstack.operators.base import check_python
+from matterstack.operators.base import check_environment, check_python
 from matterstack.operators.jobs.base import JobOperator, check_preamble, ended_badly, good_end, judge_alone, still
 from matterstack.operators.jobs.claim import began_at, end_of
 from matterstack.operators.jobs.faults import spoilt
@@ -52,6 +52,9 @@ class DaskOperator(JobOperator):
         How long the scheduler may take to answer before it counts as unreachable.
     python : str, optional
         What runs calls of functions on the workers; by default the interpreter that planned them.
+    environment : str, optional
+        A name for the Python and packages there, as in ``"chgnet-0.4"``: results of functions are cached under it. Give
+        another one when they change.
 
     Notes
     -----
@@ -71,8 +74,10 @@ class DaskOperator(JobOperator):
         grace_s: float = 30.0,
         timeout_s: float = 10.0,
         python: str | None = None,
+        environment: str | None = None,
     ) -> None:
         check_python(python)
+        check_environment(environment)
         if not (isinstance(address, str) and "://" in address):
             raise InvalidConfigError(f"address must be that of a scheduler, as in 'tcp://login1:8786', not {address!r}")
         if not isinstance(max_queued, int) or isinstance(max_queued, bool) or max_queued < 1:
@@ -87,6 +92,7 @@ class DaskOperator(JobOperator):
         self.grace_s = grace_s
         self.timeout_s = timeout_s
         self.python = python
+        self.environment = environment
         self._clients: dict[int, Any] = {}
 
     def __repr__(self) -> str:
@@ -101,6 +107,7 @@ class DaskOperator(JobOperator):
             "grace_s": self.grace_s,
             "timeout_s": self.timeout_s,
             "python": self.python,
+            "environment": self.environment,
         }
 
     def max_live(self, directory: Path) -> int:

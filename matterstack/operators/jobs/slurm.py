@@ -39,7 +39,7 @@ from matterstack.core.states import AttemptStatus
 from matterstack.core.task import Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, OperatorUnreachableError, UnsafeFileError
 from matterstack.files import write_inside
-from matterstack.operators.base import Traits, check_python, check_warm
+from matterstack.operators.base import Traits, check_environment, check_python, check_warm
 from matterstack.operators.jobs.base import (
     Handler,
     JobOperator,
@@ -177,6 +177,9 @@ class SlurmOperator(JobOperator):
     warm : bool
         Whether calls of functions that share a job begin warm where they can: forked by a process that has imported
         what they need.
+    environment : str, optional
+        A name for the Python and packages there, as in ``"chgnet-0.4"``: results of functions are cached under it. Give
+        another one when they change.
 
     Notes
     -----
@@ -204,9 +207,11 @@ class SlurmOperator(JobOperator):
         root: str = "matterstack",
         python: str | None = None,
         warm: bool = True,
+        environment: str | None = None,
     ) -> None:
         check_python(python)
         check_warm(warm)
+        check_environment(environment)
         self.warm = warm
         for name, value in (("max_queued", max_queued), ("max_active", max_active), ("pack", pack)):
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
@@ -235,6 +240,8 @@ class SlurmOperator(JobOperator):
         )
         self.host, self.root = host, root
         self.python = python or (None if host is None else "python3")
+        self.environment = environment
+        self.sees_this_machine = host is None
         self.site: Site = Here() if host is None else Ssh(host, root, self.python or "")
         self.scheduler: Scheduler = Slurm(timeout_s, self.site)
 
@@ -259,6 +266,7 @@ class SlurmOperator(JobOperator):
             "root": self.root,
             "python": self.python,
             "warm": self.warm,
+            "environment": self.environment,
         }
 
     @property

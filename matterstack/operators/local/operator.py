@@ -18,11 +18,12 @@ from matterstack.core.attempts import (
     Refused,
     Submitted,
 )
+from matterstack.core.calls import COMMAND
 from matterstack.core.keywords import suggesting_class
 from matterstack.core.made import Made
 from matterstack.core.task import Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, OperatorUnreachableError
-from matterstack.operators.base import Operator, check_python, check_warm
+from matterstack.operators.base import Operator, RunsIn, check_python, check_warm
 from matterstack.operators.local.link import Link, path_for_commands
 from matterstack.operators.lookup import missing_program
 from matterstack.operators.made import of_command_here
@@ -189,6 +190,11 @@ class LocalOperator(Operator):
     def collect_results(self, attempt: Attempt) -> Any:
         """Check the outputs, and return the content of result.json."""
         return collect(f"{attempt.parent}/{attempt.name}", attempt.task.outputs)
+
+    def environment_of(self, task: Task) -> RunsIn:
+        """Return the Python of this machine that runs calls."""
+        command = task.command_with(self.python)
+        return RunsIn(python=command[: -len(COMMAND) + 1] if task.call and not isinstance(command, str) else None)
 
     def made(self, attempt: Attempt) -> Made:
         """Return what a call told of itself, and hash what it or a command has left on this machine."""

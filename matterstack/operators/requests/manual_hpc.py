@@ -42,7 +42,7 @@ from matterstack.errors import (
     UnsafeFileError,
 )
 from matterstack.files import rename_inside, sync_tree, write_inside
-from matterstack.operators.base import Traits, check_python
+from matterstack.operators.base import RunsIn, Traits, check_environment, check_python
 from matterstack.operators.made import of_call
 from matterstack.operators.requests.base import RequestOperator
 from matterstack.operators.requests.kit_ending import Kind
@@ -73,6 +73,9 @@ class ManualHPCOperator(RequestOperator):
         More options for the ``#SBATCH`` lines, as in ``--partition=long``.
     python : str
         What runs calls of functions there, once the preamble was.
+    environment : str, optional
+        A name for the Python and packages there, as in ``"chgnet-0.4"``: results of functions are cached under it. Give
+        another one when they change.
     notify : callable or sequence of str, optional
         Told once of each kit; see `HumanOperator`.
     """
@@ -87,6 +90,7 @@ class ManualHPCOperator(RequestOperator):
         preamble: str = "",
         sbatch: Sequence[str] = (),
         python: str = "python3",
+        environment: str | None = None,
         notify: Notify | None = None,
     ) -> None:
         if not (isinstance(empty_output_grace_s, int | float) and empty_output_grace_s >= 0):
@@ -98,6 +102,8 @@ class ManualHPCOperator(RequestOperator):
                 raise InvalidConfigError(f"sbatch must list options such as '--partition=long', not {option!r}")
         check_notify(notify)
         check_python(python)
+        check_environment(environment)
+        self.environment = environment
         self.python = python
         self.empty_output_grace_s = empty_output_grace_s
         self.preamble = preamble
@@ -117,6 +123,7 @@ class ManualHPCOperator(RequestOperator):
             "preamble": self.preamble,
             "sbatch": list(self.sbatch),
             "python": self.python,
+            "environment": self.environment,
             "notify": None if self.notify is None else list(self.notify),
         }
 
@@ -194,6 +201,10 @@ class ManualHPCOperator(RequestOperator):
             raise
         self._close(attempt, "its results were taken")
         return data
+
+    def environment_of(self, task: Task) -> RunsIn:
+        """Return the name of the environment there."""
+        return super().environment_of(task)._replace(name=self.environment)
 
     def made(self, attempt: Attempt) -> Made:
         """Return what the kit's script, and the call in it, have told."""
