@@ -27,7 +27,6 @@ from matterstack.orchestration import (
     loop,
     made_from,
     outcomes,
-    packing,
     tick,
 )
 from matterstack.orchestration import (
@@ -38,7 +37,6 @@ from matterstack.orchestration.configure import configure
 from matterstack.orchestration.made_from import MadeFrom, UsedBy
 from matterstack.orchestration.mending import Mend
 from matterstack.orchestration.overview import Overview, look
-from matterstack.orchestration.packing import Packing
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
 
@@ -50,6 +48,7 @@ if TYPE_CHECKING:
     from matterstack.operators.requests.kit_archives import Imported
     from matterstack.orchestration.cache_explained import CacheExplanation
     from matterstack.orchestration.explain import Explanation
+    from matterstack.orchestration.packing import Packing
 
 
 class Run:
@@ -500,7 +499,9 @@ class Run:
         DiskError
             There is no room for an archive; nothing was lost.
         """
-        return packing.pack(self._session)
+        from matterstack.orchestration.packing import pack
+
+        return pack(self._session)
 
     # -- acting ---------------------------------------------------------------------------
 

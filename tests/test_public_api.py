@@ -307,7 +307,7 @@ def test_every_public_method_of_a_run_can_be_called(tmp_path: Path) -> None:
         pass
     while run.tasks.loc["0.bad", "status"] != "FAILED":
         next(iter(call("ticks", timeout_s=0)))
-    for name in ("tasks", "attempts", "events", "results"):
+    for name in ("tasks", "attempts", "events", "results", "disk_usage"):
         assert isinstance(call(name), pd.DataFrame)
     assert len(call("inbox")) == 2
     assert call("store").run().run_id == run.run_id
@@ -328,7 +328,8 @@ def test_every_public_method_of_a_run_can_be_called(tmp_path: Path) -> None:
     assert call("wait", timeout_s=0.5) is ms.RunStatus.RUNNING
     call("cancel", timeout_s=30)
     assert call("disk_usage")["files"].sum() > 0
-    assert not call("clean").done
+    assert len(call("clean")) == 1
+    assert len(call("pack")) == 0
     public = {name for name, _ in inspect.getmembers(ms.Run) if not name.startswith("_")}
     assert public - called == {
         "declare_lost",

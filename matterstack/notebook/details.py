@@ -64,7 +64,7 @@ def details_html(run: Run, board: Board, name: str) -> str:
         parts.append(f"<p style='margin:4px 0;white-space:pre-wrap'>{_text(card.reason[-2000:])}</p>")
     facts = [("operator", card.operator), ("group", card.group or "")]
     facts += [(shown, _words(spec[name])) for name, shown in _TOLD.items() if spec.get(name) is not None]
-    facts.append(("began", (how_it_began(_home(run, card)) or "") if attempts else ""))
+    facts.append(("began", _began(run, card) if attempts else ""))
     up, down = ([board.cards[row] for row in rows if row in board.cards] for rows in store.neighbours(card.id))
     told = [(what, _text(value)) for what, value in facts if value]
     told += [(what, _some(cards)) for what, cards in (("after", up), ("before", down)) if cards]
@@ -77,6 +77,13 @@ def details_html(run: Run, board: Board, name: str) -> str:
         except (OSError, UnsafeFileError) as error:  # it was packed, and the archive is damaged
             parts.append(f"<p>its directory cannot be looked at: {_text(str(error))}</p>")
     return f"<div class='ms-details'>{''.join(parts)}</div>"
+
+
+def _began(run: Run, card: Card) -> str:
+    try:
+        return how_it_began(_home(run, card)) or ""
+    except (OSError, UnsafeFileError):  # it was packed, and the archive is damaged, which is told below
+        return ""
 
 
 def _made_from(run: Run, card: Card) -> str:

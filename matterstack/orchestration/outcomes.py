@@ -26,19 +26,25 @@ class Outcome(NamedTuple):
 
     Attributes
     ----------
-    place : pathlib.Path
-        Where its results are.
-    directory : pathlib.Path
-        Its directory.
+    session : Session
     row : AttemptRow
     call : Call or None
         Of a task that calls a function.
     """
 
-    place: Path
-    directory: Path
+    session: Session
     row: AttemptRow
     call: Call | None
+
+    @property
+    def directory(self) -> Path:
+        """Its directory; that of one that was packed is unpacked now."""
+        return self.session.home(self.row.operator, self.row.iteration, self.row.task_id, self.row.attempt)
+
+    @property
+    def place(self) -> Path:
+        """Where its results are."""
+        return self.directory / self.session.results_folder(self.row.operator)
 
     @property
     def label(self) -> str:
@@ -84,9 +90,7 @@ def find(session: Session, name: str, iteration: int | None, attempt: int | None
         hint = "; iteration= says which one you mean" if iteration is None and wanted > 0 else ""
         raise UnknownTaskError(f"{label} {why}: {stands}{hint}", task_id=task_id)
     said = _called(reader, found[0])
-    directory = session.home(chosen.operator, wanted, task_id, chosen.attempt)
-    place = directory / session.results_folder(chosen.operator)
-    return Outcome(place, directory, chosen, None if said is None else Call.from_json(said))
+    return Outcome(session, chosen, None if said is None else Call.from_json(said))
 
 
 def _called(reader: StoreReader, task: int) -> dict[str, Any] | None:
@@ -106,11 +110,12 @@ def value_of(session: Session, outcome: Outcome, *, raw: bool = False) -> Any:
     """
     if outcome.call is None:
         return json.loads(outcome.row.data or "{}")
-    if not outcome.place.is_dir():
+    place = outcome.place
+    if not place.is_dir():
         row = outcome.row
         if gone := why_gone(session.reader, row.iteration, row.task_id, row.attempt, VALUE):
             raise ValueNotReadableError(f"{outcome.label} has no value any more: {gone}")
-    return _read(session, outcome.place, str(outcome.call.program), raw=raw)
+    return _read(session, place, str(outcome.call.program), raw=raw)
 
 
 def _read(session: Session, place: Path, program: str, *, raw: bool) -> Any:
