@@ -164,6 +164,8 @@ def test_what_is_misspelt_is_answered_with_what_was_meant(tmp_path: Path) -> Non
         make(tmp_path, ms.Task("b", "true", operator="locl"))
     with pytest.raises(TypeError, match=r"Task\(\) has no argument 'dependancies' \(did you mean 'dependencies'\?\)"):
         ms.Task("b", "true", dependancies=["relax"])  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"'cores' .*; it has: nodes, tasks, cpus_per_task,"):
+        ms.Resources(cores=16)  # type: ignore[call-arg]  # what is nearly called so is not what is meant
     with pytest.raises(TypeError, match=r"Resources\(\) has no argument 'wall_time_s' \(did you mean 'walltime_s'\?\)"):
         ms.Resources(wall_time_s=3)  # type: ignore[call-arg]
     with pytest.raises(
@@ -222,7 +224,9 @@ def test_what_is_of_another_type_is_told_with_what_is_wanted(call: Any, said: st
 
 def test_a_misspelt_keyword_of_a_run_is_told(tmp_path: Path) -> None:
     run = make(tmp_path, ms.Task("a", "true"))
-    with pytest.raises(TypeError, match=r"^Run\.wait\(\) has no argument 'timeout' \(did you mean 'timeout_s'\?\)$"):
+    with pytest.raises(
+        TypeError, match=r"^Run\.wait\(\) has no argument 'timeout' \(did you mean 'timeout_s'\?\); it has: timeout_s$"
+    ):
         run.wait(timeout=5)
     with pytest.raises(TypeError, match="did you mean 'collapse'"):
         run.dag(colapse="group")

@@ -28,7 +28,9 @@ def suggesting(function: Callable[P, R]) -> Callable[P, R]:
             if entered or not wrong:
                 raise
             called = function.__qualname__.removesuffix(".__init__")
-            raise TypeError(f"{called}() has no argument {wrong[0]!r}{did_you_mean(wrong[0], known)}") from None
+            meant = did_you_mean(wrong[0], known)
+            has = ", ".join(known) or "none"
+            raise TypeError(f"{called}() has no argument {wrong[0]!r}{meant}; it has: {has}") from None
 
     return call
 
