@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from matterstack import __version__
-from matterstack.cache import Cache
 from matterstack.core.identifiers import check_identifier
 from matterstack.core.keywords import suggesting
 from matterstack.core.results import TickReport
@@ -47,6 +46,7 @@ from matterstack.storage.run_directory import RunDirectory, new_run_directory, r
 from matterstack.storage.state_store import SQLiteStateStore
 
 if TYPE_CHECKING:
+    from matterstack.cache import Cache
     from matterstack.notebook.preview import Preview
 
 _Planned = TypeVar("_Planned")
@@ -105,7 +105,7 @@ def initialize_run(
         The disk is full, read-only or faulty, or may not be written there.
     """
     campaign, given, settings = _check_given(plan, operators, config)
-    given_cache = cache if isinstance(cache, Cache | None) else Cache(cache)
+    given_cache = _cache_of(cache)
     at = time.time()
     if run_id is None:
         run_id = f"{datetime.fromtimestamp(at, UTC):%Y%m%d-%H%M%S}-{os.urandom(3).hex()}"
@@ -284,7 +284,7 @@ def open_run(
         }
         settings = Settings.from_config(config["settings"])
         reference = config["campaign"]
-        cache = None if config.get("cache") is None else Cache(config["cache"])
+        cache = _cache_of(config.get("cache"))
         if not (reference is None or isinstance(reference, str)):
             raise TypeError("campaign must be a text")
     except (KeyError, TypeError, AttributeError, InvalidIdentifierError) as error:
@@ -343,6 +343,14 @@ def trust(path: str | os.PathLike[str]) -> None:
         trusting.trust_run(directory)
     else:
         trust_records.record_folder(given)
+
+
+def _cache_of(given: Any) -> Cache | None:
+    if given is None:
+        return None
+    from matterstack.cache import Cache
+
+    return given if isinstance(given, Cache) else Cache(given)
 
 
 def _not_a_plan(plan: object) -> str:

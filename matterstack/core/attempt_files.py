@@ -14,6 +14,8 @@ from matterstack.errors import InvalidTaskError
 
 #: The folder of ours.
 MACHINERY = ".matterstack"
+#: In it: from which entry of a cache an attempt was taken; or else under which key it will be kept.
+CACHED, KEY = f"{MACHINERY}/cached.json", f"{MACHINERY}/key.json"
 #: The folder of what a request shows.
 SHOWN = "show"
 #: In it: what could not be shown, and why, a line each. No task has such an id.

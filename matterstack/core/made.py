@@ -52,6 +52,23 @@ class Made(NamedTuple):
         return Made(self.environment, tuple(outputs.values()), lacking)
 
 
+class Recalled(NamedTuple):
+    """What an attempt got from a cache in place of running.
+
+    Attributes
+    ----------
+    data : str
+        JSON text.
+    cached : str
+        From which entry, as JSON text.
+    made : Made
+    """
+
+    data: str
+    cached: str
+    made: Made
+
+
 def environment(told: Mapping[str, Any]) -> str | None:
     """Return what is known of surroundings as text, whoever told it; None for nothing.
 

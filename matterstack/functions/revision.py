@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +52,8 @@ def _root(folder: Path) -> Path | None:
 
 
 def _state(root: Path) -> dict[str, Any]:
+    import subprocess
+
     ask = ["status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     command = ["git", "--no-optional-locks", "-C", str(root), *ask]
     try:

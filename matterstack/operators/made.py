@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
-import platform
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -33,7 +31,7 @@ _TOO_LARGE = f"it is larger than {MOST_HASHED_BYTES >> 20} MiB"
 def here() -> str | None:
     """Return what commands of this process run in."""
     names = ("APPTAINER_NAME", "SINGULARITY_NAME", "LOADEDMODULES")
-    return _here(platform.node(), *(os.environ.get(name, "") for name in names))
+    return _here(os.uname().nodename, *(os.environ.get(name, "") for name in names))
 
 
 @functools.lru_cache(maxsize=8)
@@ -96,6 +94,8 @@ def _text(directory: str, name: str) -> str:
 
 def _hashed(directory: str, name: str, most_bytes: int) -> Output | None:
     """Return a file with its hash; None where it is larger, or is no plain file."""
+    import hashlib
+
     if name == RESULT and not os.path.lexists(f"{directory}/{name}"):
         return None  # of most commands
     try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matterstack.cache import Entry
+from matterstack.core.attempt_files import KEY
 from matterstack.core.attempts import Attempt, LiveAttempt
 from matterstack.core.cache_keys import Key, differences
 from matterstack.core.states import TERMINAL_TASK, AttemptStatus, TaskStatus
@@ -61,7 +62,7 @@ def explain_cache(session: Session, name: str, iteration: int | None = None) -> 
     row = session.reader.task(wanted, task_id)
     assert row is not None
     attempt = _attempt(session, row)
-    if caching.wants(session, attempt.task) is False:
+    if session.caches(attempt.task) is False:
         what = "nothing but commands and functions is" if attempt.task.command is None else "nobody asked for that"
         return CacheExplanation(False, f"{wanted}.{task_id} is not cached: {what}; cache=True of the task does")
     if row.cached is not None:
@@ -107,7 +108,7 @@ def _compared(key: Key, nearest: Entry | None, why: str) -> CacheExplanation:
 def _noted(attempt: Attempt) -> Key | None:
     """Return the key that the attempt was submitted with."""
     try:
-        said = parse_json(read_inside(attempt.directory, caching.KEY, _MOST_BYTES))
+        said = parse_json(read_inside(attempt.directory, KEY, _MOST_BYTES))
         return Key(str(said["name"]), {kind: dict(part) for kind, part in said["parts"].items()})
     except (OSError, UnsafeFileError, InvalidJsonError, KeyError, TypeError, ValueError, AttributeError):
         return None

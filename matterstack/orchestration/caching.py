@@ -10,17 +10,16 @@ import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from matterstack.cache import DamagedEntryError, Entry
-from matterstack.core.attempt_files import MACHINERY
-from matterstack.core.attempts import Attempt, LiveAttempt
+from matterstack.core.attempt_files import CACHED, KEY, MACHINERY
+from matterstack.core.attempts import Attempt
 from matterstack.core.cache_keys import Key, digest_of, short
 from matterstack.core.calls import VALUE, VALUES, Call
-from matterstack.core.changes import AttemptChange, Change, TaskChange
-from matterstack.core.made import Made, Output
+from matterstack.core.made import Made, Output, Recalled
 from matterstack.core.snapshot import Upstream
-from matterstack.core.states import AttemptEvent, AttemptStatus, TaskEvent
+from matterstack.core.states import AttemptStatus
 from matterstack.core.strict_json import dump_json, parse_json, to_text
 from matterstack.core.task import RESULT, Task
 from matterstack.crash_points import reach
@@ -33,37 +32,9 @@ from matterstack.orchestration.call_inputs import arrays_of_value
 from matterstack.orchestration.capture import capture
 from matterstack.orchestration.session import Session
 
-#: In an attempt's directory: from which entry it was taken; or else under which key it will be kept.
-CACHED, KEY = f"{MACHINERY}/cached.json", f"{MACHINERY}/key.json"
 _MOST_BYTES = 10_000_000
 #: Of all that one attempt left; more is not kept.
 MOST_KEPT_BYTES = 2 << 30
-
-
-class Recalled(NamedTuple):
-    """What an attempt got in place of running.
-
-    Attributes
-    ----------
-    data : str
-        JSON text.
-    cached : str
-        From which entry, as JSON text.
-    made : Made
-    """
-
-    data: str
-    cached: str
-    made: Made
-
-
-def wants(session: Session, task: Task) -> bool | str:
-    """Return whether a task is cached: True, ``"read"``, or False."""
-    if task.command is None:
-        return False  # a person's answer, or an instrument's
-    if task.cache is not None:
-        return task.cache
-    return session.caches_calls and task.call is not None
 
 
 # -- keys ---------------------------------------------------------------------------------------
@@ -191,7 +162,7 @@ def recall(
 
     Where nothing is known, return the key that what it gives shall be kept under; None where nothing shall.
     """
-    wanted = wants(session, attempt.task)
+    wanted = session.caches(attempt.task)
     if wanted is False:
         return None
     key = key_of(session, operator, attempt, upstream)
@@ -212,10 +183,8 @@ def _was_completed(session: Session, attempt: Attempt) -> bool:
     )
 
 
-def note(key: Key | bytes | None, attempt: Attempt) -> None:
+def note(key: Key | bytes, attempt: Attempt) -> None:
     """Note the key of an attempt in its directory, which is ready but for that."""
-    if key is None:
-        return
     home = f"{attempt.parent}/{attempt.name}"
     said = (
         key
@@ -301,22 +270,12 @@ def noted_before(attempt: Attempt) -> bytes | None:
 # -- what is kept -------------------------------------------------------------------------------
 
 
-def keep(session: Session, live: Sequence[LiveAttempt], changes: Sequence[Change]) -> None:
-    """Keep what attempts left that are COMPLETED, now that this is on disk."""
-    over = {
-        change.attempt: change
-        for change in changes
-        if isinstance(change, AttemptChange) and change.event is AttemptEvent.COLLECTED
-    }
-    tasks = {change.task for change in changes if isinstance(change, TaskChange) and change.event is TaskEvent.COMPLETE}
-    for one in live:
-        if one.id in over and one.task in tasks:
-            attempt = session.attempt(one)
-            if os.path.lexists(f"{attempt.parent}/{attempt.name}/{KEY}"):
-                reach("cache.committed")
-                with capture():  # an entry that is lost is no reason to stop
-                    _keep(session, attempt, over[one.id].made)
-                reach("cache.kept")
+def keep(session: Session, attempt: Attempt, made: Made | None) -> None:
+    """Keep what an attempt left that is COMPLETED, now that this is on disk."""
+    reach("cache.committed")
+    with capture():  # an entry that is lost is no reason to stop
+        _keep(session, attempt, made)
+    reach("cache.kept")
 
 
 def _keep(session: Session, attempt: Attempt, made: Made | None) -> None:

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from matterstack import interrupts
 from matterstack.core.attempts import (
@@ -16,8 +16,8 @@ from matterstack.core.attempts import (
     Refused,
     Submitted,
 )
-from matterstack.core.cache_keys import Key
 from matterstack.core.changes import Change
+from matterstack.core.made import Recalled
 from matterstack.core.snapshot import Upstream
 from matterstack.crash_points import reach
 from matterstack.errors import (
@@ -28,14 +28,15 @@ from matterstack.errors import (
 )
 from matterstack.files import is_machine_trouble
 from matterstack.operators.base import Operator
-from matterstack.orchestration import caching
 from matterstack.orchestration import decisions as scheduling
-from matterstack.orchestration.caching import Recalled
 from matterstack.orchestration.capture import capture, describe
 from matterstack.orchestration.health import Contacts, Health, merge
 from matterstack.orchestration.inputs import place_inputs
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
+
+if TYPE_CHECKING:
+    from matterstack.core.cache_keys import Key
 
 log = logging.getLogger("matterstack.cache")
 
@@ -183,10 +184,13 @@ def build(
     session: Session, operator: Operator, attempt: Attempt, upstream: Sequence[Upstream], *, may_exist: bool
 ) -> Recalled | Refused | str | None:
     """Make an attempt's directory; return what was known from before, or why it cannot be made at all, or not now."""
-    cached = caching.wants(session, attempt.task) is not False
+    cached = session.caches(attempt.task) is not False
     is_there = may_exist and attempt.directory.exists()
-    if cached and is_there and (before := caching.recalled_before(operator, attempt)) is not None:
-        return before
+    if cached:
+        from matterstack.orchestration import caching  # most runs need none of it
+
+        if is_there and (before := caching.recalled_before(operator, attempt)) is not None:
+            return before
     known: list[Recalled] = []
 
     def populate(directory: str) -> None:
@@ -211,7 +215,8 @@ def build(
                 raise error
         if preparing.error is not None:
             raise AttemptFailedError(f"it cannot be prepared: {describe(preparing.error)}")
-        caching.note(key, staged)
+        if key is not None:
+            caching.note(key, staged)
 
     live = attempt.record
     try:
@@ -229,6 +234,8 @@ def _recall(
     session: Session, operator: Operator, staged: Attempt, upstream: Sequence[Upstream]
 ) -> Recalled | Key | None:
     """Return what is known from before, or the key to keep it under; that nobody can tell is no reason not to run."""
+    from matterstack.orchestration import caching
+
     found = None
     with capture() as caught:
         found = caching.recall(session, operator, staged, upstream)

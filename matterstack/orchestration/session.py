@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matterstack import interrupts
-from matterstack.cache import Cache
 from matterstack.core.attempts import Attempt, LiveAttempt
 from matterstack.errors import InvalidConfigError, LockError, StoreError
 from matterstack.functions.campaign import Campaign
@@ -24,6 +23,10 @@ from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
 from matterstack.storage.run_lock import RunLock, check_exclusion
 from matterstack.storage.state_store import SQLiteStateStore
+
+if TYPE_CHECKING:
+    from matterstack.cache import Cache
+    from matterstack.core.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,13 +205,16 @@ class Session:
     def cache(self) -> Cache:
         """The cache of the tasks that are cached: that of the run, else that of its workspace."""
         if self._cache is None:
+            from matterstack.cache import Cache
+
             self._cache = self.given_cache or Cache(self.directory.path.parent.parent / "cache")
         return self._cache
 
-    @property
-    def caches_calls(self) -> bool:
-        """Whether calls are cached that do not say otherwise."""
-        return self.given_cache is not None
+    def caches(self, task: Task) -> bool | str:
+        """Return whether a task is cached: True, ``"read"``, or False."""
+        if task.command is None:
+            return False  # a person's answer, or an instrument's
+        return task.cache if task.cache is not None else self.given_cache is not None and task.call is not None
 
     @property
     def store(self) -> SQLiteStateStore:

@@ -9,26 +9,29 @@ this module writes.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from matterstack.core.attempt_files import KEY
 from matterstack.core.attempts import LiveAttempt
-from matterstack.core.changes import Change, RunChange
+from matterstack.core.changes import AttemptChange, Change, RunChange
 from matterstack.core.results import TickReport, Waiting
 from matterstack.core.snapshot import IterationCounts, RunRecord, Snapshot
 from matterstack.core.states import (
     TERMINAL_RUN,
+    AttemptEvent,
     AttemptStatus,
     RunEvent,
     RunStatus,
     TaskEvent,
+    TaskStatus,
 )
 from matterstack.crash_points import reach
 from matterstack.orchestration import decisions as scheduling
 from matterstack.orchestration.analyze import Concluded, conclude
-from matterstack.orchestration.caching import keep
 from matterstack.orchestration.changes import apply_with_skips
 from matterstack.orchestration.cleaning import remove_scratch, remove_scratch_of_iteration
 from matterstack.orchestration.execute import execute, start
@@ -111,7 +114,7 @@ def make_tick(
             counts = store.counts(run.iteration)
             if counts.ready and slots:
                 new = write_intents(session, store, run, slots, at)
-        keep(session, snapshot.live, polled.changes)
+        _keep(session, snapshot.live, polled.changes)
     ready = counts.ready
 
     interrupted = frozenset(attempt.id for attempt in polled.absent)
@@ -148,6 +151,21 @@ def make_tick(
         waits_for=outlook.waits_for,
         look_again_s=outlook.look_again_s,
     )
+
+
+def _keep(session: Session, live: Sequence[LiveAttempt], changes: Sequence[Change]) -> None:
+    """Keep for other runs what ended well and says under which key, now that this is on disk."""
+    over = {
+        change.attempt: change
+        for change in changes
+        if isinstance(change, AttemptChange) and change.event is AttemptEvent.COLLECTED
+    }
+    for one in live if over else ():
+        home = session.directory.operator(one.operator)
+        if one.id in over and one.task_status is TaskStatus.SUBMITTED and os.path.lexists(f"{home}/{one.name}/{KEY}"):
+            from matterstack.orchestration.caching import keep  # most runs need none of it
+
+            keep(session, session.attempt(one), over[one.id].made)
 
 
 def _begin(run: RunRecord, changes: Sequence[Change], at: float) -> tuple[RunRecord, list[Change]]:

@@ -245,6 +245,9 @@ def test_a_cached_attempt_is_whole_and_says_from_where(lab: Lab) -> None:
     assert "submitted" not in set(again.events["event"]), "no operator was asked"
     assert again.store.check() == []
     assert list(kept.tasks["cached"].notna()) == [False] * 3
+    view = again.dag()
+    view.selected = "0.first"
+    assert f"cached: 0.first.1 of {kept.run_id}" in view.panel
     said = again.explain_cache("first")
     assert said.hit
     assert repr(said) == f"it was taken from 0.first.1 of {kept.run_id}"
