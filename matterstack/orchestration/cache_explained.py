@@ -70,7 +70,8 @@ def explain_cache(session: Session, name: str, iteration: int | None = None) -> 
         return CacheExplanation(True, f"it was taken from {which} of {run}", (), run, which)
     if (key := _noted(attempt)) is not None:
         me = f"{session.reader.run().run_id} {attempt.name}"
-        return _compared(key, session.cache.nearest(key, me), "it was not known when it was submitted")
+        why = "it was not known when it was submitted" + _not_kept(session, row, attempt)
+        return _compared(key, session.cache.nearest(key, me), why)
     if not session.is_trusted():
         return CacheExplanation(
             False, "to know would ask the Python that the run names, and the run is not trusted here"
@@ -80,6 +81,17 @@ def explain_cache(session: Session, name: str, iteration: int | None = None) -> 
         why = computed if isinstance(computed, str) else "its key was not noted: nothing of it is kept"
         return CacheExplanation(False, f"it was not looked for: {why}")
     return _now(session, row, attempt)
+
+
+def _not_kept(session: Session, row: TaskRow, attempt: Attempt) -> str:
+    """Return in words that a result is too large to be kept."""
+    try:
+        place = attempt.directory / session.results_folder(row.operator)
+        size = sum(caching.sizes_of(place, attempt.task).values()) if row.status == TaskStatus.COMPLETED else 0
+    except (OSError, UnsafeFileError):
+        return ""
+    most = caching.MOST_KEPT_BYTES
+    return f", and is not kept, since it left {size} bytes, more than {most >> 30} GiB" if size > most else ""
 
 
 def _now(session: Session, row: TaskRow, attempt: Attempt) -> CacheExplanation:

@@ -9,7 +9,7 @@ import os
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, cast
 
 from matterstack.cache import DamagedEntryError, Entry
@@ -278,6 +278,13 @@ def keep(session: Session, attempt: Attempt, made: Made | None) -> None:
     reach("cache.kept")
 
 
+def sizes_of(results: Path, task: Task) -> dict[str, int]:
+    """Return the files of a result by name, and their sizes in bytes."""
+    names = [*task.outputs, *([RESULT] if os.path.lexists(results / RESULT) else [])]
+    names += arrays_of_value(results) if task.call is not None else []
+    return {name: os.stat(results / name, follow_symlinks=False).st_size for name in dict.fromkeys(names)}
+
+
 def _keep(session: Session, attempt: Attempt, made: Made | None) -> None:
     home, task = attempt.directory, attempt.task
     said = parse_json(read_inside(home, KEY, _MOST_BYTES))
@@ -291,14 +298,10 @@ def _keep(session: Session, attempt: Attempt, made: Made | None) -> None:
     if os.path.lexists(home / "corrections.json"):
         return  # a handler has changed the inputs
     results = home / session.results_folder(attempt.record.operator)
-    names = [*task.outputs, *([RESULT] if os.path.lexists(results / RESULT) else [])]
-    names += arrays_of_value(results) if task.call is not None else []
-    files = {}
-    for name in dict.fromkeys(names):
-        size = os.stat(results / name, follow_symlinks=False).st_size
-        files[name] = (_hash_of(str(results), name).removeprefix("sha256:"), size)
-        if sum(size for _, size in files.values()) > MOST_KEPT_BYTES:
-            return
+    sizes = sizes_of(results, task)
+    if sum(sizes.values()) > MOST_KEPT_BYTES:
+        return
+    files = {name: (_hash_of(str(results), name).removeprefix("sha256:"), size) for name, size in sizes.items()}
     hashed = {output.name: (output.sha256, output.size) for output in made.outputs} if made else {}
     if any(files[name] != pair for name, pair in hashed.items() if name in files):
         return  # it is not what was left: cut off on the way, or changed since

@@ -389,6 +389,14 @@ def test_without_a_record_of_what_it_was_made_from_it_is_cached_as_well(lab: Lab
         assert run.tasks["cached"].notna().sum() == wanted
 
 
+def test_what_is_too_large_is_not_read_and_says_so(lab: Lab) -> None:
+    task = ms.Task("huge", "truncate -s 2200M huge.bin", outputs=["huge.bin"], cache=True)
+    run = lab.run(task)
+    assert "is not kept, since it left 2306867200 bytes, more than 2 GiB" in repr(run.explain_cache("huge"))
+    assert lab.cache.entries.empty
+    assert list(run.made_from("huge").not_hashed) == ["huge.bin"]
+
+
 def test_explain_before_anything_runs(lab: Lab) -> None:
     def build(x: float) -> ms.Workflow:
         flow = ms.Workflow()
