@@ -203,11 +203,13 @@ class Session:
 
     @property
     def cache(self) -> Cache:
-        """The cache of the tasks that are cached: that of the run, else that of its workspace."""
+        """The cache of the tasks that are cached: that of the run, else of its workspace, else in its own directory."""
         if self._cache is None:
             from matterstack.cache import Cache
 
-            self._cache = self.given_cache or Cache(self.directory.path.parent.parent / "cache")
+            runs = self.directory.path.parent
+            is_home = runs.name == "runs" and runs.parent.parent.name == "workspaces"  # else it was brought elsewhere
+            self._cache = self.given_cache or Cache((runs.parent if is_home else self.directory.path) / "cache")
         return self._cache
 
     def caches(self, task: Task) -> bool | str:

@@ -397,6 +397,16 @@ def test_what_is_too_large_is_not_read_and_says_so(lab: Lab) -> None:
     assert list(run.made_from("huge").not_hashed) == ["huge.bin"]
 
 
+def test_a_run_that_was_taken_out_of_its_workspace_writes_nowhere_else(lab: Lab) -> None:
+    run = ms.initialize_run("w", ms.Workflow([lab.command()]), base_path=lab.base, run_id="r")
+    (lab.base / "elsewhere/far").mkdir(parents=True)
+    moved = run.path.rename(lab.base / "elsewhere/far/r")
+    assert ms.open_run(moved).wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert (moved / "cache/entries").is_dir()
+    assert [path.name for path in (lab.base / "elsewhere").iterdir()] == ["far"]
+    assert [path.name for path in (lab.base / "elsewhere/far").iterdir()] == ["r"]
+
+
 def test_explain_before_anything_runs(lab: Lab) -> None:
     def build(x: float) -> ms.Workflow:
         flow = ms.Workflow()
