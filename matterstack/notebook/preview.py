@@ -139,7 +139,10 @@ class Preview:
         task = self._task(task_id)
         operator = self._operators.get(task.operator)
         if operator is not None and (name := operator.traits.script):
-            return next(file.text or "" for file in self._rehearsed(task_id) if file.name == name)
+            found = [file.text for file in self._rehearsed(task_id) if file.name == name]
+            if found and found[0] is not None:
+                return found[0]
+            raise RunStatusError(f"{task_id}: the operator {task.operator!r} writes no script {name} that can be shown")
         if not (command := self._command(task)):
             raise RunStatusError(f"{task_id} runs nothing: the operator {task.operator!r} asks; see files({task_id!r})")
         return command

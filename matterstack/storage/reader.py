@@ -626,13 +626,22 @@ class StoreReader:
 
         Such a task is completed, and so is each that depends on it: what failed could be tried again, and need it.
         """
-        return self._over(
-            "a.attempt = t.attempts WHERE t.status = 'COMPLETED' AND json_type(t.spec, '$.scratch') IS NOT NULL "
-            "AND t.id IN (SELECT value FROM json_each(?1) UNION SELECT dependency FROM dependencies "
-            "WHERE task IN (SELECT value FROM json_each(?1))) AND NOT EXISTS (SELECT 1 FROM dependencies d "
-            "JOIN tasks n ON n.id = d.task WHERE d.dependency = t.id AND n.status != 'COMPLETED')",
+        have = "t.status = 'COMPLETED' AND json_type(t.spec, '$.scratch') IS NOT NULL"
+        near = self.query(
+            f"SELECT t.id FROM json_each(?1) JOIN tasks t ON t.id = value WHERE {have} UNION ALL "
+            "SELECT t.id FROM json_each(?1) JOIN dependencies d ON d.task = value JOIN tasks t ON t.id = d.dependency "
+            f"WHERE {have}",
             (to_text(list(tasks)),),
         )
+        over = (
+            "NOT EXISTS (SELECT 1 FROM dependencies d JOIN tasks n ON n.id = d.task "
+            "WHERE d.dependency = t.id AND n.status != 'COMPLETED')"
+        )
+        return [
+            one
+            for task in sorted({task for (task,) in near})
+            for one in self._over(f"a.attempt = t.attempts WHERE t.id = ? AND {over}", (task,))
+        ]
 
     def scratch_of(self, iteration: int) -> list[OverAttempt]:
         """Return the attempts of an iteration that are over, and whose tasks name scratch."""
