@@ -70,13 +70,14 @@ class AttemptNote(NamedTuple):
 
 
 class TaskChange(NamedTuple):
-    """One move of a task."""
+    """One move of a task; `not_before` is when its next attempt may begin, in seconds since the Unix epoch."""
 
     task: int
     leaves: TaskStatus
     event: TaskEvent
     at: float
     reason: str | None = None
+    not_before: float | None = None
 
 
 class RunChange(NamedTuple):

@@ -57,6 +57,7 @@ class TaskEvent(StrEnum):
     RETRY = "retry"
     FAIL = "fail"
     CANCEL = "cancel"
+    ASK = "ask"
 
 
 class AttemptStatus(StrEnum):
@@ -119,6 +120,8 @@ TASK_TRANSITIONS: Mapping[TaskStatus, Mapping[TaskEvent, TaskStatus]] = MappingP
             TaskEvent.SUBMIT: _T.SUBMITTED,
             TaskEvent.SKIP: _T.SKIPPED,
             TaskEvent.CANCEL: _T.CANCELLED,
+            TaskEvent.RETRY: _T.PENDING,
+            TaskEvent.FAIL: _T.FAILED,
         },
         _T.SUBMITTED: {
             TaskEvent.COMPLETE: _T.COMPLETED,
@@ -126,6 +129,7 @@ TASK_TRANSITIONS: Mapping[TaskStatus, Mapping[TaskEvent, TaskStatus]] = MappingP
             TaskEvent.FAIL: _T.FAILED,
             TaskEvent.SKIP: _T.SKIPPED,
             TaskEvent.CANCEL: _T.CANCELLED,
+            TaskEvent.ASK: _T.PENDING,
         },
         _T.COMPLETED: _TASK_AGAIN,
         _T.FAILED: _TASK_AGAIN,

@@ -29,6 +29,8 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _MOST_SHOWN = 100
 #: The file that holds the data of a task.
 RESULT = "result.json"
+#: What a task may do when no retry is left.
+ON_FAILURE = ("fail", "ask")
 #: Of `FromTask`: the last attempt.
 LAST = -1
 
@@ -139,6 +141,12 @@ class Task:
     retry_on : sequence of str, optional
         Only after these: ``FAILED``, ``LOST``, and what Slurm calls an end: ``TIMEOUT``,
         ``OUT_OF_MEMORY``, ``NODE_FAIL``, ``PREEMPTED``, ...
+    retry_delay_s : float
+        How long, in seconds, the next attempt waits after a failed one.
+    retry_delay_factor : float
+        How much longer each further one waits.
+    on_failure : {'fail', 'ask'}
+        What a task does when no retry is left: it fails, or asks a person in the inbox, and waits for the word.
     restart : mapping of str to str, optional
         Where a further attempt begins: ``{"POSCAR": "CONTCAR"}`` gives it as ``POSCAR`` what the last attempt that
         left a ``CONTCAR``, not empty, has left; where none has, the file that was planned.
@@ -214,6 +222,9 @@ class Task:
     depends: Sequence[str | PurePath] | str | PurePath = ()
     call: Call | None = None
     restart: Mapping[str, str] | None = None
+    retry_delay_s: float = 0.0
+    retry_delay_factor: float = 1.0
+    on_failure: str = "fail"
 
     def __post_init__(self) -> None:
         put = object.__setattr__  # the documented way into a frozen dataclass
@@ -313,6 +324,12 @@ class Task:
         if self.retry_on is not None:
             given = sorted(self.retry_on) if isinstance(self.retry_on, set | frozenset) else self.retry_on
             object.__setattr__(self, "retry_on", self._strings("retry_on", given))
+        for name, least in (("retry_delay_s", 0), ("retry_delay_factor", 1)):
+            number = getattr(self, name)
+            if not (is_number(number) and isfinite(number) and number >= least):
+                raise self._invalid(name, f"must be a number, {least} or more", number)
+        if self.on_failure not in ON_FAILURE:
+            raise self._invalid("on_failure", "must be 'fail' or 'ask'", self.on_failure)
         for name in ("allow_failure", "allow_dependency_failure"):
             if not isinstance(getattr(self, name), bool):
                 raise self._invalid(name, "must be True or False", getattr(self, name))
@@ -503,6 +520,9 @@ _TASK_DEFAULTS: dict[str, Any] = {
     "scratch": (),
     "restart": None,
     "cache": None,
+    "retry_delay_s": 0.0,
+    "retry_delay_factor": 1.0,
+    "on_failure": "fail",
 }
 
 

@@ -113,7 +113,7 @@ def _card(row: TaskRow) -> Card:
         row.id,
         row.iteration,
         row.task_id,
-        code_of(row.status, row.unmet, row.attempt_status),
+        code_of(row.status, row.unmet, row.attempt_status, asks=row.asks, held=row.held is not None),
         _shared(row.operator),
         row.attempt,
         _shared(row.group),

@@ -62,7 +62,7 @@ _OF_ATTEMPT = {
 }
 
 
-def code_of(status: str, unmet: int, attempt_status: str | None) -> str:
+def code_of(status: str, unmet: int, attempt_status: str | None, *, asks: bool = False, held: bool = False) -> str:
     """Return the letter of a task that stands so.
 
     Examples
@@ -71,7 +71,7 @@ def code_of(status: str, unmet: int, attempt_status: str | None) -> str:
     ('R', 'B', 'W')
     """
     if status == TaskStatus.PENDING:
-        return "B" if unmet else "R"
+        return "W" if asks else "B" if unmet or held else "R"
     if status == TaskStatus.SUBMITTED and attempt_status in _OF_ATTEMPT:
         return _OF_ATTEMPT[attempt_status]
     return _OF_TASK[status]

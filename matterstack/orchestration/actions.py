@@ -84,7 +84,12 @@ def cancel(session: Session, reason: str) -> int:
 
 
 def retry(
-    session: Session, task_ids: Sequence[str] | None, iteration: int | None = None, mend: Mend | None = None
+    session: Session,
+    task_ids: Sequence[str] | None,
+    iteration: int | None = None,
+    mend: Mend | None = None,
+    *,
+    only: int | None = None,
 ) -> list[str]:
     """Give tasks that are over another chance, and with them all that waits for them.
 
@@ -97,6 +102,8 @@ def retry(
         The iteration they are of, where that is said.
     mend : Mend or None
         What their next attempts shall be made with.
+    only : int or None
+        Only where that is the last attempt: a word on one that failed is not meant for another.
 
     Returns
     -------
@@ -131,7 +138,9 @@ def retry(
             row, status, _, _ = _find(store, run.iteration, name)
             if status is TaskStatus.SKIPPED and (culprits := store.culprits(row)):
                 raise RunStatusError(f"{name} was skipped because of {', '.join(culprits)}: retry that instead")
-            if status not in TERMINAL_TASK:
+            if only is not None and store.attempts_of_task(row)[-1].attempt != only:
+                raise RunStatusError(f"{name}.{only} waits for no word any more: another attempt was made since")
+            if status not in TERMINAL_TASK and not store.waits(row):
                 raise RunStatusError(f"{name} is {status}, so there is nothing to retry yet")
             wanted.append(row)
         if not wanted:
@@ -143,7 +152,7 @@ def retry(
         for row, name, status in below:
             if status is TaskStatus.SUBMITTED:
                 raise RunStatusError(f"{name} depends on it and is under way: wait until it is over")
-            if status is not TaskStatus.PENDING:
+            if status is not TaskStatus.PENDING or row in wanted:
                 changed = in_words(store.amendment(row)) if row in words else ""
                 reason = "retried by a person" + (f", with {changed}" if changed else "")
                 retried.append((name, TaskChange(row, status, TaskEvent.RETRY, at, reason)))

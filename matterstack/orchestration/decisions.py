@@ -31,6 +31,9 @@ from matterstack.core.states import (
     advance,
 )
 
+#: A year: what a factor makes of a delay shall stay a time.
+_LONGEST_DELAY_S = 366 * 86400.0
+
 
 def end_task(attempt: LiveAttempt, at: float, reason: str | None, kind: str = "FAILED") -> list[Change]:
     """Return what a failed or lost attempt means for its task: another try, or the end.
@@ -46,9 +49,25 @@ def end_task(attempt: LiveAttempt, at: float, reason: str | None, kind: str = "F
     """
     if attempt.task_status in TERMINAL_TASK:
         return []
-    retries = attempt.failures < attempt.retries and _retries_on(attempt, kind)
-    event = TaskEvent.RETRY if retries else TaskEvent.FAIL
+    if attempt.failures < attempt.retries and _retries_on(attempt, kind):
+        not_before = _not_before(attempt, at)
+        return [TaskChange(attempt.task, TaskStatus.SUBMITTED, TaskEvent.RETRY, at, reason, not_before)]
+    # Looked for in the text first: most do not say it, and a damaged specification is told elsewhere.
+    asks = '"on_failure":' in attempt.spec and attempt.task_of().on_failure == "ask"
+    event = TaskEvent.ASK if asks else TaskEvent.FAIL
     return [TaskChange(attempt.task, TaskStatus.SUBMITTED, event, at, reason)]
+
+
+def _not_before(attempt: LiveAttempt, at: float) -> float | None:
+    """Return when the next attempt may begin, after this one failed."""
+    if '"retry_delay_s":' not in attempt.spec:
+        return None
+    task = attempt.task_of()
+    try:
+        delay_s = task.retry_delay_s * task.retry_delay_factor**attempt.failures
+    except OverflowError:
+        delay_s = _LONGEST_DELAY_S
+    return at + min(delay_s, _LONGEST_DELAY_S)
 
 
 def _retries_on(attempt: LiveAttempt, kind: str) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 from matterstack.core.attempts import LiveAttempt
 from matterstack.core.states import (
@@ -23,6 +24,9 @@ from matterstack.orchestration.overview import shown_path
 from matterstack.orchestration.requests import how_it_ended
 from matterstack.orchestration.session import Session
 from matterstack.orchestration.starts import how_it_began
+
+if TYPE_CHECKING:
+    from matterstack.storage.rows import TaskRow
 
 #: What a task says that lacks something a retry alone does not bring, and what does.
 _MISSING = tuple(
@@ -110,7 +114,10 @@ def explain(session: Session) -> Explanation:
         live = store.live_attempts()
         troubles = store.troubles()
         failed = store.failed_tasks(run.iteration)
-        ready = store.ready_operators()
+        now = time.time()
+        ready = store.ready_operators(now)
+        kept_back = store.kept_back(run.iteration) if counts.pending > counts.ready else []
+        delayed = store.delayed(run.iteration, now, _MOST_LISTED) if counts.ready else []
     found: list[Blocker] = []
     if run.status not in TERMINAL_RUN and not trusting.is_trusted(session.directory):
         path = str(session.directory.path)
@@ -145,13 +152,13 @@ def explain(session: Session) -> Explanation:
     found += [_attempt(session, item) for item in live[:_MOST_LISTED]]
     if len(live) > _MOST_LISTED:
         found.append(Blocker(f"{len(live) - _MOST_LISTED} more attempts", "they are live", None, "see run.attempts"))
-    if counts.ready and run.status is RunStatus.RUNNING:
+    found += [_kept_back(row) for row in kept_back[:_MOST_LISTED]]
+    found += [_delayed(row, now) for row in delayed]
+    if (can := counts.ready - len(delayed)) and run.status is RunStatus.RUNNING:
         found.append(
-            Blocker(
-                f"{counts.ready} ready tasks", "they wait for a step, or for room at their operator", None, "run.step()"
-            )
+            Blocker(f"{can} ready tasks", "they wait for a step, or for room at their operator", None, "run.step()")
         )
-    if blocked := counts.pending - counts.ready:
+    if blocked := counts.pending - counts.ready - len(kept_back):
         found.append(Blocker(f"{blocked} blocked tasks", "their dependencies are not completed", None, "wait"))
     for task_id, reason in failed[:_MOST_LISTED]:
         remedy = _remedy(run.status, task_id, reason or "")
@@ -168,6 +175,22 @@ def explain(session: Session) -> Explanation:
     if not found:
         headline += " Nothing holds it up."
     return Explanation(headline, found)
+
+
+def _kept_back(row: TaskRow) -> Blocker:
+    """Return why a task is not submitted that could be."""
+    said = json.loads(row.held or "{}")
+    remedy = f"run.inbox(); or run.respond({row.task_id!r}, {{'decision': 'retry'}}), or 'skip', or 'fail'"
+    why = f"it failed, and waits for a word on what to do: {row.reason}"
+    return Blocker(f"task {row.task_id}", why, said.get("since"), remedy)
+
+
+def _delayed(row: TaskRow, now: float) -> Blocker:
+    """Return until when the next attempt of a task waits."""
+    assert row.not_before is not None
+    left_s = row.not_before - now
+    why = f"its next attempt waits until {format_time(row.not_before)}, {left_s:.0f} s from now: {row.reason}"
+    return Blocker(f"task {row.task_id}", why, row.ended_at, f"wait; or run.retry({row.task_id!r}) for one at once")
 
 
 def _paused(session: Session, reason: str) -> Blocker:

@@ -60,7 +60,7 @@ def write_intents(
     session: Session, store: SQLiteStateStore, run: RunRecord, slots: Mapping[str, int], at: float
 ) -> list[LiveAttempt]:
     """Choose from the ready tasks, inside a transaction; store that they are being submitted, and what they take."""
-    ready = {name: store.ready_tasks(name, free) for name, free in slots.items()}
+    ready = {name: store.ready_tasks(name, free, at) for name, free in slots.items()}
     tasks = scheduling.choose(run.status, ready, slots)
     new = [
         NewAttempt(task.id, task.attempts + 1, _token(at), at, made_with(session, task, run.iteration))

@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matterstack.core.attempts import LiveAttempt
 from matterstack.core.schemas import is_costly
+from matterstack.core.snapshot import RunRecord
 from matterstack.core.states import TERMINAL_TASK, AttemptStatus
 from matterstack.core.strict_json import dump_json
 from matterstack.core.text import format_time, neutral
@@ -23,10 +24,15 @@ from matterstack.errors import (
 from matterstack.files import needing_disk
 from matterstack.operators.requests.check_apart import NotYet, Patience
 from matterstack.operators.requests.request_directory import RequestDirectory
+from matterstack.orchestration import failures
+from matterstack.orchestration.failures import asking
 from matterstack.orchestration.naming import find_named
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from matterstack.storage.rows import TaskRow
 
 _CHECK_S = 60.0
 
@@ -119,7 +125,25 @@ def waiting(store: StoreReader, directory: RunDirectory) -> list[Request]:
         )
         if how_it_ended(request.directory, request.token) is None:
             found.append(request)
-    return found
+    return [*found, *(_about_failure(directory, run, row) for row in asking(store))]
+
+
+def _about_failure(directory: RunDirectory, run: RunRecord, row: TaskRow) -> Request:
+    return Request(
+        run.workspace,
+        run.run_id,
+        row.iteration,
+        row.task_id,
+        row.attempt,
+        row.operator,
+        None,
+        row.ended_at or run.created_at,
+        failures.describe(directory, row),
+        "a word on what to do: retry, retry with changes, skip, or fail",
+        directory.attempt(row.operator, row.iteration, row.task_id, row.attempt),
+        failures.SCHEMA,
+        "human",
+    )
 
 
 def how_it_ended(directory: Path, token: str) -> str | None:
@@ -132,6 +156,8 @@ def how_it_ended(directory: Path, token: str) -> str | None:
     token : str
         Of its attempt.
     """
+    if not token:
+        return None  # a failure that asks; what lies there is of the attempt itself
     try:
         verdict = RequestDirectory(directory, {}, token).verdict()
     except (OSError, UnsafeFileError):
@@ -234,6 +260,10 @@ def respond(
         The disk is full, read-only or faulty: it may not have been kept.
     """
     session.require_place()
+    row = session.reader.task(*find_named(session.reader, task_id, iteration))
+    if row is not None and row.asks:
+        failures.answer(session, row, answer, attempt)
+        return
     live = find_waiting(session, task_id, iteration, attempt)
     operator = session.operators.get(live.operator)
     if operator is None:

@@ -46,6 +46,8 @@ log = logging.getLogger("matterstack.tick")
 
 #: A loop looks at work that cannot wake it so soon at first, and glances so often between two questions.
 _FIRST_LOOK_S, _FILE_POLLS = 0.05, 8
+#: To a time that is far the loop looks in between, for what other processes did; a clock may be set.
+_SOON_S, _LONGEST_S = 0.01, 30.0
 
 
 def step(session: Session, memory: LoopMemory | None = None) -> TickReport:
@@ -206,7 +208,7 @@ def _write_health(store: SQLiteStateStore, run: RunRecord, live: Sequence[LiveAt
 def _is_stuck(store: SQLiteStateStore, run: RunRecord, live: Sequence[LiveAttempt], suspended: set[str]) -> bool:
     if any(attempt.operator not in suspended for attempt in live):
         return False
-    return suspended.issuperset(store.ready_operators()) and store.counts(run.iteration).unfinished > 0
+    return suspended.issuperset(store.ready_operators(time.time())) and store.counts(run.iteration).unfinished > 0
 
 
 def _write_conclusion(store: SQLiteStateStore, run: RunRecord, concluded: Concluded, at: float) -> RunRecord:
@@ -253,19 +255,36 @@ def _outlook(
         why = "every task of the iteration is over, and the campaign that analyzes it was not given: "
         return _Outlook(Waiting.CAMPAIGN, None, why + "open_run(path, campaign=...)")
     could = run.status is RunStatus.RUNNING and counts.ready > 0
-    ready = store.ready_operators() if could and (slots or session.missing) else []
+    ready = store.ready_operators(time.time()) if could and (slots or session.missing) else []
     if not slots.keys().isdisjoint(ready):
         return _Outlook(Waiting.WORK, 0.0)  # room at an operator without a ready task would not do
+    # All that could start there has to wait: were there others, they would be ready.
+    delay_s = _delay_s(store, list(slots)) if could and slots else None
+    if not live and not counts.ready and counts.unfinished:
+        return _Outlook(Waiting.PEOPLE, None, "what is left waits for a person's word: run.explain() tells which")
     reason = None
     if missing := {*(attempt.operator for attempt in live), *ready}.intersection(session.missing):
         reason = f"the operator {max(missing)!r} was not given to this process, so nobody asks about its attempts"
+    if not asked and delay_s is not None:
+        return _Outlook(Waiting.WORK, delay_s, reason)
     if missing and not asked:
         return _Outlook(Waiting.OPERATOR, None, reason)
-    if asked and not polled.settling and all(_waits_for_a_person(session, attempt) for attempt in live):
+    if (
+        asked
+        and delay_s is None
+        and not polled.settling
+        and all(_waits_for_a_person(session, attempt) for attempt in live)
+    ):
         return _Outlook(Waiting.PEOPLE, None, reason)
     poll_s = min((session.operators[attempt.operator].traits.poll_s for attempt in asked), default=0.0)
-    look_again_s = max(_FIRST_LOOK_S, poll_s / _FILE_POLLS)
+    look_again_s = min(max(_FIRST_LOOK_S, poll_s / _FILE_POLLS), delay_s or _LONGEST_S)
     return _Outlook(Waiting.WORK if asked else Waiting.OPERATOR, look_again_s, reason)
+
+
+def _delay_s(store: SQLiteStateStore, operators: Sequence[str]) -> float | None:
+    """Return how long it is until a task may start that has to wait; None where none has."""
+    first = store.next_start(operators)
+    return None if first is None else min(max(_SOON_S, first - time.time()), _LONGEST_S)
 
 
 def _waits_for_a_person(session: Session, attempt: LiveAttempt) -> bool:

@@ -53,8 +53,9 @@ _LIVE = ", ".join(f"'{status}'" for status in AttemptStatus if status in LIVE_AT
 _LIVE_SQL = f"""SELECT a.id, a.task, t.iteration, t.task_id, a.attempt, a.status, a.token, t.operator, a.external_id,
   a.reason, a.submitted_at, a.started_at, t.status, t.failures, t.retries, t.spec, a.changes
   FROM attempts a JOIN tasks t ON t.id = a.task WHERE a.status IN ({_LIVE})"""
-#: Word for word as the index `ready_tasks` has it.
-_CAN_START = "status = 'PENDING' AND unmet = 0 AND held IS NULL"
+#: Which tasks can start, word for word as the index `ready_tasks` has it; those that may not yet are among them.
+CAN_START = "status = 'PENDING' AND unmet = 0 AND held IS NULL"
+_IN_TIME = "(not_before IS NULL OR not_before <= ?)"
 #: Why a task stands where it stands: that of its attempt while it is under way, its own afterwards.
 _REASON = """CASE WHEN t.status = 'PENDING' AND t.unmet > 0 THEN 'waits for ' || t.unmet || ' of its dependencies'
     WHEN t.status = 'SUBMITTED' THEN a.reason ELSE coalesce(t.reason, a.reason) END"""
@@ -62,8 +63,8 @@ _CACHED = """CASE WHEN json_valid(a.cached) THEN json_extract(a.cached, '$.run')
   || json_extract(a.cached, '$.attempt') END"""
 _LAST_ATTEMPT = "tasks t LEFT JOIN attempts a ON a.task = t.id AND a.attempt = t.attempts"
 _TASK_SQL = f"""SELECT t.id, t.iteration, t.task_id, t.status, t.operator, t.attempts, {_REASON}, a.submitted_at,
-  a.started_at, a.ended_at, a.exit_code, t.unmet, a.status, json_extract(t.spec, '$.group'), {_CACHED}
-  FROM {_LAST_ATTEMPT}"""
+  a.started_at, a.ended_at, a.exit_code, t.unmet, a.status, json_extract(t.spec, '$.group'), {_CACHED},
+  t.held, t.not_before FROM {_LAST_ATTEMPT}"""
 _ATTEMPT_SQL = f"""SELECT t.iteration, t.task_id, a.attempt, a.status, t.operator, a.reason, a.token, a.external_id,
   a.submitted_at, a.started_at, a.ended_at, a.exit_code, {_CACHED}, a.changes, a.data FROM attempts a
   JOIN tasks t ON t.id = a.task"""
@@ -100,7 +101,8 @@ _MOST_HELD = 50_000_000
 _COUNTED = IterationCounts._fields
 _COUNTS = ", ".join(_COUNTED)
 _COUNT_CHECK_SQL = f"""SELECT i.iteration, {", ".join(f"i.{name}" for name in _COUNTED)},
-  count(t.id), coalesce(sum(t.status = 'PENDING'), 0), coalesce(sum(t.status = 'PENDING' AND t.unmet = 0), 0),
+  count(t.id), coalesce(sum(t.status = 'PENDING'), 0),
+  coalesce(sum(t.status = 'PENDING' AND t.unmet = 0 AND t.held IS NULL), 0),
   {", ".join(f"coalesce(sum(t.status = '{name.upper()}'), 0)" for name in _COUNTED[3:])}
   FROM iterations i LEFT JOIN tasks t ON t.iteration = i.iteration GROUP BY i.iteration"""
 #: What a pending task waits for; that of one that is over does not matter any more.
@@ -272,12 +274,12 @@ class StoreReader:
             run = self.run()
             return Snapshot(run, self.counts(run.iteration), self.live_attempts(), self.troubles(), at)
 
-    def ready_tasks(self, operator: str, limit: int) -> list[ReadyTask]:
+    def ready_tasks(self, operator: str, limit: int, at: float) -> list[ReadyTask]:
         """Return tasks of the operator that may start now, in the order of the plan."""
         rows = self.query(
             "SELECT id, task_id, operator, attempts, failures, retries, spec, changes FROM tasks "
-            f"WHERE {_CAN_START} AND operator = ? ORDER BY priority DESC, id LIMIT ?",
-            (operator, limit),
+            f"WHERE {CAN_START} AND operator = ? AND {_IN_TIME} ORDER BY priority DESC, id LIMIT ?",
+            (operator, at, limit),
         )
         try:
             for row in rows:
@@ -286,11 +288,33 @@ class StoreReader:
             raise self._damaged(f"holds a task that makes no sense ({error})") from None
         return [ReadyTask(*row) for row in rows]
 
-    def ready_operators(self) -> list[str]:
+    def next_start(self, operators: Sequence[str]) -> float | None:
+        """Return when the first task of some operators may start, of those that have to wait; None where none has."""
+        sql = f"SELECT min(not_before) FROM json_each(?) CROSS JOIN tasks ON operator = value WHERE {CAN_START}"
+        found = self.query(sql, (to_text(list(operators)),))[0][0]
+        return found if isinstance(found, float) else None
+
+    def kept_back(self, iteration: int) -> list[TaskRow]:
+        """Return the tasks of an iteration that are not submitted although they could be."""
+        from matterstack.storage.rows import TaskRow
+
+        sql = f"{_TASK_SQL} WHERE t.iteration = ? AND t.status = 'PENDING' AND t.held IS NOT NULL ORDER BY t.id"
+        return [TaskRow._make(row) for row in self.query(sql, (iteration,))]
+
+    def delayed(self, iteration: int, at: float, limit: int) -> list[TaskRow]:
+        """Return tasks of an iteration whose next attempt may not begin yet, the first one first."""
+        from matterstack.storage.rows import TaskRow
+
+        sql = f"{_TASK_SQL} WHERE t.iteration = ? AND t.status = 'PENDING' AND t.not_before > ?"
+        rows = self.query(f"{sql} ORDER BY t.not_before LIMIT ?", (iteration, at, limit))
+        return [TaskRow._make(row) for row in rows]
+
+    def ready_operators(self, at: float) -> list[str]:
         """Return the operators with a task that may start now, by a skip through the index."""
         found: list[str] = []
-        sql = f"SELECT min(operator) FROM tasks WHERE {_CAN_START} AND operator > ?"
-        while (name := self.query(sql, (found[-1] if found else "",))[0][0]) is not None:
+        sql = f"SELECT operator FROM tasks WHERE {CAN_START} AND operator > ? AND {_IN_TIME} ORDER BY operator LIMIT 1"
+        while rows := self.query(sql, (found[-1] if found else "", at)):
+            (name,) = rows[0]
             found.append(name)
         return found
 
@@ -534,6 +558,11 @@ class StoreReader:
         """Return what shall be done, as JSON text, by the task's row."""
         text: str = self.query("SELECT spec FROM tasks WHERE id = ?", (task,))[0][0]
         return text
+
+    def waits(self, task: int) -> bool:
+        """Return whether a task, by its row, waits for a word or a time, and not for another task."""
+        waits = "status = 'PENDING' AND (held IS NOT NULL OR not_before IS NOT NULL)"
+        return bool(self.query(f"SELECT 1 FROM tasks WHERE id = ? AND {waits}", (task,)))
 
     def amendment(self, task: int) -> str | None:
         """Return what the next attempts of a task are made with that its specification says otherwise, as JSON text."""

@@ -33,6 +33,10 @@ class TaskRow(NamedTuple):
     group : str or None
     cached : str or None
         From which run and attempt its result was taken, as ``"<run_id> 0.relax.1"``.
+    held : str or None
+        What keeps it back, as JSON text.
+    not_before : float or None
+        When its next attempt may begin.
     """
 
     id: int
@@ -49,7 +53,14 @@ class TaskRow(NamedTuple):
     unmet: int
     attempt_status: str | None
     group: str | None
-    cached: str | None = None
+    cached: str | None
+    held: str | None
+    not_before: float | None
+
+    @property
+    def asks(self) -> bool:
+        """Whether it waits for a person's word on what to do about its failure."""
+        return self.status == "PENDING" and self.held is not None and '"asks":true' in self.held
 
 
 class AttemptRow(NamedTuple):

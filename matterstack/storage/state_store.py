@@ -29,6 +29,7 @@ from matterstack.core.changes import (
 from matterstack.core.made import Made
 from matterstack.core.snapshot import OperatorTrouble, RunRecord
 from matterstack.core.states import (
+    TERMINAL_TASK,
     AttemptStatus,
     TaskEvent,
     TaskStatus,
@@ -38,7 +39,7 @@ from matterstack.core.strict_json import to_text
 from matterstack.core.text import storable
 from matterstack.errors import InvalidTransitionError, StoreConflictError
 from matterstack.storage import database, migrations
-from matterstack.storage.reader import StoreReader
+from matterstack.storage.reader import CAN_START, StoreReader
 
 log = logging.getLogger("matterstack.storage")
 
@@ -217,7 +218,7 @@ class SQLiteStateStore(StoreReader):
         """Count the tasks of an iteration anew: after changes that touch many at once."""
         self._connection().execute(
             f"""UPDATE iterations SET (total, ready, {", ".join(_COUNTED)}) = (
-              SELECT count(*), coalesce(sum(status = 'PENDING' AND unmet = 0), 0),
+              SELECT count(*), coalesce(sum({CAN_START}), 0),
               {", ".join(f"coalesce(sum(status = '{name.upper()}'), 0)" for name in _COUNTED)}
               FROM tasks WHERE iteration = iterations.iteration) WHERE iteration = ?""",
             (iteration,),
@@ -282,6 +283,7 @@ class SQLiteStateStore(StoreReader):
             except (InvalidTransitionError, StoreConflictError) as error:
                 raise type(error)(f"{self._subject(change)}: {error}; nothing was changed") from None
         connection = self._connection()
+        ready_before = self._ready_among(rows.unsure)
         if rows.notes:
             connection.executemany("UPDATE attempts SET reason = ? WHERE id = ?", rows.notes)
         for values in rows.run:
@@ -297,6 +299,9 @@ class SQLiteStateStore(StoreReader):
                 raise self._conflict(changes)
         if rows.tasks and connection.executemany(_TASK_SQL, rows.tasks).rowcount != len(rows.tasks):
             raise self._conflict(changes)
+        if rows.waits:
+            connection.executemany("UPDATE tasks SET held = ?, not_before = ? WHERE id = ?", rows.waits)
+        rows.delta["ready"] += self._ready_among(rows.unsure) - ready_before
         for completed in (True, False):
             over = [task for task, ended_well in rows.ended if ended_well is completed]
             if over:
@@ -309,6 +314,14 @@ class SQLiteStateStore(StoreReader):
             )
         if rows.journal:
             connection.executemany(_EVENT_SQL, rows.journal)
+
+    def _ready_among(self, tasks: Sequence[int]) -> int:
+        """Return how many of some tasks can start."""
+        if not tasks:
+            return 0
+        sql = "SELECT count(*) FROM json_each(?) CROSS JOIN tasks ON tasks.id = value WHERE " + CAN_START
+        number: int = self.query(sql, (to_text(list(tasks)),))[0][0]
+        return number
 
     @staticmethod
     def _note_made(connection: sqlite3.Connection, made: Sequence[tuple[int, Made]]) -> None:
@@ -411,13 +424,13 @@ class SQLiteStateStore(StoreReader):
         """Count less dependencies for those that waited for `tasks`; return how many became ready."""
         # As one JSON text: there is no bound on how many a statement takes.
         rows = connection.execute(
-            """SELECT t.unmet - count(*), t.status, t.id
+            """SELECT t.unmet - count(*), t.status = 'PENDING' AND t.held IS NULL, t.id
               FROM json_each(?) CROSS JOIN dependencies d ON d.dependency = value JOIN tasks t ON t.id = d.task
               WHERE ? OR t.allow_dependency_failure GROUP BY t.id""",
             (to_text(list(tasks)), completed),
         ).fetchall()
         connection.executemany("UPDATE tasks SET unmet = ? WHERE id = ?", [(unmet, row) for unmet, _, row in rows])
-        return sum(unmet == 0 and status == "PENDING" for unmet, status, _ in rows)
+        return sum(unmet == 0 and may for unmet, may, _ in rows)
 
     def set_troubles(self, failing: Sequence[OperatorTrouble], healthy: Sequence[str]) -> None:
         """Write which operators are in trouble, and forget those that answered."""
@@ -439,6 +452,9 @@ class _Rows:
         self.made: list[tuple[int, Made]] = []
         self.tasks: list[tuple[object, ...]] = []
         self.run: list[tuple[object, ...]] = []
+        #: What holds tasks up from now on, and tasks of which only the database knows whether they could or can start.
+        self.waits: list[tuple[str | None, float | None, int]] = []
+        self.unsure: list[int] = []
         self.journal: list[tuple[object, ...]] = []
         self.delta = dict.fromkeys((*_COUNTED, "ready"), 0)
         #: Tasks that are over by these changes, and whether they completed.
@@ -474,16 +490,20 @@ class _Rows:
         retry = change.event is TaskEvent.RETRY
         submits = change.event is TaskEvent.SUBMIT
         by_person = retry and change.leaves is not TaskStatus.SUBMITTED
-        fails = retry or change.event is TaskEvent.FAIL
+        fails = retry or change.event in (TaskEvent.FAIL, TaskEvent.ASK)
         self.tasks.append((to, change.reason, submits, by_person, fails, change.task, change.leaves))
         self.journal.append((change.at, change.task, None, change.event, to, change.reason))
         self.delta[change.leaves.lower()] -= 1
         self.delta[to.lower()] += 1
         if submits:
             self.delta["ready"] -= 1
-        elif retry:
-            self.delta["ready"] += 1
-        else:
+        elif change.event is not TaskEvent.COMPLETE:
+            self.unsure.append(change.task)
+        if change.event is TaskEvent.ASK:
+            self.waits.append((to_text({"asks": True, "since": change.at}), None, change.task))
+        elif by_person or change.not_before is not None:
+            self.waits.append((None, change.not_before, change.task))
+        if to in TERMINAL_TASK:
             self.ended.append((change.task, to is TaskStatus.COMPLETED))
 
     def _fold(self, change: AttemptChange, status: AttemptStatus) -> None:

@@ -263,14 +263,16 @@ def test_all_that_shows_a_run_reads_by_read_only_connections(tmp_path: Path, mon
     assert set(modes) == {"ro"}
     public = [name for name in vars(StoreReader) if not name.startswith("_")]
     arguments: dict[str, tuple[Any, ...]] = {
-        "query": ("SELECT 1",), "counts": (0,), "snapshot": (0.0,), "ready_tasks": ("local", 5), "upstream_of": ([2],),
+        "query": ("SELECT 1",), "counts": (0,), "snapshot": (0.0,), "ready_tasks": ("local", 5, 0.0),
+        "upstream_of": ([2],),
         "pending_dependants": (1,), "attempts_of": (["human"],), "pending_tasks": (0,), "task_name": (1,),
         "failed_for_good": (0,), "results": (0,), "find_task": (0, "a"), "downstream": ([1],), "failed_tasks": (0,),
         "culprits": (1,), "tasks_changed": (0,), "attempts_of_task": (1,), "events_after": (0, 5),
         "task": (0, "a"), "specification": (1,), "task_ids": (0,), "neighbours": (1,),
         "attempt_row": ("0.a.1",), "made_of": (1,), "links_up": (1,), "links_down": (1,), "links_from": ("r 0.a.1",),
         "has_scratch": (0,), "scratch_after": ([1],), "scratch_of": (0,), "cleaned": (0, "a", 1),
-        "attempts_to_pack": (0,), "archive_of": (0, "a", 1), "amendment": (1,),
+        "attempts_to_pack": (0,), "archive_of": (0, "a", 1), "amendment": (1,), "waits": (1,), "kept_back": (0,),
+        "delayed": (0, 0.0, 5), "next_start": ([],), "ready_operators": (0.0,),
     }  # fmt: skip
     reader = StoreReader(run.path / "state.sqlite")
     before = everything(tmp_path)

@@ -110,9 +110,9 @@ def test_a_waiting_task_that_cannot_be_read_hides_no_other_run(tmp_path: Path, s
 def test_a_database_that_would_keep_one_busy_is_cut_off(tmp_path: Path) -> None:
     tasks = [ms.Task(f"t{number}", "true") for number in range(3000)]
     run = ms.initialize_run("w", ms.Workflow(tasks), base_path=tmp_path, run_id="big")
-    assert len(StoreReader(run.path / "state.sqlite", most_steps=20_000_000).ready_tasks("local", 3000)) == 3000
+    assert len(StoreReader(run.path / "state.sqlite", most_steps=20_000_000).ready_tasks("local", 3000, 0.0)) == 3000
     with pytest.raises(StoreError, match="cut off"):
-        StoreReader(run.path / "state.sqlite", most_steps=20_000).ready_tasks("local", 3000)
+        StoreReader(run.path / "state.sqlite", most_steps=20_000).ready_tasks("local", 3000, 0.0)
 
 
 def panel_of(run: ms.Run) -> str:
