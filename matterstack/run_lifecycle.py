@@ -154,6 +154,7 @@ def preview(
     *,
     operators: Mapping[str, Operator] | None = None,
     config: Mapping[str, Any] | None = None,
+    cache: Cache | str | os.PathLike[str] | None = None,
 ) -> Preview:
     """Show what `initialize_run` would make, with all that it would check, and make nothing.
 
@@ -163,6 +164,7 @@ def preview(
         Of a campaign the first plan is asked for, and not kept.
     operators : mapping of str to Operator, optional
     config : mapping, optional
+    cache : Cache or path-like, optional
         All as `initialize_run` takes them.
 
     Returns
@@ -191,7 +193,7 @@ def preview(
     campaign, given, _ = _check_given(plan, operators, config)
     _, workflow = _first(campaign, lambda state: planning.next_workflow(campaign, state))
     checked = check(workflow, given, Intake(KeepsNothing(), None), doubts=True)
-    return Preview(workflow, given, [finding for one in checked for finding in one.findings])
+    return Preview(workflow, given, [finding for one in checked for finding in one.findings], _cache_of(cache))
 
 
 def _check_given(

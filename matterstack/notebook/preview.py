@@ -16,11 +16,14 @@ from matterstack.notebook.board import Card
 from matterstack.notebook.drawing import LONG_PAGE, Drawing
 from matterstack.operators.base import Operator
 from matterstack.orchestration.findings import Finding
-from matterstack.orchestration.rehearsal import RehearsedFile, rehearse
+from matterstack.orchestration.rehearsal import RehearsedFile, rehearse, would_be_cached
 
 if TYPE_CHECKING:
     import networkx
     import pandas as pd
+
+    from matterstack.cache import Cache
+    from matterstack.orchestration.cache_explained import CacheExplanation
 
 _MOST_SHOWN = 20
 
@@ -41,11 +44,20 @@ class Preview:
         The first iteration.
     operators : mapping of str to Operator
     found : sequence of Finding
+    cache : Cache, optional
+        Where `explain_cache` looks.
     """
 
-    def __init__(self, workflow: Workflow, operators: Mapping[str, Operator], found: Sequence[Finding]) -> None:
+    def __init__(
+        self,
+        workflow: Workflow,
+        operators: Mapping[str, Operator],
+        found: Sequence[Finding],
+        cache: Cache | None = None,
+    ) -> None:
         self.workflow = workflow
         self._operators = operators
+        self._cache = cache
         self._found = sorted(found, key=lambda one: one.error is None)
 
     # -- what would be ---------------------------------------------------------------------
@@ -146,6 +158,24 @@ class Preview:
         if not (command := self._command(task)):
             raise RunStatusError(f"{task_id} runs nothing: the operator {task.operator!r} asks; see files({task_id!r})")
         return command
+
+    def explain_cache(self, task_id: str) -> CacheExplanation:
+        """Return whether the result of a task is known from before, and in what it differs from the nearest one.
+
+        What waits for other tasks cannot be looked for before these have run.
+
+        Parameters
+        ----------
+        task_id : str
+
+        Raises
+        ------
+        UnknownTaskError
+            There is no such task.
+        WorkflowError
+            It cannot be run as it stands.
+        """
+        return would_be_cached(self._task(task_id), self.workflow, self._operators, self._cache)
 
     def _rehearsed(self, task_id: str) -> list[RehearsedFile]:
         return rehearse(self._task(task_id), self.workflow, self._operators)

@@ -7,13 +7,13 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from matterstack.core.attempt_files import SHOWN, TABLE
 from matterstack.core.attempts import Attempt, LiveAttempt, Refused
 from matterstack.core.calls import VALUE, VALUES
-from matterstack.core.snapshot import Upstream
-from matterstack.core.states import AttemptStatus, TaskStatus
+from matterstack.core.snapshot import RunRecord, Upstream
+from matterstack.core.states import AttemptStatus, RunStatus, TaskStatus
 from matterstack.core.strict_json import to_text
 from matterstack.core.task import FromTask, Task
 from matterstack.errors import InvalidTaskError
@@ -26,6 +26,10 @@ from matterstack.orchestration.intake import Intake
 from matterstack.orchestration.session import Session, Settings
 from matterstack.storage.run_directory import RunDirectory
 from matterstack.storage.state_store import SQLiteStateStore
+
+if TYPE_CHECKING:
+    from matterstack.cache import Cache
+    from matterstack.orchestration.cache_explained import CacheExplanation
 
 #: Whose attempt it is said to be; that of a real one is drawn at random.
 TOKEN = f"ms-{'0' * 28}"
@@ -86,14 +90,55 @@ def rehearse(task: Task, workflow: Workflow, operators: Mapping[str, Operator]) 
         return [_described(path, attempt) for path in paths]
 
 
-def _made(task: Task, workflow: Workflow, operators: Mapping[str, Operator], directory: RunDirectory) -> Attempt:
+def would_be_cached(
+    task: Task, workflow: Workflow, operators: Mapping[str, Operator], cache: Cache | None
+) -> CacheExplanation:
+    """Return whether a cache knows the result of a task; of one that waits for others nobody can tell yet.
+
+    Parameters
+    ----------
+    task : Task
+    workflow : Workflow
+    operators : mapping of str to Operator
+    cache : Cache or None
+        That of the run; None where none is given, and a run would use that of its workspace.
+    """
+    from matterstack.orchestration.cache_explained import CacheExplanation, explain_cache
+
+    if task.upstream:
+        return CacheExplanation(False, f"{task.task_id} cannot be looked for: its inputs are not there yet")
+    if cache is None and task.cache:
+        return CacheExplanation(False, f"where {task.task_id} would be looked for is told by preview(..., cache=)")
+    with tempfile.TemporaryDirectory(prefix="matterstack-preview-") as base:
+        directory = RunDirectory(Path(base))
+        specification = _checked(task, workflow, operators, directory)
+        store = SQLiteStateStore(directory.state)
+        try:
+            at = time.time()
+            with store.transaction():
+                store.create_run(RunRecord("preview", "preview", RunStatus.PENDING, None, at, 0, "{}"))
+                store.add_iteration(0, at, [(task, (), specification)])
+            session = Session(directory, store, operators, Settings(), given_cache=cache)
+            session.trust_made_here()
+            return explain_cache(session, task.task_id)
+        finally:
+            store.close()
+
+
+def _checked(task: Task, workflow: Workflow, operators: Mapping[str, Operator], directory: RunDirectory) -> str:
+    """Return what a run keeps of a task, with its files taken into a directory."""
     checked = check_task(task, workflow, operators, Intake(directory, None))
     for finding in checked.findings:
         if finding.error is not None:
             raise finding.error
+    return to_text(checked.specification)
+
+
+def _made(task: Task, workflow: Workflow, operators: Mapping[str, Operator], directory: RunDirectory) -> Attempt:
+    specification = _checked(task, workflow, operators, directory)
     live = LiveAttempt(
         1, 1, 0, task.task_id, 1, AttemptStatus.SUBMITTING, TOKEN, task.operator, None, None, time.time(), None,
-        TaskStatus.SUBMITTED, 0, task.retries, to_text(checked.specification),
+        TaskStatus.SUBMITTED, 0, task.retries, specification,
     )  # fmt: skip
     store = SQLiteStateStore(directory.state)
     try:
@@ -103,7 +148,7 @@ def _made(task: Task, workflow: Workflow, operators: Mapping[str, Operator], dir
         built = build(session, operators[task.operator], attempt, upstream, may_exist=False)
     finally:
         store.close()
-    if built is not None:
+    if isinstance(built, Refused | str):
         said = built.reason if isinstance(built, Refused) else built
         raise InvalidTaskError(f"task {task.task_id!r}: {said}", task_id=task.task_id)
     return attempt

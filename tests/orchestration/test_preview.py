@@ -287,3 +287,27 @@ def test_what_prepare_raises_is_told_and_leaves_nothing(tmp_path: Path, monkeypa
     with pytest.raises(MatterstackError, match="no licence"):
         seen.files("a")
     assert os.listdir(tmp_path) == []
+
+
+def test_what_is_known_from_before_is_told(tmp_path: Path) -> None:
+    def flow(number: int) -> ms.Workflow:
+        made = ms.Workflow()
+        made.add("next", double, made.add("call", double, number))
+        return made
+
+    cache = ms.Cache(tmp_path / "cache")
+    first = ms.initialize_run("w", flow(1), base_path=tmp_path, cache=cache)
+    assert first.wait() is ms.RunStatus.COMPLETED
+    before = everything(tmp_path)
+    seen = ms.preview(flow(1), cache=cache)
+    assert seen.explain_cache("call").hit
+    assert "would be taken from 0.call.1" in repr(seen.explain_cache("call"))
+    assert "its inputs are not there yet" in repr(seen.explain_cache("next"))
+    other = ms.preview(flow(2), cache=tmp_path / "cache").explain_cache("call")
+    assert not other.hit
+    assert other.differs
+    assert not ms.preview(flow(1)).explain_cache("call").hit
+    asked = ms.Workflow([ms.Task("t", "true", cache=True)])
+    assert "preview(..., cache=)" in repr(ms.preview(asked).explain_cache("t"))
+    assert list(seen.files("call").index) == list(ms.preview(flow(1), cache=cache).files("call").index)
+    assert everything(tmp_path) == before
