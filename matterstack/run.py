@@ -15,6 +15,8 @@ from matterstack.core.snapshot import IterationCounts
 from matterstack.core.states import RunStatus
 from matterstack.core.task import FileSource
 from matterstack.core.text import did_you_mean
+from matterstack.functions.campaign import Campaign
+from matterstack.functions.workflow import Workflow
 from matterstack.operators.base import Operator
 from matterstack.orchestration import (
     actions as controls,
@@ -503,6 +505,15 @@ class Run:
 
         return pack(self._session)
 
+    def require_made_of(self, plan: Campaign | Workflow) -> None:
+        """Raise `RunExistsError` unless the run was made of this workflow, or of a campaign of this name or source."""
+        from matterstack.orchestration.same_plan import require_same_campaign, require_same_workflow
+
+        if isinstance(plan, Workflow):
+            require_same_workflow(self._session, plan)
+        else:
+            require_same_campaign(self._session, plan)
+
     # -- acting ---------------------------------------------------------------------------
 
     def pause(self, reason: str = "paused by a person") -> Run:
@@ -513,6 +524,28 @@ class Run:
     def resume(self) -> Run:
         """Submit again, also to operators that were suspended."""
         controls.resume(self._session)
+        return self
+
+    def reopen(self, campaign: Campaign | None = None) -> Run:
+        """Ask the campaign of a run that is COMPLETED for its next plan, with its state; the run goes on with that.
+
+        Where it plans nothing more, the run stays COMPLETED, and `reason` says so.
+
+        Parameters
+        ----------
+        campaign : Campaign, optional
+            Another one, that is kept with the run from now on; by default the one it has.
+
+        Raises
+        ------
+        RunStatusError
+            The run is not COMPLETED.
+        CampaignError, WorkflowError
+            There is no campaign, or what it plans cannot be run; nothing was changed.
+        RunLockedError
+            Another process is stepping the run.
+        """
+        controls.reopen(self._session, campaign)
         return self
 
     def cancel(self, reason: str = "cancelled by a person", *, timeout_s: float = 10.0) -> Run:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from matterstack import __version__
 from matterstack.core.identifiers import check_identifier
@@ -25,6 +25,7 @@ from matterstack.errors import (
     InvalidConfigError,
     InvalidIdentifierError,
     MatterstackError,
+    RunExistsError,
     RunNotFoundError,
 )
 from matterstack.files import needing_disk
@@ -63,6 +64,7 @@ def initialize_run(
     base_path: str | os.PathLike[str] = ".",
     run_id: str | None = None,
     cache: Cache | str | os.PathLike[str] | None = None,
+    if_exists: Literal["raise", "open"] = "raise",
 ) -> Run:
     """Make a new run, with the first iteration planned: all of it, or nothing.
 
@@ -84,6 +86,9 @@ def initialize_run(
     cache : Cache or path-like, optional
         Where results are looked for before a function runs, and kept: of all functions that do not say ``cache=False``,
         and of commands that say ``cache=True``. Without it, tasks that say so use ``cache/`` of the workspace.
+    if_exists : {'raise', 'open'}
+        With ``"open"``, a run that there is under this ``run_id`` is opened, as `open_run` does with the same campaign
+        and operators: a notebook that is run again from its top goes on.
 
     Returns
     -------
@@ -96,7 +101,8 @@ def initialize_run(
     CampaignError
         The campaign plans nothing, or ``plan`` raised.
     RunExistsError
-        The run id is taken.
+        The run id is taken; with ``if_exists="open"``, by a run of another workflow or campaign: the message names the
+        first task that differs.
     LockUnsupportedError
         The file system does not lock.
     InvalidConfigError
@@ -104,6 +110,29 @@ def initialize_run(
     DiskError
         The disk is full, read-only or faulty, or may not be written there.
     """
+    if if_exists not in ("raise", "open") or (if_exists == "open" and run_id is None):
+        raise InvalidConfigError(f"if_exists must be 'raise', or 'open' together with run_id=..., not {if_exists!r}")
+    try:
+        return _make(workspace, plan, operators, config, base_path, run_id, cache)
+    except RunExistsError:
+        if if_exists == "raise":
+            raise
+    assert run_id is not None
+    run = open_run(runs_root(base_path, workspace) / run_id, plan if isinstance(plan, Campaign) else None, operators)
+    run.require_made_of(plan)
+    return run
+
+
+def _make(
+    workspace: str,
+    plan: Campaign | Workflow,
+    operators: Mapping[str, Operator] | None,
+    config: Mapping[str, Any] | None,
+    base_path: str | os.PathLike[str],
+    run_id: str | None,
+    cache: Cache | str | os.PathLike[str] | None,
+) -> Run:
+    """Make a new run; see `initialize_run`."""
     campaign, given, settings = _check_given(plan, operators, config)
     given_cache = _cache_of(cache)
     at = time.time()
@@ -296,7 +325,9 @@ def open_run(
     given = rebuilt | _check_operators(operators or {})
     missing = tuple(name for name in config["operators"] if name not in given)
     own = frozenset(operators or {})
-    return Run(Session(directory, reader, given, settings, campaign, reference, missing, own, cache))
+    session = Session(directory, reader, given, settings, campaign, reference, missing, own, cache)
+    session.campaign_kept = config["campaign"]
+    return Run(session)
 
 
 def step_run(run: Run) -> TickReport:

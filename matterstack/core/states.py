@@ -35,6 +35,7 @@ class RunEvent(StrEnum):
     FAIL = "fail"
     CANCEL = "cancel"
     RETRY = "retry"
+    REOPEN = "reopen"
 
 
 class TaskStatus(StrEnum):
@@ -110,7 +111,7 @@ RUN_TRANSITIONS: Mapping[RunStatus, Mapping[RunEvent, RunStatus]] = MappingProxy
         },
         _R.PAUSED: {RunEvent.RESUME: _R.RUNNING, RunEvent.CANCEL: _R.CANCELLED},
         _R.FAILED: {RunEvent.RETRY: _R.RUNNING},
-        _R.COMPLETED: {},
+        _R.COMPLETED: {RunEvent.REOPEN: _R.RUNNING},
         _R.CANCELLED: {},
     }
 )

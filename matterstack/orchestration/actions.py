@@ -23,8 +23,12 @@ from matterstack.core.states import (
     TaskEvent,
     TaskStatus,
 )
-from matterstack.errors import RunStatusError
+from matterstack.crash_points import reach
+from matterstack.errors import CampaignError, MatterstackError, RunStatusError
+from matterstack.functions.campaign import Campaign
+from matterstack.orchestration import campaign_calls as planning
 from matterstack.orchestration import decisions as scheduling
+from matterstack.orchestration.capture import capture, describe
 from matterstack.orchestration.changes import apply_with_skips
 from matterstack.orchestration.mending import Mend, Word, word
 from matterstack.orchestration.naming import find_named
@@ -60,6 +64,48 @@ def _move(session: Session, event: RunEvent, reason: str | None) -> None:
             store.apply([RunChange(run.status, event, time.time(), reason)], run.iteration)
             if event is RunEvent.RESUME:
                 store.set_troubles([], list(store.troubles()))
+
+
+def reopen(session: Session, campaign: Campaign | None) -> None:
+    """Ask the campaign of a run that is COMPLETED for its next plan, on a person's word.
+
+    Raises
+    ------
+    RunStatusError
+        The run is not COMPLETED.
+    CampaignError, WorkflowError
+        There is no campaign, or what it plans cannot be run; nothing was changed.
+    """
+    session.require_trust()  # it runs the campaign
+    with session.locked() as store:
+        run = store.run()
+        if RunEvent.REOPEN not in RUN_TRANSITIONS[run.status]:
+            raise _refuse(run.status, RunEvent.REOPEN)
+        asked = session.load_campaign() if campaign is None else campaign
+        if asked is None:
+            raise CampaignError("the campaign of the run was not given: run.reopen(campaign=...)")
+        with capture() as caught:
+            planned = planning.plan(asked, run.campaign_state, session.operators, session.directory, store)
+        if isinstance(caught.error, MatterstackError):
+            raise caught.error
+        if caught.error is not None:
+            raise CampaignError(
+                f"{type(asked).__name__} could not plan ({describe(caught.error)}); nothing was changed"
+            ) from caught.error
+        if campaign is not None and planned is not None:
+            # Before the run goes on: killed in between, it is COMPLETED, and knows the campaign that it was given last.
+            session.take_campaign(campaign)
+        reach("reopen.planned")
+        at = time.time()
+        changes: list[Change] = [RunChange(run.status, RunEvent.REOPEN, at, "reopened by a person")]
+        with store.transaction():
+            if planned is None:
+                why = f"reopened by a person: {type(asked).__name__} planned nothing more"
+                changes.append(RunChange(RunStatus.RUNNING, RunEvent.COMPLETE, at, why))
+            else:
+                store.add_iteration(run.iteration + 1, at, planned)
+                store.set_iteration(run.iteration + 1)
+            store.apply(changes, run.iteration)
 
 
 def cancel(session: Session, reason: str) -> int:

@@ -59,10 +59,19 @@ def plan(
         The workflow cannot be run.
     """
     workflow = next_workflow(campaign, state_text)
-    if workflow is None:
-        return None
+    return None if workflow is None else taken_in(workflow, operators, Intake(directory, reader))
+
+
+def taken_in(workflow: Workflow, operators: Mapping[str, Operator], intake: Intake) -> list[PlannedTask]:
+    """Check a workflow whole, and return what the store keeps of it.
+
+    Raises
+    ------
+    WorkflowError
+        The workflow cannot be run.
+    """
     planned = []
-    for checked in check(workflow, operators, Intake(directory, reader)):
+    for checked in check(workflow, operators, intake):
         for finding in checked.findings:
             if finding.error is not None:
                 raise finding.error

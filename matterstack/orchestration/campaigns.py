@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import os
+import re
+from pathlib import Path
 
 from matterstack.core.strict_json import parse_json
 from matterstack.core.text import neutral
@@ -20,7 +23,8 @@ log = logging.getLogger("matterstack.campaigns")
 STORED, ONE_WORKFLOW = "stored", "workflow"
 _FOLDER = "campaign"
 _ABOUT = "campaign.json"
-_TEXT = "campaign.py"
+#: Its source.
+TEXT = "campaign.py"
 _MOST_BYTES = 1_000_000_000
 
 
@@ -35,8 +39,9 @@ def keep(campaign: Campaign, directory: RunDirectory) -> str | None:
     reference, why = reference_to(campaign), None
     if reference is None:
         with capture() as caught:
-            _store(campaign, directory)
-            reference = STORED
+            folder = _new_folder(directory)
+            _store(campaign, directory.path / folder)
+            reference = STORED if folder == _FOLDER else f"{STORED}:{folder}"
         if caught.error is not None:
             why = str(caught.error)
             if not isinstance(caught.error, FunctionSourceError):
@@ -55,18 +60,37 @@ def why_not_kept(directory: RunDirectory) -> str:
     return ""
 
 
-def _store(campaign: Campaign, directory: RunDirectory) -> None:
+def _new_folder(directory: RunDirectory) -> str:
+    """Return the name of a folder that is not there: config.json names the one that counts, so nothing is replaced."""
+    number, folder = 1, _FOLDER
+    while os.path.lexists(directory.path / folder):
+        number += 1
+        folder = f"{_FOLDER}.{number}"
+    return folder
+
+
+def is_stored(reference: str) -> bool:
+    """Return whether a reference is of a campaign whose source the run keeps."""
+    return reference.partition(":")[0] == STORED
+
+
+def folder_of(reference: str) -> str:
+    """Return where in the run's directory that is."""
+    folder = reference.partition(":")[2]
+    return folder if re.fullmatch(rf"{_FOLDER}\.[0-9]{{1,6}}", folder) else _FOLDER
+
+
+def _store(campaign: Campaign, home: Path) -> None:
     from matterstack.functions.campaign_source import capture_campaign
 
     code = capture_campaign(campaign)
     about = {"name": code.name, "data": code.data, "packages": list(code.packages), "classes": dict(code.classes)}
     files = {
-        _TEXT: code.text.encode(),
+        TEXT: code.text.encode(),
         _ABOUT: json.dumps(about, indent=1, ensure_ascii=False).encode() + b"\n",
         **code.modules,
         **{f"arrays/{name}": content for name, content in code.arrays.items()},
     }
-    home = directory.path / _FOLDER
     for path, content in files.items():
         (home / path).parent.mkdir(parents=True, exist_ok=True)
         write_inside(home, path, content)
@@ -81,20 +105,19 @@ def load(reference: str, directory: RunDirectory) -> Campaign:
     CampaignError
         It cannot be imported, or made from what the run keeps of it.
     """
-    return _rebuilt(directory) if reference == STORED else _imported(reference)
+    return _rebuilt(directory.path / folder_of(reference)) if is_stored(reference) else _imported(reference)
 
 
-def _rebuilt(directory: RunDirectory) -> Campaign:
+def _rebuilt(home: Path) -> Campaign:
     from matterstack.functions.campaign_source import CampaignCode, rebuild_campaign
 
-    home = directory.path / _FOLDER
     with capture() as caught:
         about = parse_json(read_inside(home, _ABOUT, _MOST_BYTES), max_bytes=_MOST_BYTES)
         places = {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()}
         content = {path: read_inside(home, path, _MOST_BYTES) for path in sorted(places)}
         code = CampaignCode(
             about["name"],
-            content[_TEXT].decode(),
+            content[TEXT].decode(),
             about["data"],
             {path: text for path, text in content.items() if path.startswith("modules/")},
             {path.removeprefix("arrays/"): held for path, held in content.items() if path.startswith("arrays/")},

@@ -16,7 +16,7 @@ from matterstack.storage.run_directory import RunDirectory
 _MOST_BYTES = 100_000_000
 #: What every program imports. Thousands of attempts share one file of it, and one that is compiled, which saves a call
 #: half of its start.
-_SUPPORT = ("matterstack_values.py", "matterstack_main.py")
+SUPPORT = ("matterstack_values.py", "matterstack_main.py")
 
 
 class KeptProgram:
@@ -38,10 +38,10 @@ class KeptProgram:
         self.text = contents["task.py"].decode()
         self._directory = directory
         #: A person may edit these where they lie, so each attempt has its own.
-        self._copied = {path: content for path, content in contents.items() if path not in _SUPPORT}
+        self._copied = {path: content for path, content in contents.items() if path not in SUPPORT}
         self._parts: Mapping[str, str] | None = None
-        self._linked = {path: f"files/{files[path]}" for path in _SUPPORT}
-        self._support = {path: (contents[path], files[path]) for path in _SUPPORT}
+        self._linked = {path: f"files/{files[path]}" for path in SUPPORT}
+        self._support = {path: (contents[path], files[path]) for path in SUPPORT}
         places = (*self._copied, *self._linked, "__pycache__/")
         self._folders = dict.fromkeys(place.rpartition("/")[0] for place in places if "/" in place)
 

@@ -86,6 +86,8 @@ class Session:
         Operators of the run that have to be passed again.
     own : frozenset of str
         Operators that `open_run` was given: no settings of the run's count for them.
+    campaign_kept : str or None
+        How config.json made the campaign again when it was read; empty before. Where it says otherwise, that counts.
     given_cache : Cache or None
         That of the run, for all calls that do not say otherwise.
     """
@@ -99,6 +101,7 @@ class Session:
     missing: tuple[str, ...] = ()
     own: frozenset[str] = frozenset()
     given_cache: Cache | None = None
+    campaign_kept: str | None = ""
     _config: tuple[int, ...] | None = None
     _store: SQLiteStateStore | None = None
     _cache: Cache | None = None
@@ -169,7 +172,11 @@ class Session:
             return
         operators = dict(self.operators)
         try:
-            for name, described in self.directory.read_config()["operators"].items():
+            config = self.directory.read_config()
+            if self.campaign_kept not in ("", config["campaign"]):
+                self.campaign, self.reference = None, config["campaign"]  # the run was reopened with another one
+            self.campaign_kept = config["campaign"]
+            for name, described in config["operators"].items():
                 current = operators.get(name)
                 if current is None or name in self.own or described is None or described["settings"] is None:
                     continue
@@ -178,6 +185,11 @@ class Session:
         except (KeyError, TypeError, AttributeError) as error:
             raise InvalidConfigError(f"{self.directory.config} cannot be used: {error!r}") from error
         self.operators, self._config = operators, found
+
+    def take_campaign(self, campaign: Campaign) -> None:
+        """Go on with another campaign, and keep it with the run."""
+        campaigns.keep(campaign, self.directory)
+        self.campaign, self.campaign_kept = campaign, self.directory.read_config()["campaign"]
 
     def trust_made_here(self) -> None:
         """Trust the run in this session: this process has made it."""

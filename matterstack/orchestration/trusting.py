@@ -7,6 +7,7 @@ from typing import Any
 
 from matterstack.core.text import neutral
 from matterstack.errors import InvalidConfigError
+from matterstack.orchestration import campaigns
 from matterstack.storage import trust
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
@@ -44,8 +45,8 @@ def would_run(directory: RunDirectory, reader: StoreReader) -> str:
     for name, said in operators.items() if isinstance(operators, Mapping) else ():
         parts.append(_operator(str(name), said if isinstance(said, Mapping) else {}))
     campaign = config.get("campaign")
-    if campaign == "stored":
-        parts.append("its campaign, whose source is in campaign/")
+    if isinstance(campaign, str) and campaigns.is_stored(campaign):
+        parts.append(f"its campaign, whose source is in {campaigns.folder_of(campaign)}/")
     elif campaign not in (None, "workflow"):
         parts.append(f"the campaign {_short(campaign)}")
     return "; ".join(parts)
