@@ -526,6 +526,71 @@ class Run:
         controls.resume(self._session)
         return self
 
+    @suggesting
+    def cancel_task(
+        self,
+        task_id: str | Sequence[str] | None = None,
+        *,
+        group: str | None = None,
+        reason: str = "cancelled by a person",
+    ) -> Run:
+        """Cancel tasks of the current iteration; what waits for them is skipped, and the run goes on.
+
+        The next step stops what is under way. `retry` gives them another chance.
+
+        Parameters
+        ----------
+        task_id : str or sequence of str, optional
+            One task or several.
+        group : str, optional
+            Or all of a group that are not over.
+        reason : str
+            Kept with them.
+
+        Raises
+        ------
+        UnknownTaskError, RunStatusError
+            There is no such task, or it is over; nothing was changed.
+        """
+        controls.cancel_tasks(self._session, _names(task_id), group, reason)
+        return self
+
+    @suggesting
+    def hold(
+        self, task_id: str | Sequence[str] | None = None, *, group: str | None = None, reason: str = "held by a person"
+    ) -> Run:
+        """Keep tasks back: they are not submitted until `release`; an attempt that is under way goes on.
+
+        Parameters
+        ----------
+        task_id, group, reason
+            As in `cancel_task`.
+
+        Raises
+        ------
+        UnknownTaskError, RunStatusError
+            There is no such task, or it is over; nothing was changed.
+        """
+        controls.hold(self._session, _names(task_id), group, reason)
+        return self
+
+    @suggesting
+    def release(self, task_id: str | Sequence[str] | None = None, *, group: str | None = None) -> Run:
+        """Let tasks go on that `hold` keeps back; all of them where none are named.
+
+        Parameters
+        ----------
+        task_id, group
+            As in `cancel_task`.
+
+        Raises
+        ------
+        UnknownTaskError, RunStatusError
+            There is no such task, or it is not held; nothing was changed.
+        """
+        controls.release(self._session, _names(task_id), group)
+        return self
+
     def reopen(self, campaign: Campaign | None = None) -> Run:
         """Ask the campaign of a run that is COMPLETED for its next plan, with its state; the run goes on with that.
 
@@ -619,8 +684,9 @@ class Run:
         >>> run.retry("relax", files={"INCAR": "fine\n"}).wait()
         <RunStatus.COMPLETED: 'COMPLETED'>
         """
-        names = [task_id] if isinstance(task_id, str) else task_id
-        controls.retry(self._session, names, iteration, Mend(files, env, arguments, resources, command, as_planned))
+        controls.retry(
+            self._session, _names(task_id), iteration, Mend(files, env, arguments, resources, command, as_planned)
+        )
         return self
 
     @suggesting
@@ -757,3 +823,7 @@ class Run:
         """Note on your word that a task's live attempt is dead, where nobody can be asked any more."""
         controls.declare_lost(self._session, task_id)
         return self
+
+
+def _names(given: str | Sequence[str] | None) -> Sequence[str] | None:
+    return [given] if isinstance(given, str) else given

@@ -59,6 +59,8 @@ class TaskEvent(StrEnum):
     FAIL = "fail"
     CANCEL = "cancel"
     ASK = "ask"
+    HOLD = "hold"
+    RELEASE = "release"
 
 
 class AttemptStatus(StrEnum):
@@ -123,6 +125,8 @@ TASK_TRANSITIONS: Mapping[TaskStatus, Mapping[TaskEvent, TaskStatus]] = MappingP
             TaskEvent.CANCEL: _T.CANCELLED,
             TaskEvent.RETRY: _T.PENDING,
             TaskEvent.FAIL: _T.FAILED,
+            TaskEvent.HOLD: _T.PENDING,
+            TaskEvent.RELEASE: _T.PENDING,
         },
         _T.SUBMITTED: {
             TaskEvent.COMPLETE: _T.COMPLETED,
@@ -131,6 +135,8 @@ TASK_TRANSITIONS: Mapping[TaskStatus, Mapping[TaskEvent, TaskStatus]] = MappingP
             TaskEvent.SKIP: _T.SKIPPED,
             TaskEvent.CANCEL: _T.CANCELLED,
             TaskEvent.ASK: _T.PENDING,
+            TaskEvent.HOLD: _T.SUBMITTED,
+            TaskEvent.RELEASE: _T.SUBMITTED,
         },
         _T.COMPLETED: _TASK_AGAIN,
         _T.FAILED: _TASK_AGAIN,

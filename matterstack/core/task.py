@@ -150,6 +150,8 @@ class Task:
     restart : mapping of str to str, optional
         Where a further attempt begins: ``{"POSCAR": "CONTCAR"}`` gives it as ``POSCAR`` what the last attempt that
         left a ``CONTCAR``, not empty, has left; where none has, the file that was planned.
+    priority : int
+        Of tasks that can start, those of a higher one are submitted first.
     allow_failure : bool
         The run goes on to ``analyze`` although this task failed.
     allow_dependency_failure : bool
@@ -225,6 +227,7 @@ class Task:
     retry_delay_s: float = 0.0
     retry_delay_factor: float = 1.0
     on_failure: str = "fail"
+    priority: int = 0
 
     def __post_init__(self) -> None:
         put = object.__setattr__  # the documented way into a frozen dataclass
@@ -328,6 +331,8 @@ class Task:
             number = getattr(self, name)
             if not (is_number(number) and isfinite(number) and number >= least):
                 raise self._invalid(name, f"must be a number, {least} or more", number)
+        if not (isinstance(self.priority, int) and not isinstance(self.priority, bool) and abs(self.priority) < 2**31):
+            raise self._invalid("priority", "must be a whole number", self.priority)
         if self.on_failure not in ON_FAILURE:
             raise self._invalid("on_failure", "must be 'fail' or 'ask'", self.on_failure)
         for name in ("allow_failure", "allow_dependency_failure"):
@@ -523,6 +528,7 @@ _TASK_DEFAULTS: dict[str, Any] = {
     "retry_delay_s": 0.0,
     "retry_delay_factor": 1.0,
     "on_failure": "fail",
+    "priority": 0,
 }
 
 

@@ -15,6 +15,7 @@ from matterstack.core.changes import (
 )
 from matterstack.core.states import (
     RUN_TRANSITIONS,
+    TERMINAL_RUN,
     TERMINAL_TASK,
     AttemptEvent,
     AttemptStatus,
@@ -24,7 +25,7 @@ from matterstack.core.states import (
     TaskStatus,
 )
 from matterstack.crash_points import reach
-from matterstack.errors import CampaignError, MatterstackError, RunStatusError
+from matterstack.errors import CampaignError, MatterstackError, RunStatusError, UnknownTaskError
 from matterstack.functions.campaign import Campaign
 from matterstack.orchestration import campaign_calls as planning
 from matterstack.orchestration import decisions as scheduling
@@ -35,6 +36,7 @@ from matterstack.orchestration.naming import find_named
 from matterstack.orchestration.session import Session
 from matterstack.orchestration.tick import make_tick
 from matterstack.storage.reader import StoreReader
+from matterstack.storage.state_store import SQLiteStateStore
 
 if TYPE_CHECKING:
     from matterstack.storage.rows import TaskRow
@@ -195,6 +197,12 @@ def retry(
         retried = []
         store.amend([(row, said.on(session, which, store.amendment(row))) for row, (which, said) in words.items()])
         below = store.downstream(wanted)
+        stopping = {live.task for live in store.live_attempts()}.intersection(
+            row for row, _, now in below if now in TERMINAL_TASK
+        )
+        if stopping:
+            name = store.task_name(min(stopping))
+            raise RunStatusError(f"{name} is being stopped: run.step() sees to it; retry it then")
         for row, name, status in below:
             if status is TaskStatus.SUBMITTED:
                 raise RunStatusError(f"{name} depends on it and is under way: wait until it is over")
@@ -224,6 +232,74 @@ def _words(
     """Return what a mend comes to for each task that is named, by its row."""
     rows = [session.reader.task(*named) for named in _meant(session.reader, task_ids, iteration)]
     return {row.id: (row, word(session, row, mend)) for row in rows if row is not None}
+
+
+def cancel_tasks(session: Session, names: Sequence[str] | None, group: str | None, reason: str) -> list[str]:
+    """Cancel tasks that are not over, and skip what waits for them; the next step stops what is under way.
+
+    Returns
+    -------
+    list of str
+        Which.
+    """
+    with session.locked() as store, store.transaction():
+        rows = _not_over(store, names, group)
+        at = time.time()
+        changes = [TaskChange(row.id, TaskStatus(row.status), TaskEvent.CANCEL, at, reason) for row in rows]
+        apply_with_skips(store, changes, store.run().iteration)
+        return [row.task_id for row in rows]
+
+
+def hold(session: Session, names: Sequence[str] | None, group: str | None, reason: str) -> list[str]:
+    """Keep tasks back: not submitted until they are released; what is under way goes on, and is not retried."""
+    with session.locked() as store, store.transaction():
+        rows = _not_over(store, names, group)
+        if names is not None and (asking := [row.task_id for row in rows if row.asks]):
+            raise RunStatusError(f"{asking[0]} waits for a word already; run.inbox() shows what it asks")
+        _move_tasks(store, [row for row in rows if not row.asks], TaskEvent.HOLD, reason)
+        return [row.task_id for row in rows]
+
+
+def release(session: Session, names: Sequence[str] | None, group: str | None) -> list[str]:
+    """Let tasks go on that were kept back by a person; all of them where none are named."""
+    with session.locked() as store, store.transaction():
+        rows = _not_over(store, names, group, everything=True)
+        held = [row for row in rows if row.held is not None and not row.asks]
+        if names is not None and len(held) < len(rows):
+            name = next(row.task_id for row in rows if row not in held)
+            raise RunStatusError(f"{name} is not held, so there is nothing to release")
+        _move_tasks(store, held, TaskEvent.RELEASE, None)
+        return [row.task_id for row in held]
+
+
+def _move_tasks(store: SQLiteStateStore, rows: Sequence[TaskRow], event: TaskEvent, reason: str | None) -> None:
+    at = time.time()
+    changes = [TaskChange(row.id, TaskStatus(row.status), event, at, reason) for row in rows]
+    store.apply(changes, store.run().iteration)
+
+
+def _not_over(
+    store: StoreReader, names: Sequence[str] | None, group: str | None, *, everything: bool = False
+) -> list[TaskRow]:
+    """Return the tasks of the current iteration that are named, or of a group, which may still go on."""
+    run = store.run()
+    if run.status in TERMINAL_RUN:
+        raise RunStatusError(f"the run is {run.status}: none of its tasks goes on")
+    if (names is None) == (group is None) and not (everything and names is None):
+        raise RunStatusError("name the tasks, or a group, as in group='relax'")
+    if names is None:
+        found = store.unfinished(run.iteration, group)
+        if not found and not everything:
+            raise UnknownTaskError(f"no task of the group {group!r} is still to end; run.tasks lists them")
+        return found
+    rows = []
+    for name in names:
+        row = store.task(*find_named(store, name))
+        assert row is not None
+        if row.iteration != run.iteration or row.status in TERMINAL_TASK:
+            raise RunStatusError(f"{row.iteration}.{row.task_id} is {row.status}, so it goes on no more")
+        rows.append(row)
+    return rows
 
 
 def declare_lost(session: Session, task_id: str) -> None:

@@ -180,6 +180,10 @@ def explain(session: Session) -> Explanation:
 def _kept_back(row: TaskRow) -> Blocker:
     """Return why a task is not submitted that could be."""
     said = json.loads(row.held or "{}")
+    if not row.asks:
+        return Blocker(
+            f"task {row.task_id}", f"it is held: {said.get('why')}", said.get("since"), f"run.release({row.task_id!r})"
+        )
     remedy = f"run.inbox(); or run.respond({row.task_id!r}, {{'decision': 'retry'}}), or 'skip', or 'fail'"
     why = f"it failed, and waits for a word on what to do: {row.reason}"
     return Blocker(f"task {row.task_id}", why, said.get("since"), remedy)

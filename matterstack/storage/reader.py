@@ -301,6 +301,14 @@ class StoreReader:
         sql = f"{_TASK_SQL} WHERE t.iteration = ? AND t.status = 'PENDING' AND t.held IS NOT NULL ORDER BY t.id"
         return [TaskRow._make(row) for row in self.query(sql, (iteration,))]
 
+    def unfinished(self, iteration: int, group: str | None = None) -> list[TaskRow]:
+        """Return the tasks of an iteration that are not over, all or those of a group."""
+        from matterstack.storage.rows import TaskRow
+
+        sql = f"{_TASK_SQL} WHERE t.iteration = ?1 AND t.status IN ('PENDING', 'SUBMITTED') "
+        sql += "AND (?2 IS NULL OR json_extract(t.spec, '$.group') = ?2) ORDER BY t.id"
+        return [TaskRow._make(row) for row in self.query(sql, (iteration, group))]
+
     def delayed(self, iteration: int, at: float, limit: int) -> list[TaskRow]:
         """Return tasks of an iteration whose next attempt may not begin yet, the first one first."""
         from matterstack.storage.rows import TaskRow

@@ -44,9 +44,9 @@ CREATE TABLE tasks (
   allow_dependency_failure INTEGER NOT NULL,
   reason TEXT,
   spec TEXT NOT NULL,
-  priority INTEGER NOT NULL DEFAULT 0,  -- higher ones are submitted first (not filled yet)
-  held TEXT,  -- why it is not submitted although it could be: a person's word, a question (not filled yet)
-  not_before REAL,  -- when its next attempt may begin (not filled yet: a delay after a failure)
+  priority INTEGER NOT NULL DEFAULT 0,  -- higher ones are submitted first
+  held TEXT,  -- why it is not submitted although it could be: a person's word, a question, JSON
+  not_before REAL,  -- when its next attempt may begin: a delay after a failure
   changes TEXT,  -- how its next attempts differ from spec, JSON
   taken INTEGER,  -- of a campaign that streams: whether it has seen the result; else NULL (not filled yet)
   tags TEXT,  -- words that were added later, a JSON list (not filled yet: to find)

@@ -183,7 +183,7 @@ class SQLiteStateStore(StoreReader):
         ids = {task.task_id: last + number for number, (task, _, _) in enumerate(tasks, 1)}
         connection.executemany(
             "INSERT INTO tasks (id, iteration, task_id, operator, unmet, retries, allow_failure, "
-            "allow_dependency_failure, spec) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "allow_dependency_failure, spec, priority) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     ids[task.task_id],
@@ -195,6 +195,7 @@ class SQLiteStateStore(StoreReader):
                     task.allow_failure,
                     task.allow_dependency_failure,
                     spec,
+                    task.priority,
                 )
                 for task, upstream, spec in tasks
             ),
@@ -299,8 +300,7 @@ class SQLiteStateStore(StoreReader):
                 raise self._conflict(changes)
         if rows.tasks and connection.executemany(_TASK_SQL, rows.tasks).rowcount != len(rows.tasks):
             raise self._conflict(changes)
-        if rows.waits:
-            connection.executemany("UPDATE tasks SET held = ?, not_before = ? WHERE id = ?", rows.waits)
+        self._keep_back(connection, rows)
         rows.delta["ready"] += self._ready_among(rows.unsure) - ready_before
         for completed in (True, False):
             over = [task for task, ended_well in rows.ended if ended_well is completed]
@@ -314,6 +314,14 @@ class SQLiteStateStore(StoreReader):
             )
         if rows.journal:
             connection.executemany(_EVENT_SQL, rows.journal)
+
+    @staticmethod
+    def _keep_back(connection: sqlite3.Connection, rows: _Rows) -> None:
+        """Note what keeps tasks back from now on."""
+        if rows.held:
+            connection.executemany("UPDATE tasks SET held = ? WHERE id = ?", rows.held)
+        if rows.delays:
+            connection.executemany("UPDATE tasks SET not_before = ? WHERE id = ?", rows.delays)
 
     def _ready_among(self, tasks: Sequence[int]) -> int:
         """Return how many of some tasks can start."""
@@ -452,8 +460,10 @@ class _Rows:
         self.made: list[tuple[int, Made]] = []
         self.tasks: list[tuple[object, ...]] = []
         self.run: list[tuple[object, ...]] = []
-        #: What holds tasks up from now on, and tasks of which only the database knows whether they could or can start.
-        self.waits: list[tuple[str | None, float | None, int]] = []
+        #: What keeps tasks back from now on, and until when; and those of which only the database knows whether they
+        #: can start.
+        self.held: list[tuple[str | None, int]] = []
+        self.delays: list[tuple[float | None, int]] = []
         self.unsure: list[int] = []
         self.journal: list[tuple[object, ...]] = []
         self.delta = dict.fromkeys((*_COUNTED, "ready"), 0)
@@ -499,10 +509,13 @@ class _Rows:
             self.delta["ready"] -= 1
         elif change.event is not TaskEvent.COMPLETE:
             self.unsure.append(change.task)
-        if change.event is TaskEvent.ASK:
-            self.waits.append((to_text({"asks": True, "since": change.at}), None, change.task))
-        elif by_person or change.not_before is not None:
-            self.waits.append((None, change.not_before, change.task))
+        if change.event in (TaskEvent.ASK, TaskEvent.HOLD):
+            asks = change.event is TaskEvent.ASK
+            self.held.append((to_text({"asks": asks, "why": change.reason, "since": change.at}), change.task))
+        elif by_person or change.event is TaskEvent.RELEASE:
+            self.held.append((None, change.task))
+        if by_person or change.not_before is not None:
+            self.delays.append((change.not_before, change.task))
         if to in TERMINAL_TASK:
             self.ended.append((change.task, to is TaskStatus.COMPLETED))
 
