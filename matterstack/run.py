@@ -15,6 +15,7 @@ from matterstack.core.snapshot import IterationCounts
 from matterstack.core.states import RunStatus
 from matterstack.core.task import FileSource
 from matterstack.core.text import did_you_mean
+from matterstack.errors import InvalidConfigError
 from matterstack.functions.campaign import Campaign
 from matterstack.functions.workflow import Workflow
 from matterstack.operators.base import Operator
@@ -35,7 +36,7 @@ from matterstack.orchestration import (
     tables as frames,
 )
 from matterstack.orchestration.cleaning import Cleaning
-from matterstack.orchestration.configure import configure
+from matterstack.orchestration.configure import configure, configure_budget
 from matterstack.orchestration.made_from import MadeFrom, UsedBy
 from matterstack.orchestration.mending import Mend
 from matterstack.orchestration.overview import Overview, look
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
     from matterstack.notebook.inbox import Inbox
     from matterstack.operators.requests.kit_archives import Imported
+    from matterstack.orchestration.budget import Spent
     from matterstack.orchestration.cache_explained import CacheExplanation
     from matterstack.orchestration.explain import Explanation
     from matterstack.orchestration.packing import Packing
@@ -202,6 +204,14 @@ class Run:
         from matterstack.orchestration.cache_explained import explain_cache
 
         return explain_cache(self._session, task_id, iteration)
+
+    @property
+    def spent(self) -> Spent:
+        """What the run has spent: tasks that were begun, core hours, and hours in which it was RUNNING."""
+        from matterstack.orchestration.budget import Ledger
+
+        with self.store.reading():
+            return Ledger().spent(self.store, self.store.live_attempts())
 
     @property
     def run_id(self) -> str:
@@ -760,16 +770,21 @@ class Run:
         """
         return kits.import_kits(self._session, Path(archive), max_gib)
 
-    def configure(self, operator: str, **settings: Any) -> Run:
-        """Change settings of an operator while the run lives, as ``run.configure("local", max_active=8)``.
+    def configure(
+        self, operator: str | None = None, *, budget: Mapping[str, float | None] | None = None, **settings: Any
+    ) -> Run:
+        """Change settings of an operator, as ``configure("local", max_active=8)``, or the run's budget, while it lives.
 
         They are kept with the run, and every process takes them up at its next tick, except where `open_run` was given
         an operator of that name: that one counts there.
 
         Parameters
         ----------
-        operator : str
+        operator : str, optional
             Its name in this run.
+        budget : mapping, optional
+            The most the run may spend, as ``{"tasks": 500, "core_h": 100, "wall_h": 48}``; what is not named stays, and
+            None is no limit. Where it was spent, `resume` goes on.
         **settings
             Arguments of its class; those that are not named stay as they are.
 
@@ -780,7 +795,15 @@ class Run:
         RunLockedError
             Another process is stepping the run.
         """
-        configure(self._session, operator, settings)
+        if operator is not None and budget is None:
+            configure(self._session, operator, settings)
+        elif operator is None and budget is not None and not settings:
+            configure_budget(self._session, budget)
+        else:
+            raise InvalidConfigError(
+                "name the operator, as in run.configure('local', max_active=8), or the budget of the run, as in "
+                "run.configure(budget={'tasks': 500})"
+            )
         return self
 
     def take_late(

@@ -1,17 +1,34 @@
-"""Settings of a run's operators, changed while it lives: kept in config.json, taken up by each process's next tick."""
+"""Settings of a run and its operators, changed while it lives: kept in config.json, for each process's next tick."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 from matterstack.core.text import did_you_mean
 from matterstack.errors import InvalidConfigError, UnknownOperatorError
 from matterstack.operators import describe, rebuild
+from matterstack.orchestration.budget import Budget
 from matterstack.orchestration.session import Session
 
 log = logging.getLogger(__name__)
+
+
+def configure_budget(session: Session, given: Mapping[str, Any] | None) -> None:
+    """Change the budget of the run; what is not named stays, and None is no limit.
+
+    Raises
+    ------
+    InvalidConfigError
+        It cannot be set so; nothing was changed.
+    """
+    Budget.from_config({} if given is None else given)
+    with session.locked():
+        config = session.directory.read_config()
+        changed = Budget() if given is None else replace(session.settings.budget, **given)
+        session.directory.write_config({**config, "settings": {**config["settings"], "budget": asdict(changed)}})
 
 
 def configure(session: Session, name: str, settings: Mapping[str, Any]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
+from math import inf
 
 from matterstack.core.attempts import (
     LiveAttempt,
@@ -243,6 +245,7 @@ def choose(
     status: RunStatus,
     ready: Mapping[str, Sequence[ReadyTask]],
     rooms: Mapping[str, int],
+    most_new: float = inf,
 ) -> list[ReadyTask]:
     """Return the tasks to submit now.
 
@@ -254,10 +257,17 @@ def choose(
         In the order of the plan.
     rooms : mapping of operator name to int
         How many more attempts each operator takes; 0 for one that is suspended.
+    most_new : float
+        How many tasks may be begun that were not yet.
     """
     if status is not RunStatus.RUNNING:
         return []
-    return [task for operator, tasks in ready.items() for task in tasks[: rooms.get(operator, 0)]]
+    chosen = [task for operator, tasks in ready.items() for task in tasks[: rooms.get(operator, 0)]]
+    if len(chosen) <= most_new:
+        return chosen
+    new = [task.id for task in chosen if not task.attempts]
+    too_many = set(new[max(0, math.ceil(most_new)) :])
+    return [task for task in chosen if task.id not in too_many]
 
 
 def still_live(attempts: Iterable[LiveAttempt], changes: Iterable[Change]) -> list[LiveAttempt]:

@@ -20,6 +20,7 @@ from matterstack.core.states import (
 from matterstack.core.text import format_time, neutral
 from matterstack.orchestration import campaigns, trusting
 from matterstack.orchestration.analyze import CAMPAIGN_FAILED
+from matterstack.orchestration.budget import SPENT
 from matterstack.orchestration.overview import shown_path
 from matterstack.orchestration.requests import how_it_ended
 from matterstack.orchestration.session import Session
@@ -199,6 +200,8 @@ def _delayed(row: TaskRow, now: float) -> Blocker:
 
 def _paused(session: Session, reason: str) -> Blocker:
     """Return why a run is paused, and what makes it go on."""
+    if reason.startswith(SPENT):
+        return Blocker("run", reason, None, "run.configure(budget={...}), then run.resume()")
     if not reason.startswith(CAMPAIGN_FAILED):
         return Blocker("run", reason, None, "run.resume()")
     name = type(session.campaign).__name__ if session.campaign is not None else "Campaign"

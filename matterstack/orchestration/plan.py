@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -57,11 +58,16 @@ def free_slots(
 
 
 def write_intents(
-    session: Session, store: SQLiteStateStore, run: RunRecord, slots: Mapping[str, int], at: float
+    session: Session,
+    store: SQLiteStateStore,
+    run: RunRecord,
+    slots: Mapping[str, int],
+    at: float,
+    most_new: float = math.inf,
 ) -> list[LiveAttempt]:
     """Choose from the ready tasks, inside a transaction; store that they are being submitted, and what they take."""
     ready = {name: store.ready_tasks(name, free, at) for name, free in slots.items()}
-    tasks = scheduling.choose(run.status, ready, slots)
+    tasks = scheduling.choose(run.status, ready, slots, most_new)
     new = [
         NewAttempt(task.id, task.attempts + 1, _token(at), at, made_with(session, task, run.iteration))
         for task in tasks

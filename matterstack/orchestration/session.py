@@ -17,6 +17,7 @@ from matterstack.functions.campaign import Campaign
 from matterstack.operators import describe, rebuild
 from matterstack.operators.base import Operator
 from matterstack.orchestration import campaigns, trusting
+from matterstack.orchestration.budget import Budget, Ledger
 from matterstack.orchestration.programs import KeptProgram
 from matterstack.storage import trust
 from matterstack.storage.reader import StoreReader
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from matterstack.core.task import Task
 
 
+NO_LIMIT = Budget()
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What ``initialize_run(config=...)`` may set.
@@ -39,10 +43,13 @@ class Settings:
         How often in a row an operator may fail to answer before nothing new goes to it.
     made_from : bool
         Whether to record of each attempt what it was made from: its inputs, what it ran in, hashes of what it left.
+    budget : mapping
+        The most it may spend: ``tasks``, ``core_h``, ``wall_h``; see `matterstack.orchestration.budget.Spent`.
     """
 
     suspend_after: int = 10
     made_from: bool = True
+    budget: Budget = NO_LIMIT
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any] | None) -> Settings:
@@ -58,7 +65,9 @@ class Settings:
         if unknown := sorted(values.keys() - set(known)):
             raise InvalidConfigError(f"unknown setting {unknown[0]!r} in config; there is: {', '.join(known)}")
         for name, value in values.items():
-            if name == "made_from":
+            if name == "budget":
+                values[name] = Budget.from_config(value)
+            elif name == "made_from":
                 if not isinstance(value, bool):
                     raise InvalidConfigError(f"config: {name} must be True or False, not {value!r}")
             elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -88,6 +97,8 @@ class Session:
         Operators that `open_run` was given: no settings of the run's count for them.
     campaign_kept : str or None
         How config.json made the campaign again when it was read; empty before. Where it says otherwise, that counts.
+    ledger : Ledger
+        What the run has spent, as far as it was asked.
     given_cache : Cache or None
         That of the run, for all calls that do not say otherwise.
     """
@@ -102,6 +113,7 @@ class Session:
     own: frozenset[str] = frozenset()
     given_cache: Cache | None = None
     campaign_kept: str | None = ""
+    ledger: Ledger = field(default_factory=Ledger)
     _config: tuple[int, ...] | None = None
     _store: SQLiteStateStore | None = None
     _cache: Cache | None = None
@@ -175,6 +187,7 @@ class Session:
             config = self.directory.read_config()
             if self.campaign_kept not in ("", config["campaign"]):
                 self.campaign, self.reference = None, config["campaign"]  # the run was reopened with another one
+            self.settings = Settings.from_config(config["settings"])
             self.campaign_kept = config["campaign"]
             for name, described in config["operators"].items():
                 current = operators.get(name)

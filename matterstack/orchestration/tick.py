@@ -9,6 +9,7 @@ this module writes.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections import Counter
@@ -105,7 +106,9 @@ def make_tick(
     live = scheduling.still_live(snapshot.live, polled.changes)
 
     run, changes = _begin(snapshot.run, polled.changes, at)
-    slots, contacts = free_slots(session, live, health, soon=soon) if run.status is RunStatus.RUNNING else ({}, {})
+    most_new, no_more = _budget(session, store, run, snapshot.live)
+    may_start = run.status is RunStatus.RUNNING and no_more is None
+    slots, contacts = free_slots(session, live, health, soon=soon) if may_start else ({}, {})
     health = health.after(contacts)
     moves: Counter[TaskEvent] = Counter()
     new: list[LiveAttempt] = []
@@ -115,7 +118,7 @@ def make_tick(
             moves += apply_with_skips(store, changes, run.iteration)
             counts = store.counts(run.iteration)
             if counts.ready and slots:
-                new = write_intents(session, store, run, slots, at)
+                new = write_intents(session, store, run, slots, at, most_new)
         _keep(session, snapshot.live, polled.changes)
     ready = counts.ready
 
@@ -133,11 +136,15 @@ def make_tick(
 
     run = _write_health(store, run, live, health)
     counts = store.counts(run.iteration)
+    if no_more is not None and run.status is RunStatus.RUNNING and counts.ready and not live:
+        run = _pause(store, run, no_more, at)
     concluded = conclude(session, store, run, counts, at)
     if concluded.campaign_state is not None:
         remove_scratch_of_iteration(session, store, run.iteration, at)
     run = _write_conclusion(store, run, concluded, at)
-    may_submit = bool(slots or done.changes) and run.status is RunStatus.RUNNING and counts.ready > 0
+    may_submit = (
+        no_more is None and bool(slots or done.changes) and run.status is RunStatus.RUNNING and counts.ready > 0
+    )
     left = free_slots(session, live, health, soon=soon)[0] if may_submit else {}
     outlook = _outlook(session, store, run, counts, live, left, polled, concluded)
     return TickReport(
@@ -175,6 +182,23 @@ def _begin(run: RunRecord, changes: Sequence[Change], at: float) -> tuple[RunRec
     if run.status is not RunStatus.PENDING:
         return run, list(changes)
     return run._replace(status=RunStatus.RUNNING), [RunChange(run.status, RunEvent.START, at), *changes]
+
+
+def _budget(
+    session: Session, store: SQLiteStateStore, run: RunRecord, live: Sequence[LiveAttempt]
+) -> tuple[float, str | None]:
+    """Return how many more tasks may be begun, and why nothing may start any more, where that is so."""
+    budget = session.settings.budget
+    if not budget or run.status is not RunStatus.RUNNING:
+        return math.inf, None
+    spent = session.ledger.spent(store, live)
+    return math.inf if budget.tasks is None else budget.tasks - spent.tasks, budget.why_no_more(spent)
+
+
+def _pause(store: SQLiteStateStore, run: RunRecord, reason: str, at: float) -> RunRecord:
+    with store.transaction():
+        store.apply([RunChange(run.status, RunEvent.PAUSE, at, reason)], run.iteration)
+        return store.run()
 
 
 def _write_health(store: SQLiteStateStore, run: RunRecord, live: Sequence[LiveAttempt], health: Health) -> RunRecord:

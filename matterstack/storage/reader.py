@@ -472,6 +472,28 @@ class StoreReader:
         number: int = self.query("SELECT coalesce(max(seq), 0) FROM events")[0][0]
         return number
 
+    def begun_after(self, attempt: int) -> tuple[int, int]:
+        """Return how many tasks were begun since an attempt, by its row, and the row of the last attempt."""
+        sql = "SELECT coalesce(sum(attempt = 1), 0), coalesce(max(id), ?1) FROM attempts WHERE id > ?1"
+        count, last = self.query(sql, (attempt,))[0]
+        return count, last
+
+    def first_submission(self) -> float | None:
+        """Return when the first attempt was submitted; None where none was."""
+        rows = self.query("SELECT submitted_at FROM attempts ORDER BY id LIMIT 1")
+        return rows[0][0] if rows else None
+
+    def spending_after(self, seq: int) -> Iterator[tuple[Any, ...]]:
+        """Yield after an event the ends of attempts, with what they used, and the moves of the run itself."""
+        over = ", ".join(f"'{status}'" for status in AttemptStatus if status not in LIVE_ATTEMPT)
+        yield from self.query(
+            "SELECT e.seq, e.at, e.status, e.attempt, a.started_at, a.ended_at, t.spec, a.changes FROM events e "
+            "LEFT JOIN attempts a ON a.id = e.attempt LEFT JOIN tasks t ON t.id = a.task WHERE e.seq > ? "
+            f"AND (e.attempt IS NOT NULL AND e.status IN ({over}) OR e.attempt IS NULL AND e.task IS NULL) "
+            "ORDER BY e.seq",
+            (seq,),
+        )
+
     def moved_at(self, *, last: bool = False) -> float | None:
         """Return when the run itself first moved from one status to another, or when last; None where it never did."""
         order = "DESC" if last else "ASC"

@@ -68,7 +68,9 @@ def test_every_status_is_reached_and_every_event_used(statuses: Any, events: Any
 
 
 def test_terminal_statuses() -> None:
-    assert {s for s, moves in RUN_TRANSITIONS.items() if set(moves) <= {RunEvent.RETRY, RunEvent.REOPEN}} == TERMINAL_RUN
+    assert {
+        s for s, moves in RUN_TRANSITIONS.items() if set(moves) <= {RunEvent.RETRY, RunEvent.REOPEN}
+    } == TERMINAL_RUN
     assert {s for s, moves in TASK_TRANSITIONS.items() if set(moves) == {TaskEvent.RETRY}} == TERMINAL_TASK
     assert {s for s, moves in ATTEMPT_TRANSITIONS.items() if not moves} == TERMINAL_ATTEMPT
     assert set(AttemptStatus) == LIVE_ATTEMPT | TERMINAL_ATTEMPT
