@@ -79,7 +79,7 @@ TABLE: tuple[Entry, ...] = (
     Entry("error.json", Family.CALL, "the command", "what the function raised, and at which line"),
     Entry(f"{MACHINERY}/start", Family.CALL, "the run", "how it began: warm, or cold and why"),
     Entry("slurm.out", Family.JOB, "Slurm", "what the job's script and Slurm itself print"),
-    Entry("corrections.json", Family.JOB, "the run", "what handlers did to the inputs"),
+    Entry("corrections.json", Family.EVERY, "the run", "what handlers did to the inputs"),
     Entry(f"{MACHINERY}/job.sh", Family.JOB, "the run", "the script of the job"),
     Entry(f"{MACHINERY}/job.out", Family.JOB, "a worker of Dask", "what that script prints"),
     Entry(f"{MACHINERY}/claim/", Family.JOB, "the job", "made once: whoever makes it runs the command"),

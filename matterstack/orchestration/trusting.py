@@ -56,7 +56,7 @@ def _operator(name: str, said: Mapping[str, Any]) -> str:
     settings = said.get("settings")
     text = f"operator {_short(name)} ({_short(said.get('kind', 'of its own'))}"
     if isinstance(settings, Mapping):
-        for setting in ("notify", "preamble", "host", "address", "python"):
+        for setting in ("notify", "preamble", "host", "address", "python", "handlers"):
             if settings.get(setting):
                 text += f", {setting} {_short(settings[setting])}"
     return text + ")"

@@ -9,18 +9,18 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from matterstack.core.attempt_files import MACHINERY, Family, check_names
 from matterstack.core.attempts import Attempt, Observation, Seen
 from matterstack.core.calls import VALUE
 from matterstack.core.made import MOST_HASHED_BYTES, Made
 from matterstack.core.states import AttemptStatus
-from matterstack.core.strict_json import dump_json
 from matterstack.core.task import RESULT, Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, UnsafeFileError
 from matterstack.files import read_tail
 from matterstack.operators.base import Operator, RunsIn
+from matterstack.operators.handlers import Handler, mend
 from matterstack.operators.jobs.claim import End, began_at, silent_s
 from matterstack.operators.jobs.faults import cannot_tell
 from matterstack.operators.made import of_job
@@ -43,19 +43,6 @@ _WATCH = f"""\
 """
 
 
-class Handler(Protocol):
-    """What may mend the inputs of a task after an attempt at it failed.
-
-    The shape is that of custodian's error handlers (https://materialsproject.github.io/custodian/).
-    """
-
-    def check(self, directory: Path) -> bool:
-        """Return whether the failed attempt in `directory` ended of what this handler knows how to mend."""
-
-    def correct(self, directory: Path) -> Any:
-        """Edit the inputs of the next attempt in `directory`; return as JSON data what was done."""
-
-
 class JobOperator(Operator):
     """What operators have in common that run commands as jobs.
 
@@ -75,11 +62,11 @@ class JobOperator(Operator):
         What the user calls what runs calls of functions, for cached results.
     sees_this_machine : bool
         Whether jobs run what lies here, by the same path.
-    handlers : sequence of Handler
+    handlers : sequence of (Handler or str)
         Asked about every earlier attempt, in order, when another one is prepared.
     """
 
-    handlers: Sequence[Handler] = ()
+    handlers: Sequence[Handler | str] = ()
     python: str | None = None
     environment: str | None = None
     sees_this_machine: bool = False
@@ -120,27 +107,11 @@ class JobOperator(Operator):
     def prepare(self, attempt: Attempt) -> None:
         """Write the job's script, and have handlers mend the inputs after failed attempts."""
         with cannot_tell(f"the directory of {attempt.task_id}"):
-            self._mend(attempt)
+            mend(self.handlers, attempt)
             script = job_script(attempt, self.preamble, self.path, self.python, watched=self.watched)
             machinery = attempt.directory / MACHINERY
             machinery.mkdir(exist_ok=True)
             (machinery / "job.sh").write_text(script, encoding="utf-8")
-
-    def _mend(self, attempt: Attempt) -> None:
-        """Have handlers mend the inputs, and write down what they did."""
-        done = []
-        for number in range(1, attempt.attempt):
-            earlier = Path(attempt.parent, f"{attempt.iteration}.{attempt.task_id}.{number}")
-            if not earlier.is_dir():
-                continue  # it was cleaned since
-            # Inputs are those of the task each time, so what was mended after the first attempt is mended again.
-            for handler in self.handlers:
-                if handler.check(earlier):
-                    said = handler.correct(attempt.directory)
-                    done.append({"attempt": number, "handler": type(handler).__name__, "done": said})
-        if done:
-            text = dump_json(done, f"what handlers did to {attempt.task_id}")
-            (attempt.directory / "corrections.json").write_text(text + "\n", encoding="utf-8")
 
     def missing(self, attempt: Attempt, said: str, began: float | None, at: float) -> Observation:
         """Judge an attempt whose job is over or gone, and which left no exit code."""

@@ -27,6 +27,7 @@ from matterstack.core.keywords import suggesting_class
 from matterstack.errors import InvalidConfigError, MissingLibraryError, OperatorUnreachableError
 from matterstack.files import write_inside
 from matterstack.operators.base import check_environment, check_python
+from matterstack.operators.handlers import Handler, check_handlers, settings_of
 from matterstack.operators.jobs.base import JobOperator, check_preamble, ended_badly, good_end, judge_alone, still
 from matterstack.operators.jobs.claim import began_at, end_of
 from matterstack.operators.jobs.faults import spoilt
@@ -60,6 +61,9 @@ class DaskOperator(JobOperator):
     -----
     The workers run as you, on machines that share the run's directory, with matterstack
     installed. ``Resources.walltime_s`` and the like are not enforced: they are the workers'.
+    handlers : sequence of (Handler or str)
+        What may mend the inputs of a task after an attempt at it failed, by its name as ``"package.module:Class"``;
+        see `matterstack.operators.handlers.Handler`. An operator with objects has to be passed to `open_run` again.
     """
 
     watched = True
@@ -75,7 +79,9 @@ class DaskOperator(JobOperator):
         timeout_s: float = 10.0,
         python: str | None = None,
         environment: str | None = None,
+        handlers: Sequence[Handler | str] = (),
     ) -> None:
+        self.handlers = check_handlers(handlers)
         check_python(python)
         check_environment(environment)
         if not (isinstance(address, str) and "://" in address):
@@ -98,9 +104,13 @@ class DaskOperator(JobOperator):
     def __repr__(self) -> str:
         return f"DaskOperator({self.address!r}, max_queued={self.max_queued})"
 
-    def settings(self) -> Mapping[str, Any]:
-        """Return the constructor's arguments."""
+    def settings(self) -> Mapping[str, Any] | None:
+        """Return the constructor's arguments; None with handlers that are objects."""
+        handlers = settings_of(self.handlers)
+        if handlers is None:
+            return None
         return {
+            "handlers": handlers,
             "address": self.address,
             "max_queued": self.max_queued,
             "preamble": self.preamble,

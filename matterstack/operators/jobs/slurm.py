@@ -40,8 +40,8 @@ from matterstack.core.task import Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, OperatorUnreachableError, UnsafeFileError
 from matterstack.files import write_inside
 from matterstack.operators.base import Traits, check_environment, check_python, check_warm
+from matterstack.operators.handlers import Handler, check_handlers, settings_of
 from matterstack.operators.jobs.base import (
-    Handler,
     JobOperator,
     bad_end,
     check_preamble,
@@ -163,10 +163,9 @@ class SlurmOperator(JobOperator):
     pack : int
         How many ready attempts that want the same resources share a job, one after the
         other; its time limit is the sum of theirs.
-    handlers : sequence of Handler
-        What may mend the inputs of a task after an attempt at it failed; see
-        `matterstack.operators.jobs.base.Handler`. An operator with handlers has to be passed to
-        `open_run` again.
+    handlers : sequence of (Handler or str)
+        What may mend the inputs of a task after an attempt at it failed, by its name as ``"package.module:Class"``;
+        see `matterstack.operators.handlers.Handler`. An operator with objects has to be passed to `open_run` again.
     host : str, optional
         Where Slurm is, as ``ssh`` takes it: a name of your ssh_config, or ``user@name``.
     root : str
@@ -202,7 +201,7 @@ class SlurmOperator(JobOperator):
         timeout_s: float = 30.0,
         poll_s: float = 2.0,
         pack: int = 1,
-        handlers: Sequence[Handler] = (),
+        handlers: Sequence[Handler | str] = (),
         host: str | None = None,
         root: str = "matterstack",
         python: str | None = None,
@@ -230,10 +229,7 @@ class SlurmOperator(JobOperator):
         self.options = tuple(options)
         self.grace_s = grace_s
         self.timeout_s = timeout_s
-        for handler in handlers:
-            if not (callable(getattr(handler, "check", None)) and callable(getattr(handler, "correct", None))):
-                raise InvalidConfigError(f"a handler needs check(directory) and correct(directory): {handler!r}")
-        self.handlers = tuple(handlers)
+        self.handlers = check_handlers(handlers)
         self.pack = pack
         self.traits = Traits(
             poll_s=poll_s, most_at_once=_MOST_AT_ONCE if pack == 1 else None, script=f"{MACHINERY}/job.sh"
@@ -250,10 +246,12 @@ class SlurmOperator(JobOperator):
         return f"SlurmOperator(max_queued={self.max_queued}, max_active={self.max_active}, pack={self.pack}{where})"
 
     def settings(self) -> Mapping[str, Any] | None:
-        """Return the constructor's arguments; None with handlers, which are objects of the user's own."""
-        if self.handlers:
+        """Return the constructor's arguments; None with handlers that are objects."""
+        handlers = settings_of(self.handlers)
+        if handlers is None:
             return None
         return {
+            "handlers": handlers,
             "max_queued": self.max_queued,
             "max_active": self.max_active,
             "preamble": self.preamble,

@@ -24,6 +24,7 @@ from matterstack.core.made import Made
 from matterstack.core.task import Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, OperatorUnreachableError
 from matterstack.operators.base import Operator, RunsIn, check_python, check_warm
+from matterstack.operators.handlers import Handler, check_handlers, mend, settings_of
 from matterstack.operators.local.link import Link, path_for_commands
 from matterstack.operators.lookup import missing_program
 from matterstack.operators.made import of_command_here
@@ -54,6 +55,9 @@ class LocalOperator(Operator):
     ``env``, and ``MATTERSTACK_TOKEN``, ``_TASK_ID``, ``_ITERATION``, ``_ATTEMPT`` and ``_CLAIM``.
     ``resources.walltime_s`` is its time limit; the other resources are not enforced here.
     What it leaves running is stopped when it ends, also what has left its session.
+    handlers : sequence of (Handler or str)
+        What may mend the inputs of a task after an attempt at it failed, by its name as ``"package.module:Class"``;
+        see `matterstack.operators.handlers.Handler`. An operator with objects has to be passed to `open_run` again.
     """
 
     def __init__(
@@ -63,7 +67,9 @@ class LocalOperator(Operator):
         kill_grace_s: float = 5.0,
         python: str | None = None,
         warm: bool = True,
+        handlers: Sequence[Handler | str] = (),
     ) -> None:
+        self.handlers = check_handlers(handlers)
         if max_active is not None and (not isinstance(max_active, int) or max_active < 1):
             raise InvalidConfigError(f"max_active must be a positive whole number, not {max_active!r}")
         if not kill_grace_s >= 0:
@@ -79,14 +85,22 @@ class LocalOperator(Operator):
     def __repr__(self) -> str:
         return f"LocalOperator(max_active={self.max_active}, kill_grace_s={self.kill_grace_s:g})"
 
-    def settings(self) -> Mapping[str, Any]:
-        """Return the constructor's arguments."""
+    def settings(self) -> Mapping[str, Any] | None:
+        """Return the constructor's arguments; None with handlers that are objects."""
+        handlers = settings_of(self.handlers)
+        if handlers is None:
+            return None
         return {
+            "handlers": handlers,
             "max_active": self.max_active,
             "kill_grace_s": self.kill_grace_s,
             "python": self.python,
             "warm": self.warm,
         }
+
+    def prepare(self, attempt: Attempt) -> None:
+        """Have handlers mend the inputs after failed attempts."""
+        mend(self.handlers, attempt)
 
     def check_task(self, task: Task) -> None:
         """Refuse a task without a command."""

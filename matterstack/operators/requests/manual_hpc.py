@@ -43,6 +43,7 @@ from matterstack.errors import (
 )
 from matterstack.files import rename_inside, sync_tree, write_inside
 from matterstack.operators.base import RunsIn, Traits, check_environment, check_python
+from matterstack.operators.handlers import Handler, check_handlers, mend, settings_of
 from matterstack.operators.made import of_call
 from matterstack.operators.requests.base import RequestOperator
 from matterstack.operators.requests.kit_ending import Kind
@@ -78,6 +79,9 @@ class ManualHPCOperator(RequestOperator):
         another one when they change.
     notify : callable or sequence of str, optional
         Told once of each kit; see `HumanOperator`.
+    handlers : sequence of (Handler or str)
+        What may mend the inputs of a task after an attempt at it failed, by its name as ``"package.module:Class"``;
+        see `matterstack.operators.handlers.Handler`. An operator with objects has to be passed to `open_run` again.
     """
 
     traits = Traits(by_people=True, results_folder=OUTPUT, script="submit.sh")
@@ -92,7 +96,9 @@ class ManualHPCOperator(RequestOperator):
         python: str = "python3",
         environment: str | None = None,
         notify: Notify | None = None,
+        handlers: Sequence[Handler | str] = (),
     ) -> None:
+        self.handlers = check_handlers(handlers)
         if not (isinstance(empty_output_grace_s, int | float) and empty_output_grace_s >= 0):
             raise InvalidConfigError(f"empty_output_grace_s must be seconds, not {empty_output_grace_s!r}")
         if not isinstance(preamble, str) or "\0" in preamble:
@@ -116,9 +122,11 @@ class ManualHPCOperator(RequestOperator):
 
     def settings(self) -> Mapping[str, Any] | None:
         """Return the constructor's arguments; None where ``notify`` is a function."""
-        if callable(self.notify):
+        handlers = settings_of(self.handlers)
+        if callable(self.notify) or handlers is None:
             return None
         return {
+            "handlers": handlers,
             "empty_output_grace_s": self.empty_output_grace_s,
             "preamble": self.preamble,
             "sbatch": list(self.sbatch),
@@ -150,6 +158,7 @@ class ManualHPCOperator(RequestOperator):
 
     def prepare(self, attempt: Attempt) -> None:
         """Make the kit from the task's files."""
+        mend(self.handlers, attempt, self.traits.results_folder)
         directory = attempt.directory
         placed = [name for name in os.listdir(directory) if not (attempt.task.show and name == SHOWN)]
         gathered = directory / MACHINERY  # no file of a task has this name, and one may be called inputs
