@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matterstack.cache import Entry
+from matterstack.core.amended import amended
 from matterstack.core.attempt_files import KEY
 from matterstack.core.attempts import Attempt, LiveAttempt
 from matterstack.core.cache_keys import Key, differences
+from matterstack.core.snapshot import ReadyTask
 from matterstack.core.states import TERMINAL_TASK, AttemptStatus, TaskStatus
 from matterstack.core.strict_json import parse_json
 from matterstack.core.text import neutral
@@ -20,6 +22,7 @@ from matterstack.files import read_inside
 from matterstack.orchestration import caching
 from matterstack.orchestration.inputs import place_inputs
 from matterstack.orchestration.naming import find_latest
+from matterstack.orchestration.next_attempts import made_with
 from matterstack.orchestration.session import Session
 from matterstack.storage.rows import TaskRow
 
@@ -65,12 +68,15 @@ def explain_cache(session: Session, name: str, iteration: int | None = None) -> 
     if session.caches(attempt.task) is False:
         what = "nothing but commands and functions is" if attempt.task.command is None else "nobody asked for that"
         return CacheExplanation(False, f"{wanted}.{task_id} is not cached: {what}; cache=True of the task does")
-    if row.cached is not None:
+    to_come = row.status == TaskStatus.PENDING and row.attempt > 0  # what is said is of the attempt that comes
+    if row.cached is not None and not to_come:
         run, _, which = row.cached.partition(" ")
         return CacheExplanation(True, f"it was taken from {which} of {run}", (), run, which)
-    if (key := _noted(attempt)) is not None:
+    if not to_come and (key := _noted(session, attempt)) is not None:
         me = f"{session.reader.run().run_id} {attempt.name}"
-        why = "it was not known when it was submitted" + _not_kept(session, row, attempt)
+        lacking = caching.taken_of(session, attempt, attempt.task.outputs)
+        why = f"it was not taken: {lacking}" if lacking else "it was not known when it was submitted"
+        why += _not_kept(session, row, attempt)
         return _compared(key, session.cache.nearest(key, me), why)
     if not session.is_trusted():
         return CacheExplanation(
@@ -101,7 +107,9 @@ def _now(session: Session, row: TaskRow, attempt: Attempt) -> CacheExplanation:
     entry = session.cache.find(key)
     if entry is not None:
         run, which = str(entry.told["run"]), str(entry.told["attempt"])
-        return CacheExplanation(True, f"it would be taken from {which} of {run}", (), run, which, key.digest)
+        refused = caching.why_not_taken(session, attempt, entry)
+        said = f"{which} of {run} is not taken: {refused}" if refused else f"it would be taken from {which} of {run}"
+        return CacheExplanation(refused is None, said, (), run, which, key.digest)
     return _compared(key, session.cache.nearest(key), "it is not known")
 
 
@@ -117,10 +125,12 @@ def _compared(key: Key, nearest: Entry | None, why: str) -> CacheExplanation:
     return CacheExplanation(False, why, differs, run, which, key.digest)
 
 
-def _noted(attempt: Attempt) -> Key | None:
+def _noted(session: Session, attempt: Attempt) -> Key | None:
     """Return the key that the attempt was submitted with."""
+    record = attempt.record
     try:
-        said = parse_json(read_inside(attempt.directory, KEY, _MOST_BYTES))
+        home = session.home(record.operator, record.iteration, record.task_id, record.attempt)
+        said = parse_json(read_inside(home, KEY, _MOST_BYTES))
         return Key(str(said["name"]), {kind: dict(part) for kind, part in said["parts"].items()})
     except (OSError, UnsafeFileError, InvalidJsonError, KeyError, TypeError, ValueError, AttributeError):
         return None
@@ -128,13 +138,24 @@ def _noted(attempt: Attempt) -> Key | None:
 
 def _attempt(session: Session, row: TaskRow) -> Attempt:
     """Return the last attempt at a task, or the one to come."""
-    spec = session.reader.specification(row.id)
-    number = max(row.attempt, 1)
+    spec, number = session.reader.specification(row.id), max(row.attempt, 1)
+    if row.status == TaskStatus.PENDING and row.attempt:
+        number, spec = row.attempt + 1, amended(spec, _changes(session, row, spec))
     record = LiveAttempt(
         0, row.id, row.iteration, row.task_id, number, AttemptStatus.SUBMITTING, "", row.operator, None, None,
         time.time(), None, TaskStatus.SUBMITTED, 0, 0, spec,
     )  # fmt: skip
     return session.attempt(record)
+
+
+def _changes(session: Session, row: TaskRow, spec: str) -> str | None:
+    """Return what the next attempt will be made with that the plan says otherwise."""
+    found = session.reader.find_task(row.iteration, row.task_id)
+    assert found is not None
+    _, _, failures, retries = found
+    changes = session.reader.amendment(row.id)
+    task = ReadyTask(row.id, row.task_id, row.operator, row.attempt, failures, retries, spec, changes)
+    return made_with(session, task, row.iteration)
 
 
 def _computed(session: Session, row: TaskRow, attempt: Attempt) -> Key | str:

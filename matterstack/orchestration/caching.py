@@ -8,7 +8,7 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, cast
 
@@ -168,12 +168,29 @@ def recall(
     key = key_of(session, operator, attempt, upstream)
     if isinstance(key, str):
         return None  # `run.explain_cache` says why
-    entry = None if _was_completed(session, attempt) else session.cache.find(key)
-    if entry is not None and _is_of_task(entry, attempt.task):
+    entry = session.cache.find(key)
+    if entry is not None and not why_not_taken(session, attempt, entry):
         found = _place(session, operator, attempt, entry)
         if found is not None:
             return found
     return key if wanted is True else None
+
+
+def why_not_taken(session: Session, attempt: Attempt, entry: Entry) -> str | None:
+    """Return why a result is not taken, although all that it depends on is equal; None where it is."""
+    if _was_completed(session, attempt):
+        return "somebody asked for the task once more, and it was completed"
+    if not _is_of_task(entry, attempt.task):
+        return "it has other files than the task leaves"
+    return taken_of(session, attempt, entry.files)
+
+
+def taken_of(session: Session, attempt: Attempt, files: Iterable[str]) -> str | None:
+    """Return in words what other tasks take of a task that is not among some files; None for nothing."""
+    missing = {*session.reader.files_taken_of(attempt.record.task)} - {*files, RESULT}
+    if not missing:
+        return None
+    return f"other tasks take {', '.join(sorted(missing))} of it, which is kept where outputs= names it"
 
 
 def _was_completed(session: Session, attempt: Attempt) -> bool:

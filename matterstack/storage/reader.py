@@ -375,6 +375,18 @@ class StoreReader:
         )
         return [(task, bool(allows)) for task, allows in rows]
 
+    def files_taken_of(self, task: int) -> list[str]:
+        """Return the paths of files that tasks of its iteration take of a task, or show of it."""
+        rows = self.query(
+            "SELECT DISTINCT json_extract(one.value, '$.path') FROM tasks p JOIN dependencies d ON d.dependency = p.id "
+            'JOIN tasks t ON t.id = d.task JOIN json_each(\'["$.files", "$.show"]\') part '
+            "JOIN json_each(t.spec, part.value) one "
+            "WHERE p.id = ? AND one.type = 'object' AND json_extract(one.value, '$.task_id') = p.task_id "
+            "AND json_extract(one.value, '$.iteration') IS NULL",
+            (task,),
+        )
+        return [path for (path,) in rows]
+
     def attempts_of(self, operators: Sequence[str]) -> list[tuple[str, str, int, str, int, str]]:
         """Return token, operator, iteration, task_id, number and status of every attempt of some operators."""
         return self.query(

@@ -383,6 +383,23 @@ def test_what_a_person_retries_is_computed_anew_and_takes_the_place_of_what_was_
     assert list(lab.cache.entries["attempt"]) == ["0.c.2"]
 
 
+@pytest.mark.parametrize("shown", [False, True])
+def test_a_result_without_a_file_that_another_task_takes_is_computed_anew(lab: Lab, shown: bool) -> None:
+    source = ms.FromTask("c", "noise")
+    if shown:
+        behind = ms.Task("behind", operator="human", instructions="look", show=[source])
+    else:
+        behind = ms.Task("behind", "cat taken", files={"taken": source})
+    operators = {"local": ms.LocalOperator(), "human": ms.HumanOperator()}
+    for count in (1, 2):
+        run = lab.run(lab.command(extra="; echo x >noise"), behind, operators=operators)
+        assert lab.ran == count
+        assert run.tasks.loc["0.behind", "status"] == ("SUBMITTED" if shown else "COMPLETED")
+        assert (run.task_directory("behind") / ("show/c/noise" if shown else "taken")).exists()
+    assert lab.run(lab.command(extra="; echo x >noise")).tasks["cached"].notna().all(), "here nobody takes it"
+    assert "other tasks take noise of it, which is kept where outputs= names it" in repr(run.explain_cache("c"))
+
+
 def test_without_a_record_of_what_it_was_made_from_it_is_cached_as_well(lab: Lab) -> None:
     for wanted in (0, 1):
         run = lab.run(build=lambda flow: flow.add("k", noted, 1.0, str(lab.ledger)), config={"made_from": False})
