@@ -445,6 +445,46 @@ def test_explain_before_anything_runs(lab: Lab) -> None:
     assert sorted(path for path in run.path.rglob("*")) == before, "to look writes nothing"
 
 
+def test_explain_of_a_task_that_shall_run_again_is_of_what_its_next_attempt_will_be_made_with(lab: Lab) -> None:
+    known = lab.run(lab.command(files={"INCAR": "fine\n"}, extra="; grep -q fine INCAR"))
+    run = lab.run(lab.command(files={"INCAR": "coarse\n"}, extra="; grep -q fine INCAR"))
+    assert "file INCAR changed" in repr(run.explain_cache("c"))
+    run.retry("c", files={"INCAR": b"fine\n"})
+    assert repr(run.explain_cache("c")) == f"it would be taken from 0.c.1 of {known.run_id}"
+    run.wait(timeout_s=60)
+    assert repr(run.explain_cache("c")) == f"it was taken from 0.c.1 of {known.run_id}"
+    assert lab.ran == 2
+
+    run = lab.run(lab.command(files={"INCAR": "fine\n"}, extra="; grep -q fine INCAR"), ms.Task("bad", "exit 1"))
+    run.retry("c")
+    said = run.explain_cache("c")
+    assert not said.hit
+    assert repr(said).endswith("is not taken: somebody asked for the task once more, and it was completed")
+
+
+class Again(ms.Campaign):
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def initial_state(self) -> int:
+        return 0
+
+    def plan(self, state: int) -> ms.Workflow | None:
+        return None if state == 2 else ms.Workflow([ms.Task("c", self.command, cache=True, parameters={"n": state})])
+
+    def analyze(self, state: int, results: Any) -> int:
+        return state + 1
+
+
+def test_explain_of_an_attempt_that_was_packed(lab: Lab) -> None:
+    run = ms.initialize_run("w", Again(f"echo run >>{lab.ledger}"), base_path=lab.base)
+    run.wait(timeout_s=60)
+    before = repr(run.explain_cache("c", iteration=0))
+    assert "it differs:\n- parameter all changed" in before
+    assert len(run.pack()) == 1
+    assert repr(run.explain_cache("c", iteration=0)) == before
+
+
 # -- operators that cannot know -----------------------------------------------------------------
 
 
