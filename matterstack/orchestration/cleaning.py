@@ -15,6 +15,7 @@ from matterstack.core.changes import Change, Cleaned, TaskChange
 from matterstack.core.scratch import may_be_removed
 from matterstack.core.states import TERMINAL_RUN, RunStatus, TaskEvent
 from matterstack.core.strict_json import to_text
+from matterstack.core.task import LAST
 from matterstack.core.text import format_time, neutral, storable
 from matterstack.crash_points import reach
 from matterstack.errors import RunStatusError, UnsafeFileError
@@ -223,7 +224,7 @@ def _removable(
 def _earlier(session: Session, reader: StoreReader) -> list[OverAttempt]:
     """Return the earlier attempts that nobody names, at what a machine did: what a person gave is not made again."""
     named = set()
-    for spec in reader.unfinished_specifications():
+    for spec in reader.specifications_to_come():
         said = json.loads(spec)
         sources = [*said.get("files", {}).values(), *said.get("call", {}).get("values", [])]
         named |= {
@@ -235,6 +236,7 @@ def _earlier(session: Session, reader: StoreReader) -> list[OverAttempt]:
         if (operator := session.operators.get(one.operator)) is not None
         and not operator.traits.by_people
         and (one.iteration, one.task_id, one.attempt) not in named
+        and (None, one.task_id, LAST) not in named
     ]
 
 

@@ -722,11 +722,16 @@ class StoreReader:
         )
 
     def earlier_attempts(self) -> list[OverAttempt]:
-        """Return the attempts at commands that surely ended, other than the last one, of tasks that are over."""
+        """Return the attempts at commands that surely ended, other than the last one, of tasks that are over.
+
+        Not those that a further attempt would begin from: of a task with ``restart`` that has failed.
+        """
         return self._over(
             "a.attempt < t.attempts AND a.status IN ('COMPLETED', 'FAILED', 'CANCELLED') "
             f"WHERE t.status IN ({_OVER}) "
-            "AND coalesce(json_type(t.spec, '$.command'), json_type(t.spec, '$.call')) IS NOT NULL",
+            "AND coalesce(json_type(t.spec, '$.command'), json_type(t.spec, '$.call')) IS NOT NULL "
+            "AND NOT (t.status = 'FAILED' AND json_type(t.spec, '$.restart') IS NOT NULL "
+            "AND t.iteration = (SELECT max(iteration) FROM iterations))",
             (),
         )
 
@@ -771,9 +776,14 @@ class StoreReader:
             raise self._damaged(f"holds an attempt that makes no sense ({error})") from None
         return [OverAttempt._make(row) for row in rows]
 
-    def unfinished_specifications(self) -> list[str]:
-        """Return what shall be done by the tasks that are not over and name attempts of iterations before, as JSON."""
-        sql = "SELECT spec FROM tasks WHERE status IN ('PENDING', 'SUBMITTED') AND instr(spec, '\"iteration\"') > 0"
+    def specifications_to_come(self) -> list[str]:
+        """Return what may still be done and names attempts, as JSON: plans, and words of a person on them."""
+        current = "SELECT max(iteration) FROM iterations"
+        sql = (
+            "SELECT spec FROM tasks WHERE status IN ('PENDING', 'SUBMITTED') AND instr(spec, '\"iteration\"') > 0 "
+            "UNION ALL SELECT changes FROM tasks "
+            f"WHERE iteration = ({current}) AND status != 'COMPLETED' AND instr(changes, '\"attempt\"') > 0"
+        )
         return [spec for (spec,) in self.query(sql)]
 
     def cleaned(self, iteration: int, task_id: str, attempt: int) -> list[tuple[float, str]]:

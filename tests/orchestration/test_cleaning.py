@@ -317,6 +317,26 @@ def test_clean_shows_before_it_removes_and_says_so_afterwards(tmp_path: Path) ->
     assert run.store.check() == []
 
 
+@pytest.mark.parametrize("by", ["restart", "word", "number", "other task"])
+def test_what_a_further_attempt_would_begin_from_stays(by: str, tmp_path: Path) -> None:
+    command = "test $MATTERSTACK_ATTEMPT != 1 || echo far >CONTCAR; grep -q far POSCAR && test -e go"
+    restart = {"POSCAR": "CONTCAR"} if by == "restart" else None
+    relax = ms.Task("relax", command, files={"POSCAR": b"near"}, restart=restart, retries=1)
+    run = run_of(tmp_path, relax, ms.Task("use", "test -e x", files={"y": b""}))
+    run.wait(timeout_s=60)
+    if by == "other task":
+        run.retry("use", files={"x": ms.FromTask("relax", "CONTCAR", attempt=1)})
+    elif by != "restart":
+        number = 1 if by == "number" else -1
+        run.retry("relax", files={"POSCAR": ms.FromTask("relax", "CONTCAR", attempt=number)}).wait(timeout_s=60)
+    run.clean(do=True)
+    assert (run.path / "operators/local/0.relax.1/CONTCAR").exists()
+    if by != "other task":
+        run.retry("relax", files={"go": b"1"})
+    run.wait(timeout_s=60)
+    assert run.tasks.loc["0.use" if by == "other task" else "0.relax", "status"] == "COMPLETED"
+
+
 def test_a_value_of_a_removed_attempt_says_that_it_was_removed(tmp_path: Path) -> None:
     flow = ms.Workflow()
     flow.add("call", double, 1)
