@@ -17,7 +17,6 @@ from matterstack.core.task import FileSource
 from matterstack.core.text import did_you_mean
 from matterstack.errors import InvalidConfigError
 from matterstack.functions.campaign import Campaign
-from matterstack.functions.workflow import Workflow
 from matterstack.operators.base import Operator
 from matterstack.orchestration import (
     actions as controls,
@@ -514,15 +513,6 @@ class Run:
         from matterstack.orchestration.packing import pack
 
         return pack(self._session)
-
-    def require_made_of(self, plan: Campaign | Workflow) -> None:
-        """Raise `RunExistsError` unless the run was made of this workflow, or of a campaign of this name or source."""
-        from matterstack.orchestration.same_plan import require_same_campaign, require_same_workflow
-
-        if isinstance(plan, Workflow):
-            require_same_workflow(self._session, plan)
-        else:
-            require_same_campaign(self._session, plan)
 
     # -- acting ---------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ from matterstack.functions.workflow import Workflow
 from matterstack.operators import describe, rebuild
 from matterstack.operators.base import Operator
 from matterstack.orchestration import campaign_calls as planning
-from matterstack.orchestration import campaigns, trusting
+from matterstack.orchestration import campaigns, same_plan, trusting
 from matterstack.orchestration.capture import capture
 from matterstack.orchestration.findings import check
 from matterstack.orchestration.intake import Intake, KeepsNothing
@@ -118,9 +118,13 @@ def initialize_run(
         if if_exists == "raise":
             raise
     assert run_id is not None
-    run = open_run(runs_root(base_path, workspace) / run_id, plan if isinstance(plan, Campaign) else None, operators)
-    run.require_made_of(plan)
-    return run
+    place = runs_root(base_path, workspace) / run_id
+    session = _session_at(place, plan if isinstance(plan, Campaign) else None, operators)
+    if isinstance(plan, Workflow):
+        same_plan.require_same_workflow(session, plan)
+    else:
+        same_plan.require_same_campaign(session, plan)
+    return Run(session)
 
 
 def _make(
@@ -298,6 +302,13 @@ def open_run(
     InvalidConfigError
         config.json cannot be used.
     """
+    return Run(_session_at(path, campaign, operators))
+
+
+def _session_at(
+    path: str | os.PathLike[str], campaign: Campaign | None, operators: Mapping[str, Operator] | None
+) -> Session:
+    """Return a session of the run that is in a directory; see `open_run`."""
     if not isinstance(path, str | os.PathLike):
         raise RunNotFoundError(
             f"a run is opened by its directory, as run.path or the column path of matterstack.runs(), not by {path!r}"
@@ -327,7 +338,7 @@ def open_run(
     own = frozenset(operators or {})
     session = Session(directory, reader, given, settings, campaign, reference, missing, own, cache)
     session.campaign_kept = config["campaign"]
-    return Run(session)
+    return session
 
 
 def step_run(run: Run) -> TickReport:
