@@ -7,6 +7,13 @@ from collections.abc import Generator
 
 import pytest
 
+#: How the reason of a skip begins that is none: what is large, and which `.ci/run` does not install.
+NOT_REQUIRED = "not required: "
+
+
+def _is_required(report: pytest.TestReport) -> bool:
+    return bool(os.environ.get("MATTERSTACK_REQUIRE_ALL")) and NOT_REQUIRED not in str(report.longrepr)
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
@@ -14,7 +21,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Turn a skip into a failure where everything is said to be installed."""
     report = yield
-    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("MATTERSTACK_REQUIRE_ALL"):
+    if report.skipped and not hasattr(report, "wasxfail") and _is_required(report):
         report.outcome = "failed"
         report.longrepr = f"skipped where MATTERSTACK_REQUIRE_ALL is set: {report.longrepr}"
     return report
