@@ -134,3 +134,12 @@ def test_a_tick_reaches_what_is_ready_through_the_index(tmp_path: Path) -> None:
     run.store.ready_operators(0.0)
     run.store.next_start(["local"])
     assert all("ready_tasks" in step or "VIRTUAL TABLE" in step for step in asked), asked
+
+
+def test_what_is_held_before_its_turn_stays_held_when_that_comes(tmp_path: Path) -> None:
+    flow = ms.Workflow([ms.Task("a", "true"), ms.Task("b", "true", ["a"])])
+    run = ms.initialize_run("w", flow, base_path=tmp_path)
+    run.hold("b")
+    assert run.wait(timeout_s=60) is ms.RunStatus.RUNNING
+    assert (stands(run), run.counts.ready) == (["COMPLETED", "PENDING"], 0)
+    assert run.release("b").wait(timeout_s=60) is ms.RunStatus.COMPLETED

@@ -215,3 +215,19 @@ def test_by_policy_each_attempt_begins_where_one_before_it_ended(tmp_path: Path)
         "files POSCAR from CONTCAR of t.1",
     ]
     assert [(run.task_directory("t", attempt=n) / "POSCAR").read_text() for n in (1, 2, 3)] == ["0\n", "1\n", "1\n"]
+
+
+def test_a_kit_goes_on_from_what_came_home(tmp_path: Path) -> None:
+    policy: dict[str, Any] = {"restart": {"POSCAR": "CONTCAR"}, "retries": 1}
+    task = ms.Task("t", "vasp", files={"POSCAR": b"0\n"}, operator="far", **policy)
+    operators = {"far": ms.ManualHPCOperator()}
+    run = ms.initialize_run("w", ms.Workflow([task]), base_path=tmp_path, operators=operators)
+    run.step()
+    first = run.path / "operators/far/0.t.1"
+    token = json.loads((first / "MANIFEST.json").read_text())["token"]
+    (first / "output").mkdir()
+    (first / "output/CONTCAR").write_text("1\n")
+    (first / "status.json").write_text(json.dumps({"token": token, "status": "FAILED", "exit_code": 1}))
+    for _ in range(3):
+        run.step()
+    assert (run.path / "operators/far/0.t.2/inputs/POSCAR").read_text() == "1\n"
