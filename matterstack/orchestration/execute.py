@@ -184,7 +184,10 @@ def build(
     session: Session, operator: Operator, attempt: Attempt, upstream: Sequence[Upstream], *, may_exist: bool
 ) -> Recalled | Refused | str | None:
     """Make an attempt's directory; return what was known from before, or why it cannot be made at all, or not now."""
-    cached = session.caches(attempt.task) is not False
+    try:
+        cached = session.caches(attempt.task) is not False
+    except InvalidTaskError as error:  # what the database says of the task cannot be read
+        return Refused(str(error))
     is_there = may_exist and attempt.directory.exists()
     if cached:
         from matterstack.orchestration import caching  # most runs need none of it

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from matterstack.core.attempts import LiveAttempt
 from matterstack.core.states import (
@@ -180,7 +181,10 @@ def explain(session: Session) -> Explanation:
 
 def _kept_back(row: TaskRow) -> Blocker:
     """Return why a task is not submitted that could be."""
-    said = json.loads(row.held or "{}")
+    said: dict[str, Any] = {}
+    with contextlib.suppress(ValueError, RecursionError):  # a stranger's database may say anything
+        found = json.loads(row.held or "{}")
+        said = found if isinstance(found, dict) else {}
     if not row.asks:
         return Blocker(
             f"task {row.task_id}", f"it is held: {said.get('why')}", said.get("since"), f"run.release({row.task_id!r})"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from matterstack.core.snapshot import ReadyTask
 from matterstack.core.strict_json import to_text
 from matterstack.core.task import LAST, FromTask, file_to_json
-from matterstack.errors import UnsafeFileError
+from matterstack.errors import MatterstackError, UnsafeFileError
 from matterstack.files import open_inside
 from matterstack.orchestration.session import Session
 
@@ -19,7 +19,17 @@ if TYPE_CHECKING:
 
 
 def made_with(session: Session, task: ReadyTask, iteration: int) -> str | None:
-    """Return what the next attempt of a task is made with that its specification says otherwise, as JSON text."""
+    """Return what the next attempt of a task is made with that its specification says otherwise, as JSON text.
+
+    What makes no sense is returned as it is: the attempt fails of it, and no other.
+    """
+    try:
+        return _made_with(session, task, iteration)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, MatterstackError):
+        return task.changes or "{"
+
+
+def _made_with(session: Session, task: ReadyTask, iteration: int) -> str | None:
     restart = json.loads(task.spec).get("restart") if task.attempts and '"restart":' in task.spec else None
     if task.changes is None and not restart:
         return None

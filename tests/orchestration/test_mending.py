@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +233,20 @@ def test_a_kit_goes_on_from_what_came_home(tmp_path: Path) -> None:
     for _ in range(3):
         run.step()
     assert (run.path / "operators/far/0.t.2/inputs/POSCAR").read_text() == "1\n"
+
+
+@pytest.mark.parametrize(
+    "odd", ["{", '{"files": 5}', '{"files": {"../x": {"task_id": "t", "path": "/", "attempt": -1}}}']
+)
+def test_changes_that_make_no_sense_fail_their_task_alone(tmp_path: Path, odd: str) -> None:
+    flow = ms.Workflow([ms.Task("t", "true", allow_failure=True), ms.Task("u", "true")])
+    run = ms.initialize_run("w", flow, base_path=tmp_path)
+    with closing(sqlite3.connect(run.path / "state.sqlite")) as store, store:
+        store.execute("UPDATE tasks SET changes = ? WHERE task_id = 't'", (odd,))
+        store.execute("UPDATE tasks SET held = '[' WHERE task_id = 'u'")
+    assert run.explain()[-1].what
+    with closing(sqlite3.connect(run.path / "state.sqlite")) as store, store:
+        store.execute("UPDATE tasks SET held = NULL")
+    run = ms.open_run(run.path)
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert list(run.tasks["status"]) == ["FAILED", "COMPLETED"]
