@@ -71,7 +71,7 @@ def take_late(session: Session, task_id: str, archive: Path | None, attempt: int
         if session.reader.find_task(session.reader.run().iteration, task_id) is None:
             raise RunStatusError(f"the iteration of {task_id} is over, so its results are not taken any more")
         token, home = _next_kit(session, failed.task, task_id)
-        _check_inputs(failed.kit.directory, home)
+        _check_inputs(failed.kit.directory, home, _restarted(session, failed.task))
         said = {"token": token, "status": "COMPLETED", "exit_code": came.ending.exit_code}
         said["of"] = failed.kit.directory.name
         (ready / "status.json").write_text(json.dumps(said) + "\n")
@@ -151,7 +151,7 @@ def _next_kit(session: Session, task: int, task_id: str) -> tuple[str, Path]:
         if last:
             break
         found = session.reader.find_task(session.reader.run().iteration, task_id)
-        if found is not None and found[1] is TaskStatus.FAILED:
+        if found is not None and (found[1] is TaskStatus.FAILED or session.reader.waits(task)):
             actions.retry(session, [task_id])
         tick.step(session)
     raise RunStatusError(
@@ -160,11 +160,19 @@ def _next_kit(session: Session, task: int, task_id: str) -> tuple[str, Path]:
     )
 
 
-def _check_inputs(before: Path, now: Path) -> None:
+def _restarted(session: Session, task: int) -> set[str]:
+    """Return the files with which `Task.restart`, and no word of a person, lets a further attempt begin elsewhere."""
+    said = json.loads(session.reader.amendment(task) or "{}")
+    spec = json.loads(session.reader.specification(task))
+    return {f"inputs/{path}" for path in spec.get("restart") or () if path not in said.get("files", {})}
+
+
+def _check_inputs(before: Path, now: Path, restarted: set[str]) -> None:
     """Refuse results that were made from other inputs than the task has now."""
     old, new = (json.loads(read_inside(kit, "MANIFEST.json", _MANIFEST_BYTES))["sha256"] for kit in (before, now))
     for name in sorted(old.keys() | new.keys()):
-        if name.startswith("inputs/") and old.get(name) != new.get(name):
+        is_input = name.startswith("inputs/") and name not in restarted
+        if is_input and old.get(name) != new.get(name):
             raise KitError(
                 f"{before.name} was made from other inputs than {now.name}: {name} differs, so its results are not "
                 f"those of the task any more; {now.name} waits for its own"

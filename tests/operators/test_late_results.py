@@ -67,6 +67,31 @@ def test_results_that_were_copied_home_too_late(tmp_path: Path, retries: int) ->
     check_taken(run)
 
 
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"on_failure": "ask"},
+        {"retries": 1, "retry_delay_s": 3600},
+        {"restart": {"in": "result.json"}},
+        {"restart": {"in": "result.json"}, "on_failure": "ask"},
+    ],
+)
+def test_results_of_a_task_that_asks_or_waits_or_would_begin_elsewhere(tmp_path: Path, policy: dict[str, Any]) -> None:
+    run, home, away = fail(tmp_path, **policy)
+    bring(away, home)
+    run.take_late("a")
+    check_taken(run)
+    assert run.store.check() == []
+
+
+def test_results_of_before_a_word_are_not_those_of_the_task(tmp_path: Path) -> None:
+    run, home, away = fail(tmp_path, restart={"in": "result.json"})
+    bring(away, home)
+    run.retry("a", files={"in": b"y"})
+    with pytest.raises(KitError, match=r"made from other inputs than 0\.a\.2: inputs/in differs"):
+        run.take_late("a", attempt=1)
+
+
 @pytest.mark.parametrize("retries", [0, 1])
 def test_results_in_an_archive_that_came_too_late(tmp_path: Path, retries: int) -> None:
     run, _, away = fail(tmp_path, retries=retries)
