@@ -138,6 +138,7 @@ def retry(
     mend: Mend | None = None,
     *,
     only: int | None = None,
+    comment: str | None = None,
 ) -> list[str]:
     """Give tasks that are over another chance, and with them all that waits for them.
 
@@ -152,6 +153,8 @@ def retry(
         What their next attempts shall be made with.
     only : int or None
         Only where that is the last attempt: a word on one that failed is not meant for another.
+    comment : str or None
+        What the person says to it, for the journal.
 
     Returns
     -------
@@ -209,6 +212,7 @@ def retry(
             if status is not TaskStatus.PENDING or row in wanted:
                 changed = in_words(store.amendment(row)) if row in words else ""
                 reason = "retried by a person" + (f", with {changed}" if changed else "")
+                reason += f": {comment}" if comment and row in wanted else ""
                 retried.append((name, TaskChange(row, status, TaskEvent.RETRY, at, reason)))
         changes: list[Change] = [change for _, change in retried]
         if run.status is RunStatus.FAILED:

@@ -112,12 +112,13 @@ def answer(session: Session, row: TaskRow, said: object, attempt: int | None) ->
     assert isinstance(said, dict)
     if attempt not in (None, row.attempt):
         raise _too_late(row)
-    why = f"{said['decision']}: a person's word" + (f": {said['comment']}" if said.get("comment") else "")
     if said["decision"] == "retry":
         files = {name: _file(row, source) for name, source in said["files"].items()} if "files" in said else None
         mend = Mend(files, said.get("env"), said.get("arguments"), said.get("resources"), said.get("command"))
-        actions.retry(session, [row.task_id], row.iteration, mend, only=row.attempt)
+        comment = said.get("comment")
+        actions.retry(session, [row.task_id], row.iteration, mend, only=row.attempt, comment=comment)
         return
+    why = f"{said['decision']}: a person's word" + (f": {said['comment']}" if said.get("comment") else "")
     event = TaskEvent.SKIP if said["decision"] == "skip" else TaskEvent.FAIL
     with session.locked() as store, store.transaction():
         now = store.task(row.iteration, row.task_id)

@@ -55,7 +55,10 @@ def test_a_failure_asks_and_the_answer_mends_it(tmp_path: Path) -> None:
     assert form._judge({"number": 1, "value": {"decision": "go"}, "submit": True}).over is None
     assert [card.code for card in form.follower.board.cards.values()] == ["W", "B", "C"]
     changes = {"INCAR": "fine\n", "POSCAR": {"left": "CONTCAR"}}
-    run.respond("relax", {"decision": "retry", "files": changes, "resources": {"walltime_s": 60}})
+    run.respond(
+        "relax", {"decision": "retry", "files": changes, "resources": {"walltime_s": 60}, "comment": "too coarse"}
+    )
+    assert str(run.tasks.loc["0.relax", "reason"]).endswith("walltime_s 60: too coarse")
     assert list(run.inbox()) == []
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
     said = "files INCAR, POSCAR from CONTCAR of relax.2; resources walltime_s 60"
