@@ -14,12 +14,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from matterstack.core.amended import amended
 from matterstack.core.states import AttemptStatus, RunStatus, TaskStatus
 from matterstack.core.task import Task
 from matterstack.errors import KitError, RunStatusError, UnknownTaskError
 from matterstack.files import link_inside, read_inside
 from matterstack.orchestration import actions, tick
 from matterstack.orchestration.kits import kits_of, locked_soon, staging_for
+from matterstack.orchestration.mending import Mend
 from matterstack.orchestration.session import Session
 
 if TYPE_CHECKING:
@@ -70,8 +72,8 @@ def take_late(session: Session, task_id: str, archive: Path | None, attempt: int
         _gather(source, ready, came)
         if session.reader.find_task(session.reader.run().iteration, task_id) is None:
             raise RunStatusError(f"the iteration of {task_id} is over, so its results are not taken any more")
-        token, home = _next_kit(session, failed.task, task_id)
-        _check_inputs(failed.kit.directory, home, _restarted(session, failed.task))
+        token, home = _next_kit(session, failed, task_id)
+        _check_inputs(failed.kit.directory, home)
         said = {"token": token, "status": "COMPLETED", "exit_code": came.ending.exit_code}
         said["of"] = failed.kit.directory.name
         (ready / "status.json").write_text(json.dumps(said) + "\n")
@@ -142,8 +144,19 @@ def _gather(source: Path, ready: Path, came: Came) -> None:
         link_inside(source, name, target)
 
 
-def _next_kit(session: Session, task: int, task_id: str) -> tuple[str, Path]:
+def _as_it_was(session: Session, failed: _Failed, task_id: str) -> Mend | None:
+    """Return the word with which the next attempt begins where the failed one did, and not where that has ended."""
+    spec = session.reader.specification(failed.task)
+    changes = next(row.changes for row in session.reader.attempts_of_task(failed.task) if row.token == failed.token)
+    then = Task.from_json({"task_id": task_id, **json.loads(amended(spec, changes))})
+    said = json.loads(session.reader.amendment(failed.task) or "{}").get("files", {})  # a word of a person counts
+    files = {path: then.files[path] for path in then.restart or () if path in then.files and path not in said}
+    return Mend(files) if files else None
+
+
+def _next_kit(session: Session, failed: _Failed, task_id: str) -> tuple[str, Path]:
     """Return token and directory of the task's attempt that waits; it is made where there is none."""
+    task = failed.task
     for last in (False, True):
         for live in session.reader.live_attempts():
             if live.task == task and live.status is AttemptStatus.WAITING:
@@ -152,7 +165,7 @@ def _next_kit(session: Session, task: int, task_id: str) -> tuple[str, Path]:
             break
         found = session.reader.find_task(session.reader.run().iteration, task_id)
         if found is not None and (found[1] is TaskStatus.FAILED or session.reader.waits(task)):
-            actions.retry(session, [task_id])
+            actions.retry(session, [task_id], mend=_as_it_was(session, failed, task_id))
         tick.step(session)
     raise RunStatusError(
         f"the next kit of {task_id}, which shall have the results, is not made yet: run.explain() tells why; once it "
@@ -160,19 +173,11 @@ def _next_kit(session: Session, task: int, task_id: str) -> tuple[str, Path]:
     )
 
 
-def _restarted(session: Session, task: int) -> set[str]:
-    """Return the files with which `Task.restart`, and no word of a person, lets a further attempt begin elsewhere."""
-    said = json.loads(session.reader.amendment(task) or "{}")
-    spec = json.loads(session.reader.specification(task))
-    return {f"inputs/{path}" for path in spec.get("restart") or () if path not in said.get("files", {})}
-
-
-def _check_inputs(before: Path, now: Path, restarted: set[str]) -> None:
+def _check_inputs(before: Path, now: Path) -> None:
     """Refuse results that were made from other inputs than the task has now."""
     old, new = (json.loads(read_inside(kit, "MANIFEST.json", _MANIFEST_BYTES))["sha256"] for kit in (before, now))
     for name in sorted(old.keys() | new.keys()):
-        is_input = name.startswith("inputs/") and name not in restarted
-        if is_input and old.get(name) != new.get(name):
+        if name.startswith("inputs/") and old.get(name) != new.get(name):
             raise KitError(
                 f"{before.name} was made from other inputs than {now.name}: {name} differs, so its results are not "
                 f"those of the task any more; {now.name} waits for its own"

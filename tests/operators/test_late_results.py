@@ -73,7 +73,7 @@ def test_results_that_were_copied_home_too_late(tmp_path: Path, retries: int) ->
         {"on_failure": "ask"},
         {"retries": 1, "retry_delay_s": 3600},
         {"restart": {"in": "result.json"}},
-        {"restart": {"in": "result.json"}, "on_failure": "ask"},
+        {"restart": {"in": "result.json"}, "on_failure": "ask", "cache": True},
     ],
 )
 def test_results_of_a_task_that_asks_or_waits_or_would_begin_elsewhere(tmp_path: Path, policy: dict[str, Any]) -> None:
@@ -81,6 +81,7 @@ def test_results_of_a_task_that_asks_or_waits_or_would_begin_elsewhere(tmp_path:
     bring(away, home)
     run.take_late("a")
     check_taken(run)
+    assert not run.made_from("a").links, "not of what came too late: that is the result itself"
     assert run.store.check() == []
 
 
@@ -89,6 +90,12 @@ def test_results_of_before_a_word_are_not_those_of_the_task(tmp_path: Path) -> N
     bring(away, home)
     run.retry("a", files={"in": b"y"})
     with pytest.raises(KitError, match=r"made from other inputs than 0\.a\.2: inputs/in differs"):
+        run.take_late("a", attempt=1)
+    (run.path / "operators/manual/0.a.2/output").mkdir()
+    for _ in range(3):
+        run.step()
+    assert run.attempts.loc["0.a.2", "status"] == "FAILED"
+    with pytest.raises(KitError, match=r"made from other inputs than 0\.a\.3: inputs/in differs"):
         run.take_late("a", attempt=1)
 
 
