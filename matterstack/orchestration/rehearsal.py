@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +15,7 @@ from matterstack.core.calls import VALUE, VALUES
 from matterstack.core.snapshot import RunRecord, Upstream
 from matterstack.core.states import AttemptStatus, RunStatus, TaskStatus
 from matterstack.core.strict_json import to_text
-from matterstack.core.task import FromTask, Task
+from matterstack.core.task import FromTask, Task, file_to_json
 from matterstack.errors import InvalidTaskError
 from matterstack.files import needing_disk
 from matterstack.functions.workflow import Workflow
@@ -117,12 +117,23 @@ def would_be_cached(
             at = time.time()
             with store.transaction():
                 store.create_run(RunRecord("preview", "preview", RunStatus.PENDING, None, at, 0, "{}"))
-                store.add_iteration(0, at, [(task, (), specification)])
+                store.add_iteration(0, at, [(task, (), specification), *_takers(task, workflow)])
             session = Session(directory, store, operators, Settings(), given_cache=cache)
             session.trust_made_here()
             return explain_cache(session, task.task_id)
         finally:
             store.close()
+
+
+def _takers(task: Task, workflow: Workflow) -> list[tuple[Task, Sequence[str], str]]:
+    """Return the tasks that wait for a task, with what they take or show of others."""
+    found: list[tuple[Task, Sequence[str], str]] = []
+    for other in workflow:
+        if task.task_id in other.upstream:
+            files = {path: file_to_json(one) for path, one in other.files.items() if isinstance(one, FromTask)}
+            shown = [{"task_id": task_id, "path": path} for task_id, path in other.shown]
+            found.append((other, (task.task_id,), to_text({"files": files, "show": shown})))
+    return found
 
 
 def _checked(task: Task, workflow: Workflow, operators: Mapping[str, Operator], directory: RunDirectory) -> str:

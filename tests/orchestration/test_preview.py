@@ -309,5 +309,10 @@ def test_what_is_known_from_before_is_told(tmp_path: Path) -> None:
     assert not ms.preview(flow(1)).explain_cache("call").hit
     asked = ms.Workflow([ms.Task("t", "true", cache=True)])
     assert "preview(..., cache=)" in repr(ms.preview(asked).explain_cache("t"))
+    more = flow(1)
+    more.add_task(ms.Task("reads", "cat log", files={"log": ms.FromTask("call", "stdout.txt"), "own": tmp_path / "o"}))
+    said = ms.preview(more, cache=cache).explain_cache("call")
+    assert not said.hit
+    assert "other tasks take stdout.txt of it" in said.why
     assert list(seen.files("call").index) == list(ms.preview(flow(1), cache=cache).files("call").index)
     assert everything(tmp_path) == before
