@@ -49,7 +49,7 @@ class Mend(NamedTuple):
     as_planned: bool = False
 
     def __bool__(self) -> bool:
-        return self.as_planned or any(getattr(self, part) is not None for part in PARTS)
+        return bool(self.as_planned) or any(getattr(self, part) is not None for part in PARTS)
 
 
 class Word(NamedTuple):
@@ -82,6 +82,10 @@ def word(session: Session, row: TaskRow, mend: Mend) -> Word:
     InvalidTaskError, UnsafePathError
         Something cannot be used; naming it.
     """
+    if not isinstance(mend.as_planned, bool):
+        raise InvalidTaskError(
+            f"task {row.task_id!r}: as_planned must be True or False, not {mend.as_planned!r}", task_id=row.task_id
+        )
     for part in ("files", "env", "arguments"):
         given = getattr(mend, part)
         if given is not None and not isinstance(given, Mapping):

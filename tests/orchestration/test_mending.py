@@ -169,6 +169,7 @@ def test_what_cannot_be_used_changes_nothing(tmp_path: Path) -> None:
         {"resources": 5},
         {"command": ""},
         {"arguments": {"x": 1}},
+        {"as_planned": "no"},
     ]:
         with pytest.raises(MatterstackError):
             run.retry("t", **wrong)  # type: ignore[arg-type]
