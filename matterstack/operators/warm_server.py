@@ -440,7 +440,8 @@ class Server:
             gate = descriptors[2]
             if os.read(gate, 1) != b"1":
                 os._exit(0)
-            os.close(gate)
+            for descriptor in descriptors:  # not before: by the lock that one has, the watcher sees whose it is
+                os.close(descriptor)
             for number in (1, 2):
                 os.write(number, self.said[number - 1])
         except BaseException:  # noqa: BLE001 - there is nobody to tell
@@ -488,8 +489,6 @@ class Server:
             first = os.open(request["first_is"], os.O_RDONLY | os.O_CLOEXEC)
             os.dup2(first, request["first_fd"])
             os.close(first)
-        os.close(out)
-        os.close(error)
         return Task(code, vars(module), self.kept)
 
     def main_module(self, path: str) -> ModuleType:
