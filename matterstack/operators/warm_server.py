@@ -21,6 +21,7 @@ _IS_SAFE = bool(sys.flags.isolated or getattr(sys.flags, "safe_path", False))
 if not _IS_SAFE:
     sys.path[0] = _HERE
 
+import _imp  # noqa: E402
 import atexit  # noqa: E402
 import contextlib  # noqa: E402
 import ctypes  # noqa: E402
@@ -32,17 +33,31 @@ import os  # noqa: E402
 import socket  # noqa: E402
 import stat  # noqa: E402
 import time  # noqa: E402
+import warnings  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from importlib.machinery import ModuleSpec
+    from importlib.machinery import SourceFileLoader as _Loader
     from types import CodeType, ModuleType, TracebackType
     from typing import Any, NoReturn
 
     Setter = tuple[Callable[[int], object], int]
+else:
+    _Loader = type(json.__loader__)  # of modules that are files
+    ModuleSpec = type(json.__spec__)
 
+_say_where: Callable[[CodeType, str], None] = vars(_imp)["_fix_co_filename"]  # as importlib does with what is compiled
 _PROGRAM = "task.py"
-_Loader: Any = type(json.__loader__)  # of modules that are files
+#: What lies beside each task, and what it is a copy of; where a chunk runs, that is not there.
+_SUPPORT = {"matterstack_main": "main.py", "matterstack_values": "codec.py"}
+_BESIDE = frozenset(f"./{name}.py" for name in _SUPPORT)
+_CODEC = "matterstack_values"
+#: By each call, for the hashes of what it leaves.
+_USED: list[tuple[str, list[str]]] = [("_sha2", []), ("_sha256", [])]
+_MOST_TASKS = 64
+_MOST_TEXT = 1 << 20  # bytes of one that is compiled
 _ROOM = b"MATTERSTACK_ROOM="
 #: One thread each while it imports: pools do not outlive a fork.
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -258,6 +273,134 @@ class Room:
             os.close(memory)
 
 
+# -- programs --------------------------------------------------------------------------------------
+
+
+class Compiled:
+    """A file of Python that is compiled, and has run where that is the same for every call.
+
+    Attributes
+    ----------
+    text : bytes
+        What it is known by: a file that says anything else is another one.
+    module : module or None
+        Where it has run.
+    """
+
+    def __init__(self, name: str, text: bytes, *, runs: bool = False) -> None:
+        self.name = name
+        self.text = text
+        self.code = compile(text, f"{_HERE}/{name}.py", "exec", dont_inherit=True)
+        self.module = type(sys)(name) if runs else None
+        if self.module is not None:
+            exec(self.code, vars(self.module))
+
+    def code_at(self, path: str) -> CodeType:
+        """Return the code with the file where it lies for the one attempt of this process, as tracebacks tell it."""
+        _say_where(self.code, path)
+        return self.code
+
+
+class Program:
+    """What is compiled of an attempt's files."""
+
+    def __init__(self, task: Compiled | None, support: list[Compiled]) -> None:
+        self._task = task
+        self._support = support
+
+    def code_at(self, path: str) -> CodeType:
+        """Return the code of ``task.py``."""
+        if self._task is None:
+            raise Doubt(f"{_PROGRAM} is large, or compiling it says something")
+        return self._task.code_at(path)
+
+    def place_support(self, folder: str) -> None:
+        """Have those of our files that are compiled imported as they would be from a folder."""
+        if self._support:
+            sys.meta_path.insert(0, Finder([Loader(one, f"{folder}/{one.name}.py") for one in self._support]))
+
+
+class Programs:
+    """What is compiled here: our two files that lie beside each task, and each task that was seen."""
+
+    def __init__(self) -> None:
+        self._support: list[Compiled] = []
+        self._tasks: dict[bytes, Compiled | None] = {}
+        folder = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "functions")
+        for name, file in _SUPPORT.items():
+            text = content_of(f"{folder}/{file}")
+            if text is not None:
+                self._support.append(Compiled(name, text, runs=name == _CODEC))
+
+    def of(self, directory: str, root: int) -> Program:
+        """Return what is compiled of the files in a directory, which may be relative to another one."""
+        text = content_of(f"{directory}/{_PROGRAM}", root)
+        same = [one for one in self._support if content_of(f"{directory}/{one.name}.py", root) == one.text]
+        return Program(self._compiled(text) if text is not None and len(text) <= _MOST_TEXT else None, same)
+
+    def _compiled(self, text: bytes) -> Compiled | None:
+        if text not in self._tasks:
+            if len(self._tasks) >= _MOST_TASKS:
+                self._tasks.clear()
+            self._tasks[text] = None
+            with contextlib.suppress(Exception), warnings.catch_warnings(record=True) as told:
+                compiled = Compiled("task", text)
+                if not told:  # else Python tells each process
+                    self._tasks[text] = compiled
+        return self._tasks[text]
+
+
+def content_of(path: str, root: int | None = None) -> bytes | None:
+    """Return what a file holds; None where it cannot be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
+        with open(descriptor, "rb", buffering=0) as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+class Loader(_Loader):
+    """Loads a file that is compiled as Python loads it."""
+
+    def __init__(self, compiled: Compiled, path: str) -> None:
+        super().__init__(compiled.name, path)
+        self._compiled = compiled
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return its code."""
+        return self._compiled.code_at(self.path)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Return the module if it has run."""
+        return self._compiled.module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run it if it has not."""
+        if self._compiled.module is None:
+            super().exec_module(module)
+        else:
+            self._compiled.code_at(self.path)
+
+
+class Finder:
+    """Finds our files before anybody looks for them, once each; then it is gone."""
+
+    def __init__(self, loaders: Iterable[Loader]) -> None:
+        self._loaders = {loader.name: loader for loader in loaders}
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Return how a module is loaded; None where it is none of these."""
+        loader = self._loaders.pop(name, None)
+        if loader is None:
+            return None
+        if not self._loaders:
+            sys.meta_path.remove(self)
+        spec = ModuleSpec(name, loader, origin=loader.path)
+        spec.has_location = True
+        return spec
+
+
 # -- the process of an attempt ---------------------------------------------------------------------
 
 
@@ -270,7 +413,8 @@ class Task:
         Its exit code; None where Python itself has to end the process, as after KeyboardInterrupt.
     """
 
-    def __init__(self, code: CodeType, space: dict[str, Any], kept: frozenset[str]) -> None:
+    def __init__(self, program: Program, code: CodeType, space: dict[str, Any], kept: frozenset[str]) -> None:
+        self.program = program  # so our files are not taken apart at the end either
         self.code = code
         self.space = space
         self.status: int | None = 0
@@ -348,7 +492,8 @@ class Server:
         before = _descriptors()
         own = {name: os.environ.get(name) for name in _POOLS}
         os.environ.update(dict.fromkeys(_POOLS, "1"))
-        load(wanted)
+        load([*wanted, *_USED])
+        self.programs = Programs()
         for name, value in own.items():
             if value is not None:
                 os.environ[name] = value
@@ -361,7 +506,7 @@ class Server:
         self.files = Files(since)
         self.pools = pools()
         #: What an attempt's own files may be called like: it was imported, and would not be looked for again.
-        self.tops = {name.partition(".")[0] for name in sys.modules.keys() - _AT_START}
+        self.tops = {name.partition(".")[0] for name in sys.modules.keys() - _AT_START} | _SUPPORT.keys()
         has: dict[str, Any] = {"__cached__": None, "__annotations__": {}}  # this one, of a script, may have them
         self.main = {name: value for name, value in has.items() if name in globals()}
         self.kept = frozenset(sys.modules)
@@ -405,6 +550,7 @@ class Server:
         OSError
             There is no room for it.
         """
+        program = self.programs.of(request["directory"], self.root)
         left, holding = os.pipe()
         try:
             middle = os.fork()
@@ -416,7 +562,7 @@ class Server:
             if fork_or_end():
                 os._exit(0)
             os.close(holding)
-            return self.become(request, descriptors, left)
+            return self.become(request, descriptors, left, program)
         os.close(left)
         _, status = os.waitpid(middle, 0)
         os.close(holding)
@@ -424,11 +570,11 @@ class Server:
             raise OSError(status >> 8, os.strerror(status >> 8))
         return None
 
-    def become(self, request: dict[str, Any], descriptors: list[int], left: int) -> Task:
+    def become(self, request: dict[str, Any], descriptors: list[int], left: int, program: Program) -> Task:
         """Become the attempt, as far as its gate, and through it."""
         try:
             try:
-                task = self.prepare(request, descriptors)
+                task = self.prepare(request, descriptors, program)
             except Doubt as doubt:
                 self.leave(request, str(doubt))
             except BaseException as error:  # noqa: BLE001 - whatever it is, it is not the attempt's
@@ -453,7 +599,7 @@ class Server:
         self.tell({"number": request["number"], "cold": why})
         os._exit(0)
 
-    def prepare(self, request: dict[str, Any], descriptors: list[int]) -> Task:
+    def prepare(self, request: dict[str, Any], descriptors: list[int], program: Program) -> Task:
         """Make all ready that a process of its own would have."""
         out, error, _ = descriptors
         os.setsid()
@@ -464,8 +610,7 @@ class Server:
         write_note()
         here = os.getcwd()
         path = os.path.join(here, _PROGRAM)
-        with open(_PROGRAM, "rb") as file:
-            code = compile(file.read(), path, "exec", dont_inherit=True)
+        code = program.code_at(path)
         # The watcher speaks UTF-8, whatever the locale here is.
         variables = {name.encode(): value.encode(errors="surrogateescape") for name, value in request["variables"]}
         whose = (b"MATTERSTACK_TOKEN", b"MATTERSTACK_CLAIM")
@@ -480,7 +625,8 @@ class Server:
         if hasattr(sys, "orig_argv"):
             sys.orig_argv[-1:] = [_PROGRAM]
         if _HERE in sys.path:
-            sys.path[sys.path.index(_HERE)] = os.path.realpath(here)
+            folder = sys.path[sys.path.index(_HERE)] = os.path.realpath(here)
+            program.place_support(folder)
         module = self.main_module(path)
         os.dup2(out, 1)
         os.dup2(error, 2)
@@ -489,7 +635,7 @@ class Server:
             first = os.open(request["first_is"], os.O_RDONLY | os.O_CLOEXEC)
             os.dup2(first, request["first_fd"])
             os.close(first)
-        return Task(code, vars(module), self.kept)
+        return Task(program, code, vars(module), self.kept)
 
     def main_module(self, path: str) -> ModuleType:
         """Put a module in the place of this one, as fresh as that of a script."""
@@ -507,7 +653,7 @@ class Server:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 for entry in os.scandir(folder):
                     top, _, ending = entry.name.partition(".")
-                    if top not in self.tops:
+                    if top not in self.tops or entry.path in _BESIDE:
                         continue
                     if ending in ("py", "pyc") or ending.endswith("so") or _is_package(entry):
                         raise Doubt(f"{os.path.normpath(entry.path)} is called like a module that it imports")

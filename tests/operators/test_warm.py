@@ -297,8 +297,30 @@ def unpickles() -> list[str]:
     return function("ba")
 
 
+def looks_at_ours() -> list[str]:
+    """What lies beside a task, as the task sees it."""
+    import traceback
+
+    found = [getattr(finder, "__name__", type(finder).__name__) for finder in sys.meta_path]
+    for name in ("matterstack_main", "matterstack_values"):
+        module: Any = sys.modules[name]
+        found += [name, module.__name__, module.__file__, module.__cached__, module.__spec__.origin]
+        found += sorted(vars(module))
+    codec: Any = sys.modules["matterstack_values"]
+    main: Any = sys.modules["matterstack_main"]
+    found += [code.co_filename for code in (codec.parse.__code__, codec.Decoder.decode.__code__, main.run.__code__)]
+    found.append(codec.NotWritableError.__module__)
+    try:
+        codec.parse(b"{")
+    except ValueError:
+        found.append(traceback.format_exc())
+    here = os.getcwd()
+    return [text.replace(here, "HERE") for text in found]
+
+
 SAME = [
     nothing,
+    looks_at_ours,
     prints,
     exits,
     exits_with_words,
@@ -556,6 +578,25 @@ def test_a_file_that_is_called_like_an_import_is_imported(tmp_path: Path) -> Non
     run = finished(run_of(tmp_path, ms.task(colours, files={"colorsys.py": "mine = True\n"})))
     assert run.value("colours") == str(run.task_directory("colours") / "colorsys.py")
     assert starts(run)["0.colours.1"] == "cold: colorsys.py is called like a module that it imports"
+
+
+def marks() -> None:
+    with open("matterstack_values.py", "a") as file:  # all attempts share it
+        file.write("MARK = 1\n")
+
+
+def is_marked() -> bool:
+    return hasattr(sys.modules["matterstack_values"], "MARK")
+
+
+def test_what_a_person_edits_beside_a_task_is_what_runs(tmp_path: Path) -> None:
+    flow = ms.Workflow()
+    flow.add("before", is_marked)
+    flow.add("marks", ms.task(marks, dependencies=["before"]))
+    flow.add("after", ms.task(is_marked, dependencies=["marks"]))
+    run = finished(ms.initialize_run("w", flow, base_path=tmp_path, operators={"local": ms.LocalOperator()}))
+    assert [run.value("before"), run.value("after")] == [False, True]
+    assert starts(run)["0.after.1"] == "warm"
 
 
 def sets_variable() -> str | None:
