@@ -1,6 +1,6 @@
 """The program of a warm server: it has imported what calls of functions need, and forks their processes.
 
-    python warm_server.py    (its standard input is one end of a SOCK_SEQPACKET pair)
+    python warm_script.py    (its standard input is one end of a SOCK_SEQPACKET pair)
 
 The other end is that of whoever watches attempts: the first packet says what to import, each further one asks for the
 process of one attempt, with descriptors for its stdout, its stderr and a gate. A process is forked twice, so it
@@ -725,7 +725,7 @@ def from_task(hook: Callable[..., object]) -> Callable[..., object]:
 
     def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         below = trace
-        while below is not None and below.tb_frame.f_code.co_filename == __file__:
+        while below is not None and below.tb_frame.f_globals is globals():
             below = below.tb_next
         hook(kind, error.with_traceback(below), below)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Key = tuple[tuple[str, ...], str, tuple[tuple[str, str], ...]]
 
-_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "warm_server.py")
+_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "warm_script.py")
 _ROOM = {"MATTERSTACK_ROOM": "-" * 300}
 _OURS = "MATTERSTACK_"
 _IMPORT_S = 300.0

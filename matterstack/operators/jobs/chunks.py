@@ -26,6 +26,7 @@ from matterstack.operators.warm_calls import start_of
 _PROGRAMS = {
     "chunk.py": Path(__file__).parent / "chunk_runner.py",
     "chunk_warm.py": Path(__file__).parent / "chunk_warm.py",
+    "warm_script.py": Path(__file__).parent.parent / "warm_script.py",
     "warm_server.py": Path(__file__).parent.parent / "warm_server.py",
 }
 _NAME = f"{MACHINERY}/chunk"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Key = tuple[tuple[str, ...], str, frozenset[tuple[str, str]]]
 
-_PROGRAM = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", "warm_server.py"))
+_PROGRAM = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", "warm_script.py"))
 #: Overwritten in each process by the variables that show whose it is.
 _ROOM = {"MATTERSTACK_ROOM": "-" * 300}
 _OURS = "MATTERSTACK_"
