@@ -87,7 +87,7 @@ CREATE TABLE attempts (
   cached TEXT,  -- which entry of a cache it took, in place of running, JSON
   changes TEXT,  -- what it was made with that spec says otherwise, JSON
   usage TEXT,  -- CPU time and peak memory, JSON (not filled yet: where time went)
-  archive TEXT,  -- the archive that its directory was put into (not filled yet: to pack a run)
+  archive TEXT,  -- the archive that its directory was put into
   UNIQUE (task, attempt)
 );
 -- At most one live attempt a task, whoever writes.
@@ -123,7 +123,7 @@ CREATE TABLE events (
   status TEXT NOT NULL,
   reason TEXT,
   who TEXT,  -- whose word it was (not filled yet)
-  data TEXT  -- what else is known of it, JSON (not filled yet: what was cleaned or packed)
+  data TEXT  -- what else is known of it, JSON: what was cleaned or packed
 );
 -- Operators that cannot be asked now; a row goes when the operator answers.
 CREATE TABLE operator_troubles (
