@@ -447,7 +447,9 @@ class Runner:
         while found:
             own = {job.token: job for job in over}
             claims = by_claim(job.traces for job in (*over, *self.by_token.values()))
-            began = min((job.start[0] for job in self.running.values()), default=float("inf"))
+            # A process that a warm server forks is our child before it is told, and shows no claim at once.
+            asked = [ask.asked - 1 for ask in (*self.warm.asks, *self.warm.answered)]
+            began = min((*(job.start[0] for job in self.running.values()), *asked), default=float("inf"))
             for pid in found:
                 if (start := start_time(pid)) >= 0:
                     token = owner_of(pid, claims)

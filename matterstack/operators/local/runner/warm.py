@@ -12,7 +12,7 @@ import struct
 import time
 
 from .points import reach
-from .processes import CLAIM_FD, FIRST_FD, FIRST_IS, find_program, kill_group, parent_and_start
+from .processes import CLAIM_FD, FIRST_FD, FIRST_IS, boot_ticks, find_program, kill_group, parent_and_start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class Ask:
     ----------
     pid, start : int
         Of its process, once that was told: its id, and when it started in clock ticks since boot.
+    asked : int
+        When, in clock ticks since boot: no process that began before is the one.
     cold : str or None
         Why the attempt has to begin cold after all.
     """
@@ -55,6 +57,7 @@ class Ask:
         self.error = os.dup(error)
         self.gate = gate
         self.until = time.monotonic() + _ANSWER_S
+        self.asked = boot_ticks()
         self.pid = 0
         self.start = 0
         self.cold: str | None = None
