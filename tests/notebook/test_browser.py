@@ -790,7 +790,7 @@ run = ms.initialize_run("browser", Rounds(), operators={"local": ms.LocalOperato
     page.click("button:text-is('Submit')")
     page.wait_for_selector(".ms-cockpit b:text-is('COMPLETED')")
     page.wait_for_function("() => [...document.querySelectorAll('.jupyter-button')].every((b) => b.disabled)")
-    assert "needs a person" not in page.inner_text(".ms-cockpit")
+    page.wait_for_function("() => !document.querySelector('.ms-cockpit').innerText.includes('needs a person')")
     assert "3 tasks in" in page.inner_text(".ms-cockpit"), "of all iterations"
     # What is left when the kernel is gone says so, without an icon of something broken.
     page.click("text=Kernel >> nth=0")
