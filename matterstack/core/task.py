@@ -22,6 +22,7 @@ from matterstack.core.resources import Resources
 from matterstack.core.schemas import ON_REJECT, Approve
 from matterstack.core.scratch import check_scratch
 from matterstack.core.strict_json import dump_json
+from matterstack.core.text import has_utf8, is_storable
 from matterstack.errors import InvalidTaskError
 
 _DEFAULT_RESOURCES = Resources()
@@ -300,16 +301,16 @@ class Task:
         if not isinstance(given, list | tuple):
             raise self._invalid("depends", "must be a list of pathlib.Path and texts", given)
         for one in given:
-            if not isinstance(one, str | PurePath) or not str(one) or "\0" in str(one):
-                raise self._invalid("depends", "must hold pathlib.Path and texts", one)
+            if not isinstance(one, str | PurePath) or not str(one) or not is_storable(str(one)):
+                raise self._invalid("depends", "must hold pathlib.Path and texts, in UTF-8 and without NUL", one)
         return tuple(dict.fromkeys(given))
 
     def _check_command(self) -> None:
         if callable(self.command):
             raise self._invalid("command", "must be a text for /bin/sh or a list of texts", self.command)
         if isinstance(self.command, str):
-            if not self.command.strip() or "\0" in self.command:
-                raise self._invalid("command", "must not be empty or hold a NUL", self.command)
+            if not self.command.strip() or not is_storable(self.command):
+                raise self._invalid("command", "must be a text in UTF-8, not empty and without NUL", self.command)
             return
         words = self._strings("command", self.command)
         if not words or not words[0]:
@@ -338,15 +339,15 @@ class Task:
         for name in ("allow_failure", "allow_dependency_failure"):
             if not isinstance(getattr(self, name), bool):
                 raise self._invalid(name, "must be True or False", getattr(self, name))
-        if self.group is not None and not (isinstance(self.group, str) and 0 < len(self.group) <= 128):
-            raise self._invalid("group", "must be a text of at most 128 characters", self.group)
+        if self.group is not None and not (is_storable(self.group) and 0 < len(self.group) <= 128):
+            raise self._invalid("group", "must be a text in UTF-8 of at most 128 characters", self.group)
 
     def _check_request(self) -> None:
         """Check what is said to a person or an instrument."""
         for name in ("instructions", "assignee"):
             text = getattr(self, name)
-            if text is not None and not (isinstance(text, str) and text.strip() and "\0" not in text):
-                raise self._invalid(name, "must be a text", text)
+            if text is not None and not (is_storable(text) and text.strip()):
+                raise self._invalid(name, "must be a text in UTF-8 without NUL", text)
         limit_s = self.timeout_s
         if limit_s is not None and not (is_number(limit_s) and isfinite(limit_s) and limit_s > 0):
             raise self._invalid("timeout_s", "must be a positive number", limit_s)
@@ -393,13 +394,13 @@ class Task:
     def _strings(self, name: str, value: object) -> tuple[str, ...]:
         if not isinstance(value, str | bytes) and isinstance(value, Sequence):
             items = tuple(value)
-            if all(isinstance(item, str) and "\0" not in item for item in items):
+            if all(map(is_storable, items)):
                 return items
-            value = next(item for item in items if not isinstance(item, str) or "\0" in item)
+            value = next(item for item in items if not is_storable(item))
             hint = f"; for a number: '{value}', or str(...)" if isinstance(value, int | float) else ""
-            text = f"task {self.task_id!r}: {name} must hold texts without NUL, and not {value!r}{hint}"
+            text = f"task {self.task_id!r}: {name} must hold texts in UTF-8 without NUL, and not {value!r}{hint}"
             raise InvalidTaskError(text, task_id=self.task_id)
-        raise self._invalid(name, "must be a list of texts without NUL", value)
+        raise self._invalid(name, "must be a list of texts in UTF-8 without NUL", value)
 
     def _plain(self, name: str, value: object) -> Mapping[str, Any]:
         """Return a copy of what must be plain JSON data, as it will be read back."""
@@ -417,6 +418,8 @@ class Task:
         for path, source in self.files.items():
             if not isinstance(source, str | bytes | PurePath | FromTask | StoredFile):
                 raise self._invalid(f"files[{path!r}]", "must be text, bytes, a Path or FromTask", source)
+            if isinstance(source, str) and not has_utf8(source):
+                raise self._invalid(f"files[{path!r}]", "must be a text in UTF-8, or bytes", source)
             if isinstance(source, FromTask) and source.attempt == LAST:
                 raise self._invalid(
                     f"files[{path!r}]", "has attempt=-1, which run.retry takes; of a plan, restart=", source
@@ -444,10 +447,10 @@ class Task:
         if not isinstance(self.env, Mapping):
             raise self._invalid("env", "must be a mapping of texts", self.env)
         for name, value in self.env.items():
-            if not (isinstance(name, str) and name and "=" not in name and "\0" not in name):
-                raise self._invalid("env", "must have names without '=' and NUL", name)
-            if not isinstance(value, str) or "\0" in value:
-                raise self._invalid(f"env[{name!r}]", "must be a text without NUL", value)
+            if not (is_storable(name) and name and "=" not in name):
+                raise self._invalid("env", "must have names in UTF-8 without '=' and NUL", name)
+            if not is_storable(value):
+                raise self._invalid(f"env[{name!r}]", "must be a text in UTF-8 without NUL", value)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data that `from_json` turns into an equal task; defaults are left out."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import TypeGuard
 
 _KEPT = frozenset("\n\t")
 
@@ -41,6 +42,22 @@ def storable(text: str) -> str:
     M\udcfcller.dat
     """
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def has_utf8(text: str) -> bool:
+    """Return whether text can be written in UTF-8, which has no lone surrogates."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_storable(value: object) -> TypeGuard[str]:
+    """Return whether it is text that programs and databases take: in UTF-8, without NUL."""
+    return isinstance(value, str) and "\0" not in value and has_utf8(value)
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:

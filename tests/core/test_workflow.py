@@ -196,3 +196,23 @@ def test_a_file_from_outside_is_taken_when_planned(tmp_path: Path) -> None:
     with pytest.raises(InvalidTaskError, match="not there"):
         ms.initialize_run("w", ms.Workflow([ms.Task("a", "true", files={"x": tmp_path / "no"})]), base_path=tmp_path)
     assert len(ms.runs("w", base_path=tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"command": "echo \udcfc"}, "command"),
+        ({"command": ["echo", "\udcfc"]}, "command"),
+        ({"env": {"NAME": "\udcfc"}}, "env['NAME']"),
+        ({"env": {"\udcfc": "1"}}, "env"),
+        ({"files": {"INCAR": "\udcfc\n"}}, "files['INCAR']"),
+        ({"files": {"\udcfc": b""}}, "the file"),
+        ({"group": "\udcfc"}, "group"),
+        ({"depends": ["\udcfc"]}, "depends"),
+        ({"parameters": {"x": "\udcfc"}}, "parameters"),
+        ({"operator": "human", "command": None, "instructions": "\udcfc"}, "instructions"),
+    ],
+)
+def test_half_a_character_is_refused_where_it_is_written(settings: dict[str, Any], named: str) -> None:
+    with pytest.raises(ms.errors.MatterstackError, match=rf"^task 'a': {re.escape(named)}"):
+        ms.Task("a", **{"command": "true", **settings})
