@@ -16,6 +16,8 @@ from matterstack.errors import InvalidTaskError
 MACHINERY = ".matterstack"
 #: In it: from which entry of a cache an attempt was taken; or else under which key it will be kept.
 CACHED, KEY = f"{MACHINERY}/cached.json", f"{MACHINERY}/key.json"
+#: In it: what monitors have said of an attempt that runs.
+MONITORS = f"{MACHINERY}/monitors.json"
 #: The folder of what a request shows.
 SHOWN = "show"
 #: In it: what could not be shown, and why, a line each. No task has such an id.
@@ -64,6 +66,12 @@ TABLE: tuple[Entry, ...] = (
     Entry(f"{MACHINERY}/key.json", Family.EVERY, "the run", "what its result depends on, where that shall be cached"),
     Entry(
         f"{MACHINERY}/cached.json", Family.EVERY, "the run", "from where its result was taken, where that was cached"
+    ),
+    Entry(
+        f"{MACHINERY}/monitors.json",
+        Family.EVERY,
+        "the run",
+        "when monitors were asked of it, and their word to stop it",
     ),
     Entry("task.py", Family.CALL, "the run", "the function, with all that it needs; `python task.py` does it again"),
     Entry("matterstack_main.py", Family.CALL, "the run", "what `task.py` calls at its end"),

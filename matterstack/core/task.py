@@ -140,7 +140,7 @@ class Task:
     retries : int
         How many more attempts a failed one gets.
     retry_on : sequence of str, optional
-        Only after these: ``FAILED``, ``LOST``, and what Slurm calls an end: ``TIMEOUT``,
+        Only after these: ``FAILED``, ``LOST``, ``STOPPED`` (by a monitor), and what Slurm calls an end: ``TIMEOUT``,
         ``OUT_OF_MEMORY``, ``NODE_FAIL``, ``PREEMPTED``, ...
     retry_delay_s : float
         How long, in seconds, the next attempt waits after a failed one.

@@ -25,7 +25,7 @@ import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from matterstack.core.attempts import (
     Absent,
@@ -37,6 +37,9 @@ from matterstack.core.attempts import (
 from matterstack.core.made import Made
 from matterstack.core.task import Task
 from matterstack.errors import InvalidConfigError, RunStatusError
+
+if TYPE_CHECKING:
+    from matterstack.operators.handlers import Handler
 
 
 class Traits(NamedTuple):
@@ -174,6 +177,10 @@ class Operator(ABC):
     def poll_local_files(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
         """Return what can be seen without asking anybody, as `check_status` returns it; see `Traits.poll_s`."""
         return {}
+
+    def monitors(self) -> Sequence[Handler | str]:
+        """Return the handlers that may look at attempts that run: none where those do not run in their directory."""
+        return ()
 
     @abstractmethod
     def find(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Absent]:

@@ -1,4 +1,7 @@
-"""Handlers that mend the inputs of a next attempt, in the shape of custodian's: found by name, and run in a copy."""
+"""Handlers that mend the inputs of a next attempt, in the shape of custodian's: found by name, and run in a copy.
+
+One that is a monitor is asked about attempts that run, too: see `matterstack.orchestration.monitors`.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +27,20 @@ _NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 _MOST_COPIED = 64 << 20
 #: What custodian leaves beside the inputs.
 _BACKUPS = "error.*.tar.gz"
+#: How often a monitor is asked that does not say how often.
+_EVERY_S = 300.0
 
 
 class Handler(Protocol):
     """What may mend the inputs of a task after an attempt at it failed.
 
     The shape is that of custodian's error handlers (https://materialsproject.github.io/custodian/).
+
+    Notes
+    -----
+    With ``is_monitor = True`` it is asked about attempts that run as well, where their directory is here: at most every
+    ``monitor_every_s`` seconds (300, where it does not say). Its `check` then gets the directory itself, and only
+    reads; when it returns True, the attempt is stopped and has failed. ``is_terminating = False`` keeps it from that.
     """
 
     def check(self, directory: Any) -> bool:
@@ -55,7 +66,41 @@ def check_handlers(handlers: Sequence[Handler | str]) -> tuple[Handler | str, ..
                 raise InvalidConfigError(f"a handler is named as 'package.module:Class', not {handler!r}")
         elif not (callable(getattr(handler, "check", None)) and callable(getattr(handler, "correct", None))):
             raise InvalidConfigError(f"a handler needs check(directory) and correct(directory): {handler!r}")
+        else:
+            every_s(handler)
     return tuple(handlers)
+
+
+def watches(handler: Handler | str) -> bool:
+    """Return whether a handler is asked about attempts that run; one that is named is imported."""
+    of = _found(handler)
+    return bool(getattr(of, "is_monitor", False)) and bool(getattr(of, "is_terminating", True))
+
+
+def every_s(handler: Handler | str) -> float:
+    """Return how long, in seconds, a monitor is not asked again.
+
+    Raises
+    ------
+    InvalidConfigError
+        It says something else.
+    """
+    seconds = getattr(_found(handler), "monitor_every_s", _EVERY_S)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+        raise InvalidConfigError(f"monitor_every_s of {name_of(handler)} must be a number of seconds, not {seconds!r}")
+    return float(seconds)
+
+
+def name_of(handler: Handler | str) -> str:
+    """Return what a handler is called in a reason."""
+    return handler.partition(":")[2] if isinstance(handler, str) else type(handler).__name__
+
+
+def _found(handler: Handler | str) -> Any:
+    if not isinstance(handler, str):
+        return handler
+    module, _, name = handler.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def settings_of(handlers: Sequence[Handler | str]) -> list[str] | None:
@@ -72,7 +117,7 @@ def mend(handlers: Sequence[Handler | str], attempt: Attempt, results_folder: st
     """
     if not handlers or attempt.attempt == 1:
         return
-    made = [_made(attempt, handler) for handler in handlers]
+    handlers_made = [made(attempt, handler) for handler in handlers]
     done = []
     for number in range(1, attempt.attempt):
         earlier = Path(attempt.parent, f"{attempt.iteration}.{attempt.task_id}.{number}")
@@ -83,7 +128,7 @@ def mend(handlers: Sequence[Handler | str], attempt: Attempt, results_folder: st
             if results_folder:
                 _lay_out(earlier / "inputs", work)
             _lay_out(earlier / results_folder, work)
-            for handler in made:
+            for handler in handlers_made:
                 if handler.check(work):
                     said = _correct(handler, work, attempt.directory)
                     done.append({"attempt": number, "handler": type(handler).__name__, "done": said})
@@ -92,18 +137,24 @@ def mend(handlers: Sequence[Handler | str], attempt: Attempt, results_folder: st
         (attempt.directory / CORRECTIONS).write_text(text + "\n", encoding="utf-8")
 
 
-def _made(attempt: Attempt, handler: Handler | str) -> Handler:
+def made(attempt: Attempt, handler: Handler | str) -> Handler:
+    """Return a handler that is named, made anew; an object as it is.
+
+    Raises
+    ------
+    InvalidTaskError
+        It cannot be made here.
+    """
     if not isinstance(handler, str):
         return handler
-    module, _, name = handler.partition(":")
     try:
-        made: Handler = getattr(importlib.import_module(module), name)()
+        new: Handler = _found(handler)()
     except (ImportError, AttributeError, TypeError) as error:
         raise InvalidTaskError(
             f"the handler {handler} of {attempt.task.operator!r} cannot be made here ({type(error).__name__}: {error})",
             task_id=attempt.task_id,
         ) from error
-    return made
+    return new
 
 
 def _lay_out(source: Path, work: Path) -> None:

@@ -147,6 +147,13 @@ def cancelled(attempt: LiveAttempt, at: float) -> list[Change]:
     return [AttemptChange(attempt.id, attempt.task, attempt.status, event, at, "cancelled", ended_at=at)]
 
 
+def stopped(attempt: LiveAttempt, at: float, reason: str) -> list[Change]:
+    """Return the changes of an attempt that a monitor has stopped, and that is over, however its command ended."""
+    event = AttemptEvent.ENDED
+    change = AttemptChange(attempt.id, attempt.task, attempt.status, event, at, reason=reason, ended_at=at)
+    return [change, *failed(attempt, at, reason, "STOPPED")]
+
+
 def failed(attempt: LiveAttempt, at: float, reason: str, kind: str = "FAILED") -> list[Change]:
     """Return the changes of an attempt that failed while it was being collected."""
     change = AttemptChange(

@@ -1,4 +1,4 @@
-"""Asking every operator about its live attempts, and what the answers mean. Nothing is written here.
+"""Asking every operator about its live attempts, and what the answers mean. Nothing is stored here.
 
 Each question is put inside `capture`, which surrounds the operator's code alone. What it raises is not guessed
 about: the operator could not be asked, and its attempts stay as they are.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from matterstack.core.attempts import (
     Absent,
@@ -38,6 +38,9 @@ from matterstack.orchestration.health import (
 )
 from matterstack.orchestration.loop_memory import LoopMemory
 from matterstack.orchestration.session import Session
+
+if TYPE_CHECKING:
+    from matterstack.orchestration.monitors import Monitors
 
 T = TypeVar("T")
 
@@ -131,10 +134,13 @@ def _poll_operator(session: Session, name: str, group: _Sorted, at: float, memor
     record = session.settings.made_from
     if group.interrupted:
         parts.append(_find(name, operator, group.interrupted, at))
-    if group.unwanted:
-        parts.append(_cancel(name, operator, group.unwanted, at))
-    if group.watched:
-        looked, ended = _look(name, operator, group.watched, at, memory, record=record)
+    monitors = session.monitors_of(name) if group.watched else None
+    stopped = monitors.stopped(group.watched) if monitors is not None else {}
+    if group.unwanted or stopped:
+        over = [*group.unwanted, *(attempt for attempt in group.watched if attempt.token in stopped)]
+        parts.append(_cancel(name, operator, over, stopped, at, record=record))
+    if watched := [attempt for attempt in group.watched if attempt.token not in stopped]:
+        looked, ended = _look(name, operator, watched, at, memory, monitors, record=record)
         parts.append(looked)
         collecting = [*collecting, *ended]
     parts += [_collect(name, operator, attempt, at, record=record) for attempt in collecting]
@@ -165,19 +171,37 @@ def _find(name: str, operator: Operator, interrupted: Sequence[Attempt], at: flo
     return Polled(changes, absent, {name: None})
 
 
-def _cancel(name: str, operator: Operator, unwanted: Sequence[Attempt], at: float) -> Polled:
+def _cancel(
+    name: str, operator: Operator, unwanted: Sequence[Attempt], stopped: Mapping[str, str], at: float, *, record: bool
+) -> Polled:
+    """Have attempts end: those that are not wanted any more, and those that a monitor has stopped, with its reason."""
     reach("cancel.begin")
     with capture() as caught:
         gone = set(operator.cancel(unwanted))
     reach("cancel.asked")
     if caught.error is not None:
         return Polled(contacts={name: describe(caught.error)})
-    over = [attempt.record for attempt in unwanted if attempt.token in gone]
-    return Polled([change for live in over for change in scheduling.cancelled(live, at)], contacts={name: None})
+    changes: list[Change] = []
+    for attempt in unwanted:
+        if attempt.token not in gone:
+            continue
+        if attempt.token in stopped:
+            implied = scheduling.stopped(attempt.record, at, stopped[attempt.token])
+            changes += scheduling.with_made(implied, _made(operator, attempt)) if record else implied
+        else:
+            changes += scheduling.cancelled(attempt.record, at)
+    return Polled(changes, contacts={name: None})
 
 
 def _look(
-    name: str, operator: Operator, watched: Sequence[Attempt], at: float, memory: LoopMemory | None, *, record: bool
+    name: str,
+    operator: Operator,
+    watched: Sequence[Attempt],
+    at: float,
+    memory: LoopMemory | None,
+    monitors: Monitors | None,
+    *,
+    record: bool,
 ) -> tuple[Polled, list[Attempt]]:
     """Look at attempts; return what was seen, and those whose results have to be collected."""
     # Between two questions of a loop; that something is seen then does not mean that the operator answers.
@@ -190,6 +214,8 @@ def _look(
         return Polled(contacts={name: describe(caught.error)}), []
     if memory is not None and not only_files:
         memory.note_asked(name, operator.traits.poll_s)
+    if monitors is not None:
+        seen |= monitors.ask(watched, seen, at)  # of what has ended meanwhile, the end counts
     changes: list[Change] = []
     ended = []
     absent = []

@@ -28,6 +28,7 @@ from matterstack.storage.state_store import SQLiteStateStore
 if TYPE_CHECKING:
     from matterstack.cache import Cache
     from matterstack.core.task import Task
+    from matterstack.orchestration.monitors import Monitors
 
 
 NO_LIMIT = Budget()
@@ -120,6 +121,7 @@ class Session:
     _trusted: bool = False
     _excludes: bool = False
     _programs: dict[str, KeptProgram] = field(default_factory=dict)
+    _monitors: dict[str, Monitors] = field(default_factory=dict)
     _identity: tuple[int, int] | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -253,6 +255,17 @@ class Session:
     def attempt(self, live: LiveAttempt) -> Attempt:
         """Return an attempt as operators see it."""
         return Attempt(live, str(self.directory.operator(live.operator)))
+
+    def monitors_of(self, operator: str) -> Monitors | None:
+        """Return who looks at attempts of an operator that run; None where it has no handlers that could."""
+        handlers = self.operators[operator].monitors()
+        if not handlers:
+            return None
+        if operator not in self._monitors or self._monitors[operator].handlers is not handlers:
+            from matterstack.orchestration.monitors import Monitors  # most runs have none
+
+            self._monitors[operator] = Monitors(handlers)
+        return self._monitors[operator]
 
     def home(self, operator: str, iteration: int, task_id: str, attempt: int) -> Path:
         """Return the directory of an attempt that is over; of one that was packed, a copy of it.

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from crashes import in_child
 
 import matterstack as ms
+from matterstack import crash_points
 from matterstack.errors import InvalidConfigError
 
 
@@ -124,3 +131,175 @@ def test_handlers_of_custodian_work_as_they_are(
     for other in INPUTS.keys() - {edits}:
         assert (second / other).read_bytes() == INPUTS[other]
     assert not list(second.glob("error.*"))
+
+
+class Endless:
+    """Stops what says that it will not converge, and has it take more steps; tells in a file how often it was asked."""
+
+    is_monitor = True
+    monitor_every_s = 0.0
+
+    def check(self, directory: Path) -> bool:
+        with (directory / "asked").open("a") as asked:
+            asked.write("x")
+        return (directory / "log").exists() and "diverges" in (directory / "log").read_text()
+
+    def correct(self, directory: Path) -> Any:
+        (directory / "steps").write_text("4")
+        return "more steps"
+
+
+class Seldom(Endless):
+    """Is asked once an hour."""
+
+    monitor_every_s = 3600.0
+
+
+class Raising(Endless):
+    """Cannot look."""
+
+    def check(self, directory: Path) -> bool:
+        raise ValueError("no such table")
+
+
+class Stuck(Endless):
+    """Never answers."""
+
+    monitor_every_s = 3600.0
+
+    def check(self, directory: Path) -> bool:
+        super().check(directory)
+        while (directory / "log").exists():
+            select.select([], [], [], 0.2)
+        return False
+
+
+DIVERGE = "[ $(cat steps) -ge 4 ] && exit 0; echo diverges > log; exec sleep 1000"
+
+
+def monitored(tmp_path: Path, kind: type, command: str = DIVERGE, **of_task: Any) -> ms.Run:
+    task = ms.Task("a", command, files={"steps": b"1"}, **{"retries": 1, **of_task})
+    operators = {"local": ms.LocalOperator(handlers=[f"{__name__}:{kind.__name__}"], kill_grace_s=1.0)}
+    return ms.initialize_run("w", ms.Workflow([task]), base_path=tmp_path, operators=operators)
+
+
+def until(run: ms.Run, done: Callable[[], object], step: bool = True) -> None:
+    """Step, or only look, until something holds, a minute at most."""
+    end = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < end, run.explain()
+        if step:
+            run.step()
+        select.select([], [], [], 0.05)
+
+
+def reason_of(run: ms.Run) -> str:
+    return str(run.attempts["reason"].iloc[0])
+
+
+def test_a_monitor_stops_what_would_run_for_ever_and_mends_the_next(tmp_path: Path) -> None:
+    run = monitored(tmp_path, Endless, retry_on={"STOPPED"})
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED, run.explain()
+    assert list(run.attempts["status"]) == ["FAILED", "COMPLETED"]
+    assert reason_of(run).startswith("stopped by Endless: its check found what it mends")
+    assert json.loads((run.task_directory("a") / "corrections.json").read_text())[0]["done"] == "more steps"
+
+
+#: From the word of a monitor on, so many crash points of a run lead to the end of what it stopped, and some beyond.
+POINTS = range(1, 13)
+
+
+@pytest.mark.parametrize("number", POINTS)
+def test_the_word_of_a_monitor_outlives_a_kill(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = monitored(tmp_path, Endless)
+    path, came = run.path, 0
+
+    def kill_then(point: str) -> None:
+        nonlocal came
+        came += bool(came) or point == "monitor.found"
+        if came == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def arm() -> None:
+        crash_points._armed = kill_then
+
+    assert in_child(lambda: ms.open_run(path).wait(timeout_s=60), arm) == -signal.SIGKILL
+    run = ms.open_run(path)
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED, run.explain()
+    assert list(run.attempts["status"]) == ["FAILED", "COMPLETED"]
+    assert reason_of(run).startswith("stopped by Endless")
+
+
+def test_what_a_monitor_stops_has_failed_however_its_command_ends(tmp_path: Path) -> None:
+    command = "[ $(cat steps) -ge 4 ] && exit 0; trap 'exit 0' TERM; echo diverges > log; sleep 1000 & wait"
+    run = monitored(tmp_path, Endless, command)
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED, run.explain()
+    assert list(run.attempts["status"]) == ["FAILED", "COMPLETED"]
+
+
+def test_what_ended_well_before_anybody_looked_is_not_asked_about(tmp_path: Path) -> None:
+    run = monitored(tmp_path, Endless, "mkfifo go; cat go; echo diverges > log")
+    home = run.path / "operators/local/0.a.1"
+    until(run, (home / "asked").exists)
+    (home / "go").write_text("")
+    until(run, (home / "log").exists, step=False)
+    until(run, lambda: b"ended" in (home.parent / "journal.jsonl").read_bytes(), step=False)
+    run = ms.open_run(run.path)
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED, run.explain()
+    assert list(run.attempts["status"]) == ["COMPLETED"]
+
+
+def test_a_monitor_that_raises_is_noted_and_stops_nothing(tmp_path: Path) -> None:
+    run = monitored(tmp_path, Raising, "until [ -e go ]; do sleep 0.1; done")
+    home = run.path / "operators/local/0.a.1"
+    until(run, lambda: len(run.attempts) and "the monitor Raising raised ValueError: no such table" in reason_of(run))
+    assert "no such table" in repr(run.explain())
+    run.step()
+    assert "no such table" in reason_of(run), "it stays said"
+    (home / "go").touch()
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert list(run.attempts["status"]) == ["COMPLETED"]
+
+
+def test_a_monitor_is_asked_no_more_often_than_it_says_by_whoever_steps(tmp_path: Path) -> None:
+    run = monitored(tmp_path, Seldom, "until [ -e go ]; do sleep 0.1; done")
+    home = run.path / "operators/local/0.a.1"
+    until(run, (home / "asked").exists)
+    for _ in range(3):
+        ms.open_run(run.path).step()
+    (home / "go").touch()
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert (home / "asked").read_text() == "x"
+
+
+def test_a_monitor_that_never_answers_holds_up_nothing(tmp_path: Path) -> None:
+    run = monitored(tmp_path, Stuck, "echo > log; until [ -e go ]; do sleep 0.1; done")
+    home = run.path / "operators/local/0.a.1"
+    until(run, lambda: len(run.attempts) and "the monitor Stuck has not answered yet" in reason_of(run))
+    (home / "go").touch()
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert (home / "asked").read_text() == "x"
+    (home / "log").unlink()  # lets its thread go
+
+
+@pytest.mark.parametrize("kind", ["cancel", "walltime"])
+def test_a_cancel_counts_and_a_walltime_does_not_while_a_monitor_stops(tmp_path: Path, kind: str) -> None:
+    command = "[ $(cat steps) -ge 4 ] && exit 0; trap '' TERM; echo diverges > log; sleep 1000"
+    resources = {"walltime_s": 2.0} if kind == "walltime" else {}
+    run = monitored(tmp_path, Endless, command, resources=ms.Resources(**resources))
+    until(run, lambda: len(run.attempts) and reason_of(run).startswith("is being stopped by Endless"))
+    assert "is being stopped by Endless" in repr(run.explain())
+    if kind == "cancel":
+        run.cancel_task("a")
+        until(run, lambda: list(run.attempts["status"]) == ["CANCELLED"])
+        return
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED, run.explain()
+    assert reason_of(run).startswith("stopped by Endless")
+
+
+def test_an_interval_that_is_none_is_refused() -> None:
+    class Wrong(Endless):
+        monitor_every_s = -1.0
+
+    with pytest.raises(InvalidConfigError, match="monitor_every_s of Wrong"):
+        ms.LocalOperator(handlers=[Wrong()])

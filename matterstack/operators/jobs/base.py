@@ -113,6 +113,10 @@ class JobOperator(Operator):
             machinery.mkdir(exist_ok=True)
             (machinery / "job.sh").write_text(script, encoding="utf-8")
 
+    def monitors(self) -> Sequence[Handler | str]:
+        """Return the handlers: jobs run in their directory."""
+        return self.handlers
+
     def missing(self, attempt: Attempt, said: str, began: float | None, at: float) -> Observation:
         """Judge an attempt whose job is over or gone, and which left no exit code."""
         if not attempt.directory.is_dir():

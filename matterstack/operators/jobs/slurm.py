@@ -468,6 +468,10 @@ class SlurmOperator(JobOperator):
         since = None if gone else note_unchanged(attempt, _CANCELLED, number, at)
         return gone or (since is not None and at - since >= self.grace_s)
 
+    def monitors(self) -> Sequence[Handler | str]:
+        """Return the handlers, where the files of jobs are here."""
+        return self.handlers if self.host is None else ()
+
     def poll_local_files(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
         """Look for commands that ended well, where their files are here: the queue has no better word for those."""
         if self.host is not None:

@@ -102,6 +102,10 @@ class LocalOperator(Operator):
         """Have handlers mend the inputs after failed attempts."""
         mend(self.handlers, attempt)
 
+    def monitors(self) -> Sequence[Handler | str]:
+        """Return the handlers: all runs here."""
+        return self.handlers
+
     def check_task(self, task: Task) -> None:
         """Refuse a task without a command."""
         if task.command is None:
