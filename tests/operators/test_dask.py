@@ -62,6 +62,31 @@ def until(run: ms.Run, wanted: str, name: str = "a", attempt: int = 1) -> None:
     wait_for(look)
 
 
+class Watching:
+    """Stops what runs and does not converge, and gives it more steps."""
+
+    is_monitor = True
+    monitor_every_s = 0.0
+
+    def check(self, directory: Path) -> bool:
+        return "not converged" in (directory / "stdout.txt").read_text()
+
+    def correct(self, directory: Path) -> None:
+        (directory / "steps").write_text("2")
+
+
+def test_a_monitor_stops_what_runs_on_a_worker(farm: Farm, tmp_path: Path) -> None:
+    operator = ms.DaskOperator(farm.address, grace_s=5.0, handlers=[Watching()])
+    converge = '[ "$(cat steps)" -ge 2 ] || { echo not converged; sleep 1000; }'
+    run = start(tmp_path, operator, task(tmp_path, "a", converge, retries=1, files={"steps": "1"}))
+    try:
+        assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED, run.explain()
+    finally:
+        operator.close()
+    assert list(run.attempts["status"]) == ["FAILED", "COMPLETED"]
+    assert run.attempts.loc["0.a.1", "reason"].startswith("stopped by Watching")
+
+
 def volume_A3(edge_A: float) -> float:
     import sys
 

@@ -493,6 +493,27 @@ def test_a_handler_that_raises_fails_the_attempt_with_its_words(healthy: Cluster
         ms.SlurmOperator(handlers=[object()])  # type: ignore[list-item]
 
 
+class Watching(MoreSteps):
+    """Looks at what runs, too."""
+
+    is_monitor = True
+    monitor_every_s = 0.0
+
+
+@pytest.mark.parametrize("pack", [1, 5])
+def test_a_monitor_stops_a_job_that_runs(healthy: Cluster, tmp_path: Path, pack: int) -> None:
+    converge = '[ "$(cat steps)" -ge 2 ] || { echo not converged; sleep 1000; }'
+    tasks = [
+        task(tmp_path, name, converge, retries=1, files={"steps": steps}) for name, steps in (("a", "1"), ("b", "2"))
+    ]
+    run = start(tmp_path, *tasks, handlers=[Watching()], pack=pack, grace_s=5.0)
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED, run.explain()
+    attempts = run.attempts[["task_id", "status"]].to_records(index=False).tolist()
+    assert sorted(attempts) == [("a", "COMPLETED"), ("a", "FAILED"), ("b", "COMPLETED")]
+    assert run.attempts.loc["0.a.1", "reason"].startswith("stopped by Watching")
+    check_executions(run, tmp_path / "ledger")
+
+
 def packed(base: Path, *tasks: ms.Task, **settings: Any) -> ms.Run:
     return start(base, *tasks, **{"pack": 50, "grace_s": 5.0, **settings})
 
