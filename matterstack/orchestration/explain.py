@@ -19,12 +19,13 @@ from matterstack.core.states import (
     RunStatus,
 )
 from matterstack.core.text import format_time, neutral
+from matterstack.errors import MatterstackError
 from matterstack.orchestration import campaigns, trusting
 from matterstack.orchestration.analyze import CAMPAIGN_FAILED
-from matterstack.orchestration.budget import SPENT
+from matterstack.orchestration.budget import SPENT, Ledger
 from matterstack.orchestration.overview import shown_path
 from matterstack.orchestration.requests import how_it_ended
-from matterstack.orchestration.session import Session
+from matterstack.orchestration.session import Session, Settings
 from matterstack.orchestration.starts import how_it_began
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ _MISSING = tuple(
     )
 )
 _MOST_LISTED = 20
+_RAISE = "run.configure(budget={...})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,8 @@ def explain(session: Session) -> Explanation:
         ready = store.ready_operators(now)
         kept_back = store.kept_back(run.iteration) if counts.pending > counts.ready else []
         delayed = store.delayed(run.iteration, now, _MOST_LISTED) if counts.ready else []
+        may_start = run.status is RunStatus.RUNNING and counts.pending > 0
+        spent = _at_the_limit(session, live) if may_start else []
     found: list[Blocker] = []
     if run.status not in TERMINAL_RUN and not trusting.is_trusted(session.directory):
         path = str(session.directory.path)
@@ -130,6 +134,7 @@ def explain(session: Session) -> Explanation:
         found.append(Blocker("run", "it was never stepped", run.created_at, "run.step() or run.wait()"))
     elif run.status is RunStatus.PAUSED:
         found.append(_paused(session, run.reason or "it was paused"))
+    found += spent
     found += [
         Blocker(
             f"operator {name}",
@@ -202,10 +207,19 @@ def _delayed(row: TaskRow, now: float) -> Blocker:
     return Blocker(f"task {row.task_id}", why, row.ended_at, f"wait; or run.retry({row.task_id!r}) for one at once")
 
 
+def _at_the_limit(session: Session, live: Sequence[LiveAttempt]) -> list[Blocker]:
+    """Return which limit of the budget keeps anything more from starting, while something still runs, say."""
+    budget = session.settings.budget
+    with contextlib.suppress(MatterstackError, OSError, LookupError):  # it may have been raised since our last step
+        budget = Settings.from_config(session.directory.read_config()["settings"]).budget
+    why = budget.why_no_more(Ledger().spent(session.reader, live)) if budget else None
+    return [] if why is None else [Blocker("run", why.partition(";")[0], None, _RAISE)]
+
+
 def _paused(session: Session, reason: str) -> Blocker:
     """Return why a run is paused, and what makes it go on."""
     if reason.startswith(SPENT):
-        return Blocker("run", reason, None, "run.configure(budget={...}), then run.resume()")
+        return Blocker("run", reason, None, f"{_RAISE}, then run.resume()")
     if not reason.startswith(CAMPAIGN_FAILED):
         return Blocker("run", reason, None, "run.resume()")
     name = type(session.campaign).__name__ if session.campaign is not None else "Campaign"

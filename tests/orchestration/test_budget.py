@@ -34,6 +34,24 @@ def test_no_more_tasks_are_begun_than_there_may_be(tmp_path: Path) -> None:
     check_executions(run, tmp_path / "ledger")
 
 
+def test_the_limit_is_named_while_something_still_runs(tmp_path: Path) -> None:
+    run = made(
+        tmp_path,
+        {"tasks": 1},
+        ms.Task("long", f"until [ -e {tmp_path}/go ]; do sleep 0.1; done"),
+        ms.Task("next", "true"),
+    )
+    run.step()
+    for looking in (run, ms.open_run(run.path)):
+        (blocker,) = (one for one in looking.explain() if one.what == "run")
+        assert blocker.why == "the budget is spent: 1 of 1 tasks"
+        assert "run.configure(budget=" in blocker.remedy
+    run.configure(budget={"tasks": 2})
+    assert "budget" not in repr(run.explain())
+    (tmp_path / "go").touch()
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+
+
 def test_a_run_that_ends_at_its_limit_ends(tmp_path: Path) -> None:
     run = made(tmp_path, {"tasks": 5})
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
