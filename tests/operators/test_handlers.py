@@ -119,7 +119,8 @@ OSZICAR = (
 def test_handlers_of_custodian_work_as_they_are(
     tmp_path: Path, name: str, leaves: dict[str, str], edits: str, mended: str
 ) -> None:
-    pytest.importorskip("custodian", reason="not required: custodian, with pymatgen, is not installed")
+    for package in ("custodian", "pymatgen"):
+        pytest.importorskip(package, reason=f"not required: {package} is not installed")
     write = "; ".join(f"printf %s '{text}' > {path}" for path, text in leaves.items())
     command = f"[ $MATTERSTACK_ATTEMPT = 2 ] || {{ {write}; exit 1; }}"
     operators = {"local": ms.LocalOperator(handlers=[f"custodian.vasp.handlers:{name}"])}
