@@ -140,12 +140,8 @@ def list_inside(root: Path | str, relative: str) -> list[tuple[str, int | None]]
     UnsafeFileError
         A link on the way, or no folder.
     """
-    descriptor = _folder(root, relative, relative.split("/"))
-    try:
-        with os.scandir(descriptor) as entries:
-            found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
-    finally:
-        os.close(descriptor)
+    with opened_inside(root, relative) as descriptor, os.scandir(descriptor) as entries:
+        found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
     return sorted((name, status.st_size if stat.S_ISREG(status.st_mode) else None) for name, status in found)
 
 
