@@ -301,15 +301,17 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         if not change["new"]:
             self._stop.set()
             self._woken.set()
-        elif self._worker is None or not self._worker.is_alive():
+        else:
             self._stop = threading.Event()
-            self._worker = threading.Thread(target=self._work, daemon=True, name="matterstack-run")
+            of_both = (self._stop, self._worker)
+            self._worker = threading.Thread(target=self._work, args=of_both, daemon=True, name="matterstack-run")
             self._worker.start()
         self._switch()
 
-    def _work(self) -> None:
+    def _work(self, stop: threading.Event, before: threading.Thread | None) -> None:
         """Make ticks until the run ends or is paused; what needs a person is looked at again when one answered."""
-        stop = self._stop
+        if before is not None:
+            before.join()  # turned off and on within one of its ticks, whose lock it holds
         try:
             while not stop.is_set():
                 self._woken.clear()

@@ -687,7 +687,8 @@ def test_the_table_and_a_form_are_used_while_a_cell_runs(jupyter: Lab, gates: Pa
 
 
 def test_run_is_turned_on_and_off_while_a_cell_awaits(jupyter: Lab, gates: Path) -> None:
-    cells = (USED.format(gate=gates / "gate0"), "run.watch()", "await asyncio.to_thread(pathlib.Path('end').read_text)")
+    ends = "await asyncio.to_thread(pathlib.Path('end').read_text)\ncockpit._worker.join(30)"  # its last tick, too
+    cells = (USED.format(gate=gates / "gate0"), "cockpit = run.watch()\ncockpit", ends)
     os.mkfifo(jupyter.directory / "end")
     notebook = jupyter.open(jupyter.write("toggled.ipynb", *cells))
     page = notebook.page
@@ -700,6 +701,7 @@ def test_run_is_turned_on_and_off_while_a_cell_awaits(jupyter: Lab, gates: Path)
         page.click(".jupyter-button:text-is('Run')")
         page.wait_for_selector(".jupyter-button:enabled:text-is('Step')")
     (jupyter.directory / "end").write_text("on")
+    page.wait_for_selector(".jp-InputPrompt:text-is('[*]:')", state="detached")
     notebook.close()
     run = latest_run(jupyter)
     release(gates, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -328,6 +329,36 @@ def standing(status: ms.RunStatus, *counts: IterationCounts, **about: Any) -> St
     record = RunRecord("r", "w", status, None, 1000.0, len(counts) - 1, "")
     rows = [IterationRow(number, 1000.0 + 100 * number, None, count) for number, count in enumerate(counts)]
     return Standing(Overview(record, counts[-1], Path("/r")), rows, 1000.0, **about)
+
+
+class Thinks(ms.Campaign):
+    """Its first analysis takes until it is told to end."""
+
+    thinks, may_end = threading.Event(), threading.Event()
+
+    def initial_state(self) -> int:
+        return 0
+
+    def plan(self, state: int) -> ms.Workflow | None:
+        return ms.Workflow([ms.Task("t", "true")]) if state < 3 else None
+
+    def analyze(self, state: int, results: Any) -> int:
+        self.thinks.set()
+        assert self.may_end.wait(60)
+        return state + 1
+
+
+def test_run_that_is_turned_off_and_on_within_a_tick_goes_on(tmp_path: Path) -> None:
+    run = ms.initialize_run("w", Thinks(), base_path=tmp_path, operators={"local": ms.LocalOperator()})
+    cockpit = run.watch()
+    cockpit.running.value = True
+    assert Thinks.thinks.wait(60)
+    cockpit.running.value = False
+    cockpit.running.value = True
+    Thinks.may_end.set()
+    assert cockpit._worker is not None
+    cockpit._worker.join(60)
+    assert run.status is ms.RunStatus.COMPLETED
 
 
 def test_the_rest_is_estimated_by_what_the_iteration_took_so_far() -> None:
