@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matterstack.core.states import AttemptStatus, RunStatus, TaskStatus
     from matterstack.core.task import FromTask, Task
     from matterstack.functions import values
-    from matterstack.functions.campaign import Campaign
+    from matterstack.functions.campaign import Campaign, Update
     from matterstack.functions.function import task
     from matterstack.functions.workflow import Workflow
     from matterstack.operators.jobs.dask import DaskOperator
@@ -33,6 +33,7 @@ __version__ = "0.2.1"
 _HOMES = {
     "Cache": "cache",
     "Campaign": "functions.campaign",
+    "Update": "functions.campaign",
     "Approve": "core.schemas",
     "TaskResult": "core.results",
     "TickReport": "core.results",
@@ -82,6 +83,7 @@ __all__ = [
     "TaskResult",
     "TaskStatus",
     "TickReport",
+    "Update",
     "Workflow",
     "__version__",
     "inbox",

@@ -168,7 +168,7 @@ def _make(
         try:
             with store.transaction():
                 store.create_run(RunRecord(run_id, workspace, RunStatus.PENDING, None, at, 0, state), code)
-                store.add_iteration(0, at, planned)
+                store.add_iteration(0, at, planned, planning.places_of(campaign))
         finally:
             store.close()
         # The directory keeps its inode when it gets its name. Where the user's folder cannot be written, this process
@@ -224,7 +224,7 @@ def preview(
     from matterstack.notebook.preview import Preview
 
     campaign, given, _ = _check_given(plan, operators, config)
-    _, workflow = _first(campaign, lambda state: planning.next_workflow(campaign, state))
+    _, workflow = _first(campaign, lambda state: planning.next_workflow(campaign, state, first=True))
     checked = check(workflow, given, Intake(KeepsNothing(), None), doubts=True)
     return Preview(workflow, given, [finding for one in checked for finding in one.findings], _cache_of(cache))
 

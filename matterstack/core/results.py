@@ -20,6 +20,9 @@ class Left(Protocol):
     def file(self, result: TaskResult, path: str) -> Path:
         """Return where a file of it is."""
 
+    def parameters(self, result: TaskResult) -> dict[str, Any]:
+        """Return what it was done with."""
+
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
@@ -59,6 +62,17 @@ class TaskResult:
         if self.status is not TaskStatus.COMPLETED:
             return None
         return self.data if self.left is None else self.left.value(self)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What it was done with: of the call of a function its arguments by name, of an experiment its parameters.
+
+        Raises
+        ------
+        ValueNotReadableError
+            One of them holds something that cannot be read here.
+        """
+        return {} if self.left is None else self.left.parameters(self)
 
     def file(self, path: str) -> Path:
         """Return where a file that it left is.

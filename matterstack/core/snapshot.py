@@ -39,6 +39,20 @@ class IterationCounts(NamedTuple):
         return self.pending + self.submitted
 
 
+class Stream(NamedTuple):
+    """Of an iteration whose campaign streams: how many tasks it keeps unfinished, and its last event when it was asked.
+
+    Attributes
+    ----------
+    places : int
+    asked : int or None
+        None before it is asked for the first time.
+    """
+
+    places: int
+    asked: int | None
+
+
 class OperatorTrouble(NamedTuple):
     """An operator that could not be asked, or raised where it must not.
 
@@ -106,6 +120,13 @@ class Upstream(NamedTuple):
     attempts: int
     data: str | None
     operator: str
+
+
+class UntakenRow(NamedTuple):
+    """A task that is over, and whose result a campaign that streams has not taken; ``result`` is what it gave."""
+
+    id: int
+    result: ResultRow
 
 
 class ResultRow(NamedTuple):

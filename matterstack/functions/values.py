@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from matterstack.core.calls import Reference
 from matterstack.errors import UnsafeFileError, ValueNotReadableError
 from matterstack.files import read_inside
 from matterstack.functions.codec import MOST_ARRAY_BYTES, MOST_JSON_BYTES, Decoder, NotReadableError, parse, register
@@ -89,13 +90,61 @@ def read_value(
         raise ValueNotReadableError(f"{VALUE} in {directory}: {error}; {way_out}") from error
 
 
+def read_arguments(
+    arguments: Mapping[str, Any],
+    sources: Mapping[str, Reference],
+    fetch: Callable[[str], bytes],
+    *,
+    trusted_packages: Collection[str] | None,
+    classes: Mapping[str, type],
+) -> dict[str, Any]:
+    """Return the arguments of a call by name, with references in place of what other tasks give.
+
+    Parameters
+    ----------
+    arguments : mapping
+        As ``args.json`` holds them. Those that have no name are a list, ``args``.
+    sources : mapping of str to Reference
+        By the labels that the arguments name them with.
+    fetch : callable
+        Returns the content of an array's file by its name.
+    trusted_packages, classes
+        As of `read_value`.
+
+    Raises
+    ------
+    ValueNotReadableError
+        A part of it cannot be read here.
+    """
+
+    def refer(said: dict[str, Any]) -> Any:
+        found = sources[said["task"]]
+        return Reference(found.task_id, tuple(said["at"]), found.iteration, found.run)
+
+    decoder = Decoder(
+        fetch, _allows(trusted_packages), classes, {"reference": refer}, loaded=trusted_packages is not None
+    )
+    try:
+        named = {name: decoder.decode(plain, name) for name, plain in arguments.get("kwargs", {}).items()}
+        unnamed = [decoder.decode(plain, "args") for plain in arguments.get("args", ())]
+    except (OSError, UnsafeFileError) as error:
+        raise ValueNotReadableError(f"the arguments of a call cannot be read: {error}") from None
+    except NotReadableError as error:
+        raise ValueNotReadableError(f"the arguments of a call cannot be read here: {error}") from error
+    return {**named, "args": unnamed} if unnamed else named
+
+
 def _decoder(directory: Path, trusted_packages: Collection[str] | None, classes: Mapping[str, type] | None) -> Decoder:
     def fetch(name: str) -> bytes:
         return read_inside(directory, f"{ARRAYS}/{name}", MOST_ARRAY_BYTES)
 
+    return Decoder(fetch, _allows(trusted_packages), classes, loaded=trusted_packages is not None)
+
+
+def _allows(trusted_packages: Collection[str] | None) -> Callable[[str], bool]:
     def allows(module: str) -> bool:
         if trusted_packages is None:
             return module in _DATA_MODULES
         return module.partition(".")[0] in {"ase", "numpy", "pymatgen", *trusted_packages}
 
-    return Decoder(fetch, allows, classes, loaded=trusted_packages is not None)
+    return allows

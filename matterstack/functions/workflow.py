@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
@@ -238,13 +238,17 @@ class Workflow:
         for _, problem in self.problems(operators):
             raise problem
 
-    def problems(self, operators: Mapping[str, object] | None = None) -> Iterator[tuple[str | None, WorkflowError]]:
+    def problems(
+        self, operators: Mapping[str, object] | None = None, there: Container[str] = ()
+    ) -> Iterator[tuple[str | None, WorkflowError]]:
         """Yield all that `check` would raise, with the task whose fault it is; None where it is that of several.
 
         Parameters
         ----------
         operators : mapping, optional
             As in `check`.
+        there : container of str
+            Tasks that the workflow is added to, and may depend on.
         """
         before: set[str] = set()
         ordered = True
@@ -258,6 +262,8 @@ class Workflow:
                 )
                 yield task.task_id, problem
             for other in task.upstream:
+                if other in there and other not in self._tasks:
+                    continue
                 if other not in self._tasks:
                     hint = did_you_mean(other, self._tasks)
                     text = f"task {task.task_id!r} depends on {other!r}, which is not in the workflow{hint}"

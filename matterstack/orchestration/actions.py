@@ -105,7 +105,7 @@ def reopen(session: Session, campaign: Campaign | None) -> None:
                 why = f"reopened by a person: {type(asked).__name__} planned nothing more"
                 changes.append(RunChange(RunStatus.RUNNING, RunEvent.COMPLETE, at, why))
             else:
-                store.add_iteration(run.iteration + 1, at, planned)
+                store.add_iteration(run.iteration + 1, at, planned, planning.places_of(asked))
                 store.set_iteration(run.iteration + 1)
             store.apply(changes, run.iteration)
 

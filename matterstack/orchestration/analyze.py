@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from matterstack.core.changes import RunChange
-from matterstack.core.results import TaskResult
 from matterstack.core.snapshot import IterationCounts, RunRecord
-from matterstack.core.states import RunEvent
+from matterstack.core.states import RunEvent, RunStatus
 from matterstack.crash_points import reach
 from matterstack.orchestration import campaign_calls as planning
 from matterstack.orchestration import decisions as scheduling
+from matterstack.orchestration import updates
 from matterstack.orchestration.capture import capture, describe_from_users_line
 from matterstack.orchestration.decisions import Conclusion
-from matterstack.orchestration.outcomes import LeftBehind
+from matterstack.orchestration.outcomes import task_results
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
 
@@ -37,16 +35,24 @@ class Concluded(NamedTuple):
         The next iteration, where there is one.
     wants_campaign : bool
         The campaign that has to analyze was not given.
+    places : int or None
+        Of a campaign that streams: how many tasks it keeps unfinished in the next iteration.
+    updated : Updated or None
+        What such a one made of the results of some tasks, in the same iteration.
     """
 
     change: RunChange | None = None
     campaign_state: str | None = None
     planned: Sequence[planning.PlannedTask] | None = None
     wants_campaign: bool = False
+    places: int | None = None
+    updated: updates.Updated | None = None
 
 
 def conclude(session: Session, reader: StoreReader, run: RunRecord, counts: IterationCounts, at: float) -> Concluded:
-    """Return what follows from where the iteration stands; nothing, as long as a task is unfinished.
+    """Return what follows from where the iteration stands.
+
+    Nothing, as long as a task is unfinished, unless the campaign streams, and is to be asked.
 
     Parameters
     ----------
@@ -59,6 +65,11 @@ def conclude(session: Session, reader: StoreReader, run: RunRecord, counts: Iter
     at : float
         Seconds since the Unix epoch.
     """
+    stream = session.stream(reader, run.iteration) if run.status is RunStatus.RUNNING else None
+    if stream is not None and updates.is_due(session, reader, run.iteration, counts, stream):
+        concluded = _update(session, reader, run, at, ends=not counts.unfinished)
+        if concluded is not None:
+            return concluded
     lost = reader.failed_for_good(run.iteration) if counts.failed and not counts.unfinished else []
     match scheduling.conclude(run.status, counts, failed_for_good=len(lost)):
         case Conclusion.FAIL:
@@ -69,8 +80,22 @@ def conclude(session: Session, reader: StoreReader, run: RunRecord, counts: Iter
     return Concluded()
 
 
+def _update(session: Session, reader: StoreReader, run: RunRecord, at: float, *, ends: bool) -> Concluded | None:
+    """Return what a campaign that streams makes of new results; None where its iteration ends instead."""
+    with capture() as caught:
+        campaign = session.load_campaign()
+        updated = None if campaign is None else updates.ask(session, reader, run, campaign)
+    reach("update.asked")
+    if caught.error is not None:
+        why = f"{CAMPAIGN_FAILED}: {describe_from_users_line(caught.error)}"
+        return Concluded(RunChange(run.status, RunEvent.PAUSE, at, why))
+    if updated is None:
+        return Concluded(wants_campaign=ends)
+    return None if ends and updated.state is None else Concluded(updated=updated)
+
+
 def _analyze(session: Session, reader: StoreReader, run: RunRecord, at: float) -> Concluded:
-    results = _results(session, reader, run.iteration)
+    results = task_results(session, run.iteration, reader.results(run.iteration))
     with capture() as caught:
         campaign = session.load_campaign()
         if campaign is not None:
@@ -83,27 +108,5 @@ def _analyze(session: Session, reader: StoreReader, run: RunRecord, at: float) -
     if campaign is None:
         return Concluded(wants_campaign=True)
     change = RunChange(run.status, RunEvent.COMPLETE, at) if planned is None else None
-    return Concluded(change, state, planned)
-
-
-def _results(session: Session, reader: StoreReader, iteration: int) -> dict[str, TaskResult]:
-    rows = reader.results(iteration)
-    folders = {operator: session.results_folder(operator) for operator in {row.operator for row in rows}}
-
-    left = LeftBehind(session, iteration)
-
-    def directory(operator: str, name: str) -> Path:
-        # One text, since there is one for each task.
-        return Path(f"{session.directory.path}/operators/{operator}/{name}/{folders[operator]}")
-
-    return {
-        task_id: TaskResult(
-            task_id,
-            status,
-            json.loads(data) if data and data != "{}" else {},
-            directory(operator, f"{iteration}.{task_id}.{attempts}") if attempts else None,
-            reason,
-            left,
-        )
-        for task_id, status, operator, attempts, reason, data in rows
-    }
+    places = None if planned is None else planning.places_of(campaign)
+    return Concluded(change, state, planned, places=places)

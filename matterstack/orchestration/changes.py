@@ -11,7 +11,7 @@ from matterstack.orchestration import decisions as scheduling
 from matterstack.storage.state_store import SQLiteStateStore
 
 #: What keeps those that wait for a task from starting, in words.
-_KEEPS_FROM_STARTING = {TaskEvent.FAIL: "failed", TaskEvent.SKIP: "was skipped", TaskEvent.CANCEL: "was cancelled"}
+KEEPS_FROM_STARTING = {TaskEvent.FAIL: "failed", TaskEvent.SKIP: "was skipped", TaskEvent.CANCEL: "was cancelled"}
 
 
 def apply_with_skips(store: SQLiteStateStore, changes: Sequence[Change], iteration: int) -> Counter[TaskEvent]:
@@ -49,8 +49,8 @@ def _skips(store: SQLiteStateStore, changes: Sequence[Change]) -> list[TaskChang
     """Return the skips of the tasks that cannot start because of tasks that did not complete."""
     skips: dict[int, TaskChange] = {}
     for change in changes:
-        if isinstance(change, TaskChange) and change.event in _KEEPS_FROM_STARTING:
-            culprit = f"{store.task_name(change.task)} {_KEEPS_FROM_STARTING[change.event]}"
+        if isinstance(change, TaskChange) and change.event in KEEPS_FROM_STARTING:
+            culprit = f"{store.task_name(change.task)} {KEEPS_FROM_STARTING[change.event]}"
             for skip in scheduling.settle(store.pending_dependants(change.task), change.at, culprit):
                 skips.setdefault(skip.task, skip)
     return list(skips.values())

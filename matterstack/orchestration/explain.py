@@ -122,6 +122,7 @@ def explain(session: Session) -> Explanation:
         ready = store.ready_operators(now)
         kept_back = store.kept_back(run.iteration) if counts.pending > counts.ready else []
         delayed = store.delayed(run.iteration, now, _MOST_LISTED) if counts.ready else []
+        stream = store.stream(run.iteration) if run.status is RunStatus.RUNNING and counts.unfinished else None
         may_start = run.status is RunStatus.RUNNING and counts.pending > 0
         spent = _at_the_limit(session, live) if may_start else []
     found: list[Blocker] = []
@@ -167,6 +168,10 @@ def explain(session: Session) -> Explanation:
         )
     if blocked := counts.pending - counts.ready - len(kept_back):
         found.append(Blocker(f"{blocked} blocked tasks", "their dependencies are not completed", None, "wait"))
+    if stream is not None:
+        filled = min(counts.unfinished, stream.places)
+        why = f"it waits for results; {filled} of {stream.places} places are filled"
+        found.append(Blocker("campaign", why, None, "wait"))
     for task_id, reason in failed[:_MOST_LISTED]:
         remedy = _remedy(run.status, task_id, reason or "")
         found.append(Blocker(f"task {task_id}", f"it failed: {reason}", None, remedy))

@@ -64,7 +64,12 @@ class Checked(NamedTuple):
 
 
 def check(
-    workflow: Workflow, operators: Mapping[str, Operator], intake: Intake, *, doubts: bool = False
+    workflow: Workflow,
+    operators: Mapping[str, Operator],
+    intake: Intake,
+    there: Mapping[str, bool] | None = None,
+    *,
+    doubts: bool = False,
 ) -> Iterator[Checked]:
     """Check a workflow: first its graph, then one task after the other.
 
@@ -75,24 +80,34 @@ def check(
         The operators of the run.
     intake : Intake
         Takes in, or only looks at, what comes from outside.
+    there : mapping of str to bool, optional
+        Tasks that the workflow is added to, and whether they call functions.
     doubts : bool
         Whether to look for what may be wrong, too. It takes as long as all the rest.
     """
-    wrong = tuple(Finding(Kind.ERROR, task, str(error), error) for task, error in workflow.problems(operators))
+    wrong = tuple(
+        Finding(Kind.ERROR, task, str(error), error) for task, error in workflow.problems(operators, there or ())
+    )
     if wrong:
         yield Checked(None, {}, wrong)
 
     for task in workflow:
-        yield check_task(task, workflow, operators, intake, doubts=doubts)
+        yield check_task(task, workflow, operators, intake, there, doubts=doubts)
 
 
 def check_task(
-    task: Task, workflow: Workflow, operators: Mapping[str, Operator], intake: Intake, *, doubts: bool = False
+    task: Task,
+    workflow: Workflow,
+    operators: Mapping[str, Operator],
+    intake: Intake,
+    there: Mapping[str, bool] | None = None,
+    *,
+    doubts: bool = False,
 ) -> Checked:
     """Check one task of a workflow, whose graph is checked before; see `check`."""
 
     def is_call(task_id: str) -> bool:
-        return task_id in workflow and workflow[task_id].call is not None
+        return workflow[task_id].call is not None if task_id in workflow else bool(there and there.get(task_id))
 
     operator = operators.get(task.operator)
     if operator is None:

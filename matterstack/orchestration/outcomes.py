@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from matterstack.core.amended import amended
 from matterstack.core.calls import VALUE, Call
 from matterstack.core.identifiers import check_relative_path
 from matterstack.core.results import TaskResult
+from matterstack.core.snapshot import ResultRow
 from matterstack.core.states import AttemptStatus
 from matterstack.errors import MissingFileError, UnknownTaskError, UnsafeFileError, ValueNotReadableError
 from matterstack.files import open_inside
 from matterstack.orchestration.cleaning import why_gone
 from matterstack.orchestration.naming import find_latest
+from matterstack.orchestration.parameters import parameters_of
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.rows import AttemptRow
@@ -132,6 +135,28 @@ def _read(session: Session, place: Path, program: str, *, raw: bool) -> Any:
     return read_value(place, trusted_packages=packages, classes=classes, raw=raw)
 
 
+def task_results(session: Session, iteration: int, rows: Sequence[ResultRow]) -> dict[str, TaskResult]:
+    """Return what tasks of an iteration gave, as campaigns see it, by their ids."""
+    folders = {operator: session.results_folder(operator) for operator in {row.operator for row in rows}}
+    left = LeftBehind(session, iteration)
+
+    def directory(operator: str, name: str) -> Path:
+        # One text, since there is one for each task.
+        return Path(f"{session.directory.path}/operators/{operator}/{name}/{folders[operator]}")
+
+    return {
+        task_id: TaskResult(
+            task_id,
+            status,
+            json.loads(data) if data and data != "{}" else {},
+            directory(operator, f"{iteration}.{task_id}.{attempts}") if attempts else None,
+            reason,
+            left,
+        )
+        for task_id, status, operator, attempts, reason, data in rows
+    }
+
+
 class LeftBehind:
     """What tasks of an iteration left, for `TaskResult`.
 
@@ -152,6 +177,15 @@ class LeftBehind:
         if called is None or result.directory is None:
             return result.data
         return _read(self._session, result.directory, called["program"], raw=False)
+
+    def parameters(self, result: TaskResult) -> dict[str, Any]:
+        """Return what a task was done with."""
+        reader = self._session.reader
+        found = reader.find_task(self._iteration, result.task_id)
+        assert found is not None
+        return parameters_of(
+            self._session, json.loads(amended(reader.specification(found[0]), reader.amendment(found[0])))
+        )
 
     def file(self, result: TaskResult, path: str) -> Path:
         """Return where a file of a task is."""

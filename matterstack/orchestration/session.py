@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from matterstack import interrupts
 from matterstack.core.attempts import Attempt, LiveAttempt
+from matterstack.core.snapshot import Stream
 from matterstack.errors import InvalidConfigError, LockError, StoreError
 from matterstack.functions.campaign import Campaign
 from matterstack.operators import describe, rebuild
@@ -120,6 +121,7 @@ class Session:
     _cache: Cache | None = None
     _trusted: bool = False
     _excludes: bool = False
+    _streams_not: int | None = None
     _programs: dict[str, KeptProgram] = field(default_factory=dict)
     _monitors: dict[str, Monitors] = field(default_factory=dict)
     _identity: tuple[int, int] | None = field(init=False)
@@ -244,6 +246,15 @@ class Session:
         if task.command is None:
             return False  # a person's answer, or an instrument's
         return task.cache if task.cache is not None else self.given_cache is not None and task.call is not None
+
+    def stream(self, reader: StoreReader, iteration: int) -> Stream | None:
+        """Return how an iteration streams; None where its campaign does not, which is looked for once."""
+        if iteration == self._streams_not:
+            return None
+        found = reader.stream(iteration)
+        if found is None:
+            self._streams_not = iteration
+        return found
 
     @property
     def store(self) -> SQLiteStateStore:

@@ -32,6 +32,7 @@ from matterstack.core.states import (
 )
 from matterstack.crash_points import reach
 from matterstack.orchestration import decisions as scheduling
+from matterstack.orchestration import updates
 from matterstack.orchestration.analyze import Concluded, conclude
 from matterstack.orchestration.changes import apply_with_skips
 from matterstack.orchestration.cleaning import remove_scratch, remove_scratch_of_iteration
@@ -142,6 +143,8 @@ def make_tick(
     if concluded.campaign_state is not None:
         remove_scratch_of_iteration(session, store, run.iteration, at)
     run = _write_conclusion(store, run, concluded, at)
+    if concluded.updated is not None:
+        reach("update.stored")
     may_submit = (
         no_more is None and bool(slots or done.changes) and run.status is RunStatus.RUNNING and counts.ready > 0
     )
@@ -237,13 +240,15 @@ def _is_stuck(store: SQLiteStateStore, run: RunRecord, live: Sequence[LiveAttemp
 
 def _write_conclusion(store: SQLiteStateStore, run: RunRecord, concluded: Concluded, at: float) -> RunRecord:
     """Store what the iteration came to, all of it at once; return the run as it stands then."""
-    if concluded.change is None and concluded.campaign_state is None:
+    if concluded.change is None and concluded.campaign_state is None and concluded.updated is None:
         return run
     with store.transaction():
+        if concluded.updated is not None:
+            updates.write(store, run, concluded.updated, at)
         if concluded.campaign_state is not None:
             store.end_iteration(run.iteration, at, concluded.campaign_state)
         if concluded.planned is not None:
-            store.add_iteration(run.iteration + 1, at, concluded.planned)
+            store.add_iteration(run.iteration + 1, at, concluded.planned, concluded.places)
             store.set_iteration(run.iteration + 1)
         if concluded.change is not None:
             store.apply([concluded.change], run.iteration)
@@ -273,7 +278,7 @@ def _outlook(
         return _Outlook(Waiting.NOTHING)
     if run.status is RunStatus.PAUSED:
         return _Outlook(Waiting.PEOPLE)
-    if concluded.planned is not None:
+    if concluded.planned is not None or (concluded.updated is not None and concluded.updated.state is not None):
         return _Outlook(Waiting.WORK, 0.0)
     if concluded.wants_campaign:
         why = "every task of the iteration is over, and the campaign that analyzes it was not given: "

@@ -50,6 +50,7 @@ OBJECTS: Mapping[int, frozenset[tuple[str, str]]] = {
         ("index", "uses_of_attempt"),
         ("index", "scratch_tasks"),
         ("index", "untaken_tasks"),
+        ("index", "streamed_tasks"),
     },
 }
 
@@ -59,6 +60,7 @@ COLUMNS: Mapping[int, Mapping[str, str]] = {
     2: {
         **_COLUMNS_1,
         "runs": f"{_COLUMNS_1['runs']} code tags told",
+        "iterations": f"{_COLUMNS_1['iterations']} places asked",
         "tasks": f"{_COLUMNS_1['tasks']} priority held not_before changes taken tags",
         "environments": "id record",
         "attempts": f"{_COLUMNS_1['attempts']} environment not_hashed cached changes usage archive",
@@ -73,6 +75,8 @@ _TO_2 = (
     "ALTER TABLE runs ADD COLUMN code TEXT",
     "ALTER TABLE runs ADD COLUMN tags TEXT",
     "ALTER TABLE runs ADD COLUMN told INTEGER",
+    "ALTER TABLE iterations ADD COLUMN places INTEGER",
+    "ALTER TABLE iterations ADD COLUMN asked INTEGER",
     "ALTER TABLE tasks ADD COLUMN priority INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE tasks ADD COLUMN held TEXT",
     "ALTER TABLE tasks ADD COLUMN not_before REAL",
@@ -84,6 +88,7 @@ _TO_2 = (
     " WHERE status = 'PENDING' AND unmet = 0 AND held IS NULL",
     "CREATE INDEX scratch_tasks ON tasks (iteration) WHERE instr(spec, '\"scratch\":') > 0",
     "CREATE INDEX untaken_tasks ON tasks (iteration, status, id) WHERE taken = 0",
+    "CREATE UNIQUE INDEX streamed_tasks ON tasks (iteration, task_id COLLATE NOCASE) WHERE taken IS NOT NULL",
     "CREATE TABLE environments (id INTEGER PRIMARY KEY, record TEXT NOT NULL UNIQUE)",
     "ALTER TABLE attempts ADD COLUMN environment INTEGER REFERENCES environments",
     "ALTER TABLE attempts ADD COLUMN not_hashed TEXT",

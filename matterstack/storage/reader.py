@@ -23,6 +23,8 @@ from matterstack.core.snapshot import (
     ResultRow,
     RunRecord,
     Snapshot,
+    Stream,
+    UntakenRow,
     Upstream,
 )
 from matterstack.core.states import (
@@ -408,7 +410,8 @@ class StoreReader:
     def failed_for_good(self, iteration: int) -> list[str]:
         """Return up to ten failed tasks whose failure is not allowed."""
         rows = self.query(
-            "SELECT task_id FROM tasks WHERE iteration = ? AND status = 'FAILED' AND NOT allow_failure LIMIT 10",
+            "SELECT task_id FROM tasks WHERE iteration = ? AND status = 'FAILED' AND NOT allow_failure "
+            "AND taken IS NULL LIMIT 10",  # of a campaign that streams the campaign says what follows
             (iteration,),
         )
         return [name for (name,) in rows]
@@ -421,6 +424,63 @@ class StoreReader:
             (iteration,),
         )
         return [ResultRow(name, TaskStatus(status), *rest) for name, status, *rest in rows]
+
+    def stream(self, iteration: int) -> Stream | None:
+        """Return how an iteration streams; None where its campaign does not."""
+        rows = self.query("SELECT places, asked FROM iterations WHERE iteration = ? AND places > 0", (iteration,))
+        return Stream(*rows[0]) if rows else None
+
+    def untaken(self, iteration: int) -> list[UntakenRow]:
+        """Return what tasks gave that are over and were not taken yet, in the order of the plan."""
+        rows = self.query(
+            "SELECT t.id, t.task_id, t.status, t.operator, t.attempts, t.reason, a.data FROM tasks t "
+            "LEFT JOIN attempts a ON a.task = t.id AND a.attempt = t.attempts WHERE t.iteration = ? AND t.taken = 0 "
+            f"AND t.status IN ({_OVER}) ORDER BY t.id",
+            (iteration,),
+        )
+        return [UntakenRow(row, ResultRow(name, TaskStatus(status), *rest)) for row, name, status, *rest in rows]
+
+    def under_way(self, iteration: int) -> list[tuple[int, str, TaskStatus, str]]:
+        """Return row, task_id, status and specification of the unfinished tasks of an iteration that streams."""
+        rows = self.query(
+            "SELECT id, task_id, status, spec, changes FROM tasks WHERE iteration = ? AND taken = 0 "
+            "AND status IN ('PENDING', 'SUBMITTED') ORDER BY id",
+            (iteration,),
+        )
+        return [(row, name, TaskStatus(status), amended(*spec)) for row, name, status, *spec in rows]
+
+    def ended_since(self, iteration: int, seq: int) -> bool:
+        """Return whether a task of an iteration ended after an event."""
+        sql = (
+            "SELECT 1 FROM events e JOIN tasks t ON t.id = e.task WHERE e.seq > ? AND e.attempt IS NULL "
+            f"AND e.status IN ({_OVER}) AND t.iteration = ? LIMIT 1"
+        )
+        return bool(self.query(sql, (seq, iteration)))
+
+    def streamed(self, iteration: int, task_ids: Sequence[str]) -> dict[str, tuple[int, str, bool]]:
+        """Return which ids of a list an iteration that streams has, in whatever case.
+
+        Returns
+        -------
+        dict of (int, str, bool)
+            Row and task_id, and whether it calls a function, by the id in lower case.
+        """
+        rows = self.query(
+            "SELECT t.id, t.task_id, json_type(t.spec, '$.call') IS NOT NULL FROM json_each(?) CROSS JOIN tasks t "
+            "ON t.iteration = ? AND t.task_id = value COLLATE NOCASE AND t.taken IS NOT NULL",
+            (to_text(list(task_ids)), iteration),
+        )
+        return {name.lower(): (row, name, bool(calls)) for row, name, calls in rows}
+
+    def hopeless(self, tasks: Sequence[int]) -> list[tuple[int, int, TaskStatus]]:
+        """Return which of some pending tasks wait for one that ended otherwise than they need, that one, and how."""
+        rows = self.query(
+            "SELECT t.id, p.id, p.status FROM json_each(?) CROSS JOIN tasks t ON t.id = value "
+            "JOIN dependencies d ON d.task = t.id JOIN tasks p ON p.id = d.dependency WHERE t.status = 'PENDING' "
+            "AND p.status IN ('FAILED', 'SKIPPED', 'CANCELLED') AND NOT t.allow_dependency_failure ORDER BY t.id, p.id",
+            (to_text(list(tasks)),),
+        )
+        return [(task, culprit, TaskStatus(status)) for task, culprit, status in rows]
 
     def troubles(self) -> dict[str, OperatorTrouble]:
         """Return the operators that cannot be asked now."""
@@ -509,7 +569,8 @@ class StoreReader:
     def moved_at(self, *, last: bool = False) -> float | None:
         """Return when the run itself first moved from one status to another, or when last; None where it never did."""
         order = "DESC" if last else "ASC"
-        rows = self.query(f"SELECT at FROM events WHERE task IS NULL AND attempt IS NULL ORDER BY seq {order} LIMIT 1")
+        moves = "task IS NULL AND attempt IS NULL AND event != 'update'"
+        rows = self.query(f"SELECT at FROM events WHERE {moves} ORDER BY seq {order} LIMIT 1")
         return rows[0][0] if rows and isinstance(rows[0][0], float) and 0 <= rows[0][0] <= _LATEST_S else None
 
     def tasks(self, *, after: int = 0, at_most: int = -1) -> list[TaskRow]:

@@ -27,7 +27,9 @@ CREATE TABLE iterations (
   completed INTEGER NOT NULL DEFAULT 0,
   failed INTEGER NOT NULL DEFAULT 0,
   skipped INTEGER NOT NULL DEFAULT 0,
-  cancelled INTEGER NOT NULL DEFAULT 0
+  cancelled INTEGER NOT NULL DEFAULT 0,
+  places INTEGER,  -- of a campaign that streams: how many tasks it keeps unfinished; else NULL
+  asked INTEGER  -- of such a one: the last event when it was asked last; NULL before
 );
 CREATE TABLE tasks (
   id INTEGER PRIMARY KEY,
@@ -48,7 +50,7 @@ CREATE TABLE tasks (
   held TEXT,  -- why it is not submitted although it could be: a person's word, a question, JSON
   not_before REAL,  -- when its next attempt may begin: a delay after a failure
   changes TEXT,  -- how its next attempts differ from spec, JSON
-  taken INTEGER,  -- of a campaign that streams: whether it has seen the result; else NULL (not filled yet)
+  taken INTEGER,  -- of a campaign that streams: whether it has taken the result; else NULL
   tags TEXT,  -- words that were added later, a JSON list (not filled yet: to find)
   UNIQUE (iteration, task_id)
 );
@@ -57,6 +59,8 @@ CREATE INDEX ready_tasks ON tasks (operator, priority DESC, id)
 -- So that an iteration without scratch is asked about it in one look.
 CREATE INDEX scratch_tasks ON tasks (iteration) WHERE instr(spec, '"scratch":') > 0;
 CREATE INDEX untaken_tasks ON tasks (iteration, status, id) WHERE taken = 0;
+-- So that no task is added whose directory another one has where names differ in more than case.
+CREATE UNIQUE INDEX streamed_tasks ON tasks (iteration, task_id COLLATE NOCASE) WHERE taken IS NOT NULL;
 CREATE TABLE dependencies (
   dependency INTEGER NOT NULL REFERENCES tasks,
   task INTEGER NOT NULL REFERENCES tasks,

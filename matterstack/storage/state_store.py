@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,14 @@ _ATTEMPT_SQL = """UPDATE attempts SET status = ?, reason = CASE status WHEN 'COL
   ended_at = coalesce(ended_at, ?), exit_code = coalesce(?, exit_code), data = coalesce(?, data),
   environment = coalesce((SELECT id FROM environments WHERE record = ?), environment),
   not_hashed = coalesce(?, not_hashed), cached = coalesce(?, cached) WHERE id = ? AND status = ?"""
-_TASK_SQL = """UPDATE tasks SET status = ?, reason = ?, attempts = attempts + ?,
-  failures = CASE WHEN ? THEN 0 ELSE failures + ? END WHERE id = ? AND status = ?"""
+#: What a person retries ends anew, so that a campaign which streams takes its new result.
+_TASK_SQL = """UPDATE tasks SET status = ?1, reason = ?2, attempts = attempts + ?3,
+  failures = CASE WHEN ?4 THEN 0 ELSE failures + ?5 END, taken = CASE WHEN ?4 THEN taken * 0 ELSE taken END
+  WHERE id = ?6 AND status = ?7"""
+#: What a task waits for, counted anew.
+_UNMET_SQL = """UPDATE tasks SET unmet = (SELECT count(*) FROM dependencies d JOIN tasks p ON p.id = d.dependency
+  WHERE d.task = tasks.id AND p.status != 'COMPLETED' AND NOT
+  (tasks.allow_dependency_failure AND p.status IN ('FAILED', 'SKIPPED', 'CANCELLED'))) WHERE id = ?"""
 _EVENT_SQL = "INSERT INTO events (at, task, attempt, event, status, reason) VALUES (?, ?, ?, ?, ?, ?)"
 
 
@@ -165,7 +171,13 @@ class SQLiteStateStore(StoreReader):
             (*run[:3], run.reason, run.created_at, run.iteration, run.campaign_state, code),
         )
 
-    def add_iteration(self, iteration: int, at: float, tasks: Sequence[tuple[Any, Sequence[str], str]]) -> None:
+    def add_iteration(
+        self,
+        iteration: int,
+        at: float,
+        tasks: Sequence[tuple[Any, Sequence[str], str]],
+        places: int | None = None,
+    ) -> None:
         """Write an iteration with its tasks.
 
         Parameters
@@ -176,14 +188,55 @@ class SQLiteStateStore(StoreReader):
             Seconds since the Unix epoch.
         tasks : sequence of (Task, upstream ids, spec as JSON text)
             In the order of the plan; every upstream id is among them.
+        places : int, optional
+            Of a campaign that streams: how many tasks it keeps unfinished.
         """
+        self._connection().execute(
+            "INSERT INTO iterations (iteration, created_at, places) VALUES (?, ?, ?)", (iteration, at, places)
+        )
+        self._insert(iteration, tasks, None if places is None else 0, {})
+        self.recount(iteration)
+
+    def add_tasks(
+        self, iteration: int, tasks: Sequence[tuple[Any, Sequence[str], str]], there: Mapping[str, int]
+    ) -> list[int]:
+        """Write more tasks of an iteration that streams, whatever their number without a look at the others.
+
+        Parameters
+        ----------
+        iteration : int
+        tasks : sequence of (Task, upstream ids, spec as JSON text)
+            Every upstream id is among them, or in `there`.
+        there : mapping of str to int
+            The rows of tasks that the iteration has already.
+
+        Returns
+        -------
+        list of int
+            Their rows.
+        """
+        rows = self._insert(iteration, tasks, 0, there)
         connection = self._connection()
-        connection.execute("INSERT INTO iterations (iteration, created_at) VALUES (?, ?)", (iteration, at))
+        connection.executemany(_UNMET_SQL, [(row,) for row in rows])
+        connection.execute(
+            "UPDATE iterations SET total = total + ?1, pending = pending + ?1, ready = ready + ?2 WHERE iteration = ?3",
+            (len(rows), self._ready_among(rows), iteration),
+        )
+        return rows
+
+    def _insert(
+        self,
+        iteration: int,
+        tasks: Sequence[tuple[Any, Sequence[str], str]],
+        taken: int | None,
+        there: Mapping[str, int],
+    ) -> list[int]:
+        connection = self._connection()
         (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM tasks").fetchone()
         ids = {task.task_id: last + number for number, (task, _, _) in enumerate(tasks, 1)}
         connection.executemany(
             "INSERT INTO tasks (id, iteration, task_id, operator, unmet, retries, allow_failure, "
-            "allow_dependency_failure, spec, priority) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "allow_dependency_failure, spec, priority, taken) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     ids[task.task_id],
@@ -196,14 +249,35 @@ class SQLiteStateStore(StoreReader):
                     task.allow_dependency_failure,
                     spec,
                     task.priority,
+                    taken,
                 )
                 for task, upstream, spec in tasks
             ),
         )
+        known = {**there, **ids}
         # In the order of the primary key, so that the tree grows at its end.
-        edges = sorted((ids[other], ids[task.task_id]) for task, upstream, _ in tasks for other in upstream)
+        edges = sorted((known[other], ids[task.task_id]) for task, upstream, _ in tasks for other in upstream)
         connection.executemany("INSERT INTO dependencies (dependency, task) VALUES (?, ?)", edges)
-        self.recount(iteration)
+        return list(ids.values())
+
+    def take(self, tasks: Sequence[int], campaign_state: str) -> None:
+        """Note that a campaign that streams has taken the results of these tasks, with the state that it has since."""
+        connection = self._connection()
+        connection.executemany("UPDATE tasks SET taken = 1 WHERE id = ?", [(task,) for task in tasks])
+        connection.execute("UPDATE runs SET campaign_state = ?", (campaign_state,))
+
+    def note_asked(self, iteration: int, asked: int, places: int) -> None:
+        """Note up to which event a campaign that streams was asked."""
+        self._connection().execute(
+            "UPDATE iterations SET asked = ?, places = ? WHERE iteration = ?", (asked, places, iteration)
+        )
+
+    def note_update(self, at: float, status: str, reason: str, data: str) -> None:
+        """Write in the journal what a campaign that streams took and added."""
+        self._connection().execute(
+            "INSERT INTO events (at, event, status, reason, data) VALUES (?, 'update', ?, ?, ?)",
+            (at, status, reason, data),
+        )
 
     def end_iteration(self, iteration: int, at: float, campaign_state: str) -> None:
         """Note that an iteration was analyzed, with the campaign's new state."""
@@ -419,12 +493,7 @@ class SQLiteStateStore(StoreReader):
 
     def recount_unmet(self, tasks: Sequence[int], iteration: int) -> None:
         """Count anew what each of these tasks waits for."""
-        self._connection().executemany(
-            """UPDATE tasks SET unmet = (SELECT count(*) FROM dependencies d JOIN tasks p ON p.id = d.dependency
-              WHERE d.task = tasks.id AND p.status != 'COMPLETED' AND NOT
-              (tasks.allow_dependency_failure AND p.status IN ('FAILED', 'SKIPPED', 'CANCELLED'))) WHERE id = ?""",
-            [(task,) for task in tasks],
-        )
+        self._connection().executemany(_UNMET_SQL, [(task,) for task in tasks])
         self.recount(iteration)
 
     @staticmethod
