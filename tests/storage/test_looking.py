@@ -266,6 +266,7 @@ def test_all_that_shows_a_run_reads_by_read_only_connections(tmp_path: Path, mon
         "query": ("SELECT 1",), "counts": (0,), "snapshot": (0.0,), "ready_tasks": ("local", 5, 0.0),
         "upstream_of": ([2],),
         "pending_dependants": (1,), "attempts_of": (["human"],), "pending_tasks": (0,), "task_name": (1,),
+        "stream": (0,), "untaken": (0,), "under_way": (0,), "ended_since": (0, 1), "streamed": (0, ["a"]), "hopeless": ([1],),
         "failed_for_good": (0,), "results": (0,), "find_task": (0, "a"), "downstream": ([1],), "failed_tasks": (0,),
         "culprits": (1,), "tasks_changed": (0,), "attempts_of_task": (1,), "events_after": (0, 5),
         "task": (0, "a"), "specification": (1,), "task_ids": (0,), "neighbours": (1,),
