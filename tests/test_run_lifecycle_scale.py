@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from crashes import points_of
 from ledger import check_executions, starts, witnessed
 
 import matterstack as ms
@@ -301,3 +302,37 @@ def test_no_statement_takes_more_variables_the_more_tasks_there_are(
     assert run.store.attempts_of([f"o{n}" for n in range(100)]) == []
     fake.ok = True
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+
+
+class Rounds(ms.Campaign):
+    """So many iterations of one task."""
+
+    def __init__(self, rounds: int) -> None:
+        self.rounds = rounds
+
+    def initial_state(self) -> int:
+        return 0
+
+    def plan(self, state: int) -> ms.Workflow | None:
+        return ms.Workflow([ms.Task("t", ["/bin/true"])]) if state < self.rounds else None
+
+    def analyze(self, state: int, results: object) -> int:
+        return state + 1
+
+
+def test_an_iteration_of_a_loop_is_two_commits(tmp_path: Path) -> None:
+    def commits(rounds: int) -> int:
+        run = ms.initialize_run("w", Rounds(rounds), base_path=tmp_path, run_id=f"r{rounds}")
+        points = points_of(lambda: run.wait(timeout_s=60), tmp_path / f"points{rounds}")
+        return sum(point == "store.committed" for point, _ in points)
+
+    assert commits(25) - commits(5) <= 2 * 20, (
+        "its end with what became of its submission; what follows, with the intents"
+    )
+
+
+def test_a_single_step_stops_at_what_was_planned(tmp_path: Path) -> None:
+    run = ms.initialize_run("w", Rounds(2), base_path=tmp_path)
+    while run.iteration == 0:
+        run.step()
+    assert list(run.tasks["status"]) == ["COMPLETED", "PENDING"], "one may look at it before it is submitted"

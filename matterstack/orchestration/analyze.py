@@ -48,6 +48,11 @@ class Concluded(NamedTuple):
     places: int | None = None
     updated: updates.Updated | None = None
 
+    @property
+    def follows(self) -> bool:
+        """Whether there are more tasks by it."""
+        return bool(self.planned) or (self.updated is not None and bool(self.updated.tasks))
+
 
 def conclude(session: Session, reader: StoreReader, run: RunRecord, counts: IterationCounts, at: float) -> Concluded:
     """Return what follows from where the iteration stands.

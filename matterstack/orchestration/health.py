@@ -60,6 +60,11 @@ class Health(NamedTuple):
         due = trouble is None or not self.at < trouble.ask_again_at <= self.at + _BACKOFF_MAX_S
         return due and self.contacts.get(name) is None
 
+    @property
+    def all_well(self) -> bool:
+        """Whether every operator that was asked has answered, now and the last time."""
+        return not self.before and all(trouble is None for trouble in self.contacts.values())
+
     def takes_work(self, name: str) -> bool:
         """Return whether something new may go to an operator."""
         trouble = self.before.get(name)

@@ -36,7 +36,7 @@ from matterstack.orchestration import updates
 from matterstack.orchestration.analyze import Concluded, conclude
 from matterstack.orchestration.changes import apply_with_skips
 from matterstack.orchestration.cleaning import remove_scratch, remove_scratch_of_iteration
-from matterstack.orchestration.execute import execute, start
+from matterstack.orchestration.execute import Executed, execute, start
 from matterstack.orchestration.health import Health
 from matterstack.orchestration.loop_memory import LoopMemory
 from matterstack.orchestration.plan import free_slots, write_intents
@@ -123,15 +123,7 @@ def make_tick(
         _keep(session, snapshot.live, polled.changes)
     ready = counts.ready
 
-    interrupted = frozenset(attempt.id for attempt in polled.absent)
-    done = execute(session, store, [*polled.absent, *new], interrupted, health, at, soon=soon)
-    health = health.after(done.contacts)
-    if memory is not None:
-        memory.replies |= done.untold
-    if done.changes:
-        with store.transaction():
-            moves += apply_with_skips(store, done.changes, run.iteration)
-        health = health.after(start(session, done.to_start))
+    done, health = _hand_over(session, store, run, polled.absent, new, health, at, memory, moves)
     remove_scratch(session, store, [*changes, *done.changes], run.iteration, at)
     live = scheduling.still_live([*live, *new], done.changes)
 
@@ -142,9 +134,20 @@ def make_tick(
     concluded = conclude(session, store, run, counts, at)
     if concluded.campaign_state is not None:
         remove_scratch_of_iteration(session, store, run.iteration, at)
-    run = _write_conclusion(store, run, concluded, at)
+    # A loop submits at once what is planned now; of single steps one may look at it before.
+    at_once = concluded.follows and soon and health.all_well and most_new == math.inf
+    more = free_slots(session, live, health, soon=soon)[0] if at_once else {}
+    run, new = _write_conclusion(session, store, run, concluded, at, more)
     if concluded.updated is not None:
         reach("update.stored")
+    submitted = done.submitted
+    if new:
+        done, health = _hand_over(session, store, run, (), new, health, at, memory, moves)
+        remove_scratch(session, store, done.changes, run.iteration, at)
+        live = scheduling.still_live([*live, *new], done.changes)
+        run = _write_health(store, run, live, health)
+        counts, concluded = store.counts(run.iteration), Concluded()
+        ready, submitted = ready + counts.ready + len(new), submitted + done.submitted
     may_submit = (
         no_more is None and bool(slots or done.changes) and run.status is RunStatus.RUNNING and counts.ready > 0
     )
@@ -152,7 +155,7 @@ def make_tick(
     outlook = _outlook(session, store, run, counts, live, left, polled, concluded)
     return TickReport(
         ready=ready,
-        submitted=done.submitted,
+        submitted=submitted,
         completed=moves[TaskEvent.COMPLETE],
         failed=moves[TaskEvent.FAIL],
         skipped=moves[TaskEvent.SKIP],
@@ -163,6 +166,30 @@ def make_tick(
         waits_for=outlook.waits_for,
         look_again_s=outlook.look_again_s,
     )
+
+
+def _hand_over(
+    session: Session,
+    store: SQLiteStateStore,
+    run: RunRecord,
+    absent: Sequence[LiveAttempt],
+    new: Sequence[LiveAttempt],
+    health: Health,
+    at: float,
+    memory: LoopMemory | None,
+    moves: Counter[TaskEvent],
+) -> tuple[Executed, Health]:
+    """Hand attempts to their operators, and store what became of it; add to `moves` what that means for tasks."""
+    interrupted = frozenset(attempt.id for attempt in absent)
+    done = execute(session, store, [*absent, *new], interrupted, health, at, soon=memory is not None)
+    health = health.after(done.contacts)
+    if memory is not None:
+        memory.replies |= done.untold
+    if done.changes:
+        with store.transaction():
+            moves += apply_with_skips(store, done.changes, run.iteration)
+        health = health.after(start(session, done.to_start))
+    return done, health
 
 
 def _keep(session: Session, live: Sequence[LiveAttempt], changes: Sequence[Change]) -> None:
@@ -238,10 +265,24 @@ def _is_stuck(store: SQLiteStateStore, run: RunRecord, live: Sequence[LiveAttemp
     return suspended.issuperset(store.ready_operators(time.time())) and store.counts(run.iteration).unfinished > 0
 
 
-def _write_conclusion(store: SQLiteStateStore, run: RunRecord, concluded: Concluded, at: float) -> RunRecord:
-    """Store what the iteration came to, all of it at once; return the run as it stands then."""
+def _write_conclusion(
+    session: Session,
+    store: SQLiteStateStore,
+    run: RunRecord,
+    concluded: Concluded,
+    at: float,
+    slots: Mapping[str, int],
+) -> tuple[RunRecord, list[LiveAttempt]]:
+    """Store at once all that the iteration came to, with the intents to submit what follows, where there is room.
+
+    Returns
+    -------
+    run : RunRecord
+        As it stands then.
+    new : list of LiveAttempt
+    """
     if concluded.change is None and concluded.campaign_state is None and concluded.updated is None:
-        return run
+        return run, []
     with store.transaction():
         if concluded.updated is not None:
             updates.write(store, run, concluded.updated, at)
@@ -252,7 +293,8 @@ def _write_conclusion(store: SQLiteStateStore, run: RunRecord, concluded: Conclu
             store.set_iteration(run.iteration + 1)
         if concluded.change is not None:
             store.apply([concluded.change], run.iteration)
-        return store.run()
+        run = store.run()
+        return run, write_intents(session, store, run, slots, at) if slots else []
 
 
 class _Outlook(NamedTuple):
