@@ -1,4 +1,4 @@
-"""The notebook about Slurm runs where a Slurm can be started, and skips with a reason elsewhere."""
+"""Which notebooks are tested where: 04 where a Slurm can be started, from 05 on where their packages are installed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from no_skips import pytest_runtest_makereport
 from slurm_lab import cluster
 
 __all__ = ["pytest_runtest_makereport", "pytest_runtest_setup", "pytest_sessionfinish"]
+
+#: What needs more than the extra `test` is collected where it is asked for by name, as `.ci/run` does.
+collect_ignore_glob = ["0[5-9]_*.ipynb", "*_screening"]
 
 _stack = ExitStack()
 _started = False
