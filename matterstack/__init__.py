@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matterstack import optimizers
     from matterstack.cache import Cache
     from matterstack.core.resources import Resources
     from matterstack.core.results import TaskResult, TickReport
@@ -46,6 +47,7 @@ _HOMES = {
     "Workflow": "functions.workflow",
     "task": "functions.function",
     "values": "functions.values",
+    "optimizers": "optimizers",
     "LocalOperator": "operators.local.operator",
     "ExperimentOperator": "operators.requests.experiment",
     "HumanOperator": "operators.requests.human",
@@ -89,6 +91,7 @@ __all__ = [
     "inbox",
     "initialize_run",
     "open_run",
+    "optimizers",
     "preview",
     "runs",
     "step_run",
@@ -101,7 +104,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         home = importlib.import_module(f"matterstack.{_HOMES[name]}")
-        value = home if name == "values" else getattr(home, name)
+        value = home if name in {"values", "optimizers"} else getattr(home, name)
         globals()[name] = value
         return value
     from matterstack.core.text import did_you_mean

@@ -30,6 +30,7 @@
     │   ├── AnswerConflictError       another answer was first, or the request is over
     │   ├── ValueNotReadableError     what a function returned cannot be read here
     │   └── KitError                  a kit archive that cannot be taken; nothing was changed
+    ├── OptimizerError                a space, a target or a row that an optimizer cannot work with
     ├── MissingLibraryError           an optional library that a view needs is not installed
     ├── LockError
     │   ├── RunLockedError            another process, thread or cell is stepping the run
@@ -231,6 +232,10 @@ class ValueNotReadableError(RunError, ValueError):
 
 class KitError(RunError, ValueError):
     """An archive of kits is damaged, altered, unsafe or of another run; nothing was changed."""
+
+
+class OptimizerError(MatterstackError, ValueError):
+    """A space, a target or a row that an optimizer cannot work with; the message names it."""
 
 
 class MissingLibraryError(MatterstackError, ImportError):

@@ -1,0 +1,55 @@
+"""The Pareto table: what no other is better than."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from matterstack.errors import OptimizerError
+from matterstack.optimizers.observations import Rows, names_of, rows_of, values_of
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def pareto(rows: Rows, *, maximize: str | Sequence[str] = (), minimize: str | Sequence[str] = ()) -> pandas.DataFrame:
+    """Return the rows that are not dominated: no other is at least as good in all targets and better in one.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame or list of dict
+        Those that failed, whose target is None or NaN, are left out.
+    maximize, minimize : str or sequence of str
+        The targets.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Whole rows, in the order and with the index that they had.
+
+    Examples
+    --------
+    >>> found = [{"id": "a", "gap_eV": 1.1, "cost": 5}, {"id": "b", "gap_eV": 2.0, "cost": 9}]
+    >>> found += [{"id": "c", "gap_eV": 1.0, "cost": 6}, {"id": "d", "gap_eV": None, "cost": None}]
+    >>> list(pareto(found, maximize="gap_eV", minimize="cost")["id"])
+    ['a', 'b']
+    """
+    import numpy
+    import pandas
+
+    up, down = names_of(maximize, "maximize"), names_of(minimize, "minimize")
+    if not up and not down:
+        raise OptimizerError("pareto: name what shall be maximized or minimized")
+    plain = rows_of(rows, "rows")
+    values = [values_of(row, (*up, *down), f"row {place}") for place, row in enumerate(plain)]
+    good = [place for place, found in enumerate(values) if found is not None]
+    gains = numpy.array([values[place] for place in good]).reshape(len(good), len(up) + len(down)) * (
+        [1.0] * len(up) + [-1.0] * len(down)
+    )
+    best = [
+        place
+        for place, own in zip(good, gains, strict=True)
+        if not ((gains >= own).all(axis=1) & (gains > own).any(axis=1)).any()
+    ]
+    table = rows if isinstance(rows, pandas.DataFrame) else pandas.DataFrame(plain)
+    return table.iloc[best]
