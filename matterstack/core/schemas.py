@@ -516,3 +516,18 @@ def columns(schema: Mapping[str, Any]) -> dict[str, Column] | None:
     found = {name: as_column(inner, schema) for name, inner in items.get("properties", {}).items()}
     known = {name: column for name, column in found.items() if column is not None}
     return known if known and len(known) == len(found) else None
+
+
+def first_rows(schema: Mapping[str, Any]) -> list[list[Any]]:
+    """Return the rows that a table begins with, which are its default, by its columns; None where a cell is empty.
+
+    Examples
+    --------
+    >>> row = {"type": "object", "properties": {"x": {"type": "number"}, "gas": {"enum": ["air", "N2"]}}}
+    >>> first_rows({"type": "array", "items": row, "default": [{"gas": "air", "x": 1.5}, {"x": 2}]})
+    [[1.5, 'air'], [2, None]]
+    """
+    default = _resolved(schema, schema).get("default")
+    rows = default if isinstance(default, list | tuple) else ()
+    known = columns(schema) or {}
+    return [[row.get(name) for name in known] for row in rows if isinstance(row, Mapping)]

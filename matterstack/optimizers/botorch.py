@@ -17,6 +17,8 @@ from matterstack.optimizers.space import Point
 _CANDIDATES, _NEARBY, _WIDTHS = 384, 96, (0.1, 0.03, 0.01, 0.003)
 #: Samples of the model's posterior; and how many points it is asked about at once.
 _SAMPLES, _AT_ONCE = 128, 128
+#: Of a fit; what comes after them changes the suggestions no more.
+_MOST_STEPS = 200
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,14 @@ class BoTorch(Model):
                 import torch
             except ImportError as error:
                 raise MissingLibraryError("BoTorch needs botorch: pip install 'matterstack[botorch]'") from error
+            threads = torch.get_num_threads()
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                return self._found(n, seen, pending, seed)
+                try:
+                    torch.set_num_threads(1)  # sums do not depend on the machine, and small ones are faster so
+                    torch.manual_seed(seed)
+                    return self._found(n, seen, pending, seed)
+                finally:
+                    torch.set_num_threads(threads)
 
     def _found(self, n: int, seen: Sequence[Seen], pending: Sequence[Point], seed: int) -> list[Point]:
         model, known, gains = self._model(seen)
@@ -76,7 +83,7 @@ class BoTorch(Model):
         import torch
         from botorch.exceptions import ModelFittingError
         from botorch.fit import fit_gpytorch_mll
-        from botorch.models import SingleTaskGP
+        from botorch.models import ModelListGP, SingleTaskGP
         from botorch.models.transforms import Standardize
         from gpytorch.mlls import ExactMarginalLogLikelihood
 
@@ -84,11 +91,16 @@ class BoTorch(Model):
         signs = torch.tensor([1.0] * len(self.maximize) + [-1.0] * len(self.minimize), dtype=torch.double)
         known = self._tensor([point for point, _ in good])
         gains = torch.tensor([values for _, values in good], dtype=torch.double) * signs
-        model = SingleTaskGP(known, gains, outcome_transform=Standardize(len(signs)))
-        try:
-            fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
-        except ModelFittingError:
-            model.eval()  # with the lengths and noise of its priors
+        models = []
+        for column in gains.split(1, dim=-1):
+            model = SingleTaskGP(known, column, outcome_transform=Standardize(1))
+            try:
+                likelihood = ExactMarginalLogLikelihood(model.likelihood, model)
+                fit_gpytorch_mll(likelihood, optimizer_kwargs={"options": {"maxiter": _MOST_STEPS}})
+            except ModelFittingError:
+                model.eval()  # with the lengths and noise of its priors
+            models.append(model)
+        model = models[0] if len(models) == 1 else ModelListGP(*models)
         return model, known, gains
 
     def _best(self, wanted: Any, seen: Sequence[Seen], pending: Sequence[Point], seed: int) -> Point | None:

@@ -885,3 +885,45 @@ def test_a_saved_page_shows_the_static_twins_offline(jupyter: Lab, gates: Path) 
         full_page=True,
     )
     context.close()
+
+
+REVIEWING = """
+import matterstack as ms
+from matterstack.optimizers import Choice, Integer, Real, Space, review
+space = Space({"T_K": Real(300, 900), "k": Integer(0, 9), "gas": Choice(["air", "N2"])})
+points = [{"T_K": 400.0 + i / 3, "k": i, "gas": "N2"} for i in range(3)]
+flow = ms.Workflow([review("approve", points, space)])
+run = ms.initialize_run("browser", flow, operators={"human": ms.HumanOperator()})
+run.step()
+"""
+
+
+def test_suggestions_stand_in_a_table_and_a_person_removes_changes_and_adds_some(jupyter: Lab) -> None:
+    notebook = jupyter.open(jupyter.write("review.ipynb", REVIEWING, "run.inbox()"))
+    notebook.run_all()
+    go_to_view(notebook, "[data-task='0.approve']")
+    form = notebook.page.locator("[data-task='0.approve']")
+    rows = form.locator(".ms-grid tbody tr")
+    assert rows.count() == 3
+    assert rows.nth(1).locator("input").nth(0).input_value() == "400.3333333333333"
+    assert rows.nth(0).locator("input").nth(1).input_value() == "0"
+    assert rows.nth(0).locator("select").evaluate("(select) => select.selectedOptions[0].text") == "N2"
+    rows.nth(2).locator("button").click()
+    rows.nth(0).locator("input").nth(0).fill("1400")
+    rows.nth(0).locator(".ms-error:has-text('must be at most 900')").wait_for()
+    notebook.shot("form-review")
+    rows.nth(0).locator("input").nth(0).fill("500")
+    form.locator("button:text-is('add a row')").click()
+    for number, text in enumerate(["333.5", "7"]):
+        rows.nth(2).locator("input").nth(number).fill(text)
+    rows.nth(2).locator("select").select_option(label="air")
+    form.locator(".ms-submit").click()
+    form.locator(".ms-note:has-text('answered; the next step')").wait_for()
+    run = latest_run(jupyter)
+    run.wait(timeout_s=30)
+    assert run.results.loc["0.approve", "data"] == [
+        {"T_K": 500, "k": 0, "gas": "N2"},
+        {"T_K": 400.0 + 1 / 3, "k": 1, "gas": "N2"},
+        {"T_K": 333.5, "k": 7, "gas": "air"},
+    ]
+    notebook.close()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from no_skips import NOT_REQUIRED
 
 from matterstack.errors import MissingLibraryError, OptimizerError
 from matterstack.optimizers import BoTorch, Choice, Grid, Integer, Optuna, Random, Real, Simplex, Sobol, Space, pareto
@@ -23,8 +24,8 @@ Row = dict[str, Any]
 
 def needs(name: str, kind: type) -> Any:
     """Return an optimizer as a parameter of a test that is skipped where its library is not."""
-    is_there = importlib.util.find_spec(name) is not None or os.environ.get("MATTERSTACK_REQUIRE_ALL") == "everything"
-    return pytest.param(kind, marks=pytest.mark.skipif(not is_there, reason=f"{name} is not installed"))
+    lacks = importlib.util.find_spec(name) is None
+    return pytest.param(kind, marks=pytest.mark.skipif(lacks, reason=f"{NOT_REQUIRED}{name} is not installed"))
 
 
 MODELS = [needs("optuna", Optuna), needs("botorch", BoTorch)]

@@ -1,6 +1,6 @@
 // @ts-check
-// A form made from a JSON Schema. It keeps the schema's order, preselects nothing, and decides nothing: every change
-// goes to Python, which validates and says what is wrong with which field.
+// A form made from a JSON Schema. It keeps the schema's order, preselects nothing but the rows or entries that a list has
+// by default, and decides nothing: every change goes to Python, which validates and says what is wrong with which field.
 const NOTHING = Symbol("nothing");
 // What counts as a number, in a form as in a table: matterstack/core/numbers.py has the same, and a test compares them.
 const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/;
@@ -100,9 +100,10 @@ function spread(list, path, entries) {
  * @param {string} name
  * @param {() => void} changed
  * @param {boolean} [isCell] of a table, whose head says what it is
+ * @param {any} [given] value that it begins with
  * @returns {Field}
  */
-function field(schema, root, path, required, name, changed, isCell = false) {
+function field(schema, root, path, required, name, changed, isCell = false, given = undefined) {
   schema = resolve(schema, root);
   const id = `ms-field-${counter++}`;
   const element = make("div", { class: "ms-field", "data-path": JSON.stringify(path) });
@@ -131,7 +132,7 @@ function field(schema, root, path, required, name, changed, isCell = false) {
     hint(set);
     /** @type {[string, Field][]} */
     const inner = Object.entries(schema.properties || {}).map(([key, child]) => {
-      const made = field(child, root, [...path, key], (schema.required || []).includes(key), key, changed);
+      const made = field(child, root, [...path, key], (schema.required || []).includes(key), key, changed, false, given?.[key]);
       set.appendChild(made.element);
       return [key, made];
     });
@@ -156,6 +157,7 @@ function field(schema, root, path, required, name, changed, isCell = false) {
     named(select);
     make("option", { value: "" }, select, isCell ? "" : "choose …");
     listed.forEach((value, number) => make("option", { value: String(number) }, select, shown(value)));
+    if (listed.includes(given)) select.value = String(listed.indexOf(given));
     select.addEventListener("input", changed);
     element.appendChild(wrong);
     return { element, read: () => (select.value === "" ? NOTHING : listed[Number(select.value)]), errors: own };
@@ -166,6 +168,7 @@ function field(schema, root, path, required, name, changed, isCell = false) {
     const select = make("select", { id }, element);
     named(select);
     for (const [value, text] of [["", isCell ? "" : "choose …"], ["true", "yes"], ["false", "no"]]) make("option", { value }, select, text);
+    if (typeof given === "boolean") select.value = String(given);
     select.addEventListener("input", changed);
     element.appendChild(wrong);
     return { element, read: () => (select.value === "" ? NOTHING : select.value === "true"), errors: own };
@@ -174,6 +177,7 @@ function field(schema, root, path, required, name, changed, isCell = false) {
     label(element, id);
     hint(element);
     const input = make("input", { id, inputmode: "decimal", autocomplete: "off", class: "ms-number" }, element);
+    if (typeof given === "number") input.value = String(given);
     named(input);
     input.addEventListener("input", changed);
     element.appendChild(wrong);
@@ -198,6 +202,7 @@ function field(schema, root, path, required, name, changed, isCell = false) {
         const line = make("label", {}, boxes);
         const tick = make("input", { type: "checkbox" }, line);
         line.append(shown(value));
+        tick.checked = Array.isArray(given) && given.includes(value);
         tick.addEventListener("input", changed);
         return tick;
       });
@@ -212,10 +217,10 @@ function field(schema, root, path, required, name, changed, isCell = false) {
     const rows = columns ? gridOf(columns, items, set) : make("div", {}, set);
     /** @type {{ made: Field, row: HTMLElement }[]} */
     let inner = [];
-    const add = () => {
+    const add = (/** @type {any} */ value) => {
       const place = [...path, inner.length];
       const row = columns ? make("tr", {}, rows) : make("div", { style: "display:flex;gap:6px;align-items:flex-end" }, rows);
-      const made = columns ? rowOf(columns, root, place, row, changed) : field(items, root, place, false, "", changed);
+      const made = columns ? rowOf(columns, root, place, row, changed, value) : field(items, root, place, false, "", changed, false, value);
       if (!columns) row.appendChild(made.element);
       const entry = { made, row };
       const what = columns ? "row" : "entry";
@@ -227,8 +232,10 @@ function field(schema, root, path, required, name, changed, isCell = false) {
       inner.push(entry);
     };
     const more = make("button", { type: "button" }, set, columns ? "add a row" : "add");
-    more.onclick = () => { add(); /** @type {HTMLElement | null} */ (inner[inner.length - 1].row.querySelector("input, select, textarea"))?.focus(); changed(); };
-    for (let number = 0; number < Math.min(Math.max(1, schema.minItems || 0), 50); number++) add();
+    more.onclick = () => { add(undefined); /** @type {HTMLElement | null} */ (inner[inner.length - 1].row.querySelector("input, select, textarea"))?.focus(); changed(); };
+    const first = [given, schema.default].find(Array.isArray) || [];
+    for (const value of first) add(value);
+    while (inner.length < Math.min(Math.max(1, schema.minItems || 0), 50)) add(undefined);
     set.appendChild(wrong);
     return {
       element,
@@ -244,6 +251,7 @@ function field(schema, root, path, required, name, changed, isCell = false) {
     hint(element);
     const long = !isCell && !schema.format && !(schema.maxLength <= 80);
     const input = make(long ? "textarea" : "input", long ? { id, rows: 2, style: "width:min(100%,40em)" } : { id }, element);
+    if (typeof given === "string") input.value = given;
     named(input);
     input.addEventListener("input", changed);
     element.appendChild(wrong);
@@ -257,6 +265,7 @@ function field(schema, root, path, required, name, changed, isCell = false) {
     label(element, id);
     hint(element);
     const input = make("textarea", { id, rows: 3, placeholder: "JSON", style: "width:min(100%,40em);font-family:monospace" }, element);
+    if (given !== undefined) input.value = JSON.stringify(given);
     input.addEventListener("input", changed);
     element.appendChild(wrong);
     let broken = "";
@@ -297,12 +306,13 @@ function gridOf(columns, items, parent) {
  * @param {(string | number)[]} path
  * @param {HTMLElement} element
  * @param {() => void} changed
+ * @param {any} given values that it begins with
  * @returns {Field}
  */
-function rowOf(columns, root, path, element, changed) {
+function rowOf(columns, root, path, element, changed, given) {
   element.dataset.path = JSON.stringify(path);
   const cells = columns.map(([key, inner]) => {
-    const made = field(inner, root, [...path, key], false, key, changed, true);
+    const made = field(inner, root, [...path, key], false, key, changed, true, given?.[key]);
     make("td", {}, element).appendChild(made.element);
     return /** @type {[string, Field]} */ ([key, made]);
   });

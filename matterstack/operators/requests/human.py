@@ -17,7 +17,7 @@ from matterstack.core.attempts import (
     Seen,
 )
 from matterstack.core.keywords import suggesting_class
-from matterstack.core.schemas import check_schema, columns, template
+from matterstack.core.schemas import check_schema, columns, first_rows, template
 from matterstack.core.strict_json import parse_json
 from matterstack.core.task import Task
 from matterstack.errors import UnsafeFileError
@@ -135,7 +135,7 @@ class HumanOperator(RequestOperator):
             ),
         }
         if tabular:
-            files["response.template.csv"] = write_csv([list(tabular)])
+            files["response.template.csv"] = write_csv([list(tabular), *first_rows(schema)])
         try:
             raw = read_inside(attempt.directory, "inputs.json", _INPUTS_BYTES)
             inputs = parse_json(raw, max_bytes=_INPUTS_BYTES)

@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from matterstack.core.schemas import Column, columns, row_schema
+from matterstack.core.schemas import Column, columns, first_rows, row_schema
 from matterstack.errors import InvalidJsonError
 from matterstack.operators.requests.tables import Cell, Table, as_text, columns_of, read_rows
 
@@ -182,6 +182,8 @@ def _template_workbook(schema_text: str, note: str) -> bytes:
             # Excel makes dates of MARCH1 and 1-2, unless the cell is text from the beginning.
             sheet.column_dimensions[letter].number_format = "@"
         _add_choices(sheet, letter, column)
+    for row in first_rows(schema):
+        sheet.append([as_text(cell) for cell in row])
     sheet.freeze_panes = "A2"
     content = io.BytesIO()
     book.save(content)
