@@ -3,7 +3,7 @@
 Between the kills drivers are interrupted, and runners stopped for a while; the run's directory is moved, also to odd
 names, and copied, and the copy stepped and cancelled; drivers have clocks that jump back; tasks fail and are retried,
 and rotate their stdout.txt; run.lock and runner.lock are deleted while held. ``python tests/chaos.py --kills 1000``
-goes on until so many kills have happened, and prints the seed that repeats their choice.
+goes on until so many kills have happened, and prints the seed that repeats their choice. Some campaigns stream.
 """
 
 from __future__ import annotations
@@ -117,6 +117,32 @@ def random_workflow(generator: random.Random) -> ms.Workflow:
     return flow
 
 
+class Streams(ms.Campaign):
+    """Adds the tasks of a random workflow as places become free, and notes each result that it takes."""
+
+    def __init__(self, kinds: list[str], at_once: int, ledger: str) -> None:
+        self.kinds, self.at_once, self.ledger = kinds, at_once, ledger
+
+    def initial_state(self) -> list[str]:
+        return []
+
+    def update(self, state: list[str], results: dict[str, ms.TaskResult], live: dict[str, dict[str, str]]) -> ms.Update:
+        taken, more = [*state, *results], ms.Workflow()
+        begun = len(taken) + len(live)
+        assert {one["kind"] for one in live.values()} <= set(self.kinds)
+        for number in range(begun, min(begun + self.at_once - len(live), len(self.kinds))):
+            above = [f"t{number - 1}"] if number % 3 == 2 else []
+            function = ms.task(called, dependencies=above, retries=50)
+            more.add(f"t{number}", function, self.kinds[number], self.ledger)
+        return ms.Update(taken, add=more)
+
+
+def random_campaign(generator: random.Random) -> Streams:
+    """Return a campaign that streams calls, some of which fail at first."""
+    kinds = generator.choices(["", "", "late", "fails", "leaves", "crashes"], k=generator.randint(6, 16))
+    return Streams(kinds, generator.randint(1, 4), str(_LEDGER))
+
+
 def runners(path: Path) -> list[int]:
     """Return the process of the run's runner, if it lives."""
     with contextlib.suppress(OSError, ValueError, KeyError):
@@ -191,7 +217,8 @@ def step_and_cancel_a_copy(path: Path, copy: Path) -> None:
 def episode(base: Path, generator: random.Random, most: int) -> int:
     """Torment one run until it has ended or `most` kills have happened, let it heal, and check it; return the kills."""
     operators = {"local": ms.LocalOperator(max_active=generator.randint(1, 3))}
-    path = ms.initialize_run("w", random_workflow(generator), base_path=base, operators=operators).path
+    plan = random_campaign(generator) if generator.random() < 0.4 else random_workflow(generator)
+    path = ms.initialize_run("w", plan, base_path=base, operators=operators).path
     drivers: list[subprocess.Popen[bytes]] = []
     kills = 0
     try:
@@ -241,12 +268,19 @@ def episode(base: Path, generator: random.Random, most: int) -> int:
             run.retry()
         if run.status is ms.RunStatus.PAUSED:
             run.resume()
+    check_completed(run, plan, ledger)
+    assert not list(base.rglob("pwned"))
+    return kills
+
+
+def check_completed(run: ms.Run, plan: ms.Campaign | ms.Workflow, ledger: Path) -> None:
+    """Check that each task was carried out once, and that a campaign which streams has taken each result once."""
     assert (run.tasks["status"] == "COMPLETED").all()
+    if isinstance(plan, Streams):
+        assert sorted(run.campaign_state) == sorted(f"t{n}" for n in range(len(plan.kinds)))
     check_executions(run, ledger)
     check_overlaps(run, ledger)
     check_signals(run)
-    assert not list(base.rglob("pwned"))
-    return kills
 
 
 def wait_unlocked(run: ms.Run, until: float) -> ms.RunStatus:
