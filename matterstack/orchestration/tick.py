@@ -144,9 +144,11 @@ def make_tick(
     if new:
         done, health = _hand_over(session, store, run, (), new, health, at, memory, moves)
         remove_scratch(session, store, done.changes, run.iteration, at)
-        live = scheduling.still_live([*live, *new], done.changes)
+        before, live = len(live), scheduling.still_live([*live, *new], done.changes)
         run = _write_health(store, run, live, health)
-        counts, concluded = store.counts(run.iteration), Concluded()
+        counts = store.counts(run.iteration)
+        if len(live) == before + len(new):  # else some ended at once, and the next tick has something to do
+            concluded = Concluded()
         ready, submitted = ready + counts.ready + len(new), submitted + done.submitted
     may_submit = (
         no_more is None and bool(slots or done.changes) and run.status is RunStatus.RUNNING and counts.ready > 0

@@ -14,6 +14,8 @@ from ledger import check_executions, starts, witnessed
 
 import matterstack as ms
 from matterstack.errors import CampaignError
+from matterstack.orchestration import loop
+from matterstack.orchestration.loop import sleep
 
 
 def keep(state: Any, results: Mapping[str, ms.TaskResult]) -> list[Any]:
@@ -444,6 +446,36 @@ def test_an_answer_costs_the_same_however_many_tasks_there_are(tmp_path: Path) -
         store._connection().set_progress_handler(None, 0)
         work.append(steps)
     assert work[1] <= work[0] + 3000, f"virtual machine steps of SQLite: {work}"
+
+
+def same(number: int) -> int:
+    return number
+
+
+class Chain(Streams):
+    """Calls, one after the other."""
+
+    at_once = 1
+
+    def task(self, number: int) -> ms.Task:
+        flow = ms.Workflow()
+        flow.add(f"t{number}", same, number)
+        return flow[f"t{number}"]
+
+
+def test_results_that_are_known_already_are_waited_for_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    for name in ("first", "second"):
+        run = begin(tmp_path / name, Chain(*["-"] * 6), cache=tmp_path / "cache")
+        monkeypatch.setattr(loop, "sleep", lambda session, seconds: slept.append(seconds) or sleep(session, seconds))
+        if name == "second":
+            slept.clear()
+        assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+        assert len(run.campaign_state) == 6
+    assert run.tasks["cached"].notna().all()
+    assert slept == []
 
 
 # -- crashes -------------------------------------------------------------------------------------------
