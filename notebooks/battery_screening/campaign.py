@@ -12,11 +12,12 @@ QUESTION = """# Which cathodes are worth the fine calculation?
 Pick **one to four**. Each is relaxed again to forces below {fine} eV/Å (now {coarse} eV/Å), and once more with half of
 its lithium.
 
-- `voltages.png`: the average voltage against lithium metal, in V, over the change of volume in per cent
+- `voltages.png`: the average voltage against lithium metal, in V, and the change of volume when all lithium leaves, in
+  per cent; at this force limit the volumes are a hint, and no more
 - `cathodes.csv`: all numbers. Magnetic moments are those that CHGNet predicts, in Bohr magnetons a metal atom;
   `mixing` is how far a mixture lies above the line between its metals, in meV a formula unit: below zero it is stable
   against them
-- `relaxed.cif`: each crystal with all of its lithium
+- `layers.xyz`: each crystal with all of its lithium, from the side: layers of metal, oxygen (red), lithium (violet)
 """
 
 APPROVAL = """# Are these fit to be reported?
@@ -71,7 +72,7 @@ class BatteryScreening(ms.Campaign):
                 show=[
                     ms.FromTask("chart", "voltages.png"),
                     ms.FromTask("table", "cathodes.csv"),
-                    *(ms.FromTask(f"lithiated-{metals}", "relaxed.cif") for metals in self.candidates),
+                    *(ms.FromTask(f"lithiated-{metals}", "layers.xyz") for metals in self.candidates),
                 ],
             )
         )

@@ -23,7 +23,8 @@ def profiles(axes, fine):
         steps_V = [row["voltage_second_half_V"], row["voltage_first_half_V"], row["voltage_first_half_V"]]
         axes.plot([0, 0.5, 1], steps_V, drawstyle="steps-post", color=f"C{color}", label=formula(metals))
         if metals in VOLTAGES:
-            axes.axhline(VOLTAGES[metals]["measured_V"], color=f"C{color}", linestyle=":", linewidth=1)
+            measured_V = VOLTAGES[metals]["measured_V"]
+            axes.axhline(measured_V, color=f"C{color}", linestyle=":", linewidth=1, label="measured average")
     axes.set(xlim=(0, 1), xlabel="lithium $x$", ylabel="voltage against Li (V)")
     axes.xaxis.set_major_locator(MultipleLocator(0.25))
     low, high = axes.get_ylim()
@@ -49,7 +50,11 @@ def mixing(axes, coarse, fine):
                     label=f"{label}: {'LiMO$_2$' if state == 'lithiated' else 'MO$_2$'}" if label else None,
                 )
     axes.axhline(0, color="0.5", linewidth=0.6)
-    axes.set(xlim=(0, 1), xlabel="share of the second metal", ylabel="energy of mixing (meV per formula unit)")
+    axes.set(
+        xlim=(0, 1),
+        xlabel="share of the second metal (open: coarse, filled: fine)",
+        ylabel="energy of mixing (meV per formula unit)",
+    )
     axes.xaxis.set_major_locator(MultipleLocator(0.25))
     axes.margins(y=0.2)
     axes.legend(frameon=False, loc="best", handletextpad=0.2)

@@ -1,7 +1,9 @@
 """Functions that run as tasks: relax a crystal, get voltages from its energies, and draw what a person picks from."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from pymatgen.io.ase import AseAtomsAdaptor
 
 import matterstack as ms
 from battery_screening.structures import metal_fractions
@@ -10,7 +12,7 @@ from battery_screening.structures import metal_fractions
 ONE_CORE = {"OMP_NUM_THREADS": "1"}
 
 
-@ms.task(retries=1, resources=ms.Resources(walltime_s=1800), env=ONE_CORE, outputs=["relaxed.cif"])
+@ms.task(retries=1, resources=ms.Resources(walltime_s=1800), env=ONE_CORE, outputs=["relaxed.cif", "layers.xyz"])
 def relax(start, fmax_eV_per_A, max_steps=1000):
     """Return the crystal in the cell and at the places where CHGNet has its energy lowest."""
     from chgnet.model import CHGNet, StructOptimizer
@@ -26,6 +28,7 @@ def relax(start, fmax_eV_per_A, max_steps=1000):
     if steps >= max_steps:
         raise RuntimeError(f"{crystal.formula} is not relaxed after {max_steps} steps")
     crystal.to(filename="relaxed.cif")
+    from_the_side(crystal).write("layers.xyz")
     # Lithium metal has no oxygen: a formula unit is an atom there.
     formula_units = crystal.composition["O"] / 2 or len(crystal)
     metals = [m for m, site in zip(moments_muB, crystal, strict=True) if site.specie.symbol not in ("Li", "O")]
@@ -37,6 +40,14 @@ def relax(start, fmax_eV_per_A, max_steps=1000):
         "steps": steps,
         "fmax_eV_per_A": fmax_eV_per_A,
     }
+
+
+def from_the_side(crystal):
+    """Return three layers of the crystal, turned so that they lie one above the other when one looks along z."""
+    atoms = AseAtomsAdaptor.get_atoms(crystal * (1, 1, 3))
+    atoms.rotate(np.cross(atoms.cell[0], atoms.cell[1]), "y", rotate_cell=True)
+    atoms.rotate(atoms.cell[0], "x", rotate_cell=True)
+    return atoms
 
 
 def voltages(metals, lithium, lithiated, delithiated, half=None):
@@ -88,22 +99,23 @@ def tabulate(found):
     for state in ("lithiated", "delithiated"):
         table[f"mixing_{state}_meV_per_formula_unit"] = pd.Series(mixing(found, state), dtype=float)
     table = table.drop(columns=["lithiated_eV_per_formula_unit", "delithiated_eV_per_formula_unit"])
+    table = table[sorted(table, key=lambda column: "moment" in column)]  # what one picks by comes first
     table.round(3).to_csv("cathodes.csv")
     return table
 
 
 def chart(table):
-    """Draw voltage against the change of volume, for whoever picks."""
-    figure, axes = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
-    pure = [len(metal_fractions(metals)) == 1 for metals in table.index]
-    for chosen, marker, label in ((pure, "o", "one metal"), ([not one for one in pure], "s", "two metals")):
-        part = table[chosen]
-        axes.scatter(part["volume_change_percent"], part["voltage_V"], s=50, marker=marker, label=label)
-    for metals, row in table.iterrows():
-        place = (row["volume_change_percent"], row["voltage_V"])
-        axes.annotate(metals, place, xytext=(6, 4), textcoords="offset points", fontsize=9)
-    axes.axvline(0, color="0.6", linewidth=1)
-    axes.set(xlabel="change of volume when all lithium leaves (%)", ylabel="average voltage against Li (V)")
-    axes.margins(x=0.12)
-    axes.legend(frameon=False)
+    """Draw voltages and changes of volume, the highest voltage on top, for whoever picks."""
+    ordered = table.sort_values("voltage_V")
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 1.4 + 0.27 * len(table)), sharey=True, layout="constrained")
+    names = {"voltage_V": "average voltage against Li (V)", "volume_change_percent": "change of volume, emptied (%)"}
+    colors = ["C0" if len(metal_fractions(metals)) == 1 else "C1" for metals in ordered.index]
+    for ax, (column, name) in zip(axes, names.items(), strict=True):
+        bars = ax.barh(ordered.index, ordered[column], color=colors, height=0.7)
+        ax.bar_label(bars, fmt="%.2f" if column == "voltage_V" else "%.1f", padding=3, fontsize=8)
+        ax.set_xlabel(name)
+        ax.axvline(0, color="0.3", linewidth=0.8)
+        ax.margins(x=0.2)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_title("blue: one metal, orange: two", fontsize=9, loc="left")
     figure.savefig("voltages.png", dpi=110)

@@ -23,6 +23,10 @@ VOLTAGES = {
     },
 }
 
+#: Short and long Ni-O bonds around Ni(III) in LiNiO2, measured locally; the crystal as a whole is not
+#: distorted. Read there too.
+NICKEL_BONDS_A = (1.91, 2.14)
+
 #: CoO2 without any lithium is of the O1 type (one layer a cell), not O3 as here: a = 2.822 Å, c = 4.29 Å.
 #: G. G. Amatucci, J. M. Tarascon and L. C. Klein, J. Electrochem. Soc. 143, 1114 (1996), read in its abstract.
 COO2_DOI = "10.1149/1.1836594"

@@ -53,8 +53,8 @@ def test_the_person_is_shown_a_chart_a_table_and_each_structure() -> None:
     assert pick.shown == (
         ("chart", "voltages.png"),
         ("table", "cathodes.csv"),
-        ("lithiated-Co", "relaxed.cif"),
-        ("lithiated-Ni", "relaxed.cif"),
+        ("lithiated-Co", "layers.xyz"),
+        ("lithiated-Ni", "layers.xyz"),
     )
 
 
