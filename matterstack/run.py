@@ -594,7 +594,8 @@ class Run:
     def reopen(self, campaign: Campaign | None = None) -> Run:
         """Ask the campaign of a run that is COMPLETED for its next plan, with its state; the run goes on with that.
 
-        Where it plans nothing more, the run stays COMPLETED, and `reason` says so.
+        Where it plans nothing more, the run stays COMPLETED, and `reason` says so. One that streams and has no
+        ``plan`` gets another iteration, to which its ``update`` adds.
 
         Parameters
         ----------

@@ -158,7 +158,7 @@ def _make(
         needing_disk(f"no run can be made at {place}", "or choose another base_path; no run was made"),
         new_run_directory(base_path, workspace, run_id, content) as directory,
     ):
-        state, planned = _first(campaign, lambda state: planning.plan(campaign, state, given, directory))
+        state, planned = _first(campaign, lambda state: planning.plan(campaign, state, given, directory, begins=True))
         if campaign is plan:
             campaigns.keep(campaign, directory)
         calls = campaign is plan or any(task.call is not None for task, _, _ in planned)
@@ -224,7 +224,7 @@ def preview(
     from matterstack.notebook.preview import Preview
 
     campaign, given, _ = _check_given(plan, operators, config)
-    _, workflow = _first(campaign, lambda state: planning.next_workflow(campaign, state, first=True))
+    _, workflow = _first(campaign, lambda state: planning.next_workflow(campaign, state, begins=True))
     checked = check(workflow, given, Intake(KeepsNothing(), None), doubts=True)
     return Preview(workflow, given, [finding for one in checked for finding in one.findings], _cache_of(cache))
 

@@ -87,7 +87,7 @@ def reopen(session: Session, campaign: Campaign | None) -> None:
         if asked is None:
             raise CampaignError("the campaign of the run was not given: run.reopen(campaign=...)")
         with capture() as caught:
-            planned = planning.plan(asked, run.campaign_state, session.operators, session.directory, store)
+            planned = planning.plan(asked, run.campaign_state, session.operators, session.directory, store, begins=True)
         if isinstance(caught.error, MatterstackError):
             raise caught.error
         if caught.error is not None:

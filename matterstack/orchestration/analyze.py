@@ -105,7 +105,7 @@ def _analyze(session: Session, reader: StoreReader, run: RunRecord, at: float) -
         campaign = session.load_campaign()
         if campaign is not None:
             state = planning.analyze(campaign, run.campaign_state, results)
-            planned = planning.plan(campaign, state, session.operators, session.directory, reader)
+            planned = planning.plan(campaign, state, session.operators, session.directory, reader, begins=False)
     reach("analyze.planned")
     if caught.error is not None:
         why = f"{CAMPAIGN_FAILED}: {describe_from_users_line(caught.error)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from matterstack.core.results import TaskResult
@@ -35,6 +35,8 @@ def plan(
     operators: Mapping[str, Operator],
     directory: RunDirectory,
     reader: StoreReader | None = None,
+    *,
+    begins: bool,
 ) -> list[PlannedTask] | None:
     """Ask the campaign for its next workflow, check it whole, and take its files into the run.
 
@@ -49,6 +51,8 @@ def plan(
         Where what comes from outside is kept.
     reader : StoreReader, optional
         Knows the iterations before; None before the first.
+    begins : bool
+        Whether the run begins, or goes on by a person's word; see `next_workflow`.
 
     Returns
     -------
@@ -62,7 +66,7 @@ def plan(
     WorkflowError
         The workflow cannot be run.
     """
-    workflow = next_workflow(campaign, state_text, first=reader is None)
+    workflow = next_workflow(campaign, state_text, begins=begins)
     return None if workflow is None else taken_in(workflow, operators, Intake(directory, reader))
 
 
@@ -117,10 +121,10 @@ def taken_in(
     return planned
 
 
-def next_workflow(campaign: Campaign, state_text: str, *, first: bool) -> Workflow | None:
+def next_workflow(campaign: Campaign, state_text: str, *, begins: bool) -> Workflow | None:
     """Ask the campaign for its next workflow; None when it is done.
 
-    One that streams and has no plan begins with nothing, and has no second iteration.
+    One that streams and has no plan begins with nothing, and has no further iteration unless a person reopens the run.
 
     Raises
     ------
@@ -128,7 +132,7 @@ def next_workflow(campaign: Campaign, state_text: str, *, first: bool) -> Workfl
         ``plan`` returned something else than a workflow.
     """
     if places_of(campaign) is not None and type(campaign).plan is Campaign.plan:
-        return Workflow() if first else None
+        return Workflow() if begins else None
     workflow = campaign.plan(json.loads(state_text))
     if not isinstance(workflow, Workflow | None):
         raise CampaignError(
@@ -176,7 +180,9 @@ def update(
         )
     if not isinstance(said.add, Workflow | None):
         raise CampaignError(f"{_named(campaign.update)}: Update.add is a {type(said.add).__name__}, and no Workflow")
-    if isinstance(said.cancel, str) or not all(isinstance(name, str) for name in said.cancel):
+    # Of what can be gone through only once, this look would leave nothing to cancel.
+    names = said.cancel if isinstance(said.cancel, Collection) and not isinstance(said.cancel, str) else (None,)
+    if not all(isinstance(name, str) for name in names):
         raise CampaignError(f"{_named(campaign.update)}: Update.cancel must be a list of task ids, not {said.cancel!r}")
     return said
 

@@ -191,6 +191,18 @@ def double(x: float, factor: float = 2.0) -> float:
     return x * factor
 
 
+def test_a_person_reopens_it_for_more(tmp_path: Path) -> None:
+    run = begin(tmp_path, Streams("true", "true"))
+    run.wait(timeout_s=60)
+    run.reopen(Streams(*["true"] * 4))
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert sorted(run.campaign_state) == [[f"t{n}", "COMPLETED"] for n in range(4)]
+    assert (run.iteration, len(run.tasks)) == (1, 4)
+    run.reopen()
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED, "it wants nothing more"
+    assert len(run.tasks) == 4
+
+
 # -- what it may answer --------------------------------------------------------------------------------
 
 
@@ -245,6 +257,8 @@ def test_what_it_cancels_is_stopped_and_comes_as_a_result(tmp_path: Path) -> Non
         (lambda *_: {"a": 1}, "returned a dict, and not a matterstack.Update"),
         (lambda *_: ms.Update([], cancel=["nope"]), "cancels 'nope', which is not unfinished"),
         (lambda *_: ms.Update([], cancel="a"), "a list of task ids"),
+        (lambda *_: ms.Update([], cancel=None), "a list of task ids"),
+        (lambda *_: ms.Update([], cancel=(name for name in "a")), "a list of task ids"),
         (lambda *_: ms.Update([], add=[ms.Task("b", "true")]), "Update.add is a list"),
         (lambda *_: ms.Update({1, 2}), "state"),
         (add(ms.Task("a", "true")), "has already"),
