@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
+import signal
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from crashes import killed_at, points_of
+from crashes import ENDED, RAISED, killed_at, points_of
 from ledger import check_executions, starts, witnessed
 
 import matterstack as ms
-from matterstack.errors import CampaignError
+from matterstack.crash_points import arm
+from matterstack.errors import CampaignError, RunLockedError
 from matterstack.orchestration import loop
 from matterstack.orchestration.loop import sleep
 
@@ -538,3 +542,37 @@ def test_killed_at_every_point_each_result_is_taken_once(tmp_path: Path) -> None
         killed_at(point, hit, partial(go_on, base))
         go_on(base)
         check_taken(base)
+
+
+def test_killed_again_and_again_competing_drivers_take_each_result_once(tmp_path: Path) -> None:
+    make(tmp_path)
+    choice = random.Random(24)
+    drivers: set[int] = set()
+    codes: list[int] = []
+    while ENDED not in codes:
+        assert len(codes) < 200, "it gets nowhere"
+        while len(drivers) < 2:
+            drivers.add(drive(tmp_path, choice.randint(1, 15)))
+        over, status = os.wait()
+        drivers.discard(over)
+        codes.append(os.waitstatus_to_exitcode(status))
+    codes += [os.waitstatus_to_exitcode(os.waitpid(driver, 0)[1]) for driver in drivers]
+    assert set(codes) == {ENDED, -signal.SIGKILL}
+    assert len(codes) > 4
+    check_taken(tmp_path)
+
+
+def drive(base: Path, hit: int) -> int:
+    """Return a process that goes on with the run until it is over, or until it dies at some crash point."""
+    pid = os.fork()
+    if pid == 0:
+        code = RAISED
+        try:
+            arm("kill", "*", hit)
+            while code != ENDED:
+                with contextlib.suppress(RunLockedError):
+                    go_on(base)
+                    code = ENDED
+        finally:
+            os._exit(code)
+    return pid
