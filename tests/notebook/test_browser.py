@@ -340,6 +340,43 @@ def test_rows_of_the_table_change_while_the_run_goes_on(jupyter: Lab, gates: Pat
     run.cancel()
 
 
+def test_tasks_that_a_campaign_adds_come_into_every_view(jupyter: Lab, gates: Path) -> None:
+    cells = (
+        f"""
+import matterstack as ms
+class Streams(ms.Campaign):
+    at_once = 1
+    def initial_state(self): return 0
+    def update(self, state, results, live):
+        number = state + len(results)
+        more = [ms.Task(f"t{{number}}", f"cat {gates}/gate{{number}}")] if number < 3 else []
+        return ms.Update(number, ms.Workflow(more))
+run = ms.initialize_run("browser", Streams())
+""",
+        "run.dag()",
+        "run.table()",
+        "run.watch()",
+    )
+    notebook = jupyter.open(jupyter.write("streams.ipynb", *cells))
+    notebook.page.set_viewport_size({"width": 1000, "height": 2400})
+    notebook.run_all()
+    notebook.page.wait_for_selector(".ms-cockpit b:text-is('PENDING')")
+    run = latest_run(jupyter)  # another process steps, and the views follow
+    for number in range(3):
+        while run.attempts["status"].eq("RUNNING").sum() < 1 or run.counts.total <= number:
+            run.step()
+        node(notebook, f"0.t{number}", "RUNNING")
+        notebook.page.wait_for_selector(f".ms-row[data-key='0.t{number}']:has-text('RUNNING')")
+        notebook.page.wait_for_selector(f".ms-cockpit:has-text('{number + 1} tasks')")
+        release(gates, number)
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    for number in range(3):
+        node(notebook, f"0.t{number}", "COMPLETED")
+    notebook.page.wait_for_selector(".ms-cockpit b:text-is('COMPLETED')")
+    notebook.shot("streams")
+    notebook.close()
+
+
 def test_a_form_is_answered_wrongly_then_rightly(jupyter: Lab, gates: Path) -> None:
     notebook = jupyter.open(jupyter.write("form.ipynb", setup(gates), "run.step()", "run.inbox()"))
     notebook.run_all()
