@@ -16,7 +16,7 @@ from slurm_lab import cluster
 __all__ = ["pytest_runtest_makereport", "pytest_runtest_setup", "pytest_sessionfinish"]
 
 #: What needs more than the extra `test` is collected where it is asked for by name, as `.ci/run` does.
-collect_ignore_glob = ["0[5-9]_*.ipynb", "*_screening"]
+collect_ignore_glob = ["0[5-9]_*.ipynb", "*_screening", "self_driving"]
 
 _stack = ExitStack()
 _started = False
