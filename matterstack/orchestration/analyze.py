@@ -72,9 +72,10 @@ def conclude(session: Session, reader: StoreReader, run: RunRecord, counts: Iter
     """
     stream = session.stream(reader, run.iteration) if run.status is RunStatus.RUNNING else None
     if stream is not None and updates.is_due(session, reader, run.iteration, counts, stream):
-        concluded = _update(session, reader, run, at, ends=not counts.unfinished)
-        if concluded is not None:
-            return concluded
+        said = _update(session, reader, run, at, ends=not counts.unfinished)
+        if isinstance(said, Concluded):
+            return said
+        run = said
     lost = reader.failed_for_good(run.iteration) if counts.failed and not counts.unfinished else []
     match scheduling.conclude(run.status, counts, failed_for_good=len(lost)):
         case Conclusion.FAIL:
@@ -85,8 +86,11 @@ def conclude(session: Session, reader: StoreReader, run: RunRecord, counts: Iter
     return Concluded()
 
 
-def _update(session: Session, reader: StoreReader, run: RunRecord, at: float, *, ends: bool) -> Concluded | None:
-    """Return what a campaign that streams makes of new results; None where its iteration ends instead."""
+def _update(session: Session, reader: StoreReader, run: RunRecord, at: float, *, ends: bool) -> Concluded | RunRecord:
+    """Return what a campaign that streams makes of new results; where its iteration ends instead, the run as it is then.
+
+    Nothing is unfinished then, and it neither took nor added nor cancelled anything: it would be asked for ever.
+    """
     with capture() as caught:
         campaign = session.load_campaign()
         updated = None if campaign is None else updates.ask(session, reader, run, campaign)
@@ -96,7 +100,9 @@ def _update(session: Session, reader: StoreReader, run: RunRecord, at: float, *,
         return Concluded(RunChange(run.status, RunEvent.PAUSE, at, why))
     if updated is None:
         return Concluded(wants_campaign=ends)
-    return None if ends and updated.state is None else Concluded(updated=updated)
+    if ends and not (updated.taken or updated.tasks or updated.cancelled):
+        return run if updated.state is None else run._replace(campaign_state=updated.state)
+    return Concluded(updated=updated)
 
 
 def _analyze(session: Session, reader: StoreReader, run: RunRecord, at: float) -> Concluded:

@@ -159,6 +159,21 @@ class Rounds(ms.Campaign):
         return {**state, "round": state["round"] + 1, "begun": False}
 
 
+def test_an_answer_that_only_counts_on_is_not_asked_for_ever(tmp_path: Path) -> None:
+    class Counts(ms.Campaign):
+        at_once = 1
+
+        def initial_state(self) -> int:
+            return 0
+
+        def update(self, state: int, results: Mapping[str, ms.TaskResult], live: Mapping[str, Any]) -> ms.Update:
+            return ms.Update(state + 1, add=ms.Workflow([] if state else [ms.Task("t", "true")]))
+
+    run = begin(tmp_path, Counts())
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.campaign_state == 3, "one task, its result, and the end"
+
+
 def test_iterations_follow_each_other(tmp_path: Path) -> None:
     run = begin(tmp_path, Rounds())
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
