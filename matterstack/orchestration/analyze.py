@@ -87,7 +87,7 @@ def conclude(session: Session, reader: StoreReader, run: RunRecord, counts: Iter
 
 
 def _update(session: Session, reader: StoreReader, run: RunRecord, at: float, *, ends: bool) -> Concluded | RunRecord:
-    """Return what a campaign that streams makes of new results; where its iteration ends instead, the run as it is then.
+    """Return what a campaign that streams makes of new results; where its iteration ends, the run as it is then.
 
     Nothing is unfinished then, and it neither took nor added nor cancelled anything: it would be asked for ever.
     """
