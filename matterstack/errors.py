@@ -31,6 +31,7 @@
     │   ├── ValueNotReadableError     what a function returned cannot be read here
     │   └── KitError                  a kit archive that cannot be taken; nothing was changed
     ├── OptimizerError                a space, a target or a row that an optimizer cannot work with
+    ├── PlotError                     what shall be drawn is not there, or is no number
     ├── MissingLibraryError           an optional library that a view needs is not installed
     ├── LockError
     │   ├── RunLockedError            another process, thread or cell is stepping the run
@@ -236,6 +237,10 @@ class KitError(RunError, ValueError):
 
 class OptimizerError(MatterstackError, ValueError):
     """A space, a target or a row that an optimizer cannot work with; the message names it."""
+
+
+class PlotError(MatterstackError, ValueError):
+    """What shall be drawn is not there, or is no number."""
 
 
 class MissingLibraryError(MatterstackError, ImportError):

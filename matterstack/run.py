@@ -441,6 +441,33 @@ class Run:
 
         return plot_timeline(self, axes)
 
+    def plot(self, name: str, *, best: str = "max", by: str = "time", axes: Any = None) -> Any:
+        """Draw a column of `results`, a dot a task, and the best so far as a line.
+
+        Parameters
+        ----------
+        name : str
+            The column.
+        best : {'max', 'min'}
+            Whether the largest is the best, or the smallest.
+        by : {'time', 'result', 'iteration'}
+            What is drawn to the right.
+        axes : matplotlib.axes.Axes, optional
+            Where to draw; by default new ones.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        PlotError
+            No result has such a column, it holds no numbers, or an argument is none of these.
+        """
+        from matterstack.notebook.best_so_far import plot_best_so_far
+
+        return plot_best_so_far(self, name, best, by, axes)
+
     def explain(self) -> Explanation:
         """Return what holds the run up, since when, and what to do about each."""
         from matterstack.orchestration.explain import explain

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import matterstack as ms
-from matterstack.errors import RunStatusError, UnknownTaskError
+from matterstack.errors import PlotError, RunStatusError, UnknownTaskError
 from matterstack.notebook import board as board_module
 from matterstack.notebook import follower, progress, views
 from matterstack.notebook.board import Board
@@ -617,6 +617,75 @@ def test_the_timeline_has_a_bar_an_attempt(tmp_path: Path) -> None:
     assert len(axes.patches) == 2 * len(run.attempts)
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0.ask.1", "0.good.1", "0.bad.1"]
     assert make(tmp_path, ms.Task("a", "true")).plot_timeline().patches[:] == []
+    matplotlib.pyplot.close("all")
+
+
+class Strengths(ms.Campaign):
+    """Two results an iteration: 3 and 1, 5 and 2, 4 and 0; beside each a task that gives something else."""
+
+    def initial_state(self) -> Any:
+        return [(3, 1), (5, 2), (4, 0)]
+
+    def plan(self, state: Any) -> ms.Workflow | None:
+        if not state:
+            return None
+        first, then = (f"echo '{{\"strength\": {value}}}' > result.json" for value in state[0])
+        other = 'echo \'{"note": "x", "ok": true}\' > result.json'
+        return ms.Workflow([ms.Task("a", first), ms.Task("b", then, dependencies=["a"]), ms.Task("c", other)])
+
+    def analyze(self, state: Any, results: Any) -> Any:
+        return state[1:]
+
+
+def test_the_best_so_far_is_drawn_by_time_by_result_and_by_iteration(tmp_path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    run = ms.initialize_run("w", Strengths(), base_path=tmp_path)
+    with pytest.raises(PlotError, match="no result has a column 'strength'"):
+        run.plot("strength")
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+
+    def drawn(**how: Any) -> list[list[tuple[float, float]]]:
+        return [[(float(x), float(y)) for x, y in line.get_xydata()] for line in run.plot("strength", **how).lines]
+
+    each, best = drawn(by="result")
+    assert [y for _, y in each] == [3, 1, 5, 2, 4, 0]
+    assert best == [(1, 3), (2, 3), (3, 5), (4, 5), (5, 5), (6, 5)]
+    assert drawn(by="result", best="min")[1] == [(1, 3), (2, 1), (3, 1), (4, 1), (5, 1), (6, 0)]
+    each, best = drawn(by="iteration")
+    assert each == [(0, 3), (0, 1), (1, 5), (1, 2), (2, 4), (2, 0)]
+    assert best == [(0, 3), (1, 5), (2, 5)]
+    took = run.attempts.query("task_id != 'c'")["ended_at"] - run.attempts["submitted_at"].min()
+    assert [x for x, _ in drawn()[0]] == pytest.approx(took.dt.total_seconds().to_list())
+    axes = run.plot("strength")
+    assert run.plot("strength", best="min", axes=axes) is axes
+    for asked, words in (
+        ({"name": "strenght"}, "did you mean 'strength'"),
+        ({"name": "note"}, "holds no numbers"),
+        ({"name": "ok"}, "holds no numbers"),
+        ({"name": "strength", "best": "most"}, "'max', 'min', not 'most'"),
+        ({"name": "strength", "by": "day"}, "'time', 'result', 'iteration', not 'day'"),
+    ):
+        with pytest.raises(PlotError, match=words):
+            run.plot(**asked)
+    matplotlib.pyplot.close("all")
+
+
+def test_a_failed_task_is_no_dot_and_one_from_the_cache_is(tmp_path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    give = "echo '{\"$^$\": 2.5}' > result.json"
+    for _ in range(2):  # the second takes it from the cache
+        run = make(
+            tmp_path, ms.Task("a", give), ms.Task("b", "exit 1", allow_failure=True), cache=ms.Cache(tmp_path / "c")
+        )
+        run.wait(timeout_s=60)
+        axes = run.plot("$^$")
+        assert [len(line.get_xydata()) for line in axes.lines] == [1, 1]
+        axes.figure.savefig(tmp_path / "drawn.png")
+    assert run.tasks.loc["0.a", "cached"]
     matplotlib.pyplot.close("all")
 
 
