@@ -96,13 +96,18 @@ def _update(session: Session, reader: StoreReader, run: RunRecord, at: float, *,
         updated = None if campaign is None else updates.ask(session, reader, run, campaign)
     reach("update.asked")
     if caught.error is not None:
-        why = f"{CAMPAIGN_FAILED}: {describe_from_users_line(caught.error)}"
-        return Concluded(RunChange(run.status, RunEvent.PAUSE, at, why))
+        return _paused(run, caught.error, at)
     if updated is None:
         return Concluded(wants_campaign=ends)
     if ends and not (updated.taken or updated.tasks or updated.cancelled):
         return run if updated.state is None else run._replace(campaign_state=updated.state)
     return Concluded(updated=updated)
+
+
+def _paused(run: RunRecord, error: Exception | SystemExit, at: float) -> Concluded:
+    """Return the pause of a run whose campaign raised, with the line of it that did."""
+    why = f"{CAMPAIGN_FAILED}: {describe_from_users_line(error)}"
+    return Concluded(RunChange(run.status, RunEvent.PAUSE, at, why))
 
 
 def _analyze(session: Session, reader: StoreReader, run: RunRecord, at: float) -> Concluded:
@@ -114,8 +119,7 @@ def _analyze(session: Session, reader: StoreReader, run: RunRecord, at: float) -
             planned = planning.plan(campaign, state, session.operators, session.directory, reader, begins=False)
     reach("analyze.planned")
     if caught.error is not None:
-        why = f"{CAMPAIGN_FAILED}: {describe_from_users_line(caught.error)}"
-        return Concluded(RunChange(run.status, RunEvent.PAUSE, at, why))
+        return _paused(run, caught.error, at)
     if campaign is None:
         return Concluded(wants_campaign=True)
     change = RunChange(run.status, RunEvent.COMPLETE, at) if planned is None else None
