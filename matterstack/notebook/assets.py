@@ -6,8 +6,11 @@ from pathlib import Path
 
 _STATIC = Path(__file__).with_name("static")
 
-#: The style of all views.
-CSS = _STATIC / "views.css"
+#: The style of all views: what all share, and then their own.
+CSS = "\n".join(
+    path.read_text(encoding="utf-8")
+    for path in sorted(_STATIC.glob("*.css"), key=lambda path: (path.stem != "views", path.stem))
+)
 
 
 def script(*names: str) -> str:

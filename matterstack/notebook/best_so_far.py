@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from matterstack.core.text import did_you_mean, neutral
 from matterstack.errors import MissingLibraryError, PlotError
+from matterstack.notebook.palette import BLUE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +60,7 @@ def plot_best_so_far(run: Run, name: str, best: str = "max", by: str = "time", a
         _, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     line = (found["y"].cummax() if best == "max" else found["y"].cummin()).groupby(found[by]).last()
     axes.plot(found[by], found["y"], "o", markersize=4, color="0.6", label="each")
-    axes.plot(line.index, line, drawstyle="steps-post", color="#0072b2", label=f"best so far ({best})")
+    axes.plot(line.index, line, drawstyle="steps-post", color=BLUE, label=f"best so far ({best})")
     axes.set_xlabel(_X_LABELS[by])
     axes.set_ylabel(neutral(name), parse_math=False)
     if by != "time":

@@ -1,8 +1,6 @@
 """Looks of the statuses: one letter, colour, glyph and name each, alike in every view.
 
-The colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which people who
-are colour-blind tell apart; the glyphs are paths, so that they need no font and can be told
-apart in grey.
+The colours are those of the palette; the glyphs are paths, so that they need no font and can be told apart in grey.
 """
 
 from __future__ import annotations
@@ -10,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from matterstack.core.states import AttemptStatus, RunStatus, TaskStatus
+from matterstack.notebook.palette import AMBER, BLUE, GREEN, GREY, RED, ROSE, TAN, TEAL, VIOLET
 
 
 class Look(NamedTuple):
@@ -34,22 +33,22 @@ class Look(NamedTuple):
 
 
 LOOKS: tuple[Look, ...] = (
-    Look("C", "COMPLETED", "#009e73", "M3 8.5 L6.5 12 L13 4.5"),
-    Look("X", "RUNNING", "#0072b2", "M5 3 L13 8 L5 13 Z"),
-    Look("W", "WAITING", "#b87a00", "M8 2.5 V9.5 M8 12 V13.5"),
-    Look("Q", "SUBMITTED", "#3d8fc4", "M4 3 H12 L4 13 H12 Z"),
-    Look("R", "READY", "#7d6bb0", "M8 3.5 A4.5 4.5 0 1 1 7.99 3.5"),
-    Look("B", "BLOCKED", "#7a7a7a", "M3.5 8 H4.5 M7.5 8 H8.5 M11.5 8 H12.5"),
-    Look("F", "FAILED", "#d55e00", "M4 4 L12 12 M12 4 L4 12"),
-    Look("S", "SKIPPED", "#a0527d", "M3.5 4 L8 8 L3.5 12 M8.5 4 L13 8 L8.5 12"),
-    Look("N", "CANCELLED", "#8a6d5a", "M4 4 H12 V12 H4 Z"),
+    Look("C", "COMPLETED", GREEN, "M3 8.5 L6.5 12 L13 4.5"),
+    Look("X", "RUNNING", BLUE, "M5 3 L13 8 L5 13 Z"),
+    Look("W", "WAITING", AMBER, "M8 2.5 V9.5 M8 12 V13.5"),
+    Look("Q", "SUBMITTED", TEAL, "M4 3 H12 L4 13 H12 Z"),
+    Look("R", "READY", VIOLET, "M8 3.5 A4.5 4.5 0 1 1 7.99 3.5"),
+    Look("B", "BLOCKED", GREY, "M3.5 8 H4.5 M7.5 8 H8.5 M11.5 8 H12.5"),
+    Look("F", "FAILED", RED, "M4 4 L12 12 M12 4 L4 12"),
+    Look("S", "SKIPPED", ROSE, "M3.5 4 L8 8 L3.5 12 M8.5 4 L13 8 L8.5 12"),
+    Look("N", "CANCELLED", TAN, "M4 4 H12 V12 H4 Z"),
 )
 BY_CODE = {look.code: look for look in LOOKS}
 #: Looks of the statuses of a run: those of tasks, and two bars for one that is paused.
 RUN_LOOKS = {
-    RunStatus.PENDING: Look("R", "PENDING", "#7d6bb0", BY_CODE["R"].glyph),
+    RunStatus.PENDING: Look("R", "PENDING", VIOLET, BY_CODE["R"].glyph),
     RunStatus.RUNNING: BY_CODE["X"],
-    RunStatus.PAUSED: Look("P", "PAUSED", "#b87a00", "M5.5 3.5 V12.5 M10.5 3.5 V12.5"),
+    RunStatus.PAUSED: Look("P", "PAUSED", AMBER, "M5.5 3.5 V12.5 M10.5 3.5 V12.5"),
     RunStatus.COMPLETED: BY_CODE["C"],
     RunStatus.FAILED: BY_CODE["F"],
     RunStatus.CANCELLED: BY_CODE["N"],

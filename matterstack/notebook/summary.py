@@ -8,18 +8,19 @@ from html import escape
 from matterstack.core.snapshot import IterationCounts, RunRecord
 from matterstack.core.states import RunStatus
 from matterstack.core.text import neutral
+from matterstack.notebook.palette import BLUE, GREEN, GREY, RED, ROSE, TAN, VIOLET
 from matterstack.notebook.statuses import RUN_LOOKS
 from matterstack.orchestration.overview import Overview, shown_path
 
 #: Order, colour and name of what a bar shows.
 _PARTS = (
-    ("completed", "#009e73"),
-    ("submitted", "#0072b2"),
-    ("ready", "#7d6bb0"),
-    ("blocked", "#c8c8c8"),
-    ("failed", "#d55e00"),
-    ("skipped", "#a0527d"),
-    ("cancelled", "#8a6d5a"),
+    ("completed", GREEN),
+    ("submitted", BLUE),
+    ("ready", VIOLET),
+    ("blocked", GREY),
+    ("failed", RED),
+    ("skipped", ROSE),
+    ("cancelled", TAN),
 )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from matterstack.core.text import neutral
 from matterstack.errors import MissingLibraryError
+from matterstack.notebook.palette import BLUE, RED, TEAL
 from matterstack.notebook.statuses import LOOKS
 
 if TYPE_CHECKING:
@@ -13,9 +14,9 @@ if TYPE_CHECKING:
 
 _MOST_BARS = 2000
 _COLOURS = {look.name: look.colour for look in LOOKS} | {
-    "LOST": "#d55e00",
-    "SUBMITTING": "#3d8fc4",
-    "COLLECTING": "#0072b2",
+    "LOST": RED,
+    "SUBMITTING": TEAL,
+    "COLLECTING": BLUE,
 }
 
 

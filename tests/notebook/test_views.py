@@ -29,7 +29,7 @@ from matterstack.notebook.details import details_html, structure_svg
 from matterstack.notebook.drawing import PAGE, Drawing, Room
 from matterstack.notebook.grouping import MOST_NODES
 from matterstack.notebook.layout import crossings, fold, lay_out, layers_of
-from matterstack.notebook.statuses import LOOKS, RUN_LOOKS
+from matterstack.notebook.statuses import RUN_LOOKS
 from matterstack.orchestration import loop
 
 EVIL = "</script><img src=x onerror=alert(1)>\x1b[31m\u202e"
@@ -210,31 +210,6 @@ def test_large_graphs_are_collapsed_unless_one_asks(tmp_path: Path) -> None:
     assert len(opened.nodes) == 6 + len([t for t in tasks if t.group == "g3"])
     state = Drawing(board, "group", ()).state()
     assert sum(sum(parts.values()) for parts in state["parts"].values()) == len(tasks)
-
-
-def test_every_status_has_a_colour_and_a_glyph_of_its_own() -> None:
-    for what in ("code", "name", "colour", "glyph"):
-        assert len({getattr(look, what) for look in LOOKS}) == len(LOOKS)
-    white = 1.0
-    for look in LOOKS:  # readable on white: a contrast of at least 3 (WCAG 2.2, 1.4.11)
-        parts = [int(look.colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-        assert (white + 0.05) / (luminance + 0.05) >= 3, look
-
-
-@pytest.mark.parametrize("page", ["#ffffff", "#212121"], ids=["light", "dark"])
-def test_every_status_is_seen_on_a_light_and_on_a_dark_page(page: str) -> None:
-    """By WCAG 2.1, 1.4.11: a ratio of 3 for what is no text."""
-
-    def luminance(colour: str) -> float:
-        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    for look in [*LOOKS, *RUN_LOOKS.values()]:
-        low, high = sorted((luminance(look.colour), luminance(page)))
-        assert (high + 0.05) / (low + 0.05) >= 3, look.name
 
 
 def test_the_graph_is_a_networkx_graph_with_all_that_the_table_says(tmp_path: Path) -> None:

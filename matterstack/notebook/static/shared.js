@@ -36,6 +36,73 @@ function icon(look, size, parent) {
 }
 
 /**
+ * The icons of all views: lines in a box of 16 by 16.
+ * @type {Record<string, string>}
+ */
+const ICONS = {
+  back: "M9.5 3.5 L5 8 L9.5 12.5",
+  chart: "M2.5 2.5 V13.5 H13.5 M5 10 L7.5 6.5 L9.5 8.5 L13 4",
+  check: "M3 8.5 L6.5 12 L13 4.5",
+  clock: "M8 2.5 A5.5 5.5 0 1 1 7.99 2.5 M8 5 V8 L10.5 9.5",
+  close: "M4 4 L12 12 M12 4 L4 12",
+  compare: "M2.5 2.5 H6.5 V13.5 H2.5 Z M9.5 2.5 H13.5 V13.5 H9.5 Z",
+  copy: "M5.5 5.5 H13.5 V13.5 H5.5 Z M10.5 5.5 V2.5 H2.5 V10.5 H5.5",
+  down: "M3.5 6 L8 10.5 L12.5 6",
+  download: "M8 2.5 V10 M4.5 7 L8 10.5 L11.5 7 M2.5 13.5 H13.5",
+  file: "M4 1.5 H9.5 L12.5 4.5 V14.5 H4 Z M9.5 1.5 V4.5 H12.5",
+  fit: "M2.5 6 V2.5 H6 M10 2.5 H13.5 V6 M13.5 10 V13.5 H10 M6 13.5 H2.5 V10",
+  folder: "M1.5 3.5 H6 L7.5 5 H14.5 V13 H1.5 Z",
+  full: "M9.5 2.5 H13.5 V6.5 M13.5 2.5 L9 7 M6.5 13.5 H2.5 V9.5 M2.5 13.5 L7 9",
+  left: "M12.5 8 H3.5 M7 4.5 L3.5 8 L7 11.5",
+  more: "M3.5 8 H3.51 M8 8 H8.01 M12.5 8 H12.51",
+  open: "M6 3 H3 V13 H13 V10 M9 3 H13 V7 M13 3 L7.5 8.5",
+  pause: "M5.5 3.5 V12.5 M10.5 3.5 V12.5",
+  person: "M8 2.5 A2.75 2.75 0 1 1 7.99 2.5 M2.5 14 C2.5 10 13.5 10 13.5 14",
+  picture: "M2 3 H14 V13 H2 Z M2 11 L6 7.5 L9 10 L11 8.5 L14 11 M10.5 5.5 H10.51",
+  play: "M5 3 L13 8 L5 13 Z",
+  retry: "M13 8 A5 5 0 1 1 11.5 4.4 M13 2 V5 H10",
+  right: "M3.5 8 H12.5 M9 4.5 L12.5 8 L9 11.5",
+  run: "M2.5 8 H5 L7 3.5 L9.5 12.5 L11.5 8 H13.5",
+  search: "M7 2.5 A4.5 4.5 0 1 1 6.99 2.5 M10.3 10.3 L13.5 13.5",
+  step: "M4 3.5 L10 8 L4 12.5 Z M12.5 3.5 V12.5",
+  stop: "M4 4 H12 V12 H4 Z",
+  structure: "M8 1.5 L13.5 4.75 V11.25 L8 14.5 L2.5 11.25 V4.75 Z M2.5 4.75 L8 8 L13.5 4.75 M8 8 V14.5",
+  table: "M2 3 H14 V13 H2 Z M2 6.5 H14 M2 10 H14 M7 3 V13",
+  text: "M3 4 H13 M3 7 H13 M3 10 H13 M3 13 H9",
+  tree: "M3 2.5 V12.5 H7 M3 5.5 H7 M8.5 4 H13 V7 H8.5 Z M8.5 11 H13 V14 H8.5 Z",
+  up: "M3.5 10 L8 5.5 L12.5 10",
+  "zoom-in": "M7 2.5 A4.5 4.5 0 1 1 6.99 2.5 M10.3 10.3 L13.5 13.5 M5 7 H9 M7 5 V9",
+  "zoom-out": "M7 2.5 A4.5 4.5 0 1 1 6.99 2.5 M10.3 10.3 L13.5 13.5 M5 7 H9",
+};
+
+/**
+ * Draw one of the icons, in the colour of the text; it says nothing to a screen reader, which the button does.
+ * @param {string} name
+ * @param {Element} parent
+ * @param {number} size in pixels
+ */
+function symbol(name, parent, size = 16) {
+  const svg = make("svg:svg", { class: "ms-symbol", width: size, height: size, viewBox: "0 0 16 16", "aria-hidden": "true" }, parent);
+  make("svg:path", { d: ICONS[name] }, svg);
+  return svg;
+}
+
+/**
+ * Numbers for the marks of an axis: multiples of 1, 2 or 5 times a power of ten.
+ * @param {number} low @param {number} high @param {number} about how many of them
+ * @returns {number[]}
+ */
+function ticks(low, high, about) {
+  const span = high - low;
+  if (!(span > 0) || !Number.isFinite(span) || about < 1) return Number.isFinite(low) ? [low] : [];
+  const power = 10 ** Math.floor(Math.log10(span / about));
+  const step = power * ([1, 2, 5].find((factor) => span / (factor * power) <= about) || 10);
+  const found = [], first = Math.ceil(low / step - 1e-9);
+  for (let number = first; number * step <= high + step * 1e-9; number++) found.push(Number((number * step).toPrecision(12)));
+  return found;
+}
+
+/**
  * Say so where the kernel of a view is gone; what Python changes shows that it is there. Returns what stops that.
  * @param {any} model
  * @param {Element} root
