@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,12 @@ from matterstack.core.states import RUN_TRANSITIONS, TERMINAL_RUN, RunEvent, Run
 from matterstack.core.text import neutral
 from matterstack.errors import MatterstackError, RunLockedError, RunStatusError
 from matterstack.notebook.board import Card, News
+from matterstack.notebook.cockpit_head import Head
 from matterstack.notebook.follower import Follows, follower_of
 from matterstack.notebook.forms import InboxView
 from matterstack.notebook.inbox import Inbox
-from matterstack.notebook.moments import short_moment_html
-from matterstack.notebook.standing import Standing, standing_html
+from matterstack.notebook.moments import moment_html
+from matterstack.notebook.standing import Standing, needs_of, standing_data
 from matterstack.notebook.summary import summary_html, summary_text
 from matterstack.notebook.table_view import TableView
 from matterstack.notebook.views import DagView, with_twin
@@ -36,23 +38,8 @@ _SURE_S = 5.0
 _SURE = "Press Cancel again"
 #: How often answers that were not given here are looked for, where nothing else goes on.
 _ASK_PEOPLE_S = 10.0
-
-
-class Switch(ipywidgets.Button):  # type: ignore[misc]
-    """A button that stays pressed, until it is pressed again.
-
-    Not a `ToggleButton`: a page changes that one by `save_changes`, which is lost while a cell awaits (ipykernel 7.4).
-    """
-
-    value = traitlets.Bool(False)
-
-    def __init__(self, **traits: Any) -> None:
-        super().__init__(**traits)
-        self.on_click(lambda _: self.set_trait("value", not self.value))
-
-    @traitlets.observe("value")
-    def _look(self, change: Any) -> None:
-        (self.add_class if change["new"] else self.remove_class)("mod-active")
+#: What each tab shows.
+TABS = ("Graph", "Table", "Journal", "Inbox")
 
 
 class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
@@ -74,44 +61,37 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         self.dag = DagView(run)
         self.table = TableView(run)
         traitlets.link((self.dag, "selected"), (self.table, "selected"))
-        self.headline = ipywidgets.HTML()
-        #: What became of the last button, and what the run waits for.
-        self.message, self.state = ipywidgets.HTML(), ipywidgets.HTML()
-        for said in (self.message, self.state):
-            said.add_class("ms-message")
         self.journal = ipywidgets.HTML()
         self.inbox = ipywidgets.VBox()
-        self.running = Switch(description="Run", tooltip="make ticks until it ends", layout={"width": "auto"})
-        self.buttons = {
-            "Step": self._button("Step", "one tick", lambda: str(run.step())),
-            "Run": self.running,
-            "Pause": self._button("Pause", "submit nothing new", lambda: _said(run.pause())),
-            "Resume": self._button("Resume", "submit again", lambda: _said(run.resume())),
-            "Cancel": self._button("Cancel", "stop everything: press twice", self._cancel),
-            "Retry": self._button("Retry", "the selected task, or every failed one", self._retry),
+        self.buttons: Mapping[str, Callable[[], str]] = {
+            "Step": lambda: str(run.step()),
+            "Pause": lambda: _said(run.pause()),
+            "Resume": lambda: _said(run.resume()),
+            "Cancel": self._cancel,
+            "Retry": self._retry,
         }
         self._cancel_asked_at = 0.0
         self._ended: list[tuple[float, int]] = []
         self._stamp: tuple[int, ...] | None = None
         self._shown_at = 0.0
         self._standing: Standing | None = None
+        self._looks: Counter[str] = Counter()
         self._said_of: RunStatus | None = None
         self._report = ""
         self._seq = 0
         self._events: list[EventRow] = []
         self._waiting: tuple[tuple[str, str], ...] | None = None
+        self._running = False
         self._stop, self._woken = threading.Event(), threading.Event()
         self._worker: threading.Thread | None = None
         self._busy = threading.Lock()
-        self.running.observe(self._toggled, "value")
         self.dag.observe(lambda _: self._switch(), "selected")
-        tabs = ipywidgets.Tab([self.dag, self.table, self.journal, self.inbox])
-        for number, title in enumerate(("Graph", "Table", "Journal", "Inbox")):
-            tabs.set_title(number, title)
-        self.tabs = tabs
+        self.tabs = ipywidgets.Tab([self.dag, self.table, self.journal, self.inbox])
+        for number, title in enumerate(TABS):
+            self.tabs.set_title(number, title)
         follower_of(run).attach(self)
-        bar = ipywidgets.Box(list(self.buttons.values()), layout={"flex_flow": "row wrap"})
-        super().__init__([self.headline, bar, self.state, self.message, tabs])
+        self.head = Head(self.press, self._go, self.here)
+        super().__init__([self.head, self.tabs])
         self.add_class("ms-cockpit")
         self.glance(News([], False))
 
@@ -133,8 +113,8 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
                 self._show_times(self._standing)
         if self._cancel_asked_at and now - self._cancel_asked_at > _SURE_S:
             self._cancel_asked_at = 0.0
-            if _SURE in self.message.value:
-                self.message.value = ""
+            if _SURE in self.head.said:
+                self.head.said = ""
 
     def _show(self) -> None:
         run = self.run
@@ -148,7 +128,11 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         waits = (
             status is RunStatus.RUNNING and bool(requests) and len(requests) >= counts.submitted and not counts.ready
         )
+        current = self._current()
+        self._looks = Counter(card.code for card in current)
         self._show_times(Standing(overview, run.store.iterations(), started, ended, None, waits))
+        failed = [card for card in current if card.code == "F"]
+        self.head.needs = [need._asdict() for need in needs_of(overview, failed, requests, run.store.troubles())]
         fresh = run.store.events_after(self._seq, _MOST_EVENTS)
         if fresh:
             self._seq = fresh[-1].seq
@@ -159,7 +143,7 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
             self._waiting = waiting
             self._show_inbox(requests)
         if status is not self._said_of:
-            self.message.value = ""  # what was said is true no more
+            self.head.said = ""  # what was said is true no more
             self._said_of = status
         self._switch()
 
@@ -171,7 +155,7 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         (first, before), (last, after) = self._ended[0], self._ended[-1]
         rate = (after - before) / (last - first) if last > first and after > before else None
         self._standing = standing._replace(rate=rate)
-        self.headline.value = standing_html(self._standing, time.time())
+        self.head.standing = standing_data(self._standing, self._looks, time.time())
 
     def _switch(self) -> None:
         """Turn on the buttons that would do something, and say what the run waits for."""
@@ -185,22 +169,21 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
             goes_on = bool(counts.submitted or (status is RunStatus.CANCELLED and self.run.store.live_attempts()))
         can = RUN_TRANSITIONS[status]
         on = {
-            "Step": trusted and goes_on and not self.running.value,
-            "Run": self.running.value or (trusted and goes_on),
+            "Step": trusted and goes_on and not self._running,
+            "Run": self._running or (trusted and goes_on),
             "Pause": RunEvent.PAUSE in can,
             "Resume": RunEvent.RESUME in can,
             "Cancel": trusted and RunEvent.CANCEL in can,
             "Retry": self._may_retry(status, counts.failed),
         }
-        for name, is_on in on.items():
-            self.buttons[name].disabled = not is_on
+        self.head.switch(on, running=self._running)
         said = ""
         if waits:
-            then = "the run then goes on by itself" if self.running.value else "then press Run"
+            then = "the run then goes on by itself" if self._running else "then press Run"
             said = f"What is left needs a person: answer in the inbox; {then}."
-        elif self.running.value and status not in TERMINAL_RUN:
+        elif self._running and status not in TERMINAL_RUN:
             said = self._report
-        self.state.value = f"<span>{escape(neutral(said))}</span>" if said else ""
+        self.head.state = neutral(said)
 
     def _may_retry(self, status: RunStatus, failed: int) -> bool:
         """Return whether there is something that `_retry` would do."""
@@ -226,7 +209,7 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
             form.reason = neutral(request.reason)
             forms.append(form)
         self.inbox.children = forms or [ipywidgets.HTML("<p>Nothing waits for an answer.</p>")]
-        self.tabs.set_title(3, f"Inbox ({len(forms)})" if forms else "Inbox")
+        self.tabs.set_title(TABS.index("Inbox"), f"Inbox ({len(forms)})" if forms else "Inbox")
 
     def _forms(self) -> list[Any]:
         return [child for child in self.inbox.children if hasattr(child, "asked")]
@@ -237,13 +220,23 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
 
     # -- acting -----------------------------------------------------------------------------
 
-    def _button(self, name: str, tip: str, act: Callable[[], str]) -> Any:
-        button = ipywidgets.Button(description=name, tooltip=tip, layout={"width": "auto"})
-        button.on_click(lambda _: self._act(act))
-        return button
+    def press(self, name: str) -> None:
+        """Do what a button does: in a thread, so that the kernel stays free."""
+        if name == "Run":
+            self.running = not self.running
+        else:
+            self._act(self.buttons[name])
+
+    def _go(self, task: str, tab: str) -> None:
+        """Show what needs somebody."""
+        if task:
+            self.tabs.selected_index = TABS.index("Graph")
+            self.dag.selected = task
+        elif tab in TABS:
+            self.tabs.selected_index = TABS.index(tab)
 
     def _act(self, act: Callable[[], str]) -> None:
-        """Act in a thread, so that the kernel stays free; one thing at a time."""
+        """Act in a thread; one thing at a time."""
 
         def work() -> None:
             with self._busy:
@@ -265,7 +258,7 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
     def _tell(self, text: str) -> None:
         """Say what became of something, and have all that is shown looked at anew."""
         self._said_of = self.run.status
-        self.message.value = f"<span>{escape(neutral(text))}</span>"
+        self.head.said = neutral(text)
         self._stamp = None
         self._woken.set()
         self.here()
@@ -297,8 +290,17 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
 
     # -- running ----------------------------------------------------------------------------
 
-    def _toggled(self, change: Any) -> None:
-        if not change["new"]:
+    @property
+    def running(self) -> bool:
+        """Whether ticks are made, one after the other, until the run ends."""
+        return self._running
+
+    @running.setter
+    def running(self, wanted: bool) -> None:
+        if wanted == self._running:
+            return
+        self._running = wanted
+        if not wanted:
             self._stop.set()
             self._woken.set()
         else:
@@ -326,7 +328,7 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
             self._tell(str(error) if isinstance(error, RunLockedError) else f"{type(error).__name__}: {error}")
         finally:
             if self._stop is stop:
-                self.running.value = False
+                self.running = False
             self._stamp = None
             self.here()
 
@@ -341,5 +343,5 @@ def _journal(events: Sequence[EventRow]) -> str:
     for seq, at, _, iteration, task_id, attempt, event, status, reason in reversed(events):
         what = "run" if task_id is None else f"{iteration}.{task_id}" + (f".{attempt}" if attempt else "")
         said = [escape(neutral(text)) for text in (what, event, status, (reason or "")[-200:])]
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in (str(seq), short_moment_html(at), *said)) + "</tr>")
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in (str(seq), moment_html(at), *said)) + "</tr>")
     return f"<div class='ms-journal'><table>{''.join(rows)}</table></div>"

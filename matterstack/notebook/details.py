@@ -18,7 +18,7 @@ from matterstack.core.text import neutral
 from matterstack.errors import UnsafeFileError
 from matterstack.files import list_inside, read_inside, read_tail
 from matterstack.notebook.board import Board, Card
-from matterstack.notebook.moments import short_moment_html
+from matterstack.notebook.moments import moment_html
 from matterstack.notebook.statuses import BY_CODE, LOOKS
 from matterstack.orchestration.overview import shown_path
 from matterstack.orchestration.starts import how_it_began
@@ -248,7 +248,7 @@ def _attempts(attempts: Sequence[AttemptRow], known: str | None) -> str:
     for row in attempts:
         took = f"{row.ended_at - row.started_at:.1f} s" if row.started_at and row.ended_at else ""
         code = "" if row.exit_code is None else str(row.exit_code)
-        cells = (str(row.attempt), _text(row.status), short_moment_html(row.started_at or row.submitted_at), took, code)
+        cells = (str(row.attempt), _text(row.status), moment_html(row.started_at or row.submitted_at), took, code)
         line = "".join(f"<td style='text-align:left;white-space:nowrap'>{cell}</td>" for cell in cells)
         rows.append(f"<tr>{line}</tr>")
         if changed := in_words(row.changes):

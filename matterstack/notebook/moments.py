@@ -31,12 +31,6 @@ def in_words(seconds: float) -> str:
 
 
 def moment_html(at: float) -> str:
-    """Return a moment with its zone, and in UTC where one points at it."""
-    local = datetime.fromtimestamp(at).astimezone()
-    return f"<span title='{format_time(at)}'>{local:%Y-%m-%d %H:%M:%S} {_zone(local)}</span>"
-
-
-def short_moment_html(at: float) -> str:
     """Return a moment without its zone, and without the year if that is this one; all of it where one points at it."""
     local = datetime.fromtimestamp(at).astimezone()
     shown = f"{local:%m-%d %H:%M:%S}" if local.year == datetime.now().year else f"{local:%Y-%m-%d %H:%M:%S}"

@@ -516,13 +516,13 @@ def test_every_button_of_the_cockpit(jupyter: Lab, gates: Path) -> None:
     run = latest_run(jupyter)
 
     def press(name: str) -> None:
-        page.click(f".jupyter-button:text-is('{name}')")
+        page.click(f"[data-name='{name}']")
 
     def told(text: str) -> None:
         page.wait_for_selector(f".ms-message:has-text('{text}')")
 
     def is_on(name: str) -> bool:
-        return bool(page.locator(f".jupyter-button:text-is('{name}')").is_enabled())
+        return bool(page.locator(f"[data-name='{name}']").is_enabled())
 
     press("Step")
     told("submitted")
@@ -531,7 +531,7 @@ def test_every_button_of_the_cockpit(jupyter: Lab, gates: Path) -> None:
     assert not is_on("Retry"), "nothing has failed"
     press("Pause")
     told("The run is PAUSED")
-    page.wait_for_selector(".jupyter-button:disabled:text-is('Pause')")
+    page.wait_for_selector("[data-name='Pause']:disabled")
     press("Resume")
     told("The run is RUNNING")
     # A tick in another process shows as such, with who.
@@ -567,7 +567,7 @@ def test_every_button_of_the_cockpit(jupyter: Lab, gates: Path) -> None:
     told("Press Cancel again")
     press("Cancel")
     told("The run is CANCELLED")
-    page.wait_for_function("() => [...document.querySelectorAll('.jupyter-button')].every((b) => b.disabled)")
+    page.wait_for_function("() => [...document.querySelectorAll('[data-name]')].every((b) => b.disabled)")
     assert notebook.errors == []
     notebook.close()
 
@@ -733,10 +733,10 @@ def test_run_is_turned_on_and_off_while_a_cell_awaits(jupyter: Lab, gates: Path)
     go_to_view(notebook, ".ms-cockpit")
     page.wait_for_selector(".jp-InputPrompt:text-is('[*]:')")
     for _ in range(2):  # Step is off while Run is on: so says the kernel
-        page.click(".jupyter-button:text-is('Run')")
-        page.wait_for_selector(".jupyter-button:disabled:text-is('Step')")
-        page.click(".jupyter-button:text-is('Run')")
-        page.wait_for_selector(".jupyter-button:enabled:text-is('Step')")
+        page.click("[data-name='Run']")
+        page.wait_for_selector("[data-name='Step']:disabled")
+        page.click("[data-name='Run']")
+        page.wait_for_selector("[data-name='Step']:enabled")
     (jupyter.directory / "end").write_text("on")
     page.wait_for_selector(".jp-InputPrompt:text-is('[*]:')", state="detached")
     notebook.close()
@@ -818,19 +818,20 @@ run = ms.initialize_run("browser", Rounds(), operators={"local": ms.LocalOperato
     go_to_view(notebook, ".ms-cockpit")
     page.wait_for_selector(".ms-cockpit b:text-is('PENDING')")
     cut = page.evaluate(
-        "() => [...document.querySelectorAll('.jupyter-button')].filter((b) => b.scrollWidth > b.clientWidth).length"
+        "() => [...document.querySelectorAll('[data-name]')].filter((b) => b.scrollWidth > b.clientWidth).length"
     )
     assert cut == 0
-    page.click(".jupyter-button:text-is('Run')")
+    page.click("[data-name='Run']")
     page.wait_for_selector(".ms-message:has-text('the run then goes on by itself')")
+    page.click(".ms-head-before summary")
     page.wait_for_selector("th:text-is('all iterations')")
     page.click(".lm-TabBar-tabLabel:has-text('Inbox')")
     page.locator(".ms-form input").first.fill("3")
     page.click("button:text-is('Submit')")
     page.wait_for_selector(".ms-cockpit b:text-is('COMPLETED')")
-    page.wait_for_function("() => [...document.querySelectorAll('.jupyter-button')].every((b) => b.disabled)")
+    page.wait_for_function("() => [...document.querySelectorAll('[data-name]')].every((b) => b.disabled)")
     page.wait_for_function("() => !document.querySelector('.ms-cockpit').innerText.includes('needs a person')")
-    assert "3 tasks in" in page.inner_text(".ms-cockpit"), "of all iterations"
+    assert "3 tasks" in page.inner_text(".ms-head-times"), "of all iterations"
     # What is left when the kernel is gone says so, without an icon of something broken.
     page.click("text=Kernel >> nth=0")
     page.click(".lm-Menu-itemLabel:text-is('Restart Kernel…')")

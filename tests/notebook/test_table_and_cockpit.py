@@ -18,7 +18,7 @@ import matterstack as ms
 from matterstack.core.snapshot import IterationCounts, RunRecord
 from matterstack.notebook import progress
 from matterstack.notebook.board import Card
-from matterstack.notebook.standing import Standing, standing_html
+from matterstack.notebook.standing import Standing, standing_data
 from matterstack.notebook.statuses import BY_CODE
 from matterstack.notebook.table_view import COLUMNS, WINDOW, Question, TableView
 from matterstack.orchestration.overview import Overview
@@ -247,12 +247,12 @@ def test_progress_counts_all_iterations_as_the_cockpit_does(tmp_path: Path) -> N
     run.wait(timeout_s=30)
     said = "iteration 1, 2 of 2 tasks over (2 completed); all iterations, 5 of 5 tasks over (5 completed)"
     assert said in progress._line(run)
-    cockpit = text(run.watch().headline.value)
-    assert "all iterations5 of 5 tasks over (5 completed)" in cockpit
+    (everything, _) = run.watch().head.standing["before"]
+    assert (everything["title"], everything["said"]) == ("all iterations", "5 of 5 tasks over (5 completed)")
 
 
 def on(cockpit: Any) -> set[str]:
-    return {name for name, button in cockpit.buttons.items() if not button.disabled}
+    return set(cockpit.head.on)
 
 
 def test_buttons_are_on_where_they_would_do_something(tmp_path: Path) -> None:
@@ -266,18 +266,18 @@ def test_buttons_are_on_where_they_would_do_something(tmp_path: Path) -> None:
     assert look() == {"Step", "Run", "Cancel"}
     run.wait(timeout_s=30)
     assert look() == {"Step", "Run", "Cancel", "Pause", "Retry"}
-    assert "needs a person" in cockpit.state.value
+    assert "needs a person" in cockpit.head.state
     cockpit.dag.selected = "0.ask"
     assert "Retry" not in on(cockpit)
     cockpit.dag.selected = "0.a"
     assert "Retry" in on(cockpit)
     ms.open_run(run.path).pause()  # no task changes with that
     assert look() == {"Step", "Run", "Resume", "Cancel", "Retry"}
-    assert "PAUSED" in cockpit.headline.value
-    assert "needs a person" not in cockpit.state.value
+    assert cockpit.head.standing["status"]["name"] == "PAUSED"
+    assert "needs a person" not in cockpit.head.state
     run.cancel(timeout_s=30)
     assert look() == set()
-    assert "CANCELLED" in cockpit.headline.value
+    assert cockpit.head.standing["status"]["name"] == "CANCELLED"
 
 
 def test_what_was_said_goes_when_it_is_true_no_more(tmp_path: Path) -> None:
@@ -286,30 +286,80 @@ def test_what_was_said_goes_when_it_is_true_no_more(tmp_path: Path) -> None:
     run.step()
     cockpit._say(lambda: f"The run is {run.pause().status}.")
     cockpit.follower.look()
-    assert "PAUSED" in cockpit.message.value
+    assert "PAUSED" in cockpit.head.said
     run.resume()
     run.wait(timeout_s=30)
     cockpit.follower.look()
-    assert cockpit.message.value == ""
-    assert "1 task in" in text(cockpit.headline.value)
+    assert cockpit.head.said == ""
+    assert cockpit.head.standing["pace"] == "1 task"
+
+
+def test_the_head_says_what_needs_somebody_and_leads_there(tmp_path: Path) -> None:
+    bad = ms.Task("<b>bad</b>"[3:6], "echo '<i>no</i>' >&2; exit 1", allow_failure=True)
+    ask = ms.Task("ask", operator="human", instructions="?", assignee="ada")
+    run = make(tmp_path, bad, ask)
+    cockpit = run.watch()
+    assert cockpit.head.needs == []
+    run.wait(timeout_s=30)
+    cockpit.follower.look()
+    failed, waits = cockpit.head.needs
+    assert (failed["code"], failed["title"], failed["task"]) == ("F", "bad failed", "0.bad")
+    assert (waits["title"], waits["text"], waits["tab"]) == ("1 waits for ada", "ask", "Inbox")
+    cockpit.head._heard(None, {"go": {"task": "0.bad", "tab": ""}}, None)
+    assert (cockpit.dag.selected, cockpit.tabs.selected_index) == ("0.bad", 0)
+    assert "exit 1" in cockpit.dag.panel
+    cockpit.head._heard(None, {"go": {"task": "", "tab": "Inbox"}}, None)
+    assert cockpit.tabs.get_title(cockpit.tabs.selected_index) == "Inbox (1)"
+    for nonsense in ({"go": {"task": 3, "tab": []}}, {"press": "Explode"}, {"press": None}, {"go": "x"}, "text"):
+        cockpit.head._heard(None, nonsense, None)
+    run.respond("ask", {})
+    run.wait(timeout_s=30)
+    cockpit.follower.look()
+    assert [need["title"] for need in cockpit.head.needs] == ["bad failed"]
+
+
+def test_a_button_that_is_off_does_nothing_whatever_a_page_says(tmp_path: Path) -> None:
+    run = make(tmp_path, ms.Task("a", "true"))
+    cockpit = run.watch()
+    cockpit.head._heard(None, {"press": "Resume"}, None)
+    cockpit.head._heard(None, {"press": "Retry"}, None)
+    run.wait(timeout_s=30)
+    cockpit.follower.look()
+    cockpit.head._heard(None, {"press": "Run"}, None)
+    assert not cockpit.running
+    assert cockpit.head.said == ""
+
+
+def test_an_idle_cockpit_sends_nothing(tmp_path: Path) -> None:
+    run = make(tmp_path, ms.Task("ask", operator="human", instructions="?"))
+    run.step()
+    cockpit = run.watch()
+    cockpit.follower.look()
+    sent: list[Any] = []
+    for widget in (cockpit.head, cockpit.dag, cockpit.table, cockpit.journal, cockpit):
+        widget.observe(sent.append)
+    cockpit._shown_at = 0.0
+    for _ in range(5):
+        cockpit.follower.look()
+    assert sent == []
 
 
 def test_run_goes_on_when_somebody_answered(tmp_path: Path) -> None:
     ask_ada = ms.Task("ask", operator="human", instructions="?", schema={"type": "object"})
     run = make(tmp_path, ask_ada, ms.Task("after", "true", dependencies=["ask"]))
     cockpit = run.watch()
-    cockpit.running.value = True
+    cockpit.running = True
     worker = cockpit._worker
     deadline = time.monotonic() + 30
     while not cockpit._forms() and time.monotonic() < deadline:
         cockpit.follower.look()
         worker.join(0.02)
-    assert "goes on by itself" in cockpit.state.value
+    assert "goes on by itself" in cockpit.head.state
     run.respond("ask", {})
     cockpit._forms()[0].over = "answered"  # as a form says that takes it
     worker.join(30)
     assert run.status is ms.RunStatus.COMPLETED
-    assert not cockpit.running.value
+    assert not cockpit.running
     cockpit.follower.look()
     assert on(cockpit) == set()
 
@@ -317,9 +367,9 @@ def test_run_goes_on_when_somebody_answered(tmp_path: Path) -> None:
 def test_run_is_turned_off_while_it_waits_for_a_person(tmp_path: Path) -> None:
     run = make(tmp_path, ms.Task("ask", operator="human", instructions="?"))
     cockpit = run.watch()
-    cockpit.running.value = True
+    cockpit.running = True
     worker = cockpit._worker
-    cockpit.running.value = False
+    cockpit.running = False
     worker.join(30)
     assert not worker.is_alive()
     run.cancel(timeout_s=30)
@@ -351,10 +401,10 @@ class Thinks(ms.Campaign):
 def test_run_that_is_turned_off_and_on_within_a_tick_goes_on(tmp_path: Path) -> None:
     run = ms.initialize_run("w", Thinks(), base_path=tmp_path, operators={"local": ms.LocalOperator()})
     cockpit = run.watch()
-    cockpit.running.value = True
+    cockpit.running = True
     assert Thinks.thinks.wait(60)
-    cockpit.running.value = False
-    cockpit.running.value = True
+    cockpit.running = False
+    cockpit.running = True
     Thinks.may_end.set()
     assert cockpit._worker is not None
     cockpit._worker.join(60)
@@ -367,11 +417,12 @@ def test_the_rest_is_estimated_by_what_the_iteration_took_so_far() -> None:
     running = standing(ms.RunStatus.RUNNING, done, half)
     assert running.counts.total == 14
     assert running.rest_s(1150.0) == pytest.approx(50.0)
-    said = text(standing_html(running._replace(rate=0.1), 1150.0))
-    for words in ("9 of 14 tasks over", "2 min 30 s so far", "6 tasks/min", "about 50 s to the end of iteration 1"):
-        assert words in said
+    shown = standing_data(running._replace(rate=0.1), {"X": 2, "C": 5}, 1150.0)
+    assert shown["pace"] == "6 tasks/min · about 50 s to the end of iteration 1"
+    assert shown["before"][0]["said"].startswith("9 of 14 tasks over")
+    assert shown["parts"] == [["C", 5], ["X", 2]]
     assert running._replace(waits=True).rest_s(1150.0) is None, "a person takes as long as it takes"
     assert standing(ms.RunStatus.PAUSED, half).rest_s(1150.0) is None
     over = standing(ms.RunStatus.COMPLETED, done, done, ended_at=4600.0)
-    assert "8 tasks in 1 h" in text(standing_html(over, 9999.0))
-    assert "so far" not in text(standing_html(over, 9999.0))
+    shown = standing_data(over, {}, 9999.0)
+    assert (shown["pace"], shown["ended_at"] - shown["started_at"]) == ("8 tasks", 3600.0)

@@ -172,3 +172,16 @@ function moment(at) {
   const today = date.toDateString() === new Date().toDateString();
   return [`${day} ${second} ${zone}\n${date.toISOString().slice(0, 19).replace("T", " ")} UTC`, today ? second : `${day} ${minute}`];
 }
+
+/**
+ * A duration by its two largest units, as in `2 h 5 min`.
+ * @param {number} seconds
+ */
+function span(seconds) {
+  const left = Math.max(0, Math.round(seconds));
+  const steps = /** @type {[number, string][]} */ ([[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]]);
+  const first = steps.findIndex(([size]) => left >= size);
+  if (first < 0) return "0 s";
+  const [size, unit] = steps[first], [below, name] = steps[first + 1] || [1, ""], rest = Math.floor((left % size) / below);
+  return `${Math.floor(left / size)} ${unit}${rest && name ? ` ${rest} ${name}` : ""}`;
+}
