@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from matterstack import __version__
-from matterstack.core.identifiers import check_identifier
 from matterstack.core.keywords import suggesting
 from matterstack.core.results import TickReport
 from matterstack.core.snapshot import RunRecord
@@ -23,7 +22,6 @@ from matterstack.core.task import Task
 from matterstack.errors import (
     CampaignError,
     InvalidConfigError,
-    InvalidIdentifierError,
     MatterstackError,
     RunExistsError,
     RunNotFoundError,
@@ -39,6 +37,7 @@ from matterstack.orchestration import campaigns, same_plan, trusting
 from matterstack.orchestration.capture import capture
 from matterstack.orchestration.findings import check
 from matterstack.orchestration.intake import Intake, KeepsNothing
+from matterstack.orchestration.opening import cache_of, check_operators, open_session
 from matterstack.orchestration.session import Session, Settings
 from matterstack.run import Run
 from matterstack.storage import trust as trust_records
@@ -119,7 +118,7 @@ def initialize_run(
             raise
     assert run_id is not None
     place = runs_root(base_path, workspace) / run_id
-    session = _session_at(place, plan if isinstance(plan, Campaign) else None, operators)
+    session = open_session(place, plan if isinstance(plan, Campaign) else None, operators)
     if isinstance(plan, Workflow):
         same_plan.require_same_workflow(session, plan)
     else:
@@ -138,7 +137,7 @@ def _make(
 ) -> Run:
     """Make a new run; see `initialize_run`."""
     campaign, given, settings = _check_given(plan, operators, config)
-    given_cache = _cache_of(cache)
+    given_cache = cache_of(cache)
     at = time.time()
     if run_id is None:
         run_id = f"{datetime.fromtimestamp(at, UTC):%Y%m%d-%H%M%S}-{os.urandom(3).hex()}"
@@ -226,7 +225,7 @@ def preview(
     campaign, given, _ = _check_given(plan, operators, config)
     _, workflow = _first(campaign, lambda state: planning.next_workflow(campaign, state, begins=True))
     checked = check(workflow, given, Intake(KeepsNothing(), None), doubts=True)
-    return Preview(workflow, given, [finding for one in checked for finding in one.findings], _cache_of(cache))
+    return Preview(workflow, given, [finding for one in checked for finding in one.findings], cache_of(cache))
 
 
 def _check_given(
@@ -238,7 +237,7 @@ def _check_given(
         campaign = plan
     else:
         raise CampaignError(f"plan must be a Campaign or a Workflow, {_not_a_plan(plan)}")
-    given = _check_operators({"local": rebuild("local", {})} if operators is None else operators)
+    given = check_operators({"local": rebuild("local", {})} if operators is None else operators)
     return campaign, given, Settings.from_config(config)
 
 
@@ -257,18 +256,6 @@ def _first(campaign: Campaign, plan: Callable[[str], _Planned | None]) -> tuple[
     if planned is None:
         raise CampaignError(f"{type(campaign).__name__}.plan returned None at once: there is nothing to run")
     return state, planned
-
-
-def _check_operators(operators: Mapping[str, Operator]) -> dict[str, Operator]:
-    if not isinstance(operators, Mapping):
-        raise InvalidConfigError(
-            f"operators must say who is called how, as in {{'local': LocalOperator()}}, not {operators!r}"
-        )
-    for name, operator in operators.items():
-        check_identifier(name, "operator name")
-        if not isinstance(operator, Operator):
-            raise InvalidConfigError(f"operators[{name!r}] must be an Operator object, not {operator!r}")
-    return dict(operators)
 
 
 @suggesting
@@ -302,43 +289,7 @@ def open_run(
     InvalidConfigError
         config.json cannot be used.
     """
-    return Run(_session_at(path, campaign, operators))
-
-
-def _session_at(
-    path: str | os.PathLike[str], campaign: Campaign | None, operators: Mapping[str, Operator] | None
-) -> Session:
-    """Return a session of the run that is in a directory; see `open_run`."""
-    if not isinstance(path, str | os.PathLike):
-        raise RunNotFoundError(
-            f"a run is opened by its directory, as run.path or the column path of matterstack.runs(), not by {path!r}"
-        )
-    directory = RunDirectory.at(path)
-    reader = StoreReader(directory.state)
-    config = directory.read_config()
-    try:
-        for name in config["operators"]:
-            check_identifier(name, "operator name")
-        rebuilt = {
-            name: rebuild(described["kind"], described["settings"])
-            for name, described in config["operators"].items()
-            if described is not None and described["settings"] is not None
-        }
-        settings = Settings.from_config(config["settings"])
-        reference = config["campaign"]
-        cache = _cache_of(config.get("cache"))
-        if not (reference is None or isinstance(reference, str)):
-            raise TypeError("campaign must be a text")
-    except (KeyError, TypeError, AttributeError, InvalidIdentifierError) as error:
-        raise InvalidConfigError(f"{directory.config} cannot be used: {type(error).__name__}: {error}") from error
-    if campaign is None and reference == campaigns.ONE_WORKFLOW:
-        campaign, reference = SingleWorkflow(), None
-    given = rebuilt | _check_operators(operators or {})
-    missing = tuple(name for name in config["operators"] if name not in given)
-    own = frozenset(operators or {})
-    session = Session(directory, reader, given, settings, campaign, reference, missing, own, cache)
-    session.campaign_kept = config["campaign"]
-    return session
+    return Run(open_session(path, campaign, operators))
 
 
 def step_run(run: Run) -> TickReport:
@@ -387,14 +338,6 @@ def trust(path: str | os.PathLike[str]) -> None:
         trusting.trust_run(directory)
     else:
         trust_records.record_folder(given)
-
-
-def _cache_of(given: Any) -> Cache | None:
-    if given is None:
-        return None
-    from matterstack.cache import Cache
-
-    return given if isinstance(given, Cache) else Cache(given)
 
 
 def _not_a_plan(plan: object) -> str:
