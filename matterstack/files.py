@@ -399,6 +399,31 @@ def rename_inside(root: Path | str, relative: str, to: str) -> None:
         os.close(source)
 
 
+@interrupts.held()
+def names_inside(root: Path | str, relative: str, most: int) -> tuple[list[tuple[str, os.stat_result]], int]:
+    """Return the first names in a folder below `root`, those with a dot last, and how many there are.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        A directory we trust.
+    relative : str
+        A folder below it; no link is followed on the way.
+    most : int
+        More are counted, and not looked at.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such folder.
+    UnsafeFileError
+        A link on the way, or no folder.
+    """
+    with opened_inside(root, relative) as folder:
+        names = sorted(os.listdir(folder), key=lambda name: (name.startswith("."), name))
+        return _statuses(folder, names[:most]), len(names)
+
+
 @contextlib.contextmanager
 def opened_inside(root: Path | str, relative: str) -> Iterator[int]:
     """Open a folder below `root`, following no link on the way; the descriptor is closed at the end of the block.
@@ -440,7 +465,7 @@ def walk_inside(root: Path | str, relative: str) -> Iterator[tuple[str, os.stat_
             except OSError as error:
                 raise _named(f"{relative}/{folder}", error) from None
             try:
-                found = _statuses(inner)
+                found = _statuses(inner, sorted(os.listdir(inner)))
             finally:
                 os.close(inner)
             for name, status in found:
@@ -450,9 +475,9 @@ def walk_inside(root: Path | str, relative: str) -> Iterator[tuple[str, os.stat_
                 yield path, status
 
 
-def _statuses(folder: int) -> list[tuple[str, os.stat_result]]:
+def _statuses(folder: int, names: Sequence[str]) -> list[tuple[str, os.stat_result]]:
     found = []
-    for name in sorted(os.listdir(folder)):
+    for name in names:
         with contextlib.suppress(FileNotFoundError):  # it went meanwhile
             found.append((name, os.stat(name, dir_fd=folder, follow_symlinks=False)))
     return found

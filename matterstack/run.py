@@ -429,6 +429,27 @@ class Run:
 
         return TableView(self)
 
+    @suggesting
+    def browse(self, task_id: str, *, iteration: int | None = None, attempt: int | None = None) -> Any:
+        """Show an attempt: its logs as they grow, the files that it left, and what it was made from and is used by.
+
+        Parameters
+        ----------
+        task_id : str
+        iteration : int, optional
+            By default the latest one that has the task.
+        attempt : int, optional
+            By default the last one.
+
+        Raises
+        ------
+        UnknownTaskError
+            There is no such task, or it has no such attempt.
+        """
+        from matterstack.notebook.browse_view import BrowseView
+
+        return BrowseView(self, task_id, iteration, attempt)
+
     def watch(self) -> Any:
         """Show all of the run live without blocking the notebook, with buttons to step and steer it."""
         from matterstack.notebook.cockpit import Cockpit

@@ -154,7 +154,7 @@ def _home(run: Run, card: Card) -> Path:
     return run.task_directory(card.task_id, iteration=card.iteration, attempt=card.attempt)
 
 
-def _rooted(run: Run, home: Path) -> tuple[Path, str]:
+def rooted(run: Run, home: Path) -> tuple[Path, str]:
     """Return a directory that is trusted, and that of an attempt below it: of one that was packed, a copy."""
     root = run.path if home.is_relative_to(run.path) else home.parents[2]
     return root, str(home.relative_to(root))
@@ -164,7 +164,7 @@ def _place(run: Run, card: Card) -> tuple[Path, str]:
     """Return where the results of the last attempt are."""
     operator = run.operators.get(card.operator)
     folder = operator.traits.results_folder if operator is not None else ""
-    return _rooted(run, _home(run, card) / folder)
+    return rooted(run, _home(run, card) / folder)
 
 
 def _value(run: Run, card: Card) -> Any:
@@ -197,7 +197,7 @@ def _of_attempt(run: Run, card: Card, last: AttemptRow) -> list[str]:
             f"<pre style='margin:2px 0;max-height:16em;overflow:auto'>{_text(text[:_MOST_DATA])}{more}</pre></details>"
         )
     home = _home(run, card)
-    names = _files(*_rooted(run, home))
+    names = _files(*rooted(run, home))
     if names:
         listed = "<br>".join(_text(entry) for entry in names)
         parts.append(f"<details><summary>files in {_text(shown_path(home))}</summary>{listed}</details>")

@@ -74,3 +74,16 @@ def code_of(status: str, unmet: int, attempt_status: str | None, *, asks: bool =
     if status == TaskStatus.SUBMITTED and attempt_status in _OF_ATTEMPT:
         return _OF_ATTEMPT[attempt_status]
     return _OF_TASK[status]
+
+
+def look_of_attempt(status: str) -> Look:
+    """Return how an attempt of a status looks.
+
+    Examples
+    --------
+    >>> look_of_attempt("COLLECTING").name, look_of_attempt("LOST").name
+    ('RUNNING', 'FAILED')
+    """
+    if status == AttemptStatus.LOST:
+        return BY_CODE["F"]
+    return BY_CODE[_OF_ATTEMPT.get(status) or _OF_TASK.get(status, "Q")]

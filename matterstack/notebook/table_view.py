@@ -126,7 +126,7 @@ class TableView(PanelView):
     run : Run
     """
 
-    _esm = script("table.js")
+    _esm = script("browse.js", "table.js")
     #: What the values of a row are.
     places: Any = traitlets.List([column.name for column in COLUMNS]).tag(sync=True)
     #: What is shown of them, in which order.

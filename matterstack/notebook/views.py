@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anywidget
@@ -12,6 +13,7 @@ import traitlets
 from matterstack.errors import UnknownTaskError
 from matterstack.notebook.assets import CSS, script
 from matterstack.notebook.board import Board, Card, News
+from matterstack.notebook.desk import Desk
 from matterstack.notebook.details import details_html, group_html, outputs
 from matterstack.notebook.drawing import LONG_PAGE, PAGE, Drawing, Room, describe
 from matterstack.notebook.follower import Follows, follower_of
@@ -106,8 +108,19 @@ class PanelView(View):
     _told: Card | None = None
     _written: Sequence[tuple[str, str]] = ()
 
+    @cached_property
+    def desk(self) -> Desk:
+        """Where its pages ask about logs and files."""
+        return Desk(self.run, self.send)
+
+    def _heard(self, view: object, message: Any, buffers: object) -> None:
+        super()._heard(view, message, buffers)
+        if isinstance(message, dict):
+            self.desk.take(message)
+
     def glance(self, news: News) -> None:
         """Show what the selected task has written since, and what is said of its attempt."""
+        self.desk.look(news)
         told = self._told
         if told is None or told.code not in _UNDER_WAY:
             return
@@ -149,7 +162,7 @@ class DagView(PanelView):
         The graph has a node that is no task of the run.
     """
 
-    _esm = script("viewport.js", "dag.js")
+    _esm = script("viewport.js", "browse.js", "dag.js")
     graph = traitlets.Dict().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
     collapse = traitlets.Enum(COLLAPSE, "auto").tag(sync=True)

@@ -1,0 +1,98 @@
+"""The desk of a view, where its pages ask about attempts: answered in threads, so that the kernel is never blocked."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from matterstack.core.text import neutral
+from matterstack.notebook.board import News
+from matterstack.notebook.browsing import Browsing, Growing
+from matterstack.orchestration.capture import capture
+
+if TYPE_CHECKING:
+    from matterstack.run import Run
+
+#: Of all views of a kernel together: disks of clusters are slow, and not faster when more is asked of them.
+_WORKERS = ThreadPoolExecutor(4, "matterstack-browse")
+#: No page looks at more files that grow.
+_MOST_GROWING = 8
+_MOST_CHANGED = 1000
+
+
+class Desk:
+    """What answers the pages of one view.
+
+    A question is a message ``{"browse": {"what": ..., ...}, "id": ...}``, its answer ``{"answer": id, ...}``; of a
+    search and of a file that grows there are several, and all but the last have ``"goes_on"``.
+
+    Parameters
+    ----------
+    run : Run
+    send : callable
+        Sends a message and its buffers to the pages, from any thread.
+    """
+
+    def __init__(self, run: Run, send: Callable[[dict[str, Any], list[bytes]], None]) -> None:
+        self.browsing = Browsing(run)
+        self._send = send
+        self._searches: dict[str, threading.Event] = {}
+        self._growing: dict[str, Growing] = {}
+
+    def take(self, message: Mapping[str, Any]) -> Future[None] | None:
+        """Answer a message, when there is a thread for it; return what tells that, or None where it is no question."""
+        asked, number = message.get("browse"), message.get("id")
+        if not isinstance(asked, dict) or not isinstance(number, str):
+            return None
+        what, ends = asked.get("what"), asked.get("of")
+        if what == "stop":
+            self._growing.pop(str(ends), None)
+            if (search := self._searches.pop(str(ends), None)) is not None:
+                search.set()
+            return None
+        if what == "search":
+            stopped = self._searches[number] = threading.Event()
+            return _WORKERS.submit(self._search, asked, number, stopped)
+        return _WORKERS.submit(self._answer, asked, number)
+
+    def look(self, news: News) -> None:
+        """Tell pages which files have grown that they look at, and which tasks have changed."""
+        if news.changed:
+            with capture():  # the page has gone
+                self._send({"changed": [card.name for card in news.changed[:_MOST_CHANGED]]}, [])
+        for number, growing in list(self._growing.items()):
+            if (page := growing.look()) is not None:
+                self._tell(number, {**page._asdict(), "goes_on": True})
+
+    def _answer(self, asked: Mapping[str, Any], number: str) -> None:
+        with capture() as caught:
+            if asked.get("what") == "grow":
+                growing = self.browsing.growing(asked)
+                while len(self._growing) >= _MOST_GROWING:
+                    self._growing.pop(next(iter(self._growing)))
+                self._growing[number] = growing
+                return
+            answer = self.browsing.answer(asked)
+            self._tell(number, answer.said, [] if answer.content is None else [answer.content])
+        self._tell_error(number, caught.error)
+
+    def _search(self, asked: Mapping[str, Any], number: str, stopped: threading.Event) -> None:
+        with capture() as caught:
+            for found in self.browsing.search(asked):
+                if stopped.is_set():
+                    break
+                self._tell(number, {**found._asdict(), "goes_on": not found.is_over})
+            self._searches.pop(number, None)
+        self._tell_error(number, caught.error)
+
+    def _tell_error(self, number: str, error: BaseException | None) -> None:
+        if isinstance(error, FileNotFoundError):
+            self._tell(number, {"error": "It is not there any more."})
+        elif error is not None:
+            self._tell(number, {"error": neutral(str(error) or type(error).__name__)})
+
+    def _tell(self, number: str, said: dict[str, Any], buffers: list[bytes] | None = None) -> None:
+        with capture():  # the page has gone, or the kernel goes
+            self._send({"answer": number, **said}, buffers or [])
