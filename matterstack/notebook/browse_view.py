@@ -12,8 +12,8 @@ from matterstack.errors import MatterstackError
 from matterstack.files import read_tail
 from matterstack.notebook.assets import script
 from matterstack.notebook.board import News
-from matterstack.notebook.browsing import path_of
 from matterstack.notebook.desk import Desk
+from matterstack.notebook.file_keys import path_of
 from matterstack.notebook.statuses import look_of_attempt
 from matterstack.notebook.views import View
 

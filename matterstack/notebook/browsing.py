@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote, unquote_to_bytes
 
 from matterstack.core.identifiers import check_identifier, check_relative_path
 from matterstack.core.text import neutral, storable
@@ -15,6 +14,7 @@ from matterstack.errors import RunNotFoundError, UnknownTaskError, UnsafeFileErr
 from matterstack.files import names_inside, opened_inside
 from matterstack.notebook import contents, pages
 from matterstack.notebook.details import rooted
+from matterstack.notebook.file_keys import key_of, path_of
 from matterstack.notebook.statuses import look_of_attempt
 from matterstack.orchestration.cleaning import why_gone
 from matterstack.orchestration.naming import find_latest
@@ -70,18 +70,6 @@ class Place(NamedTuple):
         if "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
             raise UnsafePathError(f"{path!r} is no path inside the attempt's directory")
         return f"{self.home}/{path}"
-
-
-def key_of(path: str) -> str:
-    """Return a path as a page can hold it, whatever bytes are in it."""
-    return quote(path.encode("utf-8", "surrogateescape"), safe="/")
-
-
-def path_of(key: object) -> str:
-    """Return the path of `key_of`."""
-    if not isinstance(key, str):
-        raise UnsafePathError("a page asked for no path")
-    return unquote_to_bytes(key).decode("utf-8", "surrogateescape")
 
 
 class Browsing:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _WORKERS = ThreadPoolExecutor(4, "matterstack-browse")
 #: No page looks at more files that grow.
 _MOST_GROWING = 8
-_MOST_CHANGED = 1000
+_MOST_LOOKED_AT = 8
 
 
 class Desk:
@@ -40,6 +40,8 @@ class Desk:
         self._send = send
         self._searches: dict[str, threading.Event] = {}
         self._growing: dict[str, Growing] = {}
+        #: The tasks that were asked about last.
+        self._looked_at: dict[str, None] = {}
 
     def take(self, message: Mapping[str, Any]) -> Future[None] | None:
         """Answer a message, when there is a thread for it; return what tells that, or None where it is no question."""
@@ -58,10 +60,10 @@ class Desk:
         return _WORKERS.submit(self._answer, asked, number)
 
     def look(self, news: News) -> None:
-        """Tell pages which files have grown that they look at, and which tasks have changed."""
-        if news.changed:
+        """Tell pages which files have grown that they look at, and which of the tasks have changed."""
+        if self._looked_at and (changed := [card.name for card in news.changed if card.name in self._looked_at]):
             with capture():  # the page has gone
-                self._send({"changed": [card.name for card in news.changed[:_MOST_CHANGED]]}, [])
+                self._send({"changed": changed}, [])
         for number, growing in list(self._growing.items()):
             if (page := growing.look()) is not None:
                 self._tell(number, {**page._asdict(), "goes_on": True})
@@ -75,6 +77,8 @@ class Desk:
                 self._growing[number] = growing
                 return
             answer = self.browsing.answer(asked)
+            if asked.get("what") == "attempt":
+                self._looked_at = dict.fromkeys([*self._looked_at, answer.said["name"]][-_MOST_LOOKED_AT:])
             self._tell(number, answer.said, [] if answer.content is None else [answer.content])
         self._tell_error(number, caught.error)
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from matterstack.core.amended import in_words
 from matterstack.core.calls import VALUE
-from matterstack.core.text import neutral
+from matterstack.core.text import neutral, storable
 from matterstack.errors import UnsafeFileError
 from matterstack.files import list_inside, read_inside, read_tail
 from matterstack.notebook.board import Board, Card
 from matterstack.notebook.moments import moment_html
+from matterstack.notebook.file_keys import key_of
 from matterstack.notebook.statuses import BY_CODE, LOOKS
 from matterstack.orchestration.overview import shown_path
 from matterstack.orchestration.starts import how_it_began
@@ -70,6 +71,7 @@ def details_html(run: Run, board: Board, name: str) -> str:
     told += [(what, _some(cards)) for what, cards in (("after", up), ("before", down)) if cards]
     parts.append(_table(told))
     if attempts:
+        parts.append(f"<p style='margin:4px 0'>{_opens(card, None, 'open logs and files')}</p>")
         parts.append(_attempts(attempts, card.reason))
         parts.append(_made_from(run, card))
         try:
@@ -178,10 +180,10 @@ def _value(run: Run, card: Card) -> Any:
 
 def _of_attempt(run: Run, card: Card, last: AttemptRow) -> list[str]:
     style = "margin:2px 0;max-height:12em;overflow:auto"
-    parts = [
-        f"<div><small>{name}</small><pre class='ms-output' style='{style}'>{_text(lines)}</pre></div>"
-        for name, lines in outputs(run, card)
-    ]
+    parts = []
+    for name, lines in outputs(run, card):
+        opens = _opens(card, _from_home(run, card, name), name)
+        parts.append(f"<div><small>{opens}</small><pre class='ms-output' style='{style}'>{_text(lines)}</pre></div>")
     try:
         data = json.loads(last.data) if last.data else {}
     except (ValueError, RecursionError):
@@ -197,22 +199,36 @@ def _of_attempt(run: Run, card: Card, last: AttemptRow) -> list[str]:
             f"<pre style='margin:2px 0;max-height:16em;overflow:auto'>{_text(text[:_MOST_DATA])}{more}</pre></details>"
         )
     home = _home(run, card)
-    names = _files(*rooted(run, home))
-    if names:
-        listed = "<br>".join(_text(entry) for entry in names)
-        parts.append(f"<details><summary>files in {_text(shown_path(home))}</summary>{listed}</details>")
+    if listed := _files(card, *rooted(run, home)):
+        parts.append(f"<details><summary>files in {_text(shown_path(home))}</summary>{'<br>'.join(listed)}</details>")
     return parts
 
 
-def _files(root: Path, relative: str) -> list[str]:
+def _files(card: Card, root: Path, relative: str) -> list[str]:
+    """Return the names of what is in a directory, as HTML; that of a file opens it."""
     try:
-        entries = list_inside(root, relative)
+        entries = [entry for entry in list_inside(root, relative) if not entry[0].startswith(".")]
     except (OSError, UnsafeFileError):
         return []
     names = [
-        f"{name}/" if size is None else f"{name} ({size} bytes)" for name, size in entries if not name.startswith(".")
+        _text(f"{name}/") if size is None else f"{_opens(card, key_of(name), name)} ({size} bytes)"
+        for name, size in entries[:_MOST_FILES]
     ]
-    return names if len(names) <= _MOST_FILES else [*names[:_MOST_FILES], f"and {len(names) - _MOST_FILES} more"]
+    return names if len(entries) <= _MOST_FILES else [*names, f"and {len(entries) - _MOST_FILES} more"]
+
+
+def _from_home(run: Run, card: Card, name: str) -> str:
+    """Return where a file of its results is, from the directory of the attempt on."""
+    operator = run.operators.get(card.operator)
+    folder = operator.traits.results_folder if operator is not None else ""
+    return key_of(f"{folder}/{name}" if folder else name)
+
+
+def _opens(card: Card, key: str | None, text: str) -> str:
+    """Return a text that opens the browser of the last attempt, at one of its files."""
+    which = {"task": card.task_id, "iteration": card.iteration, "attempt": card.attempt}
+    said = json.dumps(which if key is None else {**which, "path": key})
+    return f"<button type='button' class='ms-link' data-open='{escape(said)}'>{_text(storable(text))}</button>"
 
 
 def _some(cards: Sequence[Card]) -> str:

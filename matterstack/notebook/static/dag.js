@@ -424,7 +424,7 @@ function render({ model, el }) {
   onCollapse();
   draw();
   onPanel();
-  const stops = [pulse(model), still(model, root, "change:state")];
+  const stops = [pulse(model), still(model, root, "change:state"), opensBrowser(model, root, told)];
   return () => {
     for (const stop of stops) stop();
     seen.stop();

@@ -301,7 +301,7 @@ function render({ model, el }) {
   top_();
   paint();
   tell();
-  const stops = [pulse(model), still(model, root, "change:window", () => { waiting = ""; clearTimeout(slow); note.hidden = true; })];
+  const stops = [pulse(model), still(model, root, "change:window", () => { waiting = ""; clearTimeout(slow); note.hidden = true; }), opensBrowser(model, root, told)];
   return () => {
     for (const stop of stops) stop();
     clearTimeout(slow);
