@@ -313,6 +313,8 @@ def test_runner_killed_at_every_point_of_its_own(tmp_path: Path, monkeypatch: py
         check_executions(run, ledger)
         lost = (run.attempts["status"] == "LOST").sum()
         assert lost <= 2, "at most those that were running"
+        seen = run.attempts["exit_code"].notna()
+        assert run.attempts["cpu_s"].notna().equals(seen), "what an attempt used is known where its end is"
         if point in ("runner.claimed", "runner.started"):
             assert lost >= 1
         if point == "runner.journalled":

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from matterstack.core.numbers import is_exit_code, is_time
+from matterstack.core.numbers import is_amount, is_exit_code, is_time
 from matterstack.core.states import AttemptStatus, TaskStatus
 from matterstack.errors import InvalidTaskError
 
@@ -56,6 +56,8 @@ class Observation(NamedTuple):
         Another look soon may say more, without anybody's doing.
     kind : str, optional
         Of an attempt that ended badly: a word for it, such as ``TIMEOUT``; see `Task.retry_on`.
+    cpu_s, peak_memory_gib : float, optional
+        CPU time of its processes, and the most memory that one of them had; None where nobody has measured that.
     """
 
     seen: Seen
@@ -67,6 +69,8 @@ class Observation(NamedTuple):
     exit_code: int | None = None
     settling: bool = False
     kind: str | None = None
+    cpu_s: float | None = None
+    peak_memory_gib: float | None = None
 
     def plausible(self) -> Observation:
         """Return the same without numbers that are no time and no exit code, whoever wrote them; the reason says so.
@@ -81,6 +85,8 @@ class Observation(NamedTuple):
             ("started_at", is_time, "no time"),
             ("ended_at", is_time, "no time"),
             ("exit_code", is_exit_code, "no exit code"),
+            ("cpu_s", is_amount, "no CPU time"),
+            ("peak_memory_gib", is_amount, "no amount of memory"),
         ):
             value = getattr(self, name)
             if value is not None and not is_right(value):

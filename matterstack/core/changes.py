@@ -45,7 +45,7 @@ class NewInput(NamedTuple):
 
 
 class AttemptChange(NamedTuple):
-    """One move of an attempt, with what became known by it."""
+    """One move of an attempt, with what became known by it; `data`, `cached` and `usage` are JSON texts."""
 
     attempt: int
     task: int
@@ -60,6 +60,7 @@ class AttemptChange(NamedTuple):
     data: str | None = None
     made: Made | None = None
     cached: str | None = None
+    usage: str | None = None
 
 
 class AttemptNote(NamedTuple):

@@ -33,6 +33,11 @@ def is_exit_code(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 32
 
 
+def is_amount(value: object) -> bool:
+    """Return whether a value can be an amount of something that was used: finite, and not below zero."""
+    return is_number(value) and 0 <= value < float("inf")  # type: ignore[operator]
+
+
 def read_number(text: str, decimal: str = ".") -> int | float | None:
     """Return the number a person wrote; None where it is none, or can be read in two ways.
 

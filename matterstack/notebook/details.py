@@ -258,20 +258,30 @@ def _table(rows: list[tuple[str, str]]) -> str:
 def _attempts(attempts: Sequence[AttemptRow], known: str | None) -> str:
     """Return the attempts as a table; why one ended as it did stands below it, but for what is known."""
     head = "".join(
-        f"<th style='text-align:left'>{name}</th>" for name in ("attempt", "status", "since", "took", "exit code")
+        f"<th style='text-align:left'>{name}</th>"
+        for name in ("attempt", "status", "since", "took", "exit code", "CPU", "memory")
     )
     rows = [f"<tr>{head}</tr>"]
     for row in attempts:
         took = f"{row.ended_at - row.started_at:.1f} s" if row.started_at and row.ended_at else ""
         code = "" if row.exit_code is None else str(row.exit_code)
-        cells = (str(row.attempt), _text(row.status), moment_html(row.started_at or row.submitted_at), took, code)
+        since = moment_html(row.started_at or row.submitted_at)
+        used = ("" if row.cpu_s is None else f"{row.cpu_s:.1f} s", _memory(row.peak_memory_gib))
+        cells = (str(row.attempt), _text(row.status), since, took, code, *used)
         line = "".join(f"<td style='text-align:left;white-space:nowrap'>{cell}</td>" for cell in cells)
         rows.append(f"<tr>{line}</tr>")
         if changed := in_words(row.changes):
-            rows.append(f"<tr><td></td><td colspan='4' style='text-align:left'>made with {_text(changed)}</td></tr>")
+            rows.append(f"<tr><td></td><td colspan='6' style='text-align:left'>made with {_text(changed)}</td></tr>")
         if row.reason and row.reason != known:
-            rows.append(f"<tr><td></td><td colspan='4' style='text-align:left'>{_text(row.reason[-300:])}</td></tr>")
+            rows.append(f"<tr><td></td><td colspan='6' style='text-align:left'>{_text(row.reason[-300:])}</td></tr>")
     return f"<table>{''.join(rows)}</table>"
+
+
+def _memory(gib: float | None) -> str:
+    """Return an amount of memory in a unit in which it has few digits."""
+    if gib is None:
+        return ""
+    return f"{gib:.3g} GiB" if gib >= 1 else f"{gib * 1024:.3g} MiB"
 
 
 def structure_svg(data: Any) -> str:

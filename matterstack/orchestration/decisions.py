@@ -32,6 +32,7 @@ from matterstack.core.states import (
     TaskStatus,
     advance,
 )
+from matterstack.core.strict_json import to_text
 
 #: A year: what a factor makes of a delay shall stay a time.
 _LONGEST_DELAY_S = 366 * 86400.0
@@ -99,6 +100,7 @@ def judge(attempt: LiveAttempt, observation: Observation, at: float) -> list[Cha
             started_at=observation.started_at,
             ended_at=observation.ended_at,
             exit_code=observation.exit_code,
+            usage=_usage(observation),
         )
 
     match observation.seen:
@@ -129,6 +131,13 @@ def judge(attempt: LiveAttempt, observation: Observation, at: float) -> list[Cha
         return [AttemptNote(attempt.id, reason)] if reason != attempt.reason else []
     kind = "LOST" if observation.seen is Seen.VANISHED else observation.kind or "FAILED"
     return [change, *end_task(attempt, at, observation.reason, kind)]
+
+
+def _usage(observation: Observation) -> str | None:
+    """Return what an attempt used, as JSON text; None where nothing of it is known."""
+    if observation.cpu_s is None and observation.peak_memory_gib is None:
+        return None
+    return to_text({"cpu_s": observation.cpu_s, "peak_memory_gib": observation.peak_memory_gib})
 
 
 def submitted(attempt: LiveAttempt, reply: Submitted, at: float) -> list[Change]:

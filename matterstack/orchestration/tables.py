@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _TIMES = frozenset({"at", "submitted_at", "started_at", "ended_at", "created_at", "since"})
 _WHOLE = frozenset({"exit_code", "attempt"})
+_AMOUNTS = frozenset({"cpu_s", "peak_memory_gib"})
 
 
 def _frame(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
@@ -30,6 +31,8 @@ def _frame(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pd.DataFr
             frame[name] = pd.to_datetime(stamps.round().astype("Int64"), unit="us", utc=True)
         elif name in _WHOLE:
             frame[name] = frame[name].astype("Int64")
+        elif name in _AMOUNTS:
+            frame[name] = frame[name].astype("float64")
         elif name in ("task_id", "reason", "token", "external_id", "event", "changes", "cached"):
             frame[name] = frame[name].astype("str")
     return frame
@@ -62,7 +65,9 @@ def _task_frame(rows: Sequence[TaskRow]) -> pd.DataFrame:
 def attempts(store: StoreReader) -> pd.DataFrame:
     """Return a row an attempt, in the order of submission; the index is ``<iteration>.<task_id>.<attempt>``.
 
-    ``changes`` tells in words what it was made with that the plan says otherwise.
+    ``changes`` tells in words what it was made with that the plan says otherwise. ``cpu_s`` and ``peak_memory_gib`` are
+    what its processes used, where that was measured: the CPU time of all that was waited for, and the most memory that
+    one of them had.
     """
     rows = [row._replace(changes=in_words(row.changes))[:-1] for row in store.attempts()]
     frame = _status(_frame(AttemptRow._fields[:-1], rows), AttemptStatus)

@@ -63,13 +63,18 @@ _REASON = """CASE WHEN t.status = 'PENDING' AND t.unmet > 0 THEN 'waits for ' ||
     WHEN t.status = 'SUBMITTED' THEN a.reason ELSE coalesce(t.reason, a.reason) END"""
 _CACHED = """CASE WHEN json_valid(a.cached) THEN json_extract(a.cached, '$.run') || ' '
   || json_extract(a.cached, '$.attempt') END"""
+_CPU_S, _PEAK_GIB = (
+    f"CASE WHEN json_valid(a.usage) AND json_type(a.usage, '$.{name}') IN ('integer', 'real') "
+    f"THEN json_extract(a.usage, '$.{name}') END"
+    for name in ("cpu_s", "peak_memory_gib")
+)
 _LAST_ATTEMPT = "tasks t LEFT JOIN attempts a ON a.task = t.id AND a.attempt = t.attempts"
 _TASK_SQL = f"""SELECT t.id, t.iteration, t.task_id, t.status, t.operator, t.attempts, {_REASON}, a.submitted_at,
   a.started_at, a.ended_at, a.exit_code, t.unmet, a.status, json_extract(t.spec, '$.group'), {_CACHED},
   t.held, t.not_before FROM {_LAST_ATTEMPT}"""
 _ATTEMPT_SQL = f"""SELECT t.iteration, t.task_id, a.attempt, a.status, t.operator, a.reason, a.token, a.external_id,
-  a.submitted_at, a.started_at, a.ended_at, a.exit_code, {_CACHED}, a.changes, a.data FROM attempts a
-  JOIN tasks t ON t.id = a.task"""
+  a.submitted_at, a.started_at, a.ended_at, a.exit_code, {_CACHED}, a.changes, {_CPU_S}, {_PEAK_GIB}, a.data
+  FROM attempts a JOIN tasks t ON t.id = a.task"""
 _EVENT_SQL = """SELECT e.seq, e.at, CASE WHEN e.attempt IS NOT NULL THEN 'attempt' WHEN e.task IS NOT NULL THEN 'task'
   ELSE 'run' END, t.iteration, t.task_id, a.attempt, e.event, e.status, e.reason FROM events e
   LEFT JOIN tasks t ON t.id = e.task LEFT JOIN attempts a ON a.id = e.attempt"""
@@ -646,7 +651,7 @@ class StoreReader:
         """Return the attempt that completed each completed task, and the function that it called, if any."""
         from matterstack.storage.rows import AttemptRow
 
-        columns = _ATTEMPT_SQL.replace("a.data FROM", "a.data, json_extract(t.spec, '$.call.function') FROM")
+        columns = _ATTEMPT_SQL.replace("a.data\n", "a.data, json_extract(t.spec, '$.call.function')\n")
         sql = f"{columns} AND a.attempt = t.attempts WHERE t.status = 'COMPLETED' ORDER BY t.id"
         return [(AttemptRow._make(row), function) for *row, function in self.query(sql)]
 

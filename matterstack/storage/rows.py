@@ -66,7 +66,8 @@ class TaskRow(NamedTuple):
 class AttemptRow(NamedTuple):
     """An attempt; times are in seconds since the Unix epoch, ``cached`` is as in `TaskRow`.
 
-    ``changes``, what it was made with that the plan says otherwise, and ``data`` are JSON texts.
+    ``changes``, what it was made with that the plan says otherwise, and ``data`` are JSON texts. ``cpu_s`` and
+    ``peak_memory_gib`` are what its processes used, None where nobody has measured that.
     """
 
     iteration: int
@@ -83,6 +84,8 @@ class AttemptRow(NamedTuple):
     exit_code: int | None
     cached: str | None
     changes: str | None
+    cpu_s: float | None
+    peak_memory_gib: float | None
     data: str | None
 
 

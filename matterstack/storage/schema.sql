@@ -90,7 +90,7 @@ CREATE TABLE attempts (
   not_hashed TEXT,  -- outputs without a hash, and why, JSON
   cached TEXT,  -- which entry of a cache it took, in place of running, JSON
   changes TEXT,  -- what it was made with that spec says otherwise, JSON
-  usage TEXT,  -- CPU time and peak memory, JSON (not filled yet: where time went)
+  usage TEXT,  -- CPU time and peak memory, JSON; NULL where nobody has measured them
   archive TEXT,  -- the archive that its directory was put into
   UNIQUE (task, attempt)
 );

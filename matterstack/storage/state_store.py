@@ -51,7 +51,8 @@ _ATTEMPT_SQL = """UPDATE attempts SET status = ?, reason = CASE status WHEN 'COL
   ELSE ? END, external_id = coalesce(?, external_id), started_at = coalesce(?, started_at),
   ended_at = coalesce(ended_at, ?), exit_code = coalesce(?, exit_code), data = coalesce(?, data),
   environment = coalesce((SELECT id FROM environments WHERE record = ?), environment),
-  not_hashed = coalesce(?, not_hashed), cached = coalesce(?, cached) WHERE id = ? AND status = ?"""
+  not_hashed = coalesce(?, not_hashed), cached = coalesce(?, cached), usage = coalesce(?, usage)
+  WHERE id = ? AND status = ?"""
 #: What a person retries ends anew, so that a campaign which streams takes its new result.
 _TASK_SQL = """UPDATE tasks SET status = ?1, reason = ?2, attempts = attempts + ?3,
   failures = CASE WHEN ?4 THEN 0 ELSE failures + ?5 END, taken = CASE WHEN ?4 THEN taken * 0 ELSE taken END
@@ -595,7 +596,7 @@ class _Rows:
             self.made.append((change.attempt, made))
         not_hashed = to_text(made.not_hashed) if made.not_hashed else None
         now = [change.reason, change.external_id, change.started_at, change.ended_at, change.exit_code, change.data,
-               made.environment, not_hashed, change.cached]  # fmt: skip
+               made.environment, not_hashed, change.cached, change.usage]  # fmt: skip
         row = self.attempts.get(change.attempt)
         if row is None:
             self.attempts[change.attempt] = [status, *now, change.attempt, change.leaves]
@@ -604,7 +605,7 @@ class _Rows:
             raise StoreConflictError(f"it is {row[0]} by the change before, and a change leaves {change.leaves}")
         reason, ended_at = row[1], row[4]
         row[0] = status
-        row[1:10] = [old if new is None else new for old, new in zip(row[1:10], now, strict=True)]
+        row[1:11] = [old if new is None else new for old, new in zip(row[1:11], now, strict=True)]
         row[1] = reason if change.reason is None and change.leaves is AttemptStatus.COLLECTING else change.reason
         row[4] = change.ended_at if ended_at is None else ended_at
 

@@ -189,6 +189,8 @@ class Link:
                     ended_at=said["ended_at"],
                     exit_code=code,
                     kind="TIMEOUT" if (said["reason"] or "").startswith(_TIME_LIMIT) else None,
+                    cpu_s=said.get("cpu_s"),
+                    peak_memory_gib=said.get("peak_memory_gib"),
                 )
             case {"event": "unclear", "flaw": wrong}:
                 # Nothing is known, so it stays where it stands; to say why takes an observation that moves nothing.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     Message = dict[str, Any]
 
+_MOST_USED = 1e12  # seconds of CPU time, or GiB
 _LATEST_S = 1e11  # in the year 5138: seconds since the Unix epoch behind it are no time that was meant
 
 
@@ -42,6 +43,10 @@ def _is_exit_code(value: object) -> bool:
     return is_whole(value, -128, 0xFFFFFFFF)
 
 
+def _is_amount(value: object) -> bool:
+    return is_number(value, 0, _MOST_USED)
+
+
 #: What a message has, how that is checked, and whether it may be null.
 _Fields = tuple[tuple[str, "Callable[[object], bool]", bool], ...]
 _IDENTITY: _Fields = (("token", is_text, False),)
@@ -59,6 +64,8 @@ _FIELDS: dict[str, _Fields] = {
         ("ended_at", is_time, False),
     ),
 }
+#: What a message may have besides: it is null where that is not known, and runners of before did not tell it.
+_BESIDES: _Fields = (("cpu_s", _is_amount, True), ("peak_memory_gib", _is_amount, True))
 
 
 def flaw(message: object) -> str | None:
@@ -81,5 +88,8 @@ def flaw(message: object) -> str | None:
         value = message[name]
         if not (value is None and may_be_null) and not is_right(value):
             return f"its {name} is {value!r:.80}"
+    for name, is_right, _ in _BESIDES:
+        if message.get(name) is not None and not is_right(message[name]):
+            return f"its {name} is {message[name]!r:.80}"
     reason = message.get("reason")
     return None if reason is None or is_text(reason) else f"its reason is {reason!r:.80}"

@@ -10,6 +10,7 @@ import heapq
 import itertools
 import json
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -61,6 +62,9 @@ _PROCESSES = 3  # of a shell and a pipe of two
 _MOST_CLIENTS = max(1, MOST_FILES - 32)  # the rest is for commands that are being started, and for files
 _MAX_CLIENT_BACKLOG = 8_000_000
 _STRAYS_S = 5.0
+_GIB = 1 << 30
+#: Of an attempt that nobody waited for.
+NOTHING_KNOWN: Mapping[str, float | None] = {"cpu_s": None, "peak_memory_gib": None}
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -86,6 +90,7 @@ class Execution:
         self.oom_kills = 0
         self.claim = ""  # device and inode of the file that its processes hold locked
         self.status = 0  # its exit status, once it has ended
+        self.usage: dict[str, float | None] = {}  # of it and of what it waited for, once it has ended
         self.strays: dict[int, int] = {}  # what it left, and is being stopped, with when each started
         self.strays_until = 0.0
 
@@ -401,7 +406,7 @@ class Runner:
         over: list[Execution] = []
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, used = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 break
             if pid == 0:
@@ -411,7 +416,7 @@ class Runner:
             if (job := self.running.pop(pid, None)) is None:
                 self.warm.reaped(pid)
             else:
-                job.status = status
+                job.status, job.usage = status, usage_of(used)
                 job.strays_until = time.monotonic() + _STRAYS_S
                 over.append(job)
         self.ending = [job for job in (*self.ending, *over) if not self.settle(job)]
@@ -434,7 +439,7 @@ class Runner:
         note = "processes it had left in the background were stopped" if job.strays else None
         if lives:
             note = f"processes it had left in the background do not end: {', '.join(map(str, job.strays))}"
-        self.finish(job, code, reason, note if reason is None else None)
+        self.finish(job, code, reason, note if reason is None else None, job.usage)
         return True
 
     def stop_strays(self, over: Sequence[Execution], found: list[int]) -> None:
@@ -469,7 +474,14 @@ class Runner:
             listed += part
         return [pid for pid in map(int, listed.split()) if pid not in known]
 
-    def finish(self, job: Execution | Orphan, code: int | None, reason: str | None, note: str | None = None) -> None:
+    def finish(
+        self,
+        job: Execution | Orphan,
+        code: int | None,
+        reason: str | None,
+        note: str | None = None,
+        usage: Mapping[str, float | None] = NOTHING_KNOWN,
+    ) -> None:
         """Journal how an attempt ended, and tell."""
         ended_at = job.started_at + time.monotonic() - job.began if job.began else time.time()
         message = {
@@ -481,6 +493,7 @@ class Runner:
             "external_id": job.external_id,
             "started_at": job.started_at or None,
             "ended_at": ended_at,
+            **usage,
         }
         self.unannounced.pop(job.token, None)
         if code == 0 and not self.clients:
@@ -747,6 +760,17 @@ class Runner:
         if self.queue and self.has_room():
             limits.append(self.blocked_until - now)
         return max(0.0, min(limits))
+
+
+def usage_of(used: resource.struct_rusage) -> dict[str, float | None]:
+    """Return the CPU time and the peak of the memory of a process, and of all below it that was waited for.
+
+    Linux charges a process with the memory of who started it, since it has that until it becomes another program: a
+    peak that is no higher than ours tells nothing (getrusage(2), fs/exec.c).
+    """
+    own_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak_gib = round(used.ru_maxrss * 1024 / _GIB, 6) if used.ru_maxrss > own_kib else None
+    return {"cpu_s": round(used.ru_utime + used.ru_stime, 6), "peak_memory_gib": peak_gib}
 
 
 def is_claimed(records: Records, directory: str) -> bool:
