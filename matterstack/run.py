@@ -297,6 +297,32 @@ class Run:
         name = function if isinstance(function, str) else str(getattr(function, "__name__", function))
         return frames.results(self.store, name)
 
+    def time_spent(self, by: str = "function") -> pd.DataFrame:
+        """Return where time went, up to now: a row for each function, operator, iteration or group.
+
+        Parameters
+        ----------
+        by : {'function', 'operator', 'iteration', 'group'}
+            What attempts are counted by. Tasks that call no function are counted under an empty name; a task without a
+            group by the stem of its name, as in `dag`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``attempts``, and of these ``completed`` and ``failed``; ``waiting_s`` from submission to start and
+            ``running_s`` from there to the end, added up; ``core_hours`` as `spent` counts them; ``cpu_s`` of those
+            that were measured, and ``cpu_efficiency``, its share of the core seconds of these; ``peak_memory_gib`` of
+            the largest. An attempt whose result was cached took no time.
+
+        Raises
+        ------
+        PlotError
+            `by` is none of these.
+        """
+        from matterstack.orchestration.time_spent import time_spent
+
+        return time_spent(self.store, by)
+
     # -- going on -------------------------------------------------------------------------
 
     def step(self) -> TickReport:

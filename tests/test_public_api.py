@@ -327,6 +327,7 @@ def test_every_public_method_of_a_run_can_be_called(tmp_path: Path) -> None:
     call("hold", "carry")
     call("release", "carry")
     assert call("spent").tasks == 4
+    assert list(call("time_spent")["attempts"]) == [len(call("attempts"))]
     call("respond", "ask", {"n": 1})
     assert call("wait", timeout_s=0.5) is ms.RunStatus.RUNNING
     assert call("plot", "n") is not None

@@ -7,6 +7,7 @@ import re
 from matterstack.errors import InvalidIdentifierError, UnsafePathError
 
 MAX_LENGTH = 128
+_SEPARATOR = re.compile(r"[-_.]")
 _LABEL = re.compile(r"\d+\.")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
@@ -69,3 +70,15 @@ def check_relative_path(text: object, what: str) -> str:
         f"{what} {text!r} is not a plain relative path: it must stay inside the attempt's directory, "
         "as in 'final.xyz' or 'out/final.xyz'"
     )
+
+
+def stem_of(task_id: str) -> str:
+    """Return the part of a name that its likes share: to the first separator, else without the number at its end.
+
+    Examples
+    --------
+    >>> stem_of("relax-Al"), stem_of("bands_003"), stem_of("t17"), stem_of("42")
+    ('relax', 'bands', 't', '')
+    """
+    head, *rest = _SEPARATOR.split(task_id, maxsplit=1)
+    return head if rest else head.rstrip("0123456789")

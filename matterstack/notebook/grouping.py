@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from matterstack.core.identifiers import stem_of
 from matterstack.notebook.board import Card
 
 #: What is drawn as one node, as one may ask for it.
@@ -15,7 +15,6 @@ COLLAPSE = ("auto", "tasks", "group", "iteration")
 MOST_NODES = 2000
 #: A group that has more tasks than can be drawn opens into ranges of so many.
 _RANGE = 500
-_SEPARATOR = re.compile(r"[-_.]")
 
 
 class Place(NamedTuple):
@@ -24,18 +23,6 @@ class Place(NamedTuple):
     key: str
     label: str
     single: bool = False
-
-
-def stem_of(task_id: str) -> str:
-    """Return the part of a name that its likes share: to the first separator, else without the number at its end.
-
-    Examples
-    --------
-    >>> stem_of("relax-Al"), stem_of("bands_003"), stem_of("t17"), stem_of("42")
-    ('relax', 'bands', 't', '')
-    """
-    head, *rest = _SEPARATOR.split(task_id, maxsplit=1)
-    return head if rest else head.rstrip("0123456789")
 
 
 class Groups:

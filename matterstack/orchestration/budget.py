@@ -17,7 +17,7 @@ from matterstack.core.text import did_you_mean
 from matterstack.errors import InvalidConfigError
 from matterstack.storage.reader import StoreReader
 
-_HOUR_S = 3600.0
+HOUR_S = 3600.0
 #: How the reason of a run begins that is paused since nothing is left to spend.
 SPENT = "the budget is spent"
 
@@ -101,13 +101,13 @@ class Ledger:
             if ran[0] is None:
                 self._note_run(at, status, first)
             elif None not in ran[1:3]:
-                self._core_s += max(0.0, ran[2] - ran[1]) * _cores(amended(ran[3], ran[4]))
+                self._core_s += max(0.0, ran[2] - ran[1]) * cores_of(amended(ran[3], ran[4]))
             self._seq = seq
         now = time.time()
-        running_s = sum((now - one.started_at) * _cores(one.spec) for one in live if one.started_at is not None)
+        running_s = sum((now - one.started_at) * cores_of(one.spec) for one in live if one.started_at is not None)
         since_s = 0.0 if self._running_since is None or first is None else now - max(first, self._running_since)
         return Spent(
-            self._begun, (self._core_s + max(0.0, running_s)) / _HOUR_S, (self._wall_s + max(0.0, since_s)) / _HOUR_S
+            self._begun, (self._core_s + max(0.0, running_s)) / HOUR_S, (self._wall_s + max(0.0, since_s)) / HOUR_S
         )
 
     def _note_run(self, at: float, status: str, first: float | None) -> None:
@@ -117,7 +117,7 @@ class Ledger:
         self._running_since = at if status == RunStatus.RUNNING else None
 
 
-def _cores(spec: str) -> int:
+def cores_of(spec: str) -> int:
     """Return how many cores an attempt asked for."""
     if '"resources":' not in spec:
         return 1

@@ -46,8 +46,11 @@ if TYPE_CHECKING:
         LinkRow,
         OverAttempt,
         TaskRow,
+        TimeRow,
     )
 
+#: The last second that a timestamp of Python can show.
+_LATEST_S = 253_402_300_799
 #: Faster than to call the enums, and this is done for each live attempt at each tick.
 _ATTEMPT_STATUS = {str(status): status for status in AttemptStatus}
 _TASK_STATUS = {str(status): status for status in TaskStatus}
@@ -75,6 +78,13 @@ _TASK_SQL = f"""SELECT t.id, t.iteration, t.task_id, t.status, t.operator, t.att
 _ATTEMPT_SQL = f"""SELECT t.iteration, t.task_id, a.attempt, a.status, t.operator, a.reason, a.token, a.external_id,
   a.submitted_at, a.started_at, a.ended_at, a.exit_code, {_CACHED}, a.changes, {_CPU_S}, {_PEAK_GIB}, a.data
   FROM attempts a JOIN tasks t ON t.id = a.task"""
+_WHEN = (f"min(max(CAST(a.{name}_at AS REAL), 0), {_LATEST_S})" for name in ("submitted", "started", "ended"))
+_TIME_SQL = f"""SELECT a.id, t.iteration, t.task_id, a.attempt, a.status, t.operator,
+  CAST(json_extract(t.spec, '$.group') AS TEXT),
+  CASE WHEN instr(t.spec, '"call":') THEN CAST(json_extract(t.spec, '$.call.function') AS TEXT) END,
+  {", ".join(_WHEN)}, a.cached IS NOT NULL, {_CPU_S}, {_PEAK_GIB},
+  CASE WHEN a.changes IS NOT NULL OR instr(t.spec, '"resources":') THEN t.spec END, a.changes
+  FROM attempts a JOIN tasks t ON t.id = a.task"""
 _EVENT_SQL = """SELECT e.seq, e.at, CASE WHEN e.attempt IS NOT NULL THEN 'attempt' WHEN e.task IS NOT NULL THEN 'task'
   ELSE 'run' END, t.iteration, t.task_id, a.attempt, e.event, e.status, e.reason FROM events e
   LEFT JOIN tasks t ON t.id = e.task LEFT JOIN attempts a ON a.id = e.attempt"""
@@ -98,8 +108,6 @@ _DOWN_SQL = """SELECT t.iteration, t.task_id, a.attempt, i.name, i.path, o.sha25
 _FROM_ELSEWHERE_SQL = """SELECT t.iteration, t.task_id, a.attempt, i.name, i.path, i.sha256, i.origin FROM inputs i
   JOIN attempts a ON a.id = i.attempt JOIN tasks t ON t.id = a.task WHERE i.origin = ?1 ORDER BY a.id"""
 _OVER = ", ".join(f"'{status}'" for status in TaskStatus if status in TERMINAL_TASK)
-#: The last second that a timestamp of Python can show.
-_LATEST_S = 253_402_300_799
 #: Of results that tasks wait for: how many tasks are looked at together, up to how many characters one comes with them,
 #: and how many characters of larger ones are held.
 _TASKS_AT_ONCE = 50
@@ -633,6 +641,21 @@ class StoreReader:
         from matterstack.storage.rows import AttemptRow
 
         return [AttemptRow._make(row) for row in self.query(f"{_ATTEMPT_SQL} WHERE a.task = ? ORDER BY a.id", (task,))]
+
+    def times(self, *, after: int = 0, at_most: int = -1) -> list[TimeRow]:
+        """Return when attempts ran, in the order of submission: all, or those after a row, or only so many."""
+        from matterstack.storage.rows import TimeRow
+
+        rows = self.query(f"{_TIME_SQL} WHERE a.id > ? ORDER BY a.id LIMIT ?", (after, at_most))
+        return [TimeRow._make(row) for row in rows]
+
+    def times_changed(self, seq: int, up_to: int) -> list[TimeRow]:
+        """Return when attempts ran that moved since event `seq`: of those up to a row, in the order of submission."""
+        from matterstack.storage.rows import TimeRow
+
+        moved = "SELECT attempt FROM events WHERE seq > ? AND attempt <= ?"
+        rows = self.query(f"{_TIME_SQL} WHERE a.id IN ({moved}) ORDER BY a.id", (seq, up_to))
+        return [TimeRow._make(row) for row in rows]
 
     def events(self) -> list[EventRow]:
         """Return the journal, in its order."""

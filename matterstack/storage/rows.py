@@ -89,6 +89,39 @@ class AttemptRow(NamedTuple):
     data: str | None
 
 
+class TimeRow(NamedTuple):
+    """When an attempt was submitted, ran and ended, and what it used; otherwise as `AttemptRow`.
+
+    Attributes
+    ----------
+    id : int
+        Its row.
+    group, function : str or None
+        Of its task: the group, and the function that it calls.
+    cached : bool
+        Whether its result was known from before, so that it never ran.
+    spec, changes : str or None
+        JSON text of what was asked for; None where that says nothing of resources.
+    """
+
+    id: int
+    iteration: int
+    task_id: str
+    attempt: int
+    status: str
+    operator: str
+    group: str | None
+    function: str | None
+    submitted_at: float
+    started_at: float | None
+    ended_at: float | None
+    cached: bool
+    cpu_s: float | None
+    peak_memory_gib: float | None
+    spec: str | None
+    changes: str | None
+
+
 class EventRow(NamedTuple):
     """A row of the journal: a transition of an attempt, else of a task, else of the run."""
 
