@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matterstack.run import Run
 
 _MOST_BARS = 2000
+_PALE = "#cccccc"
 _COLOURS = {look.name: look.colour for look in LOOKS} | {
     "LOST": RED,
     "SUBMITTING": TEAL,
@@ -67,7 +68,7 @@ def plot_timeline(run: Run, axes: Any = None) -> Any:
     ended = ended.clip(lower=started)
     places = list(range(len(shown)))
     colours = [_COLOURS.get(str(status), "#555555") for status in shown["status"]]
-    axes.barh(places, started - submitted, left=submitted, height=0.8, color="#cccccc")
+    axes.barh(places, started - submitted, left=submitted, height=0.8, color=_PALE)
     axes.barh(places, ended - started, left=started, height=0.8, color=colours)
     axes.invert_yaxis()
     if len(shown) <= 60:
@@ -75,7 +76,10 @@ def plot_timeline(run: Run, axes: Any = None) -> Any:
     else:
         middles = pd.Series(places, index=shown["operator"].astype(str).to_numpy()).groupby(level=0, sort=False).mean()
         axes.set_yticks(list(middles), [neutral(str(name)) for name in middles.index])
-    used = [look for look in [*LOOKS] if look.name in set(shown["status"].astype(str))]
-    handles = [Rectangle((0, 0), 1, 1, color=look.colour) for look in used]
-    axes.legend(handles, [look.name.lower() for look in used], loc="lower right", fontsize=8)
+    there = set(shown["status"].astype(str))
+    used = {"not begun": _PALE} | {name.lower(): colour for name, colour in _COLOURS.items() if name in there}
+    handles = [Rectangle((0, 0), 1, 1, color=colour) for colour in used.values()]
+    # Above: wherever it stood among the bars, it would stand over some.
+    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": len(used), "frameon": False, "borderaxespad": 0.2}
+    axes.legend(handles, list(used), fontsize=8, **place)
     return axes

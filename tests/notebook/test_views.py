@@ -591,6 +591,11 @@ def test_the_timeline_has_a_bar_an_attempt(tmp_path: Path) -> None:
     axes = run.plot_timeline()
     assert len(axes.patches) == 2 * len(run.attempts)
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0.ask.1", "0.good.1", "0.bad.1"]
+    axes.figure.draw_without_rendering()
+    legend = axes.get_legend()
+    assert {text.get_text() for text in legend.get_texts()} == {"not begun", "waiting", "completed", "failed"}
+    assert not legend.get_window_extent().overlaps(axes.get_window_extent()), "it stands over no bar"
+    assert axes.figure.bbox.fully_overlaps(legend.get_window_extent())
     assert make(tmp_path, ms.Task("a", "true")).plot_timeline().patches[:] == []
     matplotlib.pyplot.close("all")
 
