@@ -32,6 +32,7 @@
     │   └── KitError                  a kit archive that cannot be taken; nothing was changed
     ├── OptimizerError                a space, a target or a row that an optimizer cannot work with
     ├── PlotError                     what shall be drawn is not there, or is no number
+    ├── StructureError                what shall be shown in 3D is no structure
     ├── MissingLibraryError           an optional library that a view needs is not installed
     ├── LockError
     │   ├── RunLockedError            another process, thread or cell is stepping the run
@@ -241,6 +242,10 @@ class OptimizerError(MatterstackError, ValueError):
 
 class PlotError(MatterstackError, ValueError):
     """What shall be drawn is not there, or is no number."""
+
+
+class StructureError(MatterstackError, ValueError):
+    """What shall be shown is no structure that can be; the message says why."""
 
 
 class MissingLibraryError(MatterstackError, ImportError):

@@ -17,8 +17,8 @@ from matterstack.core.attempt_files import NOT_SHOWN, SHOWN
 from matterstack.core.text import neutral
 from matterstack.errors import UnsafeFileError
 from matterstack.files import list_inside, read_inside
-from matterstack.notebook.details import structure_svg
 from matterstack.notebook.markdown import markdown_html
+from matterstack.notebook.structure_picture import structure_svg
 from matterstack.orchestration.capture import capture
 
 #: As the source of a picture alone: what is in an SVG then neither runs nor loads anything.

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import math
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matterstack.core.amended import in_words
-from matterstack.core.calls import VALUE
+from matterstack.core.calls import VALUE, VALUE_ARRAYS
 from matterstack.core.text import neutral, storable
 from matterstack.errors import UnsafeFileError
 from matterstack.files import list_inside, read_inside, read_tail
 from matterstack.notebook.board import Board, Card
-from matterstack.notebook.moments import moment_html
 from matterstack.notebook.file_keys import key_of
+from matterstack.notebook.moments import moment_html
 from matterstack.notebook.statuses import BY_CODE, LOOKS
+from matterstack.notebook.structure_picture import picture_html
+from matterstack.notebook.structures import Frames, frames_of_value
 from matterstack.orchestration.overview import shown_path
 from matterstack.orchestration.starts import how_it_began
 from matterstack.storage.rows import AttemptRow
@@ -37,10 +36,7 @@ _FIRST = "FWXQRBNSC"
 #: What a task says of itself, and what it is called in the panel.
 _TOLD = {"command": "command", "instructions": "asks", "assignee": "for"}
 _MOST_DATA = 4000
-_MOST_ATOMS = 400
-_MOST_VALUE_BYTES = 1_000_000
-#: What numbers and shapes that make no sense raise on their way through numpy, ASE and matplotlib.
-_NO_STRUCTURE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RecursionError)
+_MOST_VALUE_BYTES, _MOST_ARRAY_BYTES = 1_000_000, 10_000_000
 
 
 def details_html(run: Run, board: Board, name: str) -> str:
@@ -169,13 +165,27 @@ def _place(run: Run, card: Card) -> tuple[Path, str]:
     return rooted(run, _home(run, card) / folder)
 
 
-def _value(run: Run, card: Card) -> Any:
-    """Return what a call returned, as the JSON that it is written as; None where there is none, or much of it."""
+def structure_of(run: Run, card: Card, last: AttemptRow) -> Frames | None:
+    """Return the first structure in what an attempt gave: its data, or else the value of a call.
+
+    Parameters
+    ----------
+    run : Run
+    card : Card
+    last : AttemptRow
+        The last attempt at that task.
+    """
     try:
-        root, place = _place(run, card)
-        return json.loads(read_inside(root, f"{place}/{VALUE}", _MOST_VALUE_BYTES))
+        found = frames_of_value(json.loads(last.data or "null"))
+        if found is None:
+            root, place = _place(run, card)
+            value = json.loads(read_inside(root, f"{place}/{VALUE}", _MOST_VALUE_BYTES))
+            found = frames_of_value(
+                value, lambda name: read_inside(root, f"{place}/{VALUE_ARRAYS}/{name}", _MOST_ARRAY_BYTES)
+            )
     except (OSError, UnsafeFileError, ValueError, RecursionError):
         return None
+    return found
 
 
 def _of_attempt(run: Run, card: Card, last: AttemptRow) -> list[str]:
@@ -188,9 +198,8 @@ def _of_attempt(run: Run, card: Card, last: AttemptRow) -> list[str]:
         data = json.loads(last.data) if last.data else {}
     except (ValueError, RecursionError):
         return [*parts, "<p>its data is no JSON that can be shown</p>"]
-    picture = structure_svg(data) or structure_svg(_value(run, card))
-    if picture:
-        parts.append(picture)
+    if (found := structure_of(run, card, last)) is not None:
+        parts.append(_structure(found))
     if data not in ({}, None):
         text = json.dumps(data, indent=1, ensure_ascii=False)
         more = " ..." if len(text) > _MOST_DATA else ""
@@ -202,6 +211,15 @@ def _of_attempt(run: Run, card: Card, last: AttemptRow) -> list[str]:
     if listed := _files(card, *rooted(run, home)):
         parts.append(f"<details><summary>files in {_text(shown_path(home))}</summary>{'<br>'.join(listed)}</details>")
     return parts
+
+
+def _structure(found: Frames) -> str:
+    """Return a picture of a structure, and what turns it."""
+    try:
+        picture = picture_html(found)
+    except ImportError:
+        return ""
+    return f"{picture}<div><button type='button' class='ms-button' data-structure=''>turn in 3D</button></div>"
 
 
 def _files(card: Card, root: Path, relative: str) -> list[str]:
@@ -282,79 +300,3 @@ def _memory(gib: float | None) -> str:
     if gib is None:
         return ""
     return f"{gib:.3g} GiB" if gib >= 1 else f"{gib * 1024:.3g} MiB"
-
-
-def structure_svg(data: Any) -> str:
-    """Return a small picture of the first structure in a result, where ASE and matplotlib are there; else nothing.
-
-    A structure is an ASE ``Atoms`` in the JSON form of ``ase.io.jsonio`` or of values of functions, or a pymatgen
-    ``Structure`` in that of ``as_dict``. Nothing is decoded but numbers and symbols.
-    """
-    try:
-        found = _find_structure(data)
-    except _NO_STRUCTURE:
-        return ""
-    if found is None:
-        return ""
-    try:
-        import matplotlib.figure
-        from ase import Atoms
-        from ase.visualize.plot import plot_atoms
-    except ImportError:
-        return ""
-    try:
-        numbers, positions, cell = found
-        if len(numbers) > _MOST_ATOMS:
-            return f"<p>a structure of {len(numbers)} atoms, too large to be drawn here</p>"
-        atoms = Atoms(numbers, positions=positions, cell=cell)
-        if not all(math.isfinite(number) for number in (*atoms.positions.flat, *atoms.cell.array.flat)):
-            return ""
-        figure = matplotlib.figure.Figure(figsize=(2.2, 2.2))
-        axes = figure.add_axes((0, 0, 1, 1))
-        plot_atoms(atoms, axes, rotation="10x,-15y")
-        axes.set_axis_off()
-        out = BytesIO()
-        figure.savefig(out, format="png", dpi=90)
-    except _NO_STRUCTURE:
-        return ""
-    formula = str(atoms.symbols)
-    encoded = base64.b64encode(out.getvalue()).decode()
-    return f"<img alt='{_text(formula)}' title='{_text(formula)}' src='data:image/png;base64,{encoded}'>"
-
-
-def _find_structure(data: Any, depth: int = 0) -> tuple[Any, Any, Any] | None:
-    if isinstance(data, str) and '"__ase_objtype__"' in data and len(data) < 1_000_000:
-        try:
-            data = json.loads(data)
-        except ValueError:
-            return None
-    if not isinstance(data, dict) or depth > 3:
-        return None
-    if data.get("__ase_objtype__") == "atoms" or {"numbers", "positions", "cell"} <= data.keys():
-        cell = data.get("cell")
-        cell = cell.get("array", cell) if isinstance(cell, dict) else cell
-        return _plain(data.get("numbers")), _plain(data.get("positions")), _plain(cell)
-    if data.get("@") == "atoms":
-        return _plain(data["arrays"]["numbers"]), _plain(data["arrays"]["positions"]), _plain(data["cell"])
-    if data.get("@class") == "Structure" and {"lattice", "sites"} <= data.keys():
-        try:
-            from ase.data import atomic_numbers
-
-            sites = data["sites"]
-            numbers = [atomic_numbers[site["species"][0]["element"]] for site in sites]
-            return numbers, [site["xyz"] for site in sites], data["lattice"]["matrix"]
-        except (ImportError, KeyError, IndexError, TypeError):
-            return None
-    return next((found for value in data.values() if (found := _find_structure(value, depth + 1)) is not None), None)
-
-
-def _plain(value: Any) -> Any:
-    """Return an array as nested lists; ASE writes ``{"__ndarray__": [shape, dtype, numbers]}``."""
-    if isinstance(value, dict) and value.get("@") == "array":
-        return value["values"]
-    if isinstance(value, dict) and "__ndarray__" in value:
-        import numpy
-
-        shape, _, numbers = value["__ndarray__"]
-        return numpy.reshape(numbers, shape).tolist()
-    return value

@@ -25,11 +25,12 @@ from matterstack.errors import PlotError, RunStatusError, UnknownTaskError
 from matterstack.notebook import board as board_module
 from matterstack.notebook import follower, progress, views
 from matterstack.notebook.board import Board
-from matterstack.notebook.details import details_html, structure_svg
+from matterstack.notebook.details import details_html
 from matterstack.notebook.drawing import PAGE, Drawing, Room
 from matterstack.notebook.grouping import MOST_NODES
 from matterstack.notebook.layout import crossings, fold, lay_out, layers_of
 from matterstack.notebook.statuses import RUN_LOOKS
+from matterstack.notebook.structure_picture import structure_svg
 from matterstack.orchestration import loop
 
 EVIL = "</script><img src=x onerror=alert(1)>\x1b[31m\u202e"
