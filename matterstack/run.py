@@ -248,6 +248,11 @@ class Run:
         return self.store.counts(self.iteration)
 
     @property
+    def target(self) -> Mapping[str, str]:
+        """Which columns of `results` shall be large or small, as its campaign said when the run was made."""
+        return MappingProxyType(dict(self._session.settings.target))
+
+    @property
     def campaign_state(self) -> Any:
         """The campaign's own data, after the last ``analyze``."""
         import json

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -18,6 +18,7 @@ from matterstack.core.results import TickReport
 from matterstack.core.snapshot import RunRecord
 from matterstack.core.states import RunStatus
 from matterstack.core.strict_json import dump_json, to_text
+from matterstack.core.targets import targets_of
 from matterstack.core.task import Task
 from matterstack.errors import (
     CampaignError,
@@ -105,7 +106,7 @@ def initialize_run(
     LockUnsupportedError
         The file system does not lock.
     InvalidConfigError
-        A setting or an operator cannot be used.
+        A setting, an operator or the campaign's ``target`` cannot be used.
     DiskError
         The disk is full, read-only or faulty, or may not be written there.
     """
@@ -238,7 +239,11 @@ def _check_given(
     else:
         raise CampaignError(f"plan must be a Campaign or a Workflow, {_not_a_plan(plan)}")
     given = check_operators({"local": rebuild("local", {})} if operators is None else operators)
-    return campaign, given, Settings.from_config(config)
+    settings = Settings.from_config(config)
+    if not settings.target:
+        said = targets_of(campaign.target, f"{type(campaign).__name__}.target", InvalidConfigError)
+        settings = replace(settings, target=said)
+    return campaign, given, settings
 
 
 def _first(campaign: Campaign, plan: Callable[[str], _Planned | None]) -> tuple[str, _Planned]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from matterstack.core.results import TaskResult
@@ -45,6 +46,10 @@ class Campaign:
     ----------
     at_once : int
         Of a campaign that streams: it is asked for more while fewer tasks than that are unfinished.
+    target : mapping of str to {'max', 'min'}
+        Columns of ``run.results`` that shall be large or small, as in ``{"strength": "max"}``; with several, what no
+        other result beats is the best. It is kept with the run when that is made, and ``run.watch()`` shows the best
+        so far to whoever opens it; nothing is decided by it.
 
     Examples
     --------
@@ -59,6 +64,7 @@ class Campaign:
     """
 
     at_once: int
+    target: Mapping[str, str] = MappingProxyType({})
 
     def initial_state(self) -> Any:
         """Return the state before the first plan; ``{}`` unless you say otherwise."""

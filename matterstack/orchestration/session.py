@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from matterstack import interrupts
 from matterstack.core.attempts import Attempt, LiveAttempt
 from matterstack.core.snapshot import Stream
+from matterstack.core.targets import targets_of
 from matterstack.errors import InvalidConfigError, LockError, StoreError
 from matterstack.functions.campaign import Campaign
 from matterstack.operators import describe, rebuild
@@ -47,11 +48,15 @@ class Settings:
         Whether to record of each attempt what it was made from: its inputs, what it ran in, hashes of what it left.
     budget : mapping
         The most it may spend: ``tasks``, ``core_h``, ``wall_h``; see `matterstack.orchestration.budget.Spent`.
+    target : mapping
+        Which columns of the results shall be large or small, as in ``{"strength": "max"}``; by default what its
+        campaign says. Views show the best so far.
     """
 
     suspend_after: int = 10
     made_from: bool = True
     budget: Budget = NO_LIMIT
+    target: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any] | None) -> Settings:
@@ -69,6 +74,8 @@ class Settings:
         for name, value in values.items():
             if name == "budget":
                 values[name] = Budget.from_config(value)
+            elif name == "target":
+                values[name] = targets_of(value, "config: target", InvalidConfigError)
             elif name == "made_from":
                 if not isinstance(value, bool):
                     raise InvalidConfigError(f"config: {name} must be True or False, not {value!r}")
