@@ -14,6 +14,7 @@ from matterstack.errors import RunStatusError, UnknownTaskError
 from matterstack.functions.workflow import Workflow
 from matterstack.notebook.board import Card
 from matterstack.notebook.drawing import LONG_PAGE, Drawing
+from matterstack.notebook.still import drawing_html
 from matterstack.operators.base import Operator
 from matterstack.orchestration.findings import Finding
 from matterstack.orchestration.rehearsal import RehearsedFile, rehearse, would_be_cached
@@ -211,17 +212,17 @@ class Preview:
         rest = f"<p>and {more} more in <code>.findings</code></p>" if more > 0 else ""
         shown = f"{found}{rest}" if self._found else "<p>Nothing is wrong, as far as can be seen from here.</p>"
         head = f"<p><b>Preview</b> of {len(self.workflow)} tasks; nothing was made</p>"
-        return f"<div>{head}{counts}{shown}<div style='overflow-x:auto'>{self._svg()}</div></div>"
+        return f"<div>{head}{counts}{shown}{self._still()}</div>"
 
-    def _svg(self) -> str:
-        """Return the graph as SVG; edges to what is not there are left out."""
+    def _still(self) -> str:
+        """Return the graph as HTML; edges to what is not there are left out."""
         rows = {task.task_id: number for number, task in enumerate(self.workflow, 1)}
         edges = [(rows[a], rows[t.task_id]) for t in self.workflow for a in t.upstream if a in rows]
         cards = {
             number: Card(number, 0, t.task_id, "B" if t.upstream else "R", t.operator, 0, t.group, *[None] * 5)
             for number, t in enumerate(self.workflow, 1)
         }
-        return Drawing(PlannedBoard(cards, edges), "auto", (), room=LONG_PAGE).svg()
+        return drawing_html(Drawing(PlannedBoard(cards, edges), "auto", (), room=LONG_PAGE))
 
 
 def _function(task: Task) -> str:

@@ -9,6 +9,7 @@ from matterstack.core.snapshot import IterationCounts, RunRecord
 from matterstack.core.states import RunStatus
 from matterstack.core.text import neutral
 from matterstack.notebook.palette import BLUE, GREEN, GREY, RED, ROSE, TAN, VIOLET
+from matterstack.notebook.pictures import glyph
 from matterstack.notebook.statuses import RUN_LOOKS
 from matterstack.orchestration.overview import Overview, shown_path
 
@@ -88,10 +89,8 @@ def summary_html(overview: Overview, more: Sequence[tuple[str, str]] = ()) -> st
 def status_html(status: RunStatus) -> str:
     """Return the status of a run with its colour and its glyph, which is a drawing and needs no font."""
     look = RUN_LOOKS[status]
-    drawn = f"<path d='{look.glyph}' fill='none' stroke='{look.colour}' stroke-width='2.2'/>"
-    icon = f"<svg width='14' height='14' viewBox='0 0 16 16' style='vertical-align:-2px'>{drawn}</svg>"
     style = f"border-left:4px solid {look.colour};padding-left:5px;white-space:nowrap"
-    return f"<span style='{style}'>{icon} <b>{look.name}</b></span>"
+    return f"<span style='{style}'>{glyph(look)} <b>{look.name}</b></span>"
 
 
 def bar_html(counts: IterationCounts) -> str:

@@ -15,6 +15,7 @@ import traitlets
 from matterstack.core.text import format_time, neutral
 from matterstack.notebook.assets import script
 from matterstack.notebook.board import Card, News
+from matterstack.notebook.pictures import glyph
 from matterstack.notebook.statuses import BY_CODE, LOOKS
 from matterstack.notebook.views import PanelView
 
@@ -245,15 +246,17 @@ class TableView(PanelView):
         lines = []
         cards = self.board.cards
         for row in self._order[:_MOST_STILL]:
-            values = (_still(column, column.value(cards[row])) for column in COLUMNS)
-            cells = "".join(f"<td style='text-align:left'>{escape(value)}</td>" for value in values)
-            lines.append(f"<tr>{cells}</tr>")
+            cells = (_still(column, cards[row]) for column in COLUMNS)
+            lines.append(f"<tr>{''.join(cells)}</tr>")
         more = len(self._order) - _MOST_STILL
         rest = f"<p>... and {more} more; run.tasks has all of them</p>" if more > 0 else ""
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>{rest}"
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+        return f"<div style='overflow-x:auto'>{table}</div>{rest}"
 
 
-def _still(column: Column, value: Any) -> str:
-    if value is None:
-        return ""
-    return format_time(value) if column.kind == "time" else str(value)
+def _still(column: Column, card: Card) -> str:
+    value = column.value(card)
+    text = "" if value is None else escape(format_time(value) if column.kind == "time" else str(value))
+    mark = f"{glyph(BY_CODE[card.code])} " if column.kind == "status" else ""
+    wrap = "" if column.kind == "rest" else ";white-space:nowrap"
+    return f"<td style='text-align:left{wrap}'>{mark}{text}</td>"

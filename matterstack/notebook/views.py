@@ -12,6 +12,7 @@ import traitlets
 
 from matterstack.errors import UnknownTaskError
 from matterstack.notebook.assets import CSS, script
+from matterstack.notebook.audience import may_have_page
 from matterstack.notebook.board import Board, Card, News
 from matterstack.notebook.desk import Desk
 from matterstack.notebook.details import details_html, group_html, outputs
@@ -19,6 +20,7 @@ from matterstack.notebook.drawing import LONG_PAGE, PAGE, Drawing, Room, describ
 from matterstack.notebook.follower import Follows, follower_of
 from matterstack.notebook.grouping import COLLAPSE
 from matterstack.notebook.statuses import BY_CODE, LOOKS
+from matterstack.notebook.still import drawing_html
 
 if TYPE_CHECKING:
     import networkx
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
     from matterstack.run import Run
 
 _MOST_ROWS = 200
-#: Around a picture that is wider than its page: it is moved, never made smaller.
-_FRAME = "<div style='overflow-x:auto'>"
 #: No page has more columns, or rows.
 _MOST_ROOM = 1000
 #: Looks of tasks of which more may be told though nothing changes.
@@ -87,8 +87,10 @@ class View(anywidget.AnyWidget, Follows):
 
 
 def with_twin(bundle: Any, html: str, text: str) -> Any:
-    """Return a widget's bundle with what shows where no widget can be."""
+    """Return a widget's bundle with what shows where no widget can be; that alone where no page is there."""
     twin = {"text/html": html, "text/plain": text}
+    if not may_have_page():
+        return twin
     if isinstance(bundle, tuple):
         return ({**bundle[0], **twin}, bundle[1])
     return {**(bundle or {}), **twin}
@@ -258,8 +260,8 @@ class DagView(PanelView):
         return Drawing(self.board, self.collapse, self.expanded, self.shown)
 
     def twin_html(self) -> str:
-        """Return the drawing as SVG."""
-        return f"{_FRAME}{self._still().svg()}</div>"
+        """Return the drawing as a picture, with its words as text."""
+        return drawing_html(self._still())
 
     def twin_text(self) -> str:
         """Return the graph as lines, ``task <- what it waits for``."""
@@ -278,5 +280,5 @@ class DagView(PanelView):
     def _repr_mimebundle_(self, **options: Any) -> Any:
         bundle = super()._repr_mimebundle_(**options)
         data = bundle[0] if isinstance(bundle, tuple) else bundle
-        data["image/svg+xml"] = data["text/html"].removeprefix(_FRAME).removesuffix("</div>")
+        data["image/svg+xml"] = self._still().svg()  # for paper
         return bundle

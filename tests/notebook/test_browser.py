@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import SECOND, SHOTS, Lab, Notebook, lab
+from browser import Lab, Notebook, lab
 
 import matterstack as ms
 
@@ -884,45 +884,6 @@ def test_a_restarted_kernel_takes_the_run_up_again_in_the_dark(jupyter: Lab, gat
         notebook.close()
     finally:
         jupyter.dark(False)
-
-
-def test_a_saved_page_shows_the_static_twins_offline(jupyter: Lab, gates: Path) -> None:
-    """The page that nbconvert makes, opened without a network."""
-    import nbformat
-    from nbclient import NotebookClient
-    from nbconvert import HTMLExporter
-
-    path = jupyter.write(
-        "saved.ipynb",
-        setup(gates),
-        "for _ in range(2): run.step()",
-        "run.dag()",
-        "run.table()",
-        "run.watch()",
-        "run.inbox()",
-        "run.cancel()",
-    )
-    notebook = nbformat.read(path, as_version=4)
-    NotebookClient(
-        notebook, timeout=120, store_widget_state=False, resources={"metadata": {"path": str(jupyter.directory)}}
-    ).execute()
-    html, _ = HTMLExporter().from_notebook_node(notebook)
-    (jupyter.directory / "saved.html").write_text(html, encoding="utf-8")
-    context = jupyter.browser.new_context(offline=True)
-    page = context.new_page()
-    dialogs: list[str] = []
-    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-    page.goto(f"file://{jupyter.directory}/saved.html", timeout=60 * SECOND, wait_until="domcontentloaded")
-    page.wait_for_selector("svg text:text-is('relax0')", state="attached")
-    text = page.inner_text("body")
-    for wanted in ("relax1", "BLOCKED", "Which?", EVIL, "1 waiting"):
-        assert wanted in text or page.locator(f"text={wanted}").count()
-    assert dialogs == []
-    page.screenshot(
-        path=str(SHOTS / "saved.png"),
-        full_page=True,
-    )
-    context.close()
 
 
 REVIEWING = """

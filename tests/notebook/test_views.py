@@ -29,6 +29,7 @@ from matterstack.notebook.details import details_html
 from matterstack.notebook.drawing import PAGE, Drawing, Room
 from matterstack.notebook.grouping import MOST_NODES
 from matterstack.notebook.layout import crossings, fold, lay_out, layers_of
+from matterstack.notebook.pictures import glyph
 from matterstack.notebook.statuses import RUN_LOOKS
 from matterstack.notebook.structure_picture import structure_svg
 from matterstack.orchestration import loop
@@ -579,7 +580,7 @@ def test_the_runs_of_a_workspace_have_bars(tmp_path: Path) -> None:
     html = runs._repr_html_()
     assert run.run_id in html
     assert "aria-label='progress'" in html
-    assert RUN_LOOKS[run.status].glyph in html, "its status has a glyph"
+    assert glyph(RUN_LOOKS[run.status]) in html, "its status has a glyph"
     assert "3 of 4" in html
     assert list(runs.query("status == 'RUNNING'")["run_id"]) == [run.run_id]
 
