@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from matterstack.notebook.inbox import Inbox
 from matterstack.orchestration.capture import capture, describe
-from matterstack.orchestration.overview import overview
+from matterstack.orchestration.overview import MOST_STEPS, overview
 from matterstack.orchestration.requests import Request, waiting
 from matterstack.run_lifecycle import open_run
 from matterstack.storage.reader import StoreReader
@@ -16,10 +16,6 @@ from matterstack.storage.run_directory import list_runs
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-#: Of SQLite's virtual machine, before a run's database is cut off; one of a hundred thousand tasks needs a hundredth.
-_MOST_STEPS = 20_000_000
 
 
 def runs(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFrame:
@@ -51,7 +47,7 @@ def runs(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFram
     for directory in list_runs(base_path, workspace):
         row: dict[str, Any] = {"run_id": directory.path.name, "path": str(directory.path)}
         with capture() as caught:  # one bad run is its own row, whatever is wrong with it
-            record, counts, *_ = overview(directory.path, _MOST_STEPS)
+            record, counts, *_ = overview(directory.path, MOST_STEPS)
             row |= {
                 "status": str(record.status),
                 "iteration": record.iteration,
@@ -98,7 +94,7 @@ def inbox(workspace: str, base_path: str | os.PathLike[str] = ".") -> Inbox:
     found: list[Request] = []
     for directory in list_runs(base_path, workspace):
         with capture():  # one bad run does not hide what waits in the others
-            found += waiting(StoreReader(directory.state, _MOST_STEPS), directory)
+            found += waiting(StoreReader(directory.state, MOST_STEPS), directory)
     opened = functools.cache(open_run)
     # The run of a request lies below it.
     return Inbox(found, lambda request: opened(request.directory.parents[2]))

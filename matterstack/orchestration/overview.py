@@ -12,6 +12,10 @@ from matterstack.orchestration import trusting
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
 
+#: Of SQLite's virtual machine, before a database of anybody is cut off, where many are looked at; one of a hundred
+#: thousand tasks needs a hundredth.
+MOST_STEPS = 20_000_000
+
 
 class Overview(NamedTuple):
     """One look at a run.
