@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matterstack.run import Run
     from matterstack.run_lifecycle import initialize_run, open_run, preview, step_run, trust
     from matterstack.storage.reader import StoreReader
-    from matterstack.workspace import inbox, runs
+    from matterstack.workspace import compare, inbox, runs, watch
 
 __version__ = "0.2.1"
 
@@ -61,8 +61,10 @@ _HOMES = {
     "preview": "run_lifecycle",
     "step_run": "run_lifecycle",
     "trust": "run_lifecycle",
+    "compare": "workspace",
     "inbox": "workspace",
     "runs": "workspace",
+    "watch": "workspace",
 }
 
 __all__ = [
@@ -88,6 +90,7 @@ __all__ = [
     "Update",
     "Workflow",
     "__version__",
+    "compare",
     "inbox",
     "initialize_run",
     "open_run",
@@ -98,6 +101,7 @@ __all__ = [
     "task",
     "trust",
     "values",
+    "watch",
 ]
 
 

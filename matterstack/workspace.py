@@ -1,4 +1,4 @@
-"""All the runs of a workspace: where each stands, and what waits in any of them."""
+"""All the runs of a workspace: where each stands, what waits in any of them, and two beside each other."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from matterstack.notebook.inbox import Inbox
 from matterstack.orchestration.capture import capture, describe
 from matterstack.orchestration.overview import MOST_STEPS, overview
 from matterstack.orchestration.requests import Request, waiting
+from matterstack.run import Run
 from matterstack.run_lifecycle import open_run
 from matterstack.storage.reader import StoreReader
-from matterstack.storage.run_directory import list_runs
+from matterstack.storage.run_directory import RunDirectory, list_runs
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from matterstack.orchestration.comparison import Comparison
 
 
 def runs(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFrame:
@@ -98,3 +101,51 @@ def inbox(workspace: str, base_path: str | os.PathLike[str] = ".") -> Inbox:
     opened = functools.cache(open_run)
     # The run of a request lies below it.
     return Inbox(found, lambda request: opened(request.directory.parents[2]))
+
+
+def watch(workspace: str | None = None, base_path: str | os.PathLike[str] = ".") -> Any:
+    """Show all runs of a workspace, live: where each stands and what needs you; a click opens its cockpit below.
+
+    Parameters
+    ----------
+    workspace : str, optional
+        By default all workspaces below the base path.
+    base_path : path-like
+        Where ``workspaces/`` is.
+
+    Raises
+    ------
+    RunNotFoundError
+        There is no such workspace.
+    """
+    from matterstack.notebook.runs_board import RunsBoard
+    from matterstack.notebook.workspace_view import WorkspaceView
+
+    if workspace is not None:
+        list_runs(base_path, workspace)
+    return WorkspaceView(RunsBoard(base_path, workspace), open_run)
+
+
+def compare(a: Run | str | os.PathLike[str], b: Run | str | os.PathLike[str]) -> Comparison:
+    """Return two runs beside each other: settings, tasks, results and timing, what differs first.
+
+    Parameters
+    ----------
+    a, b : Run or path-like
+        The runs, or their directories. They are only looked at.
+
+    Returns
+    -------
+    Comparison
+        With DataFrames; a notebook shows what differs.
+
+    Raises
+    ------
+    RunNotFoundError
+        There is no run at a path.
+    StoreError
+        A database cannot be used.
+    """
+    from matterstack.orchestration import comparison
+
+    return comparison.compare(*(RunDirectory.at(run.path if isinstance(run, Run) else run) for run in (a, b)))

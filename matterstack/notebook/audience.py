@@ -1,4 +1,4 @@
-"""The audience of a cell: a page that may show widgets, or a program that executes the notebook and saves what it shows."""
+"""The audience of a cell: a page that may show widgets, or a program that saves what the cell shows."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from matterstack.core.attempt_files import MACHINERY
 from matterstack.core.snapshot import IterationCounts, OperatorTrouble
 from matterstack.core.states import TERMINAL_RUN, RunStatus
-from matterstack.core.text import neutral
+from matterstack.core.text import neutral, storable
 from matterstack.notebook.summary import in_a_line
 from matterstack.orchestration.capture import capture, describe
 from matterstack.orchestration.overview import MOST_STEPS, Overview, look
@@ -64,7 +64,7 @@ class RunCard(NamedTuple):
     @property
     def key(self) -> str:
         """``<workspace>/<run_id>``."""
-        return f"{self.workspace}/{self.path.name}"
+        return storable(f"{self.workspace}/{self.path.name}")
 
 
 class RunsNews(NamedTuple):
@@ -193,7 +193,7 @@ class RunsBoard:
         now = time.monotonic()
         there: dict[str, _Place] = {}
         for workspace, name in self._names(now):
-            key = f"{workspace}/{name}"
+            key = storable(f"{workspace}/{name}")
             place = self._places.get(key) or self._new(workspace, name)
             if self._is_there(place, now):
                 there[key] = place

@@ -14,7 +14,7 @@ from matterstack.notebook.statuses import RUN_LOOKS
 from matterstack.orchestration.overview import Overview, shown_path
 
 #: Order, colour and name of what a bar shows.
-_PARTS = (
+BAR = (
     ("completed", GREEN),
     ("submitted", BLUE),
     ("ready", VIOLET),
@@ -99,7 +99,7 @@ def bar_html(counts: IterationCounts) -> str:
     parts = count_parts(counts)
     segments = "".join(
         f"<div title='{parts[name]} {name}' style='width:{100 * parts[name] / total:.3f}%;background:{colour}'></div>"
-        for name, colour in _PARTS
+        for name, colour in BAR
         if parts[name]
     )
     return (

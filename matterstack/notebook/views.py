@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -68,11 +68,7 @@ class View(anywidget.AnyWidget, Follows):
             return
         if message.get("here"):
             self.here()
-        if isinstance(change := message.get("change"), dict):
-            with self.hold_sync():
-                for name in self.page_may_change & change.keys():
-                    with suppress(traitlets.TraitError):  # it makes no sense: the view stays as it is
-                        self.set_trait(name, change[name])
+        heed(self, message, self.page_may_change)
 
     def twin_html(self) -> str:
         """Return the same as static HTML."""
@@ -84,6 +80,15 @@ class View(anywidget.AnyWidget, Follows):
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         return with_twin(super()._repr_mimebundle_(**options), self.twin_html(), self.twin_text())
+
+
+def heed(view: Any, message: Mapping[str, Any], may_change: frozenset[str]) -> None:
+    """Set what a page changes of a view, where it may."""
+    if isinstance(change := message.get("change"), dict):
+        with view.hold_sync():
+            for name in may_change & change.keys():
+                with suppress(traitlets.TraitError):  # it makes no sense: the view stays as it is
+                    view.set_trait(name, change[name])
 
 
 def with_twin(bundle: Any, html: str, text: str) -> Any:

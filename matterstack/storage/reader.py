@@ -690,6 +690,14 @@ class StoreReader:
         text: str = self.query("SELECT spec FROM tasks WHERE id = ?", (task,))[0][0]
         return text
 
+    def specifications(self) -> list[tuple[int, str, str]]:
+        """Return iteration, task_id and what shall be done next, as JSON text, of every task, in the order of the plan.
+
+        That is what the plan says, and what a person's words have changed of it.
+        """
+        rows = self.query("SELECT iteration, task_id, spec, changes FROM tasks ORDER BY id")
+        return [(iteration, task_id, amended(*spec)) for iteration, task_id, *spec in rows]
+
     def waits(self, task: int) -> bool:
         """Return whether a task, by its row, waits for a word or a time, and not for another task."""
         waits = "status = 'PENDING' AND (held IS NOT NULL OR not_before IS NOT NULL)"
