@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,7 +20,7 @@ from matterstack.notebook.pages import opened
 #: More is sent only when somebody asks for it.
 UNASKED_BYTES = 10_000_000
 MOST_ROWS = 1000
-_MOST_COLUMNS = 200
+_MOST_COLUMNS = 100
 _MOST_TABLE_BYTES = 2 << 20
 _MOST_CELL = 500
 #: So many entries of a list or an object are told at once.
@@ -29,6 +30,7 @@ _MOST_WORDS = 2000
 _FEW, _MOST_PREVIEW = 8, 80
 _HEX_BYTES = 1024
 _MOST_NUMBERS = 1000
+_MOST_SAID = 100_000
 _MOST_HEADER = 10_000
 
 #: How a page shows what is called so; anything else is text, or bytes.
@@ -175,9 +177,11 @@ def array_of(root: Path, relative: str) -> dict[str, Any]:
         return {**told, "said": ""}
     there = raw[stream.tell() :]
     numbers = frombuffer(there[: len(there) // dtype.itemsize * dtype.itemsize], dtype)[:_MOST_NUMBERS]
-    said = array2string(numbers, max_line_width=100, threshold=_MOST_NUMBERS + 1)
     is_all = stream.tell() + numbers.nbytes >= status.st_size
-    return {**told, "said": neutral(said[:100_000]) + ("" if is_all else "\n... and more")}
+    if is_all and numbers.size == prod(shape):
+        numbers = numbers.reshape(shape, order="F" if in_columns else "C")
+    said = array2string(numbers, max_line_width=100, threshold=_MOST_NUMBERS + 1)
+    return {**told, "said": neutral(said[:_MOST_SAID]) + ("" if is_all else "\n... and more")}
 
 
 def hex_of(root: Path, relative: str) -> str:

@@ -208,9 +208,10 @@ function growTree(parent, name) {
  * @param {HTMLElement} bar @param {HTMLElement} parent @param {Desk} desk
  * @param {(more: object) => Question} question about this file
  * @param {FileInfo} info @param {boolean} live whether it may grow
+ * @param {(size: number) => void} sized told when it has another size
  * @returns {Pane}
  */
-function textPane(bar, parent, desk, question, info, live) {
+function textPane(bar, parent, desk, question, info, live, sized) {
   const field = make("input", { type: "search", class: "ms-button", placeholder: "search", "aria-label": "search in the text; Enter finds, Shift and Enter goes back" }, bar);
   const back = iconButton("up", "the one before (Shift Enter)", bar, () => go(-1));
   const on = iconButton("down", "the next one (Enter)", bar, () => go(1));
@@ -262,7 +263,9 @@ function textPane(bar, parent, desk, question, info, live) {
   function notice(page) {
     if (file && (page.file !== file || page.size < size)) say(page.file !== file ? "Another file has taken this name: this is the new one." : "The file was cut short: this is what there is now.");
     const other = Boolean(file) && (page.file !== file || page.size < size);
+    if (page.size !== size) sized(page.size);
     [file, size] = [page.file, page.size];
+    info.size = size; // of it as much is saved as there is
     if (other) {
       clear();
       forget();
@@ -678,8 +681,10 @@ function attemptBrowser(parent, desk, start, looks, heard = {}) {
   if (heard.close) iconButton("close", "close (Escape)", head, heard.close);
   const body = make("div", { class: "ms-browse-body" }, root);
   const side = make("nav", { class: "ms-browse-side", "aria-label": "logs and files" }, body);
+  make("div", { class: "ms-browse-caption" }, side, "Logs and origin");
   const logs = growTree(side, "logs and origin");
-  make("div", { class: "ms-browse-rule" }, side);
+  const caption = make("div", { class: "ms-browse-caption" }, side, "Files");
+  iconButton("retry", "look again which files there are", caption, () => list());
   const files = growTree(side, "files");
   const main = make("section", { class: "ms-browse-main", "aria-label": "what is chosen" }, body);
 
@@ -735,18 +740,30 @@ function attemptBrowser(parent, desk, start, looks, heard = {}) {
     }
     which = { ...which, task: about.task, iteration: about.iteration, attempt: about.attempt };
     top();
-    logs.show([...about.logs.map((/** @type {any} */ log) => fileLeaf({ ...log, kind: "text" })), {
-      key: ":links",
-      draw: (/** @type {HTMLElement} */ row) => { symbol("tree", row); make("span", { class: "ms-name" }, row, "made from, used by"); },
-      act: openLinks,
-    }]);
-    if (about.gone) files.show([]);
-    else await folder("").then((some) => { if (mine === turn) files.show(some); }, (error) => { if (mine === turn) files.show([note(error.message)]); });
+    await list();
     if (mine !== turn || pane || main.firstChild) return;
     const wanted = which.path !== undefined ? which.path : (about.logs.find((/** @type {any} */ log) => log.size) || about.logs[0] || {}).key;
     if (wanted === ":links") openLinks();
     else if (wanted !== undefined) openFile(wanted);
     else fail(about.gone ? `There are no files: ${about.gone}.` : "It has written no log. Choose a file.");
+  }
+
+  /** Say which logs and files there are; what is a log is no file besides. */
+  async function list() {
+    const asked = which;
+    logs.show([...about.logs.map((/** @type {any} */ log) => fileLeaf({ ...log, kind: "text" })), {
+      key: ":links",
+      draw: (/** @type {HTMLElement} */ row) => { symbol("tree", row); make("span", { class: "ms-name" }, row, "made from, used by"); },
+      act: openLinks,
+    }]);
+    const known = new Set(about.logs.map((/** @type {any} */ log) => log.key));
+    let some = [note(about.gone || "")];
+    if (!about.gone) {
+      try { some = (await folder("")).filter((leaf) => !leaf.key || !known.has(leaf.key)); } catch (error) { some = [note(/** @type {Error} */ (error).message)]; }
+    }
+    if (asked.task !== which.task || asked.attempt !== which.attempt || asked.run !== which.run) return;
+    files.show(some.length ? some : [note("nothing")]);
+    for (const tree of [logs, files]) if (which.path) tree.select(which.path);
   }
 
   function top() {
@@ -815,12 +832,12 @@ function attemptBrowser(parent, desk, start, looks, heard = {}) {
     if (mine !== turn) return;
     const kind = as || info.kind, bar = make("div", { class: "ms-browse-bar" }, main);
     make("span", { class: "ms-browse-path", title: info.where }, bar, info.name);
-    make("span", { class: "ms-note", title: moment(info.changed)[0] }, bar, `${sizeText(info.size)}, ${moment(info.changed)[1]}`);
+    const size = make("span", { class: "ms-note", title: moment(info.changed)[0] }, bar, `${sizeText(info.size)}, ${moment(info.changed)[1]}`);
     make("span", { class: "ms-gap" }, bar);
     const said = make("span", { class: "ms-note", role: "status" }, bar);
-    if (["table", "tree", "picture"].includes(info.kind) || as) {
+    if (["table", "tree"].includes(info.kind) || info.type === "image/svg+xml" || as) {
       const other = as ? info.kind : "text";
-      iconButton(KIND_ICONS[other] || "text", as ? `show it as a ${info.kind}` : "show it as text", bar, () => openFile(path, as ? undefined : "text"), as ? info.kind : "text");
+      iconButton(KIND_ICONS[other] || "text", as ? `show it as a ${info.kind}` : "show it as text", bar, () => openFile(path, as ? undefined : "text"), (as ? info.kind : "text").replace(/^./, (letter) => letter.toUpperCase()));
     }
     const save = iconButton("download", "save it", bar, () => download(info, path, save, said), "Save");
     const tools = make("div", { class: "ms-browse-bar" }, main);
@@ -830,7 +847,7 @@ function attemptBrowser(parent, desk, start, looks, heard = {}) {
     const inquire = (/** @type {object} */ more) => desk.ask(about_(more)).answer;
     tools.hidden = kind !== "text";
     try {
-      if (kind === "text") pane = textPane(tools, area, desk, about_, info, isLive());
+      if (kind === "text") pane = textPane(tools, area, desk, about_, info, isLive(), (is) => { size.textContent = sizeText(is); });
       else if (kind === "table") tablePane(area, await inquire({ what: "table" }));
       else if (kind === "tree") await treePane(area, inquire);
       else if (kind === "picture") await picture(area, inquire, info, () => mine === turn);
@@ -964,6 +981,7 @@ function attemptBrowser(parent, desk, start, looks, heard = {}) {
       about = found;
       top();
       if (was && !isLive() && pane && pane.ended) pane.ended();
+      list();
     }, () => {});
   });
   load();
