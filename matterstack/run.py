@@ -520,6 +520,30 @@ class Run:
 
         return plot_best_so_far(self, name, best, by, axes)
 
+    @suggesting
+    def scatter(self, x: str, y: str, *, colour: str | None = None, best: Mapping[str, str] | None = None) -> Any:
+        """Show results as points, live, over two of their columns; a click on a point tells all about its task.
+
+        Parameters
+        ----------
+        x, y : str
+            Columns of `results`, of numbers or of a few words; parameters of the tasks; or ``"time"``, ``"result"`` and
+            ``"iteration"``, as in `plot`.
+        colour : str, optional
+            Another such column.
+        best : mapping of str to {'max', 'min'}, optional
+            What shall be large or small, as in ``{"energy_eV": "min", "strength": "max"}``; by default `target`. The
+            results that no other beats stand out, with a line along them, and are listed.
+
+        Raises
+        ------
+        PlotError
+            No result has such a column, or ``best`` makes no sense.
+        """
+        from matterstack.notebook.scatter import ScatterView
+
+        return ScatterView(self, x, y, colour, best)
+
     def explain(self) -> Explanation:
         """Return what holds the run up, since when, and what to do about each."""
         from matterstack.orchestration.explain import explain

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matterstack.errors import OptimizerError
 from matterstack.optimizers.observations import Rows, names_of, rows_of, values_of
@@ -43,13 +43,28 @@ def pareto(rows: Rows, *, maximize: str | Sequence[str] = (), minimize: str | Se
     plain = rows_of(rows, "rows")
     values = [values_of(row, (*up, *down), f"row {place}") for place, row in enumerate(plain)]
     good = [place for place, found in enumerate(values) if found is not None]
-    gains = numpy.array([values[place] for place in good]).reshape(len(good), len(up) + len(down)) * (
-        [1.0] * len(up) + [-1.0] * len(down)
-    )
-    best = [
-        place
-        for place, own in zip(good, gains, strict=True)
-        if not ((gains >= own).all(axis=1) & (gains > own).any(axis=1)).any()
-    ]
+    signs = [1.0] * len(up) + [-1.0] * len(down)
+    gains = numpy.array([values[place] for place in good], float).reshape(len(good), len(signs)) * signs
+    best = [good[place] for place in undominated(gains)]
     table = rows if isinstance(rows, pandas.DataFrame) else pandas.DataFrame(plain)
     return table.iloc[best]
+
+
+def undominated(gains: Any) -> list[int]:
+    """Return which rows no other one beats, in their order.
+
+    Parameters
+    ----------
+    gains : numpy.ndarray
+        A row a result, a column a target; more is better.
+    """
+    import numpy
+
+    left = numpy.lexsort(-gains.T[::-1])  # the largest first: it beats many
+    place = 0
+    while place < len(left):
+        own = gains[left[place]]
+        stay = (gains[left] > own).any(axis=1) | (gains[left] == own).all(axis=1)
+        place = int(numpy.count_nonzero(stay[: place + 1]))
+        left = left[stay]
+    return sorted(left.tolist())

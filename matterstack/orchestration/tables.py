@@ -87,6 +87,11 @@ def events(store: StoreReader) -> pd.DataFrame:
 _OF_RESULTS = ("iteration", "task_id", "attempt", "function")
 
 
+def result_column(key: str) -> str:
+    """Return what a key of a result is called as a column of `results`."""
+    return f"{key}_" if key.rstrip("_") in _OF_RESULTS else key
+
+
 def results(store: StoreReader, function: str | None = None) -> pd.DataFrame:
     """Return a row a completed task, with a column for each key of its ``result.json``, each of its own dtype.
 
@@ -113,8 +118,7 @@ def results(store: StoreReader, function: str | None = None) -> pd.DataFrame:
         for name, value in zip(_OF_RESULTS, (*row[:3], called), strict=True):
             columns[name].append(value)
         for key, value in data.items():
-            name = f"{key}_" if key.rstrip("_") in _OF_RESULTS else key
-            column = columns.setdefault(name, [])
+            column = columns.setdefault(result_column(key), [])
             column.extend([None] * (count - len(column)))
             column.append(value)
         count += 1

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from matterstack.storage.rows import (
         AttemptRow,
         EventRow,
+        GivenRow,
         IterationRow,
         LinkRow,
         OverAttempt,
@@ -113,6 +114,24 @@ _OVER = ", ".join(f"'{status}'" for status in TaskStatus if status in TERMINAL_T
 _TASKS_AT_ONCE = 50
 _SMALL = 4000
 _MOST_HELD = 50_000_000
+
+
+def _flat(text: str) -> str:
+    """Return SQL for a JSON text; for the numbers and short texts at the top of one that is long."""
+    top = f"""SELECT json_group_object(key, value) FROM json_each({text})
+      WHERE type IN ('integer', 'real') OR (type = 'text' AND length(value) <= 100)"""
+    return f"CASE WHEN length({text}) <= {_SMALL} THEN {text} WHEN json_valid({text}) THEN ({top}) END"
+
+
+_PARAMETERS = _flat("coalesce(json_extract(t.spec, '$.call.kwargs'), json_extract(t.spec, '$.parameters'))")
+#: Tasks that came to be completed, or are tried again, and what they gave.
+_GIVEN_SQL = f"""WITH moved(task, seq) AS (SELECT task, max(seq) FROM (SELECT task, seq FROM events WHERE seq > ?
+    AND task IS NOT NULL AND attempt IS NULL AND status IN ('COMPLETED', 'PENDING') ORDER BY seq LIMIT ?) GROUP BY task)
+  SELECT moved.seq, t.id, t.iteration, t.task_id, t.attempts,
+  CASE WHEN t.status = 'COMPLETED' THEN coalesce(a.ended_at, e.at) END, json_extract(t.spec, '$.call.function'),
+  {_flat("a.data")}, {_PARAMETERS}, a.changes FROM moved JOIN events e ON e.seq = moved.seq
+  JOIN tasks t ON t.id = moved.task LEFT JOIN attempts a ON a.task = t.id AND a.attempt = t.attempts
+  ORDER BY moved.seq"""
 _COUNTED = IterationCounts._fields
 _COUNTS = ", ".join(_COUNTED)
 _COUNT_CHECK_SQL = f"""SELECT i.iteration, {", ".join(f"i.{name}" for name in _COUNTED)},
@@ -677,6 +696,17 @@ class StoreReader:
         columns = _ATTEMPT_SQL.replace("a.data\n", "a.data, json_extract(t.spec, '$.call.function')\n")
         sql = f"{columns} AND a.attempt = t.attempts WHERE t.status = 'COMPLETED' ORDER BY t.id"
         return [(AttemptRow._make(row), function) for *row, function in self.query(sql)]
+
+    def given_after(self, seq: int, at_most: int) -> tuple[int, list[GivenRow]]:
+        """Return the event up to which was looked, and what came in after event `seq`, in that order.
+
+        Of so many events at most: where there are rows, there may be more.
+        """
+        from matterstack.storage.rows import GivenRow
+
+        with self.reading():
+            rows = [GivenRow._make(row) for row in self.query(_GIVEN_SQL, (seq, at_most))]
+            return (rows[-1].seq if rows else self.last_event()), rows
 
     def iterations(self) -> list[IterationRow]:
         """Return the iterations, in their order."""

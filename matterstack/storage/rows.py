@@ -136,6 +136,39 @@ class EventRow(NamedTuple):
     reason: str | None
 
 
+class GivenRow(NamedTuple):
+    """What a task gave, or that it is not completed any more, for what is drawn of results as they come in.
+
+    Attributes
+    ----------
+    seq : int
+        The event that completed it, or by which it is tried again.
+    id : int
+        Its row.
+    iteration : int
+    task_id : str
+    attempt : int
+    at : float or None
+        When it ended, in seconds since the Unix epoch; None where it is not completed any more.
+    function : str or None
+        What it called.
+    data, parameters, changes : str or None
+        What it gave, what it was done with by the plan, and what was otherwise, as JSON texts; of long ones only the
+        numbers and short texts at their top.
+    """
+
+    seq: int
+    id: int
+    iteration: int
+    task_id: str
+    attempt: int
+    at: float | None
+    function: str | None
+    data: str | None
+    parameters: str | None
+    changes: str | None
+
+
 class OverAttempt(NamedTuple):
     """An attempt that is over, and what its directory may lose.
 
