@@ -272,7 +272,8 @@ class ScatterView(PanelView):
             best=best.places,
             line=self._line(best),
         )
-        return f"<div style='overflow-x:auto'>{scatter_svg(picture)}</div>{best_html(self.data, best, self.axes, _MOST_LISTED)}"
+        listed = best_html(self.data, best, self.axes, _MOST_LISTED)
+        return f"<div style='overflow-x:auto'>{scatter_svg(picture)}</div>{listed}"
 
     def twin_text(self) -> str:
         """Return the best so far in words."""
