@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from matterstack.core.snapshot import IterationCounts, OperatorTrouble
 from matterstack.core.states import TERMINAL_RUN, RunStatus
 from matterstack.core.text import neutral
-from matterstack.notebook.board import Card
 from matterstack.notebook.moments import in_words
 from matterstack.notebook.statuses import LOOKS, RUN_LOOKS
 from matterstack.notebook.summary import count_parts, describe_counts, in_a_line
 from matterstack.orchestration.overview import Overview, shown_path
-from matterstack.orchestration.requests import Request
 from matterstack.storage.rows import IterationRow
+
+if TYPE_CHECKING:
+    from matterstack.notebook.board import Card
+    from matterstack.orchestration.requests import Request
 
 _MOST_ITERATIONS = 6
 _MOST_WORDS = 200
