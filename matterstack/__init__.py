@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matterstack.functions.campaign import Campaign, Update
     from matterstack.functions.function import task
     from matterstack.functions.workflow import Workflow
+    from matterstack.notebook.structure_view import show_structure
     from matterstack.operators.jobs.dask import DaskOperator
     from matterstack.operators.jobs.slurm import SlurmOperator
     from matterstack.operators.local.operator import LocalOperator
@@ -55,6 +56,7 @@ _HOMES = {
     "SlurmOperator": "operators.jobs.slurm",
     "DaskOperator": "operators.jobs.dask",
     "StoreReader": "storage.reader",
+    "show_structure": "notebook.structure_view",
     "Run": "run",
     "initialize_run": "run_lifecycle",
     "open_run": "run_lifecycle",
@@ -97,6 +99,7 @@ __all__ = [
     "optimizers",
     "preview",
     "runs",
+    "show_structure",
     "step_run",
     "task",
     "trust",

@@ -165,24 +165,22 @@ def _place(run: Run, card: Card) -> tuple[Path, str]:
     return rooted(run, _home(run, card) / folder)
 
 
-def structure_of(run: Run, card: Card, last: AttemptRow) -> Frames | None:
-    """Return the first structure in what an attempt gave: its data, or else the value of a call.
+def structure_of(run: Run, card: Card) -> Frames | None:
+    """Return the first structure in what the last attempt at a task gave: its data, or else the value of a call.
 
     Parameters
     ----------
     run : Run
     card : Card
-    last : AttemptRow
-        The last attempt at that task.
     """
+    attempts = run.store.attempts_of_task(card.id)
     try:
-        found = frames_of_value(json.loads(last.data or "null"))
-        if found is None:
+        found = frames_of_value(json.loads((attempts[-1].data if attempts else None) or "null"))
+        if found is None and attempts:
             root, place = _place(run, card)
             value = json.loads(read_inside(root, f"{place}/{VALUE}", _MOST_VALUE_BYTES))
-            found = frames_of_value(
-                value, lambda name: read_inside(root, f"{place}/{VALUE_ARRAYS}/{name}", _MOST_ARRAY_BYTES)
-            )
+            arrays = f"{place}/{VALUE_ARRAYS}"
+            found = frames_of_value(value, lambda name: read_inside(root, f"{arrays}/{name}", _MOST_ARRAY_BYTES))
     except (OSError, UnsafeFileError, ValueError, RecursionError):
         return None
     return found
@@ -198,7 +196,7 @@ def _of_attempt(run: Run, card: Card, last: AttemptRow) -> list[str]:
         data = json.loads(last.data) if last.data else {}
     except (ValueError, RecursionError):
         return [*parts, "<p>its data is no JSON that can be shown</p>"]
-    if (found := structure_of(run, card, last)) is not None:
+    if (found := structure_of(run, card)) is not None:
         parts.append(_structure(found))
     if data not in ({}, None):
         text = json.dumps(data, indent=1, ensure_ascii=False)

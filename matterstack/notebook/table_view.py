@@ -127,7 +127,7 @@ class TableView(PanelView):
     run : Run
     """
 
-    _esm = script("browse.js", "table.js")
+    _esm = script("browse.js", "structure.js", "table.js")
     #: What the values of a row are.
     places: Any = traitlets.List([column.name for column in COLUMNS]).tag(sync=True)
     #: What is shown of them, in which order.

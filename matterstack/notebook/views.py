@@ -15,12 +15,13 @@ from matterstack.notebook.assets import CSS, script
 from matterstack.notebook.audience import may_have_page
 from matterstack.notebook.board import Board, Card, News
 from matterstack.notebook.desk import Desk
-from matterstack.notebook.details import details_html, group_html, outputs
+from matterstack.notebook.details import details_html, group_html, outputs, structure_of
 from matterstack.notebook.drawing import LONG_PAGE, PAGE, Drawing, Room, describe
 from matterstack.notebook.follower import Follows, follower_of
 from matterstack.notebook.grouping import COLLAPSE
 from matterstack.notebook.statuses import BY_CODE, LOOKS
 from matterstack.notebook.still import drawing_html
+from matterstack.notebook.structures import AT_ONCE, MOST_ATOMS
 
 if TYPE_CHECKING:
     import networkx
@@ -134,6 +135,13 @@ class PanelView(View):
         if told.id in news.touched or outputs(self.run, told) != self._written:
             self._tell()
 
+    def _heard(self, view: object, message: Any, buffers: object) -> None:
+        super()._heard(view, message, buffers)
+        if isinstance(message, dict) and isinstance(task := message.get("structure"), str):
+            found = structure_of(self.run, card) if (card := self.board.find(task)) is not None else None
+            most = MOST_ATOMS if message.get("all") is True else AT_ONCE
+            self.send({"structure": task, "data": None if found is None else found.as_data(most)})
+
     @traitlets.observe("selected")
     def _tell(self, change: object = None) -> None:
         name = self.selected
@@ -169,7 +177,7 @@ class DagView(PanelView):
         The graph has a node that is no task of the run.
     """
 
-    _esm = script("viewport.js", "browse.js", "dag.js")
+    _esm = script("viewport.js", "browse.js", "structure.js", "dag.js")
     graph = traitlets.Dict().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
     collapse = traitlets.Enum(COLLAPSE, "auto").tag(sync=True)

@@ -347,6 +347,7 @@ function render({ model, el }) {
     panel.scrollTop = at;
   }
 
+  opensStructure(model, root, told);
   links(told, (name) => {
     const number = numberOfKey(name);
     if (number < 0) { send(model, { show: name }); asked(); return; }

@@ -257,6 +257,7 @@ function render({ model, el }) {
     const line = event.target.closest(".ms-row");
     if (line && line.dataset.key) select(line.dataset.key);
   });
+  opensStructure(model, root, told);
   links(told, select);
   close.onclick = () => { select(""); box.focus(); };
   box.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
