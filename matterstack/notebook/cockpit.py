@@ -19,7 +19,7 @@ from matterstack.errors import MatterstackError, RunLockedError, RunStatusError
 from matterstack.notebook.board import Card, News
 from matterstack.notebook.cockpit_head import Head
 from matterstack.notebook.follower import Follows, follower_of
-from matterstack.notebook.forms import InboxView
+from matterstack.notebook.forms import RequestForm
 from matterstack.notebook.inbox import Inbox
 from matterstack.notebook.moments import moment_html
 from matterstack.notebook.standing import Standing, needs_of, standing_data
@@ -204,7 +204,7 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         for request in requests:
             form = kept.get(request.name)
             if form is None:
-                (form,) = InboxView(Inbox([request], requests.run_of)).forms
+                form = RequestForm(request, requests.run_of)
                 form.observe(lambda _: self._woken.set(), "over")
             form.reason = neutral(request.reason)
             forms.append(form)

@@ -178,8 +178,7 @@ class InboxView(ipywidgets.VBox):  # type: ignore[misc]
     def __init__(self, inbox: Inbox) -> None:
         self.inbox = inbox
         self.forms = [RequestForm(request, inbox.run_of) for request in inbox]
-        nothing = ipywidgets.HTML("<p>Nothing waits for an answer.</p>")
-        super().__init__(self.forms or [nothing])
+        super().__init__(self.forms or [ipywidgets.HTML("<p>Nothing waits for an answer.</p>")])
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         return with_twin(super()._repr_mimebundle_(**options), self.inbox._repr_html_(), repr(self.inbox))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from matterstack.storage.rows import TaskRow
 
-_MOST_SHOWN, _MOST_SETTINGS, _MOST_PARTS = 10, 30, 5
+_MOST_SHOWN, _MOST_SETTINGS, _MOST_PARTS, _MOST_NAMES = 10, 30, 5, 3
 _MOST_LETTERS, _MOST_BEFORE = 40, 15
 #: Of config.json: which run it is, and no setting.
 _NO_SETTINGS = frozenset({"key", "workspace", "run_id"})
@@ -102,11 +102,7 @@ class Comparison:
         yield _Part("In sum", ("", a, b, "difference"), _rows(self.summary), (1, 2, 3))
         settings = self.settings[self.settings["differs"]][["a", "b"]]
         yield _part("Settings that differ", ("setting", a, b), settings, _MOST_SETTINGS)
-        tasks = self.tasks
-        differs = (tasks["where"] != "both") | (tasks["specification"] != "") | (tasks["status_a"] != tasks["status_b"])
-        shown = tasks[differs][["where", "status_a", "status_b", "specification"]]
-        shown = shown.assign(where=shown["where"].map({"both": "both", "a": a, "b": b}))
-        yield _part("Tasks that differ", ("task", "where", f"status in {a}", f"status in {b}", "specification"), shown)
+        yield _part("Tasks that differ", ("how", "tasks", "for example"), self._ways(), numbers=(1,))
         results = _by_size(self.results[self.results["difference"] != 0], "relative")
         of_results = ("task", "quantity", a, b, "difference", "relative")
         yield _part("Results that differ most", of_results, results, numbers=(2, 3, 4, 5))
@@ -114,6 +110,20 @@ class Comparison:
         times = times[["running_s_a", "running_s_b", "running_s_difference"]]
         of_times = ("task", f"running_s in {a}", f"running_s in {b}", "difference")
         yield _part("Times that differ most", of_times, times, numbers=(1, 2, 3))
+
+    def _ways(self) -> pd.DataFrame:
+        """Return in which ways tasks differ, how many in each, and some of them; the commonest first."""
+        import pandas as pd
+
+        only = {"a": f"only in {self.a}", "b": f"only in {self.b}"}
+        ways: dict[str, list[str]] = {}
+        for label, where, status_a, status_b, _, _, specification in self.tasks.itertuples():
+            moved = f"{status_a} -> {status_b}" if status_a != status_b else ""
+            if how := only.get(where) or "; ".join(filter(None, (moved, specification))):
+                ways.setdefault(how, []).append(str(label))
+        found = sorted(ways.items(), key=lambda way: -len(way[1]))
+        rows = [(len(labels), ", ".join(labels[:_MOST_NAMES])) for _, labels in found]
+        return pd.DataFrame(rows, columns=["tasks", "for example"], index=[how for how, _ in found])
 
 
 class _Part(NamedTuple):
@@ -351,7 +361,9 @@ def _rows(frame: pd.DataFrame) -> list[list[str]]:
 def _said(value: object) -> str:
     if value is None or value != value:
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else neutral(str(value))
+    if isinstance(value, float):
+        return f"{value:.0f}" if 1e5 <= abs(value) < 1e12 else f"{value:.6g}"
+    return neutral(str(value))
 
 
 def _many(number: int, word: str) -> str:
@@ -373,7 +385,7 @@ def _by_size(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _table_html(part: _Part) -> str:
-    left, right = "text-align:left;vertical-align:top;overflow-wrap:anywhere", "text-align:right;vertical-align:top"
+    left, right = (f"text-align:{side};vertical-align:top;overflow-wrap:break-word" for side in ("left", "right"))
     styles = [right if column in part.numbers else left for column in range(len(part.head))]
     head = _cells_html("th", styles, part.head)
     body = "".join(f"<tr>{_cells_html('td', styles, row)}</tr>" for row in part.rows)
