@@ -11,6 +11,8 @@ CSS = "\n".join(
     path.read_text(encoding="utf-8")
     for path in sorted(_STATIC.glob("*.css"), key=lambda path: (path.stem != "views", path.stem))
 )
+#: What a panel opens: the browser of an attempt, and the scene of a structure.
+PANEL = ("browse.js", "structure.js")
 
 
 def script(*names: str) -> str:

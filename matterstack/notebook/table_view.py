@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import traitlets
 
 from matterstack.core.text import format_time, neutral
-from matterstack.notebook.assets import script
+from matterstack.notebook.assets import PANEL, script
 from matterstack.notebook.board import Card, News
 from matterstack.notebook.pictures import glyph
 from matterstack.notebook.statuses import BY_CODE, LOOKS
@@ -127,7 +127,7 @@ class TableView(PanelView):
     run : Run
     """
 
-    _esm = script("browse.js", "structure.js", "table.js")
+    _esm = script(*PANEL, "table.js")
     #: What the values of a row are.
     places: Any = traitlets.List([column.name for column in COLUMNS]).tag(sync=True)
     #: What is shown of them, in which order.

@@ -11,7 +11,7 @@ import anywidget
 import traitlets
 
 from matterstack.errors import UnknownTaskError
-from matterstack.notebook.assets import CSS, script
+from matterstack.notebook.assets import CSS, PANEL, script
 from matterstack.notebook.audience import may_have_page
 from matterstack.notebook.board import Board, Card, News
 from matterstack.notebook.desk import Desk
@@ -123,8 +123,13 @@ class PanelView(View):
 
     def _heard(self, view: object, message: Any, buffers: object) -> None:
         super()._heard(view, message, buffers)
-        if isinstance(message, dict):
-            self.desk.take(message)
+        if not isinstance(message, dict):
+            return
+        self.desk.take(message)
+        if isinstance(task := message.get("structure"), str):
+            found = structure_of(self.run, card) if (card := self.board.find(task)) is not None else None
+            most = MOST_ATOMS if message.get("all") is True else AT_ONCE
+            self.send({"structure": task, "data": None if found is None else found.as_data(most)})
 
     def glance(self, news: News) -> None:
         """Show what the selected task has written since, and what is said of its attempt."""
@@ -134,13 +139,6 @@ class PanelView(View):
             return
         if told.id in news.touched or outputs(self.run, told) != self._written:
             self._tell()
-
-    def _heard(self, view: object, message: Any, buffers: object) -> None:
-        super()._heard(view, message, buffers)
-        if isinstance(message, dict) and isinstance(task := message.get("structure"), str):
-            found = structure_of(self.run, card) if (card := self.board.find(task)) is not None else None
-            most = MOST_ATOMS if message.get("all") is True else AT_ONCE
-            self.send({"structure": task, "data": None if found is None else found.as_data(most)})
 
     @traitlets.observe("selected")
     def _tell(self, change: object = None) -> None:
@@ -177,7 +175,7 @@ class DagView(PanelView):
         The graph has a node that is no task of the run.
     """
 
-    _esm = script("viewport.js", "browse.js", "structure.js", "dag.js")
+    _esm = script("viewport.js", *PANEL, "dag.js")
     graph = traitlets.Dict().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
     collapse = traitlets.Enum(COLLAPSE, "auto").tag(sync=True)
