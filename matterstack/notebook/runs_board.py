@@ -17,6 +17,8 @@ from matterstack.core.attempt_files import MACHINERY
 from matterstack.core.snapshot import IterationCounts, OperatorTrouble
 from matterstack.core.states import TERMINAL_RUN, RunStatus
 from matterstack.core.text import neutral, storable
+from matterstack.notebook.standing import Need, needs_of
+from matterstack.notebook.statuses import RUN_LOOKS
 from matterstack.notebook.summary import in_a_line
 from matterstack.orchestration.capture import capture, describe
 from matterstack.orchestration.overview import MOST_STEPS, Overview, look
@@ -38,16 +40,6 @@ _TRY_AGAIN_S = 10.0
 _MOST_TEXT = 300
 
 
-class Need(NamedTuple):
-    """One thing that a person has to see to: its kind, and what it is in words."""
-
-    kind: str
-    words: str
-
-
-_UNTRUSTED = Need("run", "not trusted here")
-
-
 class RunCard(NamedTuple):
     """A run, as views show it; without a status it could not be read, and its reason says why."""
 
@@ -58,6 +50,8 @@ class RunCard(NamedTuple):
     iteration: int = 0
     counts: IterationCounts = IterationCounts()
     needs: tuple[Need, ...] = ()
+    #: Stepping it takes a word of this user first.
+    untrusted: bool = False
     created_at: float | None = None
     changed_at: float | None = None
 
@@ -143,7 +137,7 @@ class _Place:
     @property
     def unsettled(self) -> bool:
         """Whether it may be seen otherwise though its database stays as it is."""
-        return self.card is not None and (self.card.status is None or _UNTRUSTED in self.card.needs)
+        return self.card is not None and (self.card.status is None or self.card.untrusted)
 
 
 class RunsBoard:
@@ -268,6 +262,7 @@ def _read(directory: RunDirectory, workspace: str) -> _Read:
             record.iteration,
             overview.counts,
             tuple(_needs(overview, requests, troubles)),
+            overview.would_run is not None,
             record.created_at,
             last[0].at if last else record.created_at,
         )
@@ -280,20 +275,12 @@ def _short(text: str) -> str:
     return neutral(in_a_line(text))[:_MOST_TEXT]
 
 
-def _needs(overview: Overview, requests: list[Request], troubles: dict[str, OperatorTrouble]) -> Iterator[Need]:
-    """Yield what of a run a person has to see to, the most pressing first."""
-    status = overview.record.status
-    if status in TERMINAL_RUN:
-        return
-    asks = sum(not request.token for request in requests)
-    if answers := len(requests) - asks:
-        yield Need("inbox", "1 request" if answers == 1 else f"{answers} requests")
-    if asks:
-        yield Need("inbox", "1 failure asks" if asks == 1 else f"{asks} failures ask")
-    if status is RunStatus.PAUSED:
-        yield Need("run", _short(overview.record.reason or "paused"))
-    for trouble in troubles.values():
-        if trouble.suspended:
-            yield Need("run", _short(f"operator {trouble.operator} is suspended"))
-    if overview.would_run is not None:
-        yield _UNTRUSTED
+def _needs(overview: Overview, requests: list[Request], troubles: dict[str, OperatorTrouble]) -> list[Need]:
+    """Return what of a run that is not over needs somebody."""
+    record = overview.record
+    if record.status in TERMINAL_RUN:
+        return []
+    found = needs_of(overview, [], requests, troubles)
+    if record.status is RunStatus.PAUSED:
+        found.append(Need(RUN_LOOKS[record.status].code, _short(record.reason or "paused"), "It is paused."))
+    return found

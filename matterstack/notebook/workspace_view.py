@@ -148,6 +148,7 @@ class WorkspaceView(ipywidgets.VBox):  # type: ignore[misc]
         self.slot = ipywidgets.VBox()
         self._cockpits: dict[str, Any] = {}
         self._turn = 0
+        self._saying = threading.RLock()
         self._loop = _running_loop()
         about = shown_path(board.root) if board.workspace is None else f"Workspace {board.workspace}"
         self.list = RunsList(board, neutral(about), self._do)
@@ -189,7 +190,7 @@ class WorkspaceView(ipywidgets.VBox):  # type: ignore[misc]
 
         def cockpit() -> Any:
             found = self._cockpits[first.key] = run.watch()
-            found.running.observe(lambda _: self._on_loop(self._let_go), "value")
+            found.head.observe(lambda _: self._on_loop(self._let_go), "buttons")
             assert follower is not None  # the cockpit is made of what it has read
             return found
 
@@ -204,19 +205,19 @@ class WorkspaceView(ipywidgets.VBox):  # type: ignore[misc]
         for widget in before:
             if widget not in self.slot.children and widget not in self._cockpits.values():
                 close_all(widget)
-        self._say(kind=what, keys=keys, busy=False, said=said)
-        self._let_go()
+        self._let_go(kind=what, keys=keys, busy=False, said=said)
 
-    def _let_go(self) -> None:
-        """Close the cockpits that nobody sees, and in which nothing goes on."""
+    def _let_go(self, **said: Any) -> None:
+        """Close the cockpits that nobody sees, and in which nothing goes on; and say that, and more."""
         for key, cockpit in list(self._cockpits.items()):
-            if cockpit not in self.slot.children and not cockpit.running.value:
+            if cockpit not in self.slot.children and not cockpit.running:
                 del self._cockpits[key]
                 close_all(cockpit)
-        self._say(kept=[key for key, cockpit in self._cockpits.items() if cockpit.running.value])
+        self._say(kept=[key for key, cockpit in self._cockpits.items() if cockpit.running], **said)
 
     def _say(self, **said: Any) -> None:
-        self.list.opened = {**self.list.opened, **said}
+        with self._saying:  # a page asks in another thread, in some kernels
+            self.list.opened = {**self.list.opened, **said}
 
     def _on_loop(self, call: Callable[[], None]) -> None:
         if self._loop is not None and self._loop.is_running():
@@ -240,7 +241,7 @@ class WorkspaceView(ipywidgets.VBox):  # type: ignore[misc]
         cards = self.board.cards
         lines = [f"{self.list.about}: {_sums(cards)}"]
         for card in cards[:_MOST_STILL]:
-            said = [need.words for need in card.needs] or [card.reason]
+            said = [need.title for need in card.needs] or [card.reason]
             over = f", {card.counts.total - card.counts.unfinished} of {card.counts.total} tasks over"
             line = f"{card.key if self.list.many else card.path.name} {_word(card)}{over if card.status else ''}"
             lines.append(neutral(f"{line}; {', '.join(said)}" if any(said) else line))
@@ -295,7 +296,9 @@ def _row(card: RunCard) -> dict[str, Any]:
         "counts": [count_parts(card.counts)[name] for name, _ in BAR],
         "over": card.counts.total - card.counts.unfinished,
         "total": card.counts.total,
-        "needs": [need._asdict() for need in card.needs],
+        "needs": [
+            {"words": need.title, "more": need.text, "kind": "inbox" if need.tab else "run"} for need in card.needs
+        ],
         "created": card.created_at,
         "changed": card.changed_at,
     }
@@ -307,7 +310,7 @@ def _still(card: RunCard, many: bool) -> str:
     bar = f"{bar_html(counts)}{counts.total - counts.unfinished} of {counts.total}" if card.status else ""
     texts = (
         str(card.iteration) if card.status else "",
-        ", ".join(need.words for need in card.needs),
+        ", ".join(need.title for need in card.needs),
         format_time(card.changed_at) if card.changed_at else "",
         card.reason,
     )

@@ -54,7 +54,7 @@ def settled(board: RunsBoard) -> RunsBoard:
 def words(board: RunsBoard, key: str) -> list[str]:
     card = board.find(key)
     assert card is not None
-    return [need.words for need in card.needs]
+    return [need.title for need in card.needs]
 
 
 def state_of(runs: list[ms.Run]) -> dict[Path, tuple[int, ...]]:
@@ -157,8 +157,8 @@ def test_what_needs_a_person_is_said_and_no_longer_when_it_is_done(
     asks = make(tmp_path, "fails", ms.Task("a", "exit 1", on_failure="ask"))
     asks.wait(timeout_s=20)
     board = settled(RunsBoard(tmp_path, "w"))
-    assert words(board, "w/r") == ["1 request"]
-    assert words(board, "w/fails") == ["1 failure asks"]
+    assert words(board, "w/r") == ["1 waits"]
+    assert words(board, "w/fails") == ["1 waits"]
     run.respond("ask", {})  # a file says so, the database does not
     assert [card.key for card in board.look(10).changed] == ["w/r"]
     assert words(board, "w/r") == []
@@ -283,7 +283,7 @@ def test_a_cockpit_that_is_closed_is_let_go(tmp_path: Path) -> None:
     assert (said["kind"], said["keys"], said["said"]) == ("run", ["w/r"], "")
     (cockpit,) = view.slot.children
     assert cockpit.run.run_id == "r"
-    gone = [weakref.ref(thing) for thing in (cockpit, cockpit.dag, cockpit.table, cockpit.run)]
+    gone = [weakref.ref(thing) for thing in (cockpit, cockpit.head, cockpit.dag, cockpit.table, cockpit.run)]
     del cockpit
     opened(view, "inbox", "w/r")
     (inbox,) = view.slot.children
@@ -294,7 +294,7 @@ def test_a_cockpit_that_is_closed_is_let_go(tmp_path: Path) -> None:
     opened(view, "close")
     assert not view.slot.children
     gc.collect()
-    assert [thing() for thing in gone] == [None] * 4
+    assert [thing() for thing in gone] == [None] * 5
     assert len(ipywidgets.widgets.widget._instances) == before
 
 
@@ -305,7 +305,7 @@ def test_a_cockpit_whose_run_is_on_goes_on_when_another_is_opened(tmp_path: Path
     view = ms.watch("w", tmp_path)
     opened(view, "run", "w/r")
     (cockpit,) = view.slot.children
-    cockpit.running.value = True
+    cockpit.running = True
     assert opened(view, "run", "w/s")["kept"] == ["w/r"]
     assert opened(view, "run", "w/r")["kept"] == ["w/r"]
     assert view.slot.children == (cockpit,), "it is the same, and goes on"

@@ -3,7 +3,7 @@
 // sorts, and draws those in sight. What is opened of a run stands below, as widgets of their own.
 
 /**
- * @typedef {{ kind: string, words: string }} Need
+ * @typedef {{ kind: string, words: string, more: string }} Need
  * @typedef {{ workspace: string, run: string, path: string, status: string, reason: string, iteration: number,
  *   counts: number[], over: number, total: number, needs: Need[], created: number | null, changed: number | null }} RunRow
  * @typedef {{ number: number, rows: Record<string, RunRow> }} AllRows
@@ -166,7 +166,7 @@ function render({ model, el }) {
     make("span", { role: "gridcell", class: "ms-runs-iteration" }, line, row.status ? String(row.iteration) : "");
     const why = make("span", { role: "gridcell", class: "ms-runs-needs" }, line);
     for (const need of row.needs) {
-      const chip = make("button", { type: "button", tabindex: "-1", class: "ms-runs-need", "data-kind": need.kind, title: need.kind === "inbox" ? `open the inbox: ${need.words}` : need.words }, why, need.words);
+      const chip = make("button", { type: "button", tabindex: "-1", class: "ms-runs-need", "data-kind": need.kind, title: [need.words, need.more, need.kind === "inbox" ? "a click opens the inbox" : ""].filter(Boolean).join("\n") }, why, need.words);
       chip.dataset.key = key;
     }
     if (row.reason && !row.needs.some((need) => need.words === row.reason)) make("span", { class: "ms-note", title: row.reason }, why, row.reason);
