@@ -257,7 +257,7 @@ function render({ model, el }) {
     box.focus({ preventScroll: true });
   });
   box.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
-    if (event.target !== box) { if (event.key === "Enter" || event.key === " ") event.stopPropagation(); return; }
+    if (event.target !== box) return;
     const now = order.indexOf(here), page = Math.max(1, Math.floor(box.clientHeight / RUN_PX) - 2);
     /** @type {Record<string, () => void>} */
     const keys = {
@@ -271,7 +271,9 @@ function render({ model, el }) {
     keys[event.key]();
   });
   text.addEventListener("input", () => { box.scrollTop = 0; ask({ text: text.value }); });
-  root.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => event.stopPropagation());
+  root.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    if (!event.ctrlKey && !event.metaKey) event.stopPropagation(); // letters are no commands to the notebook; Ctrl+S is one
+  });
   comparing.onclick = () => act("comparison", ticked);
   box.addEventListener("scroll", paint);
   const sizes = new ResizeObserver(paint);
