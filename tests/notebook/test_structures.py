@@ -6,6 +6,8 @@ import base64
 import json
 import os
 import pickle
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,12 @@ from ase.io.jsonio import encode
 from hypothesis import given
 from hypothesis import strategies as st
 
+import matterstack as ms
 from matterstack.errors import StructureError, UnsafeFileError
 from matterstack.functions import codec
+from matterstack.notebook import structure_view
 from matterstack.notebook.structure_picture import picture_html, structure_svg
+from matterstack.notebook.structure_view import show_structure
 from matterstack.notebook.structures import (
     AT_ONCE,
     Frames,
@@ -56,6 +61,14 @@ def same(found: Frames | None, atoms: Atoms, frame: int = 0) -> bool:
         and np.allclose(cell, atoms.cell.array, atol=1e-4)
         and list(one.pbc) == atoms.pbc.tolist()
     )
+
+
+def wait_for(done: Callable[[], bool]) -> bool:
+    """Wait for a thread of the view to end, for a minute at most."""
+    for thread in threading.enumerate():
+        if thread.name == "matterstack-structure":
+            thread.join(60)
+    return done()
 
 
 def written(value: Any) -> tuple[Any, dict[str, bytes]]:
@@ -240,3 +253,67 @@ def test_names_of_files_tell_what_they_are() -> None:
     assert structure_format("run/POSCAR_1") == "vasp"
     assert structure_format("a.TRAJ") == "traj"
     assert structure_format("a.db") is None
+
+
+def test_a_widget_sends_all_atoms_when_a_page_asks(tmp_path: Path) -> None:
+    view = show_structure(SALT * (5, 5, 5))
+    assert view.data["counts"] == [AT_ONCE]
+    view._heard(view, {"all": "yes"}, [])
+    view._heard(view, "all", [])
+    assert view.data["counts"] == [AT_ONCE]
+    view._heard(view, {"all": True}, [])
+    assert view.data["counts"] == [1000]
+    assert "too large to be drawn here" in view.twin_html()
+
+
+def test_a_widget_of_a_file(tmp_path: Path) -> None:
+    write(tmp_path / "<b>.traj", moved(3))
+    view = show_structure(str(tmp_path / "<b>.traj"))
+    assert wait_for(lambda: not view.note)
+    assert view.twin_text() == "<b>.traj: 8 atoms, 3 frames"
+    bundle = view._repr_mimebundle_()
+    data = bundle[0] if isinstance(bundle, tuple) else bundle
+    assert "&lt;b&gt;.traj" in data["text/html"]
+    assert "<img alt='Na4Cl4'" in data["text/html"]
+    (tmp_path / "bad.cif").write_text("data_x\n")
+    for path, error in (("bad.cif", StructureError), ("notes.txt", FileNotFoundError), ("<b>.txt", StructureError)):
+        if error is StructureError:
+            (tmp_path / path).touch()
+        with pytest.raises(error):
+            show_structure(tmp_path / path)
+
+
+def test_the_kernel_goes_on_while_a_large_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(structure_view, "_SOON_S", 0.0)
+    write(tmp_path / "a.traj", SALT)
+    view = show_structure(tmp_path / "a.traj")
+    assert view.note == "a.traj is being read …"
+    assert "is being read" in view.twin_text()
+    assert wait_for(lambda: not view.note)
+    assert view.data["counts"] == [8]
+    (tmp_path / "bad.cif").write_text("data_x\n")
+    view = show_structure(tmp_path / "bad.cif")
+    assert wait_for(lambda: "being read" not in view.note)
+    assert "bad.cif" in view.note
+
+
+def relaxed() -> Atoms:
+    return SALT
+
+
+def test_a_panel_is_answered_with_its_structure(tmp_path: Path) -> None:
+    flow = ms.Workflow()
+    flow.add("salt", relaxed)
+    flow.add_task(ms.Task("none", "true"))
+    run = ms.initialize_run("w", flow, base_path=tmp_path)
+    run.wait(timeout_s=60)
+    for view in (run.dag(), run.table()):
+        sent: list[Any] = []
+        view.send = lambda message, buffers=None, sent=sent: sent.append(message)
+        view.selected = "0.salt"
+        assert "data-structure" in view.panel
+        for task in ("0.salt", "0.none", "strange", 3):
+            view._heard(view, {"structure": task}, [])
+        assert [message["structure"] for message in sent] == ["0.salt", "0.none", "strange"]
+        assert sent[0]["data"]["counts"] == [8]
+        assert sent[1]["data"] is sent[2]["data"] is None

@@ -12,6 +12,8 @@
 /** Of a bond, in covalent radii of both atoms; as in structure_picture.py, as the radii drawn and the first view are. */
 const BOND_RATIO = 1.15, LEAST_BOND_A = 0.1, BOND_HALF_WIDTH_A = 0.09;
 const MOST_LOOKS = 4e6, MOST_DRAWN = 20000;
+/** With more of them, bonds are left out while it is being moved. */
+const MANY_BONDS = 4000, STILL_MS = 150;
 const FOG_LEVELS = 8, MOST_FOG = 0.55, DEPTH_BUCKETS = 4096;
 const FRAMES_PER_S = 12, TURN_STEP = Math.PI / 18;
 /** Atoms this near to a face of the cell are shown at the opposite one, too. */
@@ -131,7 +133,7 @@ function structureScene(parent, data, more = () => {}) {
     for (const [value, text] of [["1", "one cell"], ["faces", "cell with its faces"], ["2", "2 × 2 × 2 cells"], ["3", "3 × 3 × 3 cells"]]) {
       make("option", { value }, images, text);
     }
-    repeats = periodic && data.counts.length === 1 && data.counts[0] <= 500 ? "faces" : "1";
+    repeats = periodic && data.counts.length === 1 && data.counts[0] === data.atoms && data.atoms <= 500 ? "faces" : "1";
     images.value = repeats;
     all.hidden = data.counts[0] >= Math.min(data.atoms, data.most);
     all.textContent = `draw ${data.atoms > data.most ? `the first ${data.most.toLocaleString("en")}` : `all ${data.atoms.toLocaleString("en")}`} atoms`;
@@ -283,9 +285,14 @@ function structureScene(parent, data, more = () => {}) {
     return found;
   }
 
-  let waiting = 0;
+  let waiting = 0, moving = 0;
   function again() {
     if (!waiting) waiting = requestAnimationFrame(() => { waiting = 0; draw(); });
+  }
+  function move() {
+    clearTimeout(moving);
+    moving = setTimeout(() => { moving = 0; again(); }, STILL_MS);
+    again();
   }
 
   /** @param {number} number @param {number} fog @param {number} scale in pixels of the screen @returns {HTMLCanvasElement} */
@@ -336,7 +343,7 @@ function structureScene(parent, data, more = () => {}) {
     pen.fillStyle = cssOf(ground);
     pen.fillRect(0, 0, width, height);
     for (let i = 0; i < atoms.count; i++) [px[i], py[i], pz[i]] = seenAt(atoms.x[i], atoms.y[i], atoms.z[i]);
-    const lines = cellLines(), count = atoms.count, bonds = bondA.length;
+    const lines = cellLines(), count = atoms.count, bonds = moving && bondA.length > MANY_BONDS ? 0 : bondA.length;
     const depth = new Float32Array(count + bonds + lines.length);
     depth.set(pz);
     for (let bond = 0; bond < bonds; bond++) depth[count + bond] = (pz[bondA[bond]] + pz[bondB[bond]]) / 2;
@@ -383,6 +390,8 @@ function structureScene(parent, data, more = () => {}) {
   /** Edges of the cell in short pieces, so that atoms stand before and behind them. @returns {number[][]} */
   function cellLines() {
     const pieces = 8, found = [];
+    // Farther by the radius of an atom: what is inside one at a corner is not seen.
+    const behind = Math.max(...Object.values(data.elements).map(({ radius }) => drawnRadius(radius)));
     for (const corners of boxesOf()) {
       const seen = corners.map(([x, y, z]) => seenAt(x, y, z));
       for (let a = 0; a < 8; a++) for (const bit of [1, 2, 4]) {
@@ -391,7 +400,7 @@ function structureScene(parent, data, more = () => {}) {
         for (let piece = 0; piece < pieces; piece++) {
           const [s, t] = [piece / pieces, (piece + 1) / pieces];
           const at = (/** @type {number} */ axis, /** @type {number} */ part) => from[axis] * (1 - part) + to[axis] * part;
-          found.push([at(0, s), at(1, s), at(0, t), at(1, t), at(2, (s + t) / 2)]);
+          found.push([at(0, s), at(1, s), at(0, t), at(1, t), at(2, (s + t) / 2) - behind]);
         }
       }
     }
@@ -411,7 +420,7 @@ function structureScene(parent, data, more = () => {}) {
   function drawBond(pen, bond, wide, scale, styles) {
     const [a, b] = [bondA[bond], bondB[bond]];
     const [dx, dy, dz] = [px[b] - px[a], py[b] - py[a], (pz[b] - pz[a]) * scale], length = Math.hypot(dx, dy, dz);
-    const inside = (/** @type {number} */ i) => (0.8 * drawnRadius(data.elements[atoms.number[i]].radius) * scale) / length;
+    const inside = (/** @type {number} */ i) => (0.9 * drawnRadius(data.elements[atoms.number[i]].radius) * scale) / length;
     const [from, to] = [inside(a), 1 - inside(b)];
     if (from >= to) return;
     const [x1, y1, x2, y2] = [px[a] + dx * from, py[a] + dy * from, px[a] + dx * to, py[a] + dy * to];
@@ -536,7 +545,7 @@ function structureScene(parent, data, more = () => {}) {
     const right_ = x.map((part) => part / long), up = y.map((part, at) => part - dot * right_[at]), high = Math.hypot(...up);
     const [u, v] = [right_, up.map((part) => part / high)];
     view = [...u, ...v, u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]];
-    again();
+    move();
   }
 
   /** @param {number} axis */
@@ -561,7 +570,7 @@ function structureScene(parent, data, more = () => {}) {
     const next = Math.min(20, Math.max(0.2, zoomed * factor));
     [shiftX, shiftY] = [(shiftX * next) / zoomed, (shiftY * next) / zoomed];
     zoomed = next;
-    again();
+    move();
   }
 
   function reset() {
@@ -606,7 +615,7 @@ function structureScene(parent, data, more = () => {}) {
     held = { id: held.id, x: event.clientX, y: event.clientY, moved: true };
     if (event.shiftKey || event.buttons & 4) {
       [shiftX, shiftY] = [shiftX + dx, shiftY + dy];
-      again();
+      move();
     } else turn(dx * 0.01, dy * 0.01);
   });
   canvas.addEventListener("pointerup", (/** @type {PointerEvent} */ event) => {
@@ -686,6 +695,7 @@ function structureScene(parent, data, more = () => {}) {
       resized.disconnect();
       themed.disconnect();
       cancelAnimationFrame(waiting);
+      clearTimeout(moving);
     },
   };
 }

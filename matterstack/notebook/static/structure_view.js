@@ -14,10 +14,11 @@ function renderStructure({ model, el }) {
     if (scene) scene.show(data);
     else scene = structureScene(el, data, () => send(model, { all: true }));
   }
-  model.on("change:data change:note", drawn);
+  const heard = ["change:data", "change:note"];
+  for (const event of heard) model.on(event, drawn);
   drawn();
   return () => {
-    model.off("change:data change:note", drawn);
+    for (const event of heard) model.off(event, drawn);
     if (scene) scene.stop();
   };
 }
