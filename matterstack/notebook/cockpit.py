@@ -18,10 +18,12 @@ from matterstack.core.text import neutral
 from matterstack.errors import MatterstackError, RunLockedError, RunStatusError
 from matterstack.notebook.board import Card, News
 from matterstack.notebook.cockpit_head import Head
+from matterstack.notebook.columns import gives_numbers
 from matterstack.notebook.follower import Follows, follower_of
 from matterstack.notebook.forms import RequestForm
 from matterstack.notebook.inbox import Inbox
 from matterstack.notebook.moments import moment_html
+from matterstack.notebook.scatter import ScatterView
 from matterstack.notebook.standing import Standing, needs_of, standing_data
 from matterstack.notebook.summary import summary_html, summary_text
 from matterstack.notebook.table_view import TableView
@@ -38,7 +40,9 @@ _SURE_S = 5.0
 _SURE = "Press Cancel again"
 #: How often answers that were not given here are looked for, where nothing else goes on.
 _ASK_PEOPLE_S = 10.0
-#: What each tab shows.
+#: So many results are looked at each time for one with a number in it.
+_PEEKED = 50
+#: What each tab shows; "Results" comes last, as soon as there is something to draw.
 TABS = ("Graph", "Table", "Journal", "Inbox")
 
 
@@ -63,6 +67,8 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         traitlets.link((self.dag, "selected"), (self.table, "selected"))
         self.journal = ipywidgets.HTML()
         self.inbox = ipywidgets.VBox()
+        self.results: ScatterView | None = None
+        self._peeked = 0
         self.buttons: Mapping[str, Callable[[], str]] = {
             "Step": lambda: str(run.step()),
             "Pause": lambda: _said(run.pause()),
@@ -142,6 +148,8 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         if waiting != self._waiting:
             self._waiting = waiting
             self._show_inbox(requests)
+        if self.results is None and self._has_results():
+            self._show_results()
         if status is not self._said_of:
             self.head.said = ""  # what was said is true no more
             self._said_of = status
@@ -211,12 +219,31 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         self.inbox.children = forms or [ipywidgets.HTML("<p>Nothing waits for an answer.</p>")]
         self.tabs.set_title(TABS.index("Inbox"), f"Inbox ({len(forms)})" if forms else "Inbox")
 
+    def _has_results(self) -> bool:
+        """Return whether results can be drawn: the run says what shall be best, or a task gave a number."""
+        if self.run.target:
+            return True
+        self._peeked, rows = self.run.store.given_after(self._peeked, _PEEKED)
+        return any(map(gives_numbers, rows))
+
+    def _show_results(self) -> None:
+        """Add the tab of results; without a target nothing is read for it before somebody opens it."""
+        self.results = ScatterView(self.run, at_once=False)
+        traitlets.link((self.dag, "selected"), (self.results, "selected"))
+        if self.run.target:
+            self.results.read()
+        self.tabs.children = (*self.tabs.children, self.results)
+        self.tabs.set_title(len(self.tabs.children) - 1, "Results")
+
     def _forms(self) -> list[Any]:
         return [child for child in self.inbox.children if hasattr(child, "asked")]
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        html = summary_html(self.run.overview) + self.dag.twin_html() + self.table.twin_html()
-        return with_twin(super()._repr_mimebundle_(**options), html, summary_text(self.run.overview))
+        html, text = summary_html(self.run.overview), summary_text(self.run.overview)
+        if self.results is not None and self.run.target:
+            html, text = html + self.results.twin_html(), f"{text}\n{self.results.twin_text()}"
+        html += self.dag.twin_html() + self.table.twin_html()
+        return with_twin(super()._repr_mimebundle_(**options), html, text)
 
     # -- acting -----------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -103,6 +104,7 @@ class Columns:
     _stamp: tuple[int, ...] | None = None
     _seq: int = 0
     _first_at: float | None = None
+    _turn: threading.Lock = field(default_factory=threading.Lock)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -112,6 +114,10 @@ class Columns:
 
         Nothing is read when nothing changed.
         """
+        with self._turn:
+            return self._read()
+
+    def _read(self) -> bool:
         stamp = self.store.stamp()
         if stamp == self._stamp:
             return False
@@ -140,22 +146,22 @@ class Columns:
         self._known.add(row.id)
         since_s = (row.at or 0.0) - (self._first_at or 0.0)
         for name, value in zip(ORDERS, (since_s, place + 1, row.iteration), strict=True):
-            self._orders.setdefault(name, Column()).put(place, value)
+            _in(self._orders, name).put(place, value)
         values = _values(row)
         if row.function is not None:
             values["function"] = row.function
         for name, value in values.items():
             if isinstance(value, str | int | float) and (name in self._given or len(self._given) < _MOST_COLUMNS):
-                self._given.setdefault(name, Column()).put(place, value)
+                _in(self._given, name).put(place, value)
 
     def column(self, name: str) -> Column | None:
         """Return the column of a name; None where no result has it."""
-        given = self._given.get(name)
-        return given if given is not None and (given.kind or name not in ORDERS) else self._orders.get(name)
+        return self._orders.get(name) if self.is_order(name) else self._given.get(name)
 
     def is_order(self, name: str) -> bool:
         """Return whether a column is one of those that grow as results come in."""
-        return name in self._orders and self.column(name) is self._orders[name]
+        given = self._given.get(name)
+        return name in ORDERS and (given is None or given.kind is None)
 
     @property
     def offered(self) -> dict[str, str]:
@@ -164,9 +170,17 @@ class Columns:
         return found | {name: "number" for name in ORDERS if name not in found}
 
 
+def _in(columns: dict[str, Column], name: str) -> Column:
+    """Return a column, which is made where it is not there."""
+    found = columns.get(name)
+    if found is None:
+        found = columns[name] = Column()
+    return found
+
+
 def title_of(data: Columns, name: str) -> str:
     """Return what stands at the axis of a column."""
-    return _TITLES[name] if data.is_order(name) or (name in ORDERS and not len(data)) else neutral(name)
+    return _TITLES[name] if data.is_order(name) else neutral(name)
 
 
 def _values(row: GivenRow) -> dict[str, Any]:
@@ -175,7 +189,7 @@ def _values(row: GivenRow) -> dict[str, Any]:
     said = {name: one.get("value") for name, one in (changed or {}).items() if isinstance(one, dict)}
     gave, done_with = _object(row.data), {**_object(row.parameters), **said}
     found = {**gave, **{name: value for name, value in done_with.items() if name not in gave}}
-    return {result_column(str(name)): value for name, value in found.items()}
+    return {result_column(str(name)): value for name, value in found.items() if name}
 
 
 def gives_numbers(row: GivenRow) -> bool:

@@ -19,5 +19,8 @@ TAN = "#ae8566"
 
 #: Of the series of a chart, in the order in which they are taken.
 SERIES = (BLUE, RED, GREEN, AMBER, VIOLET, ROSE)
+#: Of what stands out among points, and of the groups of these then.
+HIGHLIGHT = RED
+GROUPS = tuple(colour for colour in SERIES if colour != HIGHLIGHT)
 #: Of numbers, from the smallest to the largest: the middle of viridis, whose ends cannot be seen on one of the grounds.
 RAMP = ("#46327e", "#3f4f8c", "#2f6b8e", "#24868e", "#22a085", "#49b971", "#7fd04f")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import weakref
 from array import array
 from collections.abc import Mapping
@@ -16,9 +17,9 @@ from matterstack.errors import PlotError
 from matterstack.notebook.assets import script
 from matterstack.notebook.best import Best, Front, best_html, best_text, front_of, heads_of, rows_of, stairs
 from matterstack.notebook.board import News
-from matterstack.notebook.columns import Column, Columns, title_of
+from matterstack.notebook.columns import ORDERS, Column, Columns, title_of
 from matterstack.notebook.follower import Follower
-from matterstack.notebook.palette import RAMP, SERIES
+from matterstack.notebook.palette import GROUPS, HIGHLIGHT, RAMP
 from matterstack.notebook.scatter_still import Picture, scatter_svg
 from matterstack.notebook.views import PanelView
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 #: The last so many results are sent to a page at once; what is best is found among all of them.
 MOST_SHOWN = 20_000
 _MOST_LISTED = 20
-_MOST_ON_LINE = 1000
+_MOST_ON_LINE = 500
 _MOST_NAMED = 5
 _AXES = ("x", "y", "colour")
 _columns: weakref.WeakKeyDictionary[Follower, Columns] = weakref.WeakKeyDictionary()
@@ -63,7 +64,8 @@ class ScatterView(PanelView):
 
     _esm = script("scatter.js")
     ramp: Any = traitlets.List(list(RAMP)).tag(sync=True)
-    series: Any = traitlets.List(list(SERIES)).tag(sync=True)
+    series: Any = traitlets.List(list(GROUPS)).tag(sync=True)
+    highlight: Any = traitlets.Unicode(HIGHLIGHT).tag(sync=True)
     #: By which results can be told apart: names, and how they are written.
     columns: Any = traitlets.List().tag(sync=True)
     axes: Any = traitlets.Dict().tag(sync=True)
@@ -88,6 +90,7 @@ class ScatterView(PanelView):
         self.targets = targets_of(run.target if best is None else best, "best", PlotError)
         self.data = columns_of(self.follower)
         self._wanted = at_once
+        self._turn = threading.RLock()  # some kernels call back in threads of their own
         self._front: Front | None = None
         self._drawn: list[str | None] = []
         self._edition = self._sent = self._from = self._number = 0
@@ -115,6 +118,12 @@ class ScatterView(PanelView):
         """Show results that are new."""
         super().glance(news)
         if self._wanted:
+            self.read()
+
+    def read(self) -> None:
+        """Read results that are new, so many at a time, and go on with that at each look."""
+        with self._turn:
+            self._wanted = True
             self.data.refresh()
             self._show()
 
@@ -133,12 +142,12 @@ class ScatterView(PanelView):
         super()._heard(view, message, buffers)
         if not isinstance(message, dict):
             return
-        if message.get("seen") and not self._wanted:
-            self._wanted = True
-            self.glance(News([], False))
+        if message.get("seen"):
+            self.read()
         after = message.get("after")
-        if isinstance(after, dict) and after.get("number") == self._number and isinstance(after.get("count"), int):
-            self._send_more(min(max(self._from, after["count"]), self._sent))
+        with self._turn:
+            if isinstance(after, dict) and after.get("number") == self._number and isinstance(after.get("count"), int):
+                self._send_more(min(max(self._from, after["count"]), self._sent))
 
     def _show_anew(self) -> None:
         """Send all results along the axes."""
@@ -202,14 +211,17 @@ class ScatterView(PanelView):
         found = {**known}
         for axis in _AXES:
             name = asked.get(axis)
-            if isinstance(name, str) and (self.data.column(name) is not None or name in self.targets or not name):
-                found[axis] = name or (known[axis] if axis != "colour" else "")
+            if isinstance(name, str) and (name in (*ORDERS, *self.targets) or self.data.column(name) is not None):
+                found[axis] = name
+            elif name == "" and axis == "colour":
+                found[axis] = ""
         return found | {log: asked[log] for log in ("log_x", "log_y") if isinstance(asked.get(log), bool)}
 
     @traitlets.observe("axes")
-    def _turn(self, change: Any) -> None:
+    def _turned(self, change: Any) -> None:
         if self._number and change["old"] and any(change["old"][axis] != change["new"][axis] for axis in _AXES):
-            self._show_anew()
+            with self._turn:
+                self._show_anew()
 
     # -- what is best -----------------------------------------------------------------------
 
@@ -256,8 +268,8 @@ class ScatterView(PanelView):
             return []
         along, up = x.values(self._sent), y.values(self._sent)
         points = sorted({(along[place], up[place]) for place in best.places})
-        thinned = points[:: max(1, len(points) // _MOST_ON_LINE)]
-        return stairs(thinned, is_late=best.goal[self.axes["x"]] == "min")
+        step = math.ceil(len(points) / _MOST_ON_LINE) or 1
+        return stairs(points[::-step][::-1], is_late=best.goal[self.axes["x"]] == "min")
 
     # -- on a page without a kernel -----------------------------------------------------------
 

@@ -8,7 +8,7 @@ from html import escape
 from typing import NamedTuple
 
 from matterstack.core.text import neutral
-from matterstack.notebook.palette import BLUE, GREY, RAMP, RED, SERIES
+from matterstack.notebook.palette import GREY, GROUPS, HIGHLIGHT, RAMP
 
 _WIDTH, _HEIGHT = 720, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 72, 16, 32, 48
@@ -115,10 +115,10 @@ def scatter_svg(picture: Picture) -> str:
     corners = [(x.at(a), y.at(b)) for a, b in picture.line]
     if corners := [corner for corner in corners if all(map(math.isfinite, corner))]:
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in corners)
-        out.append(f'<polyline points="{path}" fill="none" stroke="{RED}" stroke-width="2"/>')
+        out.append(f'<polyline points="{path}" fill="none" stroke="{HIGHLIGHT}" stroke-width="2"/>')
     seen = set(places)
     out += [
-        f'<circle cx="{x.at(xs[place]):.1f}" cy="{y.at(ys[place]):.1f}" r="5" fill="{RED}"/>'
+        f'<circle cx="{x.at(xs[place]):.1f}" cy="{y.at(ys[place]):.1f}" r="5" fill="{HIGHLIGHT}"/>'
         for place in picture.best[:_MOST_POINTS]
         if place in seen
     ]
@@ -148,7 +148,7 @@ def _colours(picture: Picture) -> tuple[Callable[[int], str], str]:
     """Return the colour of a point by its place, and the legend as SVG."""
     values, words = picture.along.get("colour"), picture.words.get("colour", ())
     if values is None:
-        return (lambda _: BLUE), ""
+        return (lambda _: GROUPS[0]), ""
     title = f'<text x="{_LEFT}" y="16">{_said(picture, "colour")}</text>'
     at = _LEFT + 8 + 7 * len(picture.titles.get("colour", ""))
     if words:
@@ -156,10 +156,10 @@ def _colours(picture: Picture) -> tuple[Callable[[int], str], str]:
         for place, word in enumerate(words[:12]):
             if at > _WIDTH - 80:
                 break
-            out.append(f'<circle cx="{at + 8}" cy="12" r="4" fill="{SERIES[place % len(SERIES)]}"/>')
+            out.append(f'<circle cx="{at + 8}" cy="12" r="4" fill="{GROUPS[place % len(GROUPS)]}"/>')
             out.append(f'<text x="{at + 16}" y="16">{escape(_short(word))}</text>')
             at += 32 + 7 * min(len(word), _MOST_LETTERS)
-        return (lambda place: GREY if math.isnan(values[place]) else SERIES[int(values[place]) % len(SERIES)]), "".join(
+        return (lambda place: GREY if math.isnan(values[place]) else GROUPS[int(values[place]) % len(GROUPS)]), "".join(
             out
         )
     known = [value for value in values if math.isfinite(value)]

@@ -60,11 +60,32 @@ def undominated(gains: Any) -> list[int]:
     """
     import numpy
 
+    if gains.shape[1] == 2:
+        return _undominated_of_two(gains)
     left = numpy.lexsort(-gains.T[::-1])  # the largest first: it beats many
+    columns = numpy.ascontiguousarray(gains[left].T)
     place = 0
     while place < len(left):
-        own = gains[left[place]]
-        stay = (gains[left] > own).any(axis=1) | (gains[left] == own).all(axis=1)
+        stay = numpy.ones(len(left), bool)
+        for column in columns:
+            stay &= column == column[place]
+        for column in columns:
+            stay |= column > column[place]
         place = int(numpy.count_nonzero(stay[: place + 1]))
-        left = left[stay]
+        left, columns = left[stay], columns[:, stay]
     return sorted(left.tolist())
+
+
+def _undominated_of_two(gains: Any) -> list[int]:
+    """Return the same of two targets, where all may be among the best: what is best so far is that over time."""
+    import numpy
+
+    best, found = float("-inf"), []
+    first = second = float("nan")
+    for place in numpy.lexsort((-gains[:, 1], -gains[:, 0])).tolist():
+        own = gains[place].tolist()
+        if own[1] > best:
+            best, (first, second) = own[1], own
+        if own == [first, second]:
+            found.append(place)
+    return sorted(found)

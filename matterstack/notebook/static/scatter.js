@@ -35,9 +35,10 @@ function render({ model, el }) {
     logs[side] = make("button", { type: "button", class: "ms-button", "aria-pressed": "false", title: `${side} logarithmic; what is not above zero is left out` }, bar, `log ${side}`);
   const count = make("span", { class: "ms-note", role: "status" }, bar);
   make("span", { class: "ms-gap" }, bar);
+  const acts = make("span", { class: "ms-together" }, bar);
   /** @param {string} name @param {string} title @param {() => void} act @param {string} [text] */
   const button = (name, title, act, text = "") => {
-    const made = make("button", { type: "button", class: "ms-button", title, "aria-label": title }, bar);
+    const made = make("button", { type: "button", class: "ms-button", title, "aria-label": title }, acts);
     symbol(name, made);
     if (text) make("span", {}, made, text);
     made.onclick = act;
@@ -298,7 +299,7 @@ function render({ model, el }) {
   /** Draw the line along the best, and these themselves. @param {CanvasRenderingContext2D} context */
   function best_(context) {
     /** @type {Best} */
-    const best = model.get("best"), colour = model.get("series")[1], ground = getComputedStyle(root).getPropertyValue("--ms-ground");
+    const best = model.get("best"), colour = model.get("highlight"), ground = getComputedStyle(root).getPropertyValue("--ms-ground");
     const corners = (best.line || []).map(([x, y]) => [toX(counted("x", x)), toY(counted("y", y))]).filter(([x, y]) => Number.isFinite(x + y));
     if (corners.length) {
       context.beginPath();
