@@ -487,6 +487,23 @@ class Run:
 
         return Cockpit(self)
 
+    def timeline(self, by: str = "operator") -> Any:
+        """Show when each attempt waited and ran, live, and where time went.
+
+        Parameters
+        ----------
+        by : {'operator', 'function', 'iteration', 'group'}
+            What stands together; see `time_spent`.
+
+        Raises
+        ------
+        PlotError
+            `by` is none of these.
+        """
+        from matterstack.notebook.timeline_view import TimelineView
+
+        return TimelineView(self, by)
+
     def plot_timeline(self, axes: Any = None) -> Any:
         """Draw when each attempt ran, by operator; see `matterstack.notebook.timeline.plot_timeline`."""
         from matterstack.notebook.timeline import plot_timeline

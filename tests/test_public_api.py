@@ -319,7 +319,7 @@ def test_every_public_method_of_a_run_can_be_called(tmp_path: Path) -> None:
     assert [one.name for one in call("made_from", "bad").outputs] == []
     assert call("used_by", "bad").links == []
     assert not call("explain_cache", "bad").hit
-    for name in ("dag", "table", "watch", "plot_timeline", "explain", "spent"):
+    for name in ("dag", "table", "watch", "timeline", "plot_timeline", "explain", "spent"):
         assert call(name) is not None
     call("pause")
     call("resume")

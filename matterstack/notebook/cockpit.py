@@ -27,6 +27,7 @@ from matterstack.notebook.scatter import ScatterView
 from matterstack.notebook.standing import Standing, needs_of, standing_data
 from matterstack.notebook.summary import summary_html, summary_text
 from matterstack.notebook.table_view import TableView
+from matterstack.notebook.timeline_view import TimelineView
 from matterstack.notebook.views import DagView, with_twin
 from matterstack.storage.rows import EventRow
 
@@ -43,7 +44,7 @@ _ASK_PEOPLE_S = 10.0
 #: So many results are looked at each time for one with a number in it.
 _PEEKED = 50
 #: What each tab shows; "Results" comes last, as soon as there is something to draw.
-TABS = ("Graph", "Table", "Journal", "Inbox")
+TABS = ("Graph", "Table", "Journal", "Inbox", "Time")
 
 
 class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
@@ -64,7 +65,9 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         self.run = run
         self.dag = DagView(run)
         self.table = TableView(run)
-        traitlets.link((self.dag, "selected"), (self.table, "selected"))
+        self.timeline = TimelineView(run, at_once=False)
+        for other in (self.table, self.timeline):
+            traitlets.link((self.dag, "selected"), (other, "selected"))
         self.journal = ipywidgets.HTML()
         self.inbox = ipywidgets.VBox()
         self.results: ScatterView | None = None
@@ -92,7 +95,7 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         self._worker: threading.Thread | None = None
         self._busy = threading.Lock()
         self.dag.observe(lambda _: self._switch(), "selected")
-        self.tabs = ipywidgets.Tab([self.dag, self.table, self.journal, self.inbox])
+        self.tabs = ipywidgets.Tab([self.dag, self.table, self.journal, self.inbox, self.timeline])
         for number, title in enumerate(TABS):
             self.tabs.set_title(number, title)
         follower_of(run).attach(self)

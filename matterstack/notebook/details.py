@@ -16,7 +16,7 @@ from matterstack.errors import UnsafeFileError
 from matterstack.files import list_inside, read_inside, read_tail
 from matterstack.notebook.board import Board, Card
 from matterstack.notebook.file_keys import key_of
-from matterstack.notebook.moments import moment_html
+from matterstack.notebook.moments import memory, moment_html
 from matterstack.notebook.statuses import BY_CODE, LOOKS
 from matterstack.notebook.structure_picture import picture_html
 from matterstack.notebook.structures import Frames, frames_of_value
@@ -282,7 +282,7 @@ def _attempts(attempts: Sequence[AttemptRow], known: str | None) -> str:
         took = f"{row.ended_at - row.started_at:.1f} s" if row.started_at and row.ended_at else ""
         code = "" if row.exit_code is None else str(row.exit_code)
         since = moment_html(row.started_at or row.submitted_at)
-        used = ("" if row.cpu_s is None else f"{row.cpu_s:.1f} s", _memory(row.peak_memory_gib))
+        used = ("" if row.cpu_s is None else f"{row.cpu_s:.1f} s", memory(row.peak_memory_gib))
         cells = (str(row.attempt), _text(row.status), since, took, code, *used)
         line = "".join(f"<td style='text-align:left;white-space:nowrap'>{cell}</td>" for cell in cells)
         rows.append(f"<tr>{line}</tr>")
@@ -291,10 +291,3 @@ def _attempts(attempts: Sequence[AttemptRow], known: str | None) -> str:
         if row.reason and row.reason != known:
             rows.append(f"<tr><td></td><td colspan='6' style='text-align:left'>{_text(row.reason[-300:])}</td></tr>")
     return f"<table>{''.join(rows)}</table>"
-
-
-def _memory(gib: float | None) -> str:
-    """Return an amount of memory in a unit in which it has few digits."""
-    if gib is None:
-        return ""
-    return f"{gib:.3g} GiB" if gib >= 1 else f"{gib * 1024:.3g} MiB"

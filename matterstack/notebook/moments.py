@@ -1,4 +1,4 @@
-"""Moments and durations as live views write them: in the time of the kernel's machine, with its zone.
+"""Moments, durations and amounts as views write them: moments in the time of the kernel's machine, with its zone.
 
 A still picture has them in UTC: who looks at it may be anywhere.
 """
@@ -28,6 +28,19 @@ def in_words(seconds: float) -> str:
             below, name = _STEPS[number + 1] if number + 1 < len(_STEPS) else (1, "")
             return f"{whole} {unit}" + (f" {rest // below} {name}" if rest >= below and name else "")
     return "0 s"
+
+
+def memory(gib: float | None) -> str:
+    """Return an amount of memory in a unit in which it has few digits.
+
+    Examples
+    --------
+    >>> memory(1.5), memory(0.0146484375), memory(None)
+    ('1.5 GiB', '15 MiB', '')
+    """
+    if gib is None:
+        return ""
+    return f"{gib:.3g} GiB" if gib >= 1 else f"{gib * 1024:.3g} MiB"
 
 
 def moment_html(at: float) -> str:

@@ -53,6 +53,18 @@ RUN_LOOKS = {
     RunStatus.FAILED: BY_CODE["F"],
     RunStatus.CANCELLED: BY_CODE["N"],
 }
+#: Of the statuses of attempts.
+COLOURS_OF_ATTEMPTS = {
+    str(AttemptStatus.SUBMITTING): TEAL,
+    str(AttemptStatus.SUBMITTED): TEAL,
+    str(AttemptStatus.RUNNING): BLUE,
+    str(AttemptStatus.WAITING): AMBER,
+    str(AttemptStatus.COLLECTING): BLUE,
+    str(AttemptStatus.COMPLETED): GREEN,
+    str(AttemptStatus.FAILED): RED,
+    str(AttemptStatus.LOST): RED,
+    str(AttemptStatus.CANCELLED): TAN,
+}
 _OF_TASK = {str(status): code for status, code in zip(TaskStatus, "BQCFSN", strict=True)}
 _OF_ATTEMPT = {
     str(AttemptStatus.RUNNING): "X",

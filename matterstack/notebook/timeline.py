@@ -6,19 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from matterstack.core.text import neutral
 from matterstack.errors import MissingLibraryError
-from matterstack.notebook.palette import BLUE, RED, TEAL
-from matterstack.notebook.statuses import LOOKS
+from matterstack.notebook.statuses import COLOURS_OF_ATTEMPTS
 
 if TYPE_CHECKING:
     from matterstack.run import Run
 
 _MOST_BARS = 2000
 _PALE = "#cccccc"
-_COLOURS = {look.name: look.colour for look in LOOKS} | {
-    "LOST": RED,
-    "SUBMITTING": TEAL,
-    "COLLECTING": BLUE,
-}
 
 
 def plot_timeline(run: Run, axes: Any = None) -> Any:
@@ -67,7 +61,7 @@ def plot_timeline(run: Run, axes: Any = None) -> Any:
     started = seconds(shown["started_at"]).fillna(submitted).clip(lower=submitted)
     ended = ended.clip(lower=started)
     places = list(range(len(shown)))
-    colours = [_COLOURS.get(str(status), "#555555") for status in shown["status"]]
+    colours = [COLOURS_OF_ATTEMPTS.get(str(status), "#555555") for status in shown["status"]]
     axes.barh(places, started - submitted, left=submitted, height=0.8, color=_PALE)
     axes.barh(places, ended - started, left=started, height=0.8, color=colours)
     axes.invert_yaxis()
@@ -77,7 +71,9 @@ def plot_timeline(run: Run, axes: Any = None) -> Any:
         middles = pd.Series(places, index=shown["operator"].astype(str).to_numpy()).groupby(level=0, sort=False).mean()
         axes.set_yticks(list(middles), [neutral(str(name)) for name in middles.index])
     there = set(shown["status"].astype(str))
-    used = {"not begun": _PALE} | {name.lower(): colour for name, colour in _COLOURS.items() if name in there}
+    used = {"not begun": _PALE} | {
+        name.lower(): colour for name, colour in COLOURS_OF_ATTEMPTS.items() if name in there
+    }
     handles = [Rectangle((0, 0), 1, 1, color=colour) for colour in used.values()]
     # Above: wherever it stood among the bars, it would stand over some.
     place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": len(used), "frameon": False, "borderaxespad": 0.2}

@@ -40,6 +40,30 @@ class Spending(NamedTuple):
     peak_memory_gib: float | None
 
 
+class _Amounts(NamedTuple):
+    """What one attempt has spent."""
+
+    completed: bool
+    failed: bool
+    waiting_s: float
+    running_s: float
+    core_s: float
+    cpu_s: float | None
+    peak_gib: float | None
+
+
+def _amounts(row: TimeRow, now: float) -> _Amounts:
+    """Return what an attempt has spent up to a moment; one whose result was cached has spent nothing."""
+    completed, failed = row.status == AttemptStatus.COMPLETED, row.status in _FAILED
+    if row.cached:
+        return _Amounts(completed, failed, 0.0, 0.0, 0.0, None, None)
+    end = now if row.ended_at is None else row.ended_at
+    began = end if row.started_at is None else row.started_at
+    waited_s, ran_s = max(0.0, began - row.submitted_at), max(0.0, end - began)
+    core_s = ran_s * (1 if row.spec is None else cores_of(amended(row.spec, row.changes)))
+    return _Amounts(completed, failed, waited_s, ran_s, core_s, row.cpu_s, row.peak_memory_gib)
+
+
 class _Sums:
     """What some attempts come to."""
 
@@ -51,24 +75,18 @@ class _Sums:
         self.measured_core_s = 0.0
         self.peak_gib: float | None = None
 
-    def add(self, row: TimeRow, now: float) -> None:
+    def add(self, one: _Amounts) -> None:
         self.attempts += 1
-        self.completed += row.status == AttemptStatus.COMPLETED
-        self.failed += row.status in _FAILED
-        if row.cached:
-            return
-        end = now if row.ended_at is None else row.ended_at
-        began = end if row.started_at is None else row.started_at
-        ran_s = max(0.0, end - began)
-        core_s = ran_s * (1 if row.spec is None else cores_of(amended(row.spec, row.changes)))
-        self.waiting_s += max(0.0, began - row.submitted_at)
-        self.running_s += ran_s
-        self.core_s += core_s
-        if row.cpu_s is not None:
-            self.cpu_s = (self.cpu_s or 0.0) + row.cpu_s
-            self.measured_core_s += core_s
-        if row.peak_memory_gib is not None:
-            self.peak_gib = max(self.peak_gib or 0.0, row.peak_memory_gib)
+        self.completed += one.completed
+        self.failed += one.failed
+        self.waiting_s += one.waiting_s
+        self.running_s += one.running_s
+        self.core_s += one.core_s
+        if one.cpu_s is not None:
+            self.cpu_s = (self.cpu_s or 0.0) + one.cpu_s
+            self.measured_core_s += one.core_s
+        if one.peak_gib is not None:
+            self.peak_gib = max(self.peak_gib or 0.0, one.peak_gib)
 
     def spending(self) -> Spending:
         efficiency = None if self.cpu_s is None or not self.measured_core_s else self.cpu_s / self.measured_core_s
@@ -113,8 +131,9 @@ class TimeSpent:
 
     def add(self, row: TimeRow) -> None:
         """Count an attempt that is over."""
+        amounts = _amounts(row, row.submitted_at)
         for by, sums in self._over.items():
-            sums.setdefault(key_of(row, by), _Sums()).add(row, row.submitted_at)
+            sums.setdefault(key_of(row, by), _Sums()).add(amounts)
 
     def by(self, by: str, live: Iterable[TimeRow], now: float) -> list[tuple[str | int, Spending]]:
         """Return what was spent up to a moment: iterations in their order, all else by core hours, the most first.
@@ -134,7 +153,7 @@ class TimeSpent:
             if key not in own:
                 own.add(key)
                 sums[key] = copy.copy(sums[key]) if key in sums else _Sums()
-            sums[key].add(row, now)
+            sums[key].add(_amounts(row, now))
         found = [(key, one.spending()) for key, one in sums.items()]
         if by == "iteration":
             return sorted(found, key=lambda one: one[0])

@@ -252,7 +252,7 @@ def test_all_that_shows_a_run_reads_by_read_only_connections(tmp_path: Path, mon
     ms.open_run(run.path).explain_cache("a")
     for name in ("tasks", "attempts", "events", "results", "graph", "overview", "counts", "status", "campaign_state"):
         getattr(ms.open_run(run.path), name)
-    for show in ("dag", "table", "watch", "explain", "inbox", "plot_timeline"):
+    for show in ("dag", "table", "watch", "explain", "inbox", "timeline", "time_spent", "plot_timeline"):
         shown = getattr(ms.open_run(run.path), show)()
         assert repr(shown)
     view = ms.open_run(run.path).dag()
@@ -269,7 +269,7 @@ def test_all_that_shows_a_run_reads_by_read_only_connections(tmp_path: Path, mon
         "stream": (0,), "untaken": (0,), "under_way": (0,), "ended_since": (0, 1),
         "streamed": (0, ["a"]), "hopeless": ([1],),
         "failed_for_good": (0,), "results": (0,), "find_task": (0, "a"), "downstream": ([1],), "failed_tasks": (0,),
-        "culprits": (1,), "tasks_changed": (0,), "attempts_of_task": (1,), "events_after": (0, 5),
+        "culprits": (1,), "tasks_changed": (0,), "times_changed": (0, 1), "attempts_of_task": (1,), "events_after": (0, 5),
         "task": (0, "a"), "specification": (1,), "task_ids": (0,), "neighbours": (1,),
         "attempt_row": ("0.a.1",), "made_of": (1,), "links_up": (1,), "links_down": (1,), "links_from": ("r 0.a.1",),
         "has_scratch": (0,), "scratch_after": ([1],), "scratch_of": (0,), "cleaned": (0, "a", 1),
