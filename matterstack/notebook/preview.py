@@ -207,7 +207,8 @@ class Preview:
 
     def _repr_html_(self) -> str:
         counts = _table(("tasks", "function", "operator"), [(n, f or "", o) for o, f, n in _rows(self.counts)])
-        found = _table(("", "task", "finding"), [(f.kind, f.task_id or "", f.text) for f in self._found[:_MOST_SHOWN]])
+        rows = [(finding.kind, finding.task_id or "", finding.text) for finding in self._found[:_MOST_SHOWN]]
+        found = _table(("kind", "task", "finding"), rows)
         more = len(self._found) - _MOST_SHOWN
         rest = f"<p>and {more} more in <code>.findings</code></p>" if more > 0 else ""
         shown = f"{found}{rest}" if self._found else "<p>Nothing is wrong, as far as can be seen from here.</p>"

@@ -110,12 +110,16 @@ function render({ model, el }) {
   function showNeeds() {
     /** @type {Need[]} */
     const wanted = model.get("needs");
+    keepFocus(needs, () => fillNeeds(wanted));
+  }
+  /** @param {Need[]} wanted */
+  function fillNeeds(wanted) {
     needs.replaceChildren();
     needs.hidden = !wanted.length;
     for (const need of wanted) {
       const item = make("div", { role: "listitem", class: "ms-need", style: `border-left-color:${looks[need.code].colour}` }, needs);
       icon(looks[need.code], 14, item);
-      if (need.task || need.tab) make("button", { type: "button", class: "ms-link" }, item, need.title).onclick = () => send(model, { go: { task: need.task, tab: need.tab } });
+      if (need.task || need.tab) make("button", { type: "button", class: "ms-link", "data-keep": need.code + need.tab }, item, need.title).onclick = () => send(model, { go: { task: need.task, tab: need.tab } });
       else make("b", {}, item, need.title);
       make("span", { class: "ms-note ms-need-text", title: need.text }, item, need.text);
     }
@@ -127,7 +131,6 @@ function render({ model, el }) {
     said.hidden = !model.get("said");
   }
 
-  root.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => event.stopPropagation()); // the notebook has keys of its own
   const heard = /** @type {[string, () => void][]} */ ([["change:standing", show], ["change:buttons", showButtons], ["change:needs", showNeeds],
     ["change:said", tell], ["change:state", tell]]);
   for (const [event, act] of heard) model.on(event, act);
@@ -135,10 +138,10 @@ function render({ model, el }) {
   showButtons();
   showNeeds();
   tell();
-  const timer = setInterval(tick, 1000), stop = pulse(model);
+  const timer = setInterval(tick, 1000), stops = [pulse(model), ownKeys(root)];
   return () => {
     clearInterval(timer);
-    stop();
+    for (const stop of stops) stop();
     for (const [event, act] of heard) model.off(event, act);
   };
 }

@@ -21,7 +21,7 @@ function render({ model, el }) {
   const looks = Object.fromEntries(every.map((look) => [look.code, look]));
   const root = make("div", { class: "ms-dag" }, el);
   const bar = make("div", { class: "ms-bar" }, root);
-  const legend = make("div", { class: "ms-legend", role: "status", "aria-label": "legend" }, bar);
+  const legend = make("div", { class: "ms-legend", role: "group", "aria-label": "legend" }, bar);
   const search = make("input", { type: "search", placeholder: "find a task", "aria-label": "find a task" }, bar);
   const hits = make("span", { class: "ms-note", role: "status", "aria-label": "found" }, bar);
   const collapse = make("select", { "aria-label": "collapse by" }, bar);
@@ -39,9 +39,10 @@ function render({ model, el }) {
   const stage = make("div", { class: "ms-stage" }, body);
   const svg = make("svg:svg", { class: "ms-canvas", tabindex: "0", role: "application", preserveAspectRatio: "xMinYMin meet",
     "aria-label": "graph of tasks: arrow keys walk, Enter opens a group, Backspace closes it, plus and minus zoom, 0 shows all, Escape closes the panel" }, stage);
-  const panel = make("div", { class: "ms-panel", hidden: "" }, body);
+  const panel = make("div", { class: "ms-panel", role: "group", "aria-label": "details", hidden: "" }, body);
   const head = make("div", { class: "ms-bar ms-panel-head" }, panel);
-  const told = make("div", { "aria-live": "polite" }, panel);
+  const told = make("div", {}, panel);
+  const spoken = make("div", { class: "ms-unseen", role: "status" }, root);
   /** @type {Node[]} */
   let nodes = [];
   /** @type {Record<string, any>[]} */
@@ -146,13 +147,7 @@ function render({ model, el }) {
       make("svg:text", { x: 26, y: 17 }, group, shown);
       elements.push({ group, title, frame, parts, glyph });
     });
-    chips.replaceChildren();
-    chips.hidden = !graph.opened.length;
-    if (graph.opened.length) make("span", { class: "ms-note" }, chips, "open:");
-    for (const { key, label } of graph.opened) {
-      const chip = make("button", { type: "button", class: "ms-chip", title: `close ${label}` }, chips, `${label} ×`);
-      chip.onclick = () => close(key);
-    }
+    keepFocus(chips, () => fillChips(graph.opened), svg);
     codes = "";
     seen.show(graph.width, graph.height);
     keepPlace(before, places); // while there is nothing in it: then text is laid out once
@@ -161,6 +156,17 @@ function render({ model, el }) {
     found = null;
     if (search.value.trim()) ask();
     mark();
+  }
+
+  /** @param {{ key: string, label: string }[]} opened */
+  function fillChips(opened) {
+    chips.replaceChildren();
+    chips.hidden = !opened.length;
+    if (opened.length) make("span", { class: "ms-note" }, chips, "open:");
+    for (const { key, label } of opened) {
+      const chip = make("button", { type: "button", class: "ms-chip", "data-keep": key, title: `close ${label}` }, chips, `${label} ×`);
+      chip.onclick = () => close(key);
+    }
   }
 
   /**
@@ -189,17 +195,22 @@ function render({ model, el }) {
     codes = state.codes;
     if (painted) seen.paint(nodes.map((_, number) => ({ ...boxOf(number), colour: looks[codes[number]].colour })));
     painted = false;
+    keepFocus(legend, () => fillLegend(state.counts));
+    dim();
+    if (panel.dataset.about !== model.get("panel_of")) waitForPanel();
+  }
+
+  /** @param {Record<string, number>} counts */
+  function fillLegend(counts) {
     legend.replaceChildren();
     for (const look of every) {
-      const { code, name } = look, count = state.counts[code];
+      const { code, name } = look, count = counts[code];
       if (!count) continue;
-      const item = make("button", { type: "button", class: "ms-key", "aria-pressed": only === code, title: `show only ${name.toLowerCase()}` }, legend);
+      const item = make("button", { type: "button", class: "ms-key", "aria-pressed": only === code, "data-keep": code, title: `show only ${name.toLowerCase()}` }, legend);
       icon(look, 14, item);
       make("span", {}, item, `${count} ${name.toLowerCase()}`);
       item.onclick = () => { only = only === code ? null : code; update(); dim(); };
     }
-    dim();
-    if (panel.dataset.about !== model.get("panel_of")) waitForPanel();
   }
 
   // -- finding ------------------------------------------------------------------------------
@@ -263,6 +274,8 @@ function render({ model, el }) {
     const number = mark();
     onPanel();
     if (number >= 0) seen.reveal(boxOf(number));
+    const parts = model.get("state").parts[number];
+    spoken.textContent = number < 0 ? "" : `${nodes[number].label}: ${parts ? inWords(parts) : looks[codes[number]]?.name.toLowerCase()}`;
   }
   /** @param {string} key */
   function choose(key) {
@@ -310,24 +323,29 @@ function render({ model, el }) {
     root.classList.toggle("ms-open", !panel.hidden);
     if (known) answered();
     panel.dataset.about = known ? selected : "";
-    head.replaceChildren();
-    const button = (/** @type {string} */ text, /** @type {() => void} */ act, /** @type {string} */ title = text) => {
-      make("button", { type: "button", title, "aria-label": title }, head, text).onclick = act;
-    };
-    if (number >= 0 && !nodes[number].single) button(`show the ${nodes[number].count} tasks`, () => open(numberOfKey(selected)));
-    else if (number >= 0 && nodes[number].inside) {
-      const opened = model.get("graph").opened.find((/** @type {{ key: string }} */ { key }) => key === nodes[number].inside);
-      if (opened) button(`close ${opened.label}`, () => close(opened.key));
-    } else if (number < 0 && html) button("show it in the graph", () => { send(model, { show: selected }); asked(); });
-    make("span", { class: "ms-gap" }, head);
-    button("×", () => choose(""), "close the panel");
+    keepFocus(head, () => fillHead(selected, number, Boolean(html)), svg);
     if (!known) { waitForPanel(); return; }
-    if (html !== shownHtml) fillPanel(selected, html);
+    if (html !== shownHtml) keepFocus(told, () => fillPanel(selected, html), svg);
     // There is room for as much of it as there was before: what is below the view is moved as little as can be.
     highest = panel.hidden ? 0 : Math.max(highest, Math.min(HIGHEST_PANEL_PX, panel.scrollHeight + 26));
     stage.style.setProperty("--ms-panel", `${highest}px`);
   }
   let highest = 0;
+
+  /** @param {string} selected @param {number} number @param {boolean} isTold */
+  function fillHead(selected, number, isTold) {
+    head.replaceChildren();
+    const button = (/** @type {string} */ text, /** @type {() => void} */ act, /** @type {string} */ title = text) => {
+      make("button", { type: "button", title, "aria-label": title, "data-keep": title }, head, text).onclick = act;
+    };
+    if (number >= 0 && !nodes[number].single) button(`show the ${nodes[number].count} tasks`, () => open(numberOfKey(selected)));
+    else if (number >= 0 && nodes[number].inside) {
+      const opened = model.get("graph").opened.find((/** @type {{ key: string }} */ { key }) => key === nodes[number].inside);
+      if (opened) button(`close ${opened.label}`, () => close(opened.key));
+    } else if (number < 0 && isTold) button("show it in the graph", () => { send(model, { show: selected }); asked(); });
+    make("span", { class: "ms-gap" }, head);
+    button("×", () => { choose(""); svg.focus(); }, "close the panel");
+  }
 
   /** @param {string} selected @param {string} html */
   function fillPanel(selected, html) {
@@ -342,6 +360,7 @@ function render({ model, el }) {
       const was = same ? outputs[index] ?? -1 : -1; // its end is what is new
       text.scrollTop = was < 0 ? text.scrollHeight : was;
     });
+    reachable(told);
     if (!same) return;
     [...told.querySelectorAll("details")].forEach((/** @type {any} */ part, index) => { part.open = open_[index] ?? part.open; });
     panel.scrollTop = at;
@@ -410,7 +429,6 @@ function render({ model, el }) {
     event.stopPropagation();
     if (event.key === "Escape") { choose(""); svg.focus(); }
   });
-  for (const field of [search, collapse]) field.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => event.stopPropagation());
   collapse.onchange = () => { change(model, { expanded: [], collapse: collapse.value }); asked(); };
   buttons.in.onclick = () => seen.zoom(1.25);
   buttons.out.onclick = () => seen.zoom(1 / 1.25);
@@ -425,7 +443,7 @@ function render({ model, el }) {
   onCollapse();
   draw();
   onPanel();
-  const stops = [pulse(model), still(model, root, "change:state"), opensBrowser(model, root, told)];
+  const stops = [pulse(model), ownKeys(root), still(model, root, "change:state"), opensBrowser(model, root, told)];
   return () => {
     for (const stop of stops) stop();
     seen.stop();

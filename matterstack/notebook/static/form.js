@@ -48,6 +48,8 @@ function howMany(least, most, thing) {
   return [least > 0 ? `at least ${least}` : "", Number.isFinite(most) ? `at most ${most}` : ""].filter(Boolean).join(", ");
 }
 
+/** Each form is a module of its own: a label must not lead to the field of another form. */
+const PREFIX = `ms-field-${Math.random().toString(36).slice(2)}`;
 let counter = 0;
 
 /**
@@ -105,12 +107,16 @@ function spread(list, path, entries) {
  */
 function field(schema, root, path, required, name, changed, isCell = false, given = undefined) {
   schema = resolve(schema, root);
-  const id = `ms-field-${counter++}`;
+  const id = `${PREFIX}-${counter++}`;
   const element = make("div", { class: "ms-field", "data-path": JSON.stringify(path) });
   const kind = kindOf(schema);
   const title = isCell ? "" : schema.title || name;
-  const wrong = make("div", { class: "ms-error", role: "alert" });
-  const own = (/** @type {Wrong[]} */ list) => { wrong.textContent = say(list, path, []); };
+  const wrong = make("div", { class: "ms-error", id: `${id}-wrong`, "aria-live": "polite" });
+  const own = (/** @type {Wrong[]} */ list) => tell(say(list, path, []));
+  const tell = (/** @type {string} */ text) => {
+    if (wrong.textContent !== text) wrong.textContent = text; // what is the same is not read out again
+    element.querySelector(`#${id}`)?.setAttribute("aria-invalid", String(Boolean(text)));
+  };
   const label = (/** @type {Element} */ parent, /** @type {string} */ target) => {
     if (!title) return;
     const made = make("label", { for: target }, parent, title);
@@ -121,9 +127,13 @@ function field(schema, root, path, required, name, changed, isCell = false, give
     .filter(([rule]) => rule in schema).map(([rule, sign]) => `${sign} ${shown(schema[rule])}`);
   if ((kind === "array" || schema.items) && (schema.minItems > 0 || "maxItems" in schema)) bounds.push(howMany(schema.minItems || 0, schema.maxItems ?? Infinity, ""));
   const help = [schema.description, bounds.join(", ")].filter(Boolean).join("; ");
-  const hint = (/** @type {Element} */ parent) => { if (help && !isCell) make("div", { class: "ms-help" }, parent, help); };
+  const hint = (/** @type {Element} */ parent) => { if (help && !isCell) make("div", { class: "ms-help", id: `${id}-help` }, parent, help); };
   // A cell is named by what stands above it.
-  const named = (/** @type {Element} */ input) => { if (isCell) input.setAttribute("aria-label", schema.title || name); };
+  const named = (/** @type {Element} */ input) => {
+    if (!title) input.setAttribute("aria-label", schema.title || name || String(path[path.length - 2] ?? "entry"));
+    input.setAttribute("aria-describedby", `${id}-help ${id}-wrong`);
+    if (required) input.setAttribute("aria-required", "true");
+  };
   const legend = (/** @type {Element} */ parent) => { if (title) make("legend", { class: required ? "ms-required" : "" }, parent, title); };
 
   if (schema.properties || kind === "object") {
@@ -146,7 +156,7 @@ function field(schema, root, path, required, name, changed, isCell = false, give
         for (const [key, made] of inner) { const got = made.read(); if (got !== NOTHING) value[key] = got; }
         return Object.keys(value).length || required || !path.length ? value : NOTHING;
       },
-      errors(list) { wrong.textContent = say(list, path, inner.map(([key]) => key)); inner.forEach(([, made]) => made.errors(list)); },
+      errors(list) { tell(say(list, path, inner.map(([key]) => key))); inner.forEach(([, made]) => made.errors(list)); },
     };
   }
   const listed = choices(schema);
@@ -227,6 +237,7 @@ function field(schema, root, path, required, name, changed, isCell = false, give
       make("button", { type: "button", title: `remove this ${what}`, "aria-label": `remove this ${what}` }, columns ? make("td", {}, row) : row, "×").onclick = () => {
         rows.removeChild(row);
         inner = inner.filter((other) => other !== entry);
+        more.focus(); // what had the focus is gone
         changed();
       };
       inner.push(entry);
@@ -243,7 +254,7 @@ function field(schema, root, path, required, name, changed, isCell = false, give
         const values = inner.map(({ made }) => made.read()).filter((value) => value !== NOTHING);
         return values.length || required || !path.length ? values : NOTHING;
       },
-      errors(list) { wrong.textContent = say(list, path, spread(list, path, inner.map(({ made }) => made))); },
+      errors(list) { tell(say(list, path, spread(list, path, inner.map(({ made }) => made)))); },
     };
   }
   if (kind === "string") {
@@ -265,6 +276,7 @@ function field(schema, root, path, required, name, changed, isCell = false, give
     label(element, id);
     hint(element);
     const input = make("textarea", { id, rows: 3, placeholder: "JSON", style: "width:min(100%,40em);font-family:monospace" }, element);
+    named(input);
     if (given !== undefined) input.value = JSON.stringify(given);
     input.addEventListener("input", changed);
     element.appendChild(wrong);
@@ -276,7 +288,7 @@ function field(schema, root, path, required, name, changed, isCell = false, give
         if (input.value.trim() === "") return NOTHING;
         try { return JSON.parse(input.value); } catch (error) { broken = error instanceof Error ? error.message : String(error); return input.value; }
       },
-      errors(/** @type {Wrong[]} */ list) { own(list); if (broken) wrong.textContent = `not JSON, so it is taken as text (${broken})`; },
+      errors(/** @type {Wrong[]} */ list) { own(list); if (broken) tell(`not JSON, so it is taken as text (${broken})`); },
     };
   }
 }
@@ -316,21 +328,25 @@ function rowOf(columns, root, path, element, changed, given) {
     make("td", {}, element).appendChild(made.element);
     return /** @type {[string, Field]} */ ([key, made]);
   });
-  const wrong = make("div", { class: "ms-error", role: "alert" }, element.lastElementChild);
+  const wrong = make("div", { class: "ms-error", "aria-live": "polite" }, element.lastElementChild);
   return {
     element,
     read() {
       const filled = cells.map(([key, made]) => [key, made.read()]).filter(([, value]) => value !== NOTHING);
       return filled.length ? Object.fromEntries(filled) : NOTHING;
     },
-    errors(list) { wrong.textContent = say(list, path, cells.map(([key]) => key)); cells.forEach(([, made]) => made.errors(list)); },
+    errors(list) {
+      const text = say(list, path, cells.map(([key]) => key));
+      if (wrong.textContent !== text) wrong.textContent = text;
+      cells.forEach(([, made]) => made.errors(list));
+    },
   };
 }
 
 /** @param {{ model: any, el: HTMLElement }} context */
 function render({ model, el }) {
   const request = model.get("request");
-  const root = make("div", { class: "ms-form", "data-task": request.task, tabindex: "-1" }, el);
+  const root = make("div", { class: "ms-form", "data-task": request.task, tabindex: "-1", role: "group", "aria-label": `request of ${request.task}` }, el);
   const line = make("div", {}, root);
   make("b", {}, line, request.task);
   make("span", {}, line, ` of ${request.run}${request.assignee ? `, for ${request.assignee}` : ""}, since `);
@@ -420,7 +436,7 @@ function render({ model, el }) {
     submit.setAttribute("aria-disabled", "true");
     outcome.textContent = "";
   };
-  const stops = [pulse(model), still(model, root, "msg:custom", gone)];
+  const stops = [pulse(model), ownKeys(root), still(model, root, "msg:custom", gone)];
   return () => {
     for (const stop of stops) stop();
     clearTimeout(timer);

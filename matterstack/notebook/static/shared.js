@@ -185,3 +185,46 @@ function span(seconds) {
   const [size, unit] = steps[first], [below, name] = steps[first + 1] || [1, ""], rest = Math.floor((left % size) / below);
   return `${Math.floor(left / size)} ${unit}${rest && name ? ` ${rest} ${name}` : ""}`;
 }
+
+/**
+ * Keep keys without Ctrl, Alt or Meta from the notebook, for which they are commands: `b` makes a cell, `d` twice takes one away.
+ * Also those of buttons beside the view, in the outermost widget around it. Returns what stops that.
+ * @param {HTMLElement} root
+ */
+function ownKeys(root) {
+  const keep = (/** @type {KeyboardEvent} */ event) => { if (!event.ctrlKey && !event.altKey && !event.metaKey) event.stopPropagation(); };
+  let outer = root;
+  const placed = new ResizeObserver(() => { // it has parents now
+    for (let at = root.parentElement; at; at = at.parentElement) if (at.classList.contains("jupyter-widgets")) outer = at;
+    outer.addEventListener("keydown", keep);
+    if (outer !== root) placed.disconnect();
+  });
+  root.addEventListener("keydown", keep);
+  placed.observe(root);
+  return () => { placed.disconnect(); outer.removeEventListener("keydown", keep); };
+}
+
+/**
+ * Fill an element anew, and leave the focus where it was: at what has the same `data-keep`, else at the same place.
+ * @param {Element} parent
+ * @param {() => void} fill
+ * @param {{ focus: () => void }} [otherwise] what has the focus where that is gone
+ */
+function keepFocus(parent, fill, otherwise) {
+  const all = () => /** @type {HTMLElement[]} */ ([...parent.querySelectorAll("button, input, select, summary, a, [tabindex]")]);
+  const had = document.activeElement, place = had instanceof HTMLElement ? all().indexOf(had) : -1;
+  const key = place < 0 ? "" : all()[place].dataset.keep;
+  fill();
+  if (place < 0) return;
+  (key ? all().find((part) => part.dataset.keep === key) || otherwise : all()[place] || otherwise)?.focus();
+}
+
+/**
+ * Let the keyboard reach what scrolls and has nothing in it that it could go to.
+ * @param {Element} text
+ */
+function reachable(text) {
+  for (const part of /** @type {HTMLElement[]} */ ([...text.querySelectorAll("pre, .ms-value, .ms-scroll")])) {
+    if (part.scrollHeight > part.clientHeight || part.scrollWidth > part.clientWidth) part.tabIndex = 0;
+  }
+}

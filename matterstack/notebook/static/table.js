@@ -32,9 +32,9 @@ function render({ model, el }) {
   const box = make("div", { class: "ms-rows", tabindex: "0", role: "grid", "aria-label": "tasks: arrow keys walk, Escape closes the details" }, root);
   const head = make("div", { class: "ms-head", role: "row" }, box);
   const canvas = make("div", { class: "ms-sheet" }, box);
-  const panel = make("div", { class: "ms-panel ms-below", hidden: "" }, root);
+  const panel = make("div", { class: "ms-panel ms-below", role: "group", "aria-label": "details", hidden: "" }, root);
   const close = make("button", { type: "button", class: "ms-close", title: "close the details", "aria-label": "close the details" }, panel, "×");
-  const told = make("div", { "aria-live": "polite" }, panel);
+  const told = make("div", {}, panel);
 
   /** @type {string[]} what the values of a row are, whatever columns are shown in which order */
   const places = model.get("places");
@@ -99,11 +99,17 @@ function render({ model, el }) {
     canvas.style.width = head.style.width = `max(100%, ${columns().reduce((sum, column) => sum + column.width, 0)}px)`;
     const [from, to] = sight(), all = columns(), lift = box.scrollTop - box.scrollTop * by;
     const lines = [];
+    box.setAttribute("aria-rowcount", String(found + 1));
+    box.removeAttribute("aria-activedescendant");
     for (let place = Math.max(0, from - 5); place < Math.min(found, to + 5); place++) {
       const row = there[place - first], key = row ? row[at("task")] : "";
-      const line = make("div", { class: "ms-row", role: "row", "aria-rowindex": place + 1, style: `top:${place * ROW + lift}px` });
+      const line = make("div", { class: "ms-row", role: "row", "aria-rowindex": place + 2, id: `ms-row-${me}-${place}`, style: `top:${place * ROW + lift}px` });
       if (row) line.dataset.key = key;
-      if (row && key === selected) line.classList.add("ms-selected");
+      line.setAttribute("aria-selected", String(Boolean(row) && key === selected));
+      if (row && key === selected) {
+        line.classList.add("ms-selected");
+        box.setAttribute("aria-activedescendant", line.id);
+      }
       for (const column of all) {
         const cell = make("div", { class: `ms-cell ms-is-${column.kind}`, role: "gridcell", style: `width:${column.width}px` }, line);
         const value = row ? row[at(column.name)] : "…";
@@ -131,30 +137,54 @@ function render({ model, el }) {
   const every = () => /** @type {Column[]} */ (model.get("columns"));
 
   function top_() {
+    keepFocus(head, fillHead, box);
+    keepFocus(choices, fillChoices, chooser.querySelector("summary"));
+  }
+  function fillHead() {
     head.replaceChildren();
     for (const column of columns()) {
       const cell = make("div", { class: `ms-cell ms-is-${column.kind}`, role: "columnheader", style: `width:${column.width}px`, "data-column": column.name }, head);
       cell.setAttribute("aria-sort", column.name === order.by ? (order.down ? "descending" : "ascending") : "none");
-      const button = make("button", { type: "button", title: `sort by ${column.name}; drag it to move the column` }, cell, column.name);
+      const button = make("button", { type: "button", title: `sort by ${column.name}; drag it to move the column (Alt+Shift+arrow; Shift+arrow for its width)`, "data-keep": column.name }, cell, column.name);
       button.onclick = () => {
         order = { by: column.name, down: order.by === column.name && !order.down };
         top_();
         find();
       };
       button.addEventListener("pointerdown", (/** @type {PointerEvent} */ event) => move(event, column.name, button));
+      button.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => byKey(event, column));
       const edge = make("span", { class: "ms-edge", title: "drag to make the column wider; double-click for its content" }, cell);
       edge.addEventListener("pointerdown", (/** @type {PointerEvent} */ event) => widen(event, column.name, cell, edge));
       edge.addEventListener("dblclick", () => resize(column.name, widest(column.name)));
     }
+  }
+  function fillChoices() {
     choices.replaceChildren();
     for (const column of every()) {
       const label = make("label", {}, choices);
-      const tick = make("input", { type: "checkbox", "aria-label": `show ${column.name}` }, label);
+      const tick = make("input", { type: "checkbox", "aria-label": `show ${column.name}`, "data-keep": column.name }, label);
       tick.checked = column.shown;
       tick.disabled = column.shown && columns().length === 1;
       label.append(column.name);
       tick.onchange = () => arrange(every().map((other) => (other.name === column.name ? { ...other, shown: tick.checked } : other)));
     }
+  }
+
+  /**
+   * Make a column wider or narrower by Shift and an arrow; move it by Alt, Shift and an arrow.
+   * @param {KeyboardEvent} event @param {Column} column
+   */
+  function byKey(event, column) {
+    const step = event.key === "ArrowRight" ? 1 : event.key === "ArrowLeft" ? -1 : 0;
+    if (!step || !event.shiftKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (!event.altKey) { resize(column.name, column.width + 16 * step); return; }
+    const seen = columns(), beside = seen[seen.findIndex(({ name }) => name === column.name) + step];
+    if (!beside) return;
+    const next = every().filter(({ name }) => name !== column.name);
+    next.splice(next.findIndex(({ name }) => name === beside.name) + (step > 0 ? 1 : 0), 0, column);
+    arrange(next);
   }
 
   /** @param {string} name @param {number} width */
@@ -245,7 +275,8 @@ function render({ model, el }) {
     const scrolled = panel.scrollTop;
     const open = [...told.querySelectorAll("details")].map((/** @type {any} */ part) => part.open);
     const same = told.dataset.about === model.get("selected");
-    told.innerHTML = told.dataset.html = model.get("panel"); // escaped in Python
+    keepFocus(told, () => { told.innerHTML = told.dataset.html = model.get("panel"); }, box); // escaped in Python
+    reachable(told);
     told.dataset.about = model.get("selected");
     for (const output of told.querySelectorAll(".ms-output")) output.scrollTop = output.scrollHeight; // its end is what is new
     if (!same) { panel.scrollTop = 0; return; }
@@ -272,16 +303,15 @@ function render({ model, el }) {
     const next = nameAt(now < 0 ? sight()[0] : first + now + step);
     if (next) select(next);
   });
-  for (const field of [text, status, iteration]) {
-    field.addEventListener("input", find);
-    field.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => event.stopPropagation());
-  }
+  for (const field of [text, status, iteration]) field.addEventListener("input", find);
   chooser.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
-    event.stopPropagation();
-    if (event.key === "Escape") chooser.open = false;
+    if (event.key !== "Escape" || !chooser.open) return;
+    chooser.open = false;
+    chooser.querySelector("summary").focus();
   });
+  panel.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => { if (event.key === "Escape") close.click(); });
   const outside = (/** @type {any} */ event) => { if (!chooser.contains(event.target)) chooser.open = false; };
-  document.addEventListener("pointerdown", outside);
+  document.addEventListener("click", outside); // not when it is pressed: what is below moves up then, away from the pointer
   box.addEventListener("scroll", scrolled);
   const sizes = new ResizeObserver(() => scrolled());
   sizes.observe(box);
@@ -302,12 +332,12 @@ function render({ model, el }) {
   top_();
   paint();
   tell();
-  const stops = [pulse(model), still(model, root, "change:window", () => { waiting = ""; clearTimeout(slow); note.hidden = true; }), opensBrowser(model, root, told)];
+  const stops = [pulse(model), ownKeys(root), still(model, root, "change:window", () => { waiting = ""; clearTimeout(slow); note.hidden = true; }), opensBrowser(model, root, told)];
   return () => {
     for (const stop of stops) stop();
     clearTimeout(slow);
     sizes.disconnect();
-    document.removeEventListener("pointerdown", outside);
+    document.removeEventListener("click", outside);
     for (const [what, act] of heard) model.off(what, act);
   };
 }
