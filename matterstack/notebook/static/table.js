@@ -14,6 +14,35 @@ const HIGHEST = 8000000;
 /** After so many milliseconds without an answer the table says what it waits for. */
 const PATIENCE = 1500;
 
+/**
+ * How high all rows are laid out, and how far the rows move when the scroll bar moves by one: more than that where they are higher
+ * than a browser can lay out.
+ * @param {number} found @param {number} height of what is seen of them, in pixels
+ */
+function laidOut(found, height) {
+  const real = found * ROW, laid = Math.min(real, HIGHEST);
+  return { height: laid, by: laid < real ? (real - height) / (laid - height) : 1 };
+}
+
+/**
+ * The first row in sight, and the one after the last.
+ * @param {number} found @param {number} scrolled in pixels @param {number} height of what is seen, in pixels
+ * @returns {[number, number]}
+ */
+function inSight(found, scrolled, height) {
+  const first = Math.floor((scrolled * laidOut(found, height).by) / ROW);
+  return [first, Math.min(found, first + Math.ceil(height / ROW) + 1)];
+}
+
+/**
+ * Whether the rows that are here end close to what is in sight, where there are more.
+ * @param {number} first of those that are here @param {number} count of them @param {number} found
+ * @param {[number, number]} sight
+ */
+function endsSoon(first, count, found, [from, to]) {
+  return (from - 30 < first && first > 0) || (to + 30 > first + count && first + count < found);
+}
+
 /** @param {{ model: any, el: HTMLElement }} context */
 function render({ model, el }) {
   /** @type {Record<string, Look>} */
@@ -80,19 +109,11 @@ function render({ model, el }) {
 
   // -- the rows -------------------------------------------------------------------------------
 
-  /** What the scroll bar moves is scaled down where the rows are higher than a browser can lay out. */
-  function scale() {
-    const real = rows().found * ROW, height = Math.min(real, HIGHEST), sight = box.clientHeight || HIGHEST_PX;
-    return { height, by: height < real ? (real - sight) / (height - sight) : 1 };
-  }
-  /** @returns {[number, number]} the first row in sight, and the one after the last */
-  function sight() {
-    const first = Math.floor((box.scrollTop * scale().by) / ROW);
-    return [first, Math.min(rows().found, first + Math.ceil((box.clientHeight || HIGHEST_PX) / ROW) + 1)];
-  }
+  const height_ = () => box.clientHeight || HIGHEST_PX;
+  const sight = () => inSight(rows().found, box.scrollTop, height_());
 
   function paint() {
-    const { found, total, first, rows: there } = rows(), selected = model.get("selected"), { height, by } = scale();
+    const { found, total, first, rows: there } = rows(), selected = model.get("selected"), { height, by } = laidOut(found, height_());
     shown.textContent = `${found} of ${total}`;
     box.style.setProperty("--ms-height", `${Math.min(HIGHEST_PX, (total + 1) * ROW + 18)}px`);
     canvas.style.height = `${height}px`;
@@ -126,8 +147,8 @@ function render({ model, el }) {
 
   /** Ask for more where the window ends close to what is in sight. */
   function scrolled() {
-    const { first, rows: there, found } = rows(), [from, to] = sight();
-    if (from < first || to > first + there.length || (from - 30 < first && first > 0) || (to + 30 > first + there.length && first + there.length < found)) ask();
+    const { first, rows: there, found } = rows();
+    if (endsSoon(first, there.length, found, sight())) ask();
     paint();
   }
 
