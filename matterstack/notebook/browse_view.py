@@ -43,19 +43,25 @@ class BrowseView(View):
     _esm = script("browse.js", "browse_view.js")
     #: Which attempt is shown, and what of it: a page that is loaded again shows the same.
     shown: Any = traitlets.Dict().tag(sync=True)
+    #: The answers to what a page asks first, where the kernel is busy by then.
+    begun: Any = traitlets.Dict().tag(sync=True)
     page_may_change = View.page_may_change | {"shown"}
 
     def __init__(self, run: Run, task_id: str, iteration: int | None = None, attempt: int | None = None) -> None:
         self.run = run
         self.desk = Desk(run, self.send)
-        self._asked = {"task": task_id, "iteration": iteration, "attempt": attempt}
-        row = self.desk.browsing.place(self._asked).row
-        super().__init__(run, shown={"task": row.task_id, "iteration": row.iteration, "attempt": row.attempt})
+        row = self.desk.browsing.place({"task": task_id, "iteration": iteration, "attempt": attempt}).row
+        self._asked = {"task": row.task_id, "iteration": row.iteration, "attempt": row.attempt}
+        begun, self._log = self.desk.begin(self._asked)
+        super().__init__(run, shown=self._asked, begun=begun)
 
     def _heard(self, view: object, message: Any, buffers: object) -> None:
         super()._heard(view, message, buffers)
-        if isinstance(message, dict):
-            self.desk.take(message)
+        if not isinstance(message, dict):
+            return
+        self.desk.take(message)
+        if isinstance(asked := message.get("browse"), dict) and asked.get("what") == "grow":
+            self._log = None  # a page looks itself from now on
 
     def take(self, news: News) -> None:
         """Do nothing: the attempt is no row of the board, and its pages ask for it."""
@@ -63,6 +69,9 @@ class BrowseView(View):
     def glance(self, news: News) -> None:
         """Tell pages what has changed, and what logs that they look at have grown by."""
         self.desk.look(news)
+        if self._log is not None and (page := self._log.look()) is not None:
+            self._log.at = 0  # a page may have missed all that was shown before: it gets as much as it can
+            self.begun = {**self.begun, "page": {**page._asdict(), "path": self.begun["page"]["path"]}}
 
     def _about(self) -> dict[str, Any]:
         try:

@@ -44,6 +44,8 @@ LOOKS: tuple[Look, ...] = (
     Look("N", "CANCELLED", TAN, "M4 4 H12 V12 H4 Z"),
 )
 BY_CODE = {look.code: look for look in LOOKS}
+#: Looks of what is under way.
+LIVE_LOOKS = frozenset(BY_CODE[code] for code in "XWQ")
 #: Looks of the statuses of a run: those of tasks, and two bars for one that is paused.
 RUN_LOOKS = {
     RunStatus.PENDING: Look("R", "PENDING", VIOLET, BY_CODE["R"].glyph),

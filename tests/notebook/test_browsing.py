@@ -528,8 +528,11 @@ def test_a_page_is_told_of_changes_of_what_it_looks_at_alone(tmp_path: Path) -> 
     assert done is not None
     done.result(30)
     page.heard.clear()
+    told = threading.Event()
+    desk._send = lambda message, buffers: (page.send(message, buffers), told.set())  # type: ignore[assignment]
     desk.look(News(cards, False))
-    assert page.heard == [{"changed": ["0.bands"]}]
+    assert told.wait(30)
+    assert [message["about"]["name"] for message in page.heard] == ["0.bands"]
 
 
 # -- where it shows -----------------------------------------------------------------------------------

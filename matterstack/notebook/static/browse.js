@@ -7,7 +7,7 @@
  * @typedef {{ task: string, iteration?: number, attempt?: number, run?: string, path?: string }} Which
  * @typedef {{ what: string, [more: string]: unknown }} Question
  * @typedef {{ ask: (question: Question, heard?: (part: any) => void) => Asked, late: (say: (is: boolean) => void) => void,
- *   changed: (hear: (names: string[]) => void) => void, stop: () => void }} Desk
+ *   changed: (hear: (about: any) => void) => void, tail: (path: unknown, hear: (page: TextPage) => void) => () => void, stop: () => void }} Desk
  * @typedef {{ answer: Promise<any>, stop: () => void }} Asked
  * @typedef {{ draw: (row: HTMLElement) => void, open?: () => Promise<Leaf[]>, act?: () => void, key?: string, opened?: boolean }} Leaf
  * @typedef {{ start: number, end: number, text: string, place: number | null, is_last: boolean, size: number, file: string }} TextPage
@@ -17,6 +17,8 @@
 
 /** After so many milliseconds without an answer it is said what is waited for. */
 const LATE_MS = 1500;
+/** What the view brought with it is shown where the kernel has not answered by then. */
+const KNOWN_MS = 150;
 const PIECE_BYTES = 1 << 20, UNASKED_BYTES = 1e7, MOST_SAVED_BYTES = 5e8;
 /** Pages of a text that are kept, but for those close to what is in sight; and marks in one of them. */
 const KEPT_PAGES = 5, MOST_MARKS = 500;
@@ -47,22 +49,24 @@ function iconButton(name, said, parent, act, text = null) {
 /**
  * Ask Python, which answers each question by its number.
  * @param {any} model
+ * @param {Record<string, any>} [begun] answers to the first questions, for a kernel that is busy by then
  * @returns {Desk}
  */
-function deskOf(model) {
+function deskOf(model, begun = {}) {
+  begun = { ...begun };
   const me = Math.random().toString(36).slice(2);
   let turn = 0;
   /** @type {Map<string, { heard: (part: any) => void, done: (answer: any) => void, failed: (error: Error) => void, timer: any }>} */
   const waiting = new Map();
   const late = new Set();
-  let sayLate = (/** @type {boolean} */ _) => {}, hearChanged = (/** @type {string[]} */ _) => {};
+  let sayLate = (/** @type {boolean} */ _) => {}, hearChanged = (/** @type {any} */ _) => {};
   /** @param {string} id */
   function inTime(id) {
     clearTimeout(waiting.get(id)?.timer);
     if (late.delete(id)) sayLate(late.size > 0);
   }
   const onMessage = (/** @type {any} */ message, /** @type {DataView[]} */ buffers) => {
-    if (Array.isArray(message.changed)) hearChanged(message.changed);
+    if (message.about) hearChanged(message.about);
     const one = waiting.get(message.answer);
     if (!one) return;
     inTime(message.answer);
@@ -74,10 +78,13 @@ function deskOf(model) {
   model.on("msg:custom", onMessage);
   return {
     ask(question, heard = () => {}) {
+      const known = begun[question.what], isFirst = known && (known.path === undefined || known.path === question.path);
+      delete begun[question.what];
       const id = `${me}.${++turn}`;
       const answer = new Promise((done, failed) => {
         const timer = question.what === "grow" ? 0 : setTimeout(() => { late.add(id); sayLate(true); }, LATE_MS);
         waiting.set(id, { heard, done, failed, timer });
+        if (isFirst) setTimeout(() => { if (waiting.delete(id)) { clearTimeout(timer); done(known); } }, KNOWN_MS);
       });
       answer.catch(() => {}); // whoever wants to know waits for it
       send(model, { browse: question, id });
@@ -91,6 +98,15 @@ function deskOf(model) {
     },
     late(say) { sayLate = say; },
     changed(hear) { hearChanged = hear; },
+    tail(path, hear) {
+      const look = () => {
+        const page = (model.get("begun") || {}).page;
+        if (page && page.path === path) hear(page);
+      };
+      model.on("change:begun", look);
+      look();
+      return () => model.off("change:begun", look);
+    },
     stop() {
       for (const [id, { timer }] of waiting) {
         clearTimeout(timer);
@@ -385,11 +401,23 @@ function textPane(bar, parent, desk, question, info, live, sized) {
   const atEnd = () => box.scrollTop + box.clientHeight >= box.scrollHeight - 4;
   follow.onclick = () => {
     following(!follows());
-    if (follows()) jump("before", size);
+    if (!follows()) return;
+    if (newest && newest.end === size) showEnd(newest);
+    else jump("before", size);
   };
+  /** @type {TextPage | null} the end, as the kernel has told it last */
+  let newest = null;
+  /** @param {TextPage} page */
+  function showEnd(page) {
+    clear();
+    put(page, false);
+    box.scrollTop = box.scrollHeight;
+    grow();
+  }
   /** @param {TextPage} page */
   function more(page) {
     const other = notice(page), end = pages[pages.length - 1];
+    newest = page;
     if (other || (follows() && !(end && end.end === page.start))) clear();
     else if (!follows()) {
       if (end && end.end < page.size) end.is_last = false;
@@ -402,9 +430,13 @@ function textPane(bar, parent, desk, question, info, live, sized) {
   }
   /** @type {Asked | null} */
   let growing = null;
-  const watch = () => {
-    if (live && !stopped) growing = desk.ask(question({ what: "grow", at: pages.length ? pages[pages.length - 1].end : 0 }), more);
-  };
+  let leaveTail = () => {};
+  function watch() {
+    if (!live || stopped) return;
+    growing = desk.ask(question({ what: "grow", at: pages.length ? pages[pages.length - 1].end : 0 }), (page) => { leaveTail(); more(page); });
+    // While the kernel takes no questions, the view itself brings the end of the log that it began with.
+    leaveTail = desk.tail(question({ what: "" }).path, (page) => { if (!pages.length || page.end > pages[pages.length - 1].end || page.file !== file) more(page); });
+  }
 
   // -- finding a word
 
@@ -547,11 +579,13 @@ function textPane(bar, parent, desk, question, info, live, sized) {
       clearInterval(ready);
       sizes.disconnect();
       halted(false);
+      leaveTail();
       if (growing) growing.stop();
     },
     ended() {
       live = false;
       follow.hidden = true;
+      leaveTail();
       if (growing) growing.stop();
     },
   };
@@ -972,17 +1006,17 @@ function attemptBrowser(parent, desk, start, looks, heard = {}) {
   root.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     if (event.key !== "Escape" && event.key !== "Tab") event.stopPropagation(); // the notebook has keys of its own
   });
-  desk.changed((names) => {
-    if (!about || !names.includes(about.name) || which.run) return;
-    const mine = turn;
-    ask({ what: "attempt" }).then((found) => {
-      if (mine !== turn) return;
-      const was = isLive();
-      about = found;
-      top();
-      if (was && !isLive() && pane && pane.ended) pane.ended();
-      list();
-    }, () => {});
+  desk.changed((said) => {
+    if (!about || said.run !== about.run || said.name !== about.name) return;
+    if (said.attempt !== about.attempt) { // there is another attempt by now
+      if (said.attempts.length > about.attempts.length) { about.attempts = said.attempts; top(); }
+      return;
+    }
+    const was = isLive();
+    about = said;
+    top();
+    if (was && !isLive() && pane && pane.ended) pane.ended();
+    list();
   });
   load();
   return { root, stop() { turn++; leave(); } };
