@@ -20,7 +20,7 @@ from matterstack.notebook.pages import opened
 #: More is sent only when somebody asks for it.
 UNASKED_BYTES = 10_000_000
 MOST_ROWS = 1000
-_MOST_COLUMNS = 100
+_MOST_COLUMNS = 60
 _MOST_TABLE_BYTES = 2 << 20
 _MOST_CELL = 500
 #: So many entries of a list or an object are told at once.

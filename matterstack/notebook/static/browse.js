@@ -22,7 +22,7 @@ const KNOWN_MS = 150;
 const PIECE_BYTES = 1 << 20, UNASKED_BYTES = 1e7, MOST_SAVED_BYTES = 5e8;
 /** Pages of a text that are kept, but for those close to what is in sight; and marks in one of them. */
 const KEPT_PAGES = 5, MOST_MARKS = 500;
-const ENTRIES = 100, CELLS = 2000;
+const ENTRIES = 100;
 /** @type {Record<string, string>} */
 const KIND_ICONS = { folder: "folder", text: "text", table: "table", tree: "tree", picture: "picture", structure: "structure", link: "open" };
 
@@ -593,7 +593,7 @@ function textPane(bar, parent, desk, question, info, live, sized) {
 
 // -- other kinds of files -----------------------------------------------------------------------
 
-/** @param {HTMLElement} parent @param {any} table */
+/** @param {HTMLElement} parent @param {any} table @returns {Pane} */
 function tablePane(parent, { head, rows, is_all, columns }) {
   const box = make("div", { class: "ms-grid-box", tabindex: "0", role: "group", "aria-label": "table" }, parent);
   const table = make("table", { class: "ms-data" }, box);
@@ -602,19 +602,39 @@ function tablePane(parent, { head, rows, is_all, columns }) {
   const names = make("tr", {}, make("thead", {}, table));
   head.forEach((/** @type {string} */ name, /** @type {number} */ column) => make("th", { scope: "col", class: figures[column] ? "ms-figure" : "" }, names, name));
   const body = make("tbody", {}, table);
-  const step = Math.max(20, Math.floor(CELLS / Math.max(1, head.length)));
-  let shown = 0;
-  const more = () => {
-    for (const row of rows.slice(shown, shown + step)) {
+  // Rows in sight, and room for the others.
+  let high = 25, painted = -1;
+  /** @param {number} rows_ */
+  const room = (rows_) => { if (rows_ > 0) make("td", { colspan: Math.max(1, head.length), style: `height:${rows_ * high}px;padding:0;border:0` }, make("tr", { "aria-hidden": "true" }, body)); };
+  function paint() {
+    const from = Math.max(0, Math.min(Math.floor(box.scrollTop / high) - 4, rows.length - 1)), to = Math.min(rows.length, from + Math.ceil((box.clientHeight || 400) / high) + 8);
+    if (from === painted) return;
+    painted = from;
+    body.replaceChildren();
+    room(from);
+    for (const row of rows.slice(from, to)) {
       const line = make("tr", {}, body);
-      row.forEach((/** @type {string} */ cell, /** @type {number} */ column) => make("td", { class: figures[column] ? "ms-figure" : "" }, line, cell));
+      row.forEach((/** @type {string} */ cell, /** @type {number} */ column) => make("td", { class: figures[column] ? "ms-figure" : "", ...(cell.length > 24 ? { title: cell } : {}) }, line, cell));
     }
-    shown += step;
-  };
-  more();
-  box.addEventListener("scroll", () => { if (shown < rows.length && box.scrollTop + 2 * box.clientHeight > box.scrollHeight) more(); });
+    room(rows.length - to);
+  }
+  paint();
+  const line = body.querySelector("tr:not([aria-hidden])"), widths = [...names.children].map((cell) => /** @type {HTMLElement} */ (cell).getBoundingClientRect().width);
+  if (line && line.getBoundingClientRect().height) {
+    // From now on columns are as wide as they are, whichever rows are in sight.
+    high = line.getBoundingClientRect().height;
+    table.style.tableLayout = "fixed";
+    table.style.width = `${widths.reduce((sum, width) => sum + width, 0)}px`;
+    [...names.children].forEach((cell, column) => { /** @type {HTMLElement} */ (cell).style.width = `${widths[column]}px`; });
+    painted = -1;
+    paint();
+  }
+  box.addEventListener("scroll", paint);
+  const sizes = new ResizeObserver(() => { painted = -1; paint(); });
+  sizes.observe(box);
   const cut = columns > head.length ? `, ${head.length} of ${columns} columns` : "";
   make("div", { class: "ms-note ms-foot" }, parent, `${is_all ? "" : "the first "}${rows.length.toLocaleString("en")} rows${cut}${is_all ? "" : "; the file has more"}`);
+  return { stop: () => sizes.disconnect() };
 }
 
 /**
@@ -882,7 +902,10 @@ function attemptBrowser(parent, desk, start, looks, heard = {}) {
     tools.hidden = kind !== "text";
     try {
       if (kind === "text") pane = textPane(tools, area, desk, about_, info, isLive(), (is) => { size.textContent = sizeText(is); });
-      else if (kind === "table") tablePane(area, await inquire({ what: "table" }));
+      else if (kind === "table") {
+        const table = await inquire({ what: "table" });
+        if (mine === turn) pane = tablePane(area, table);
+      }
       else if (kind === "tree") await treePane(area, inquire);
       else if (kind === "picture") await picture(area, inquire, info, () => mine === turn);
       else if (kind === "array") {
