@@ -151,7 +151,7 @@ def test_an_attempt_is_browsed(jupyter: Lab, tmp_path: Path) -> None:
 
     # The dialog: opened from the panel of the graph, closed by Escape, and the focus is where it was.
     page.locator('.ms-node[data-key="0.bands"]').click()
-    page.locator(".ms-panel [data-open]:text-is('stdout.txt')").click()
+    page.locator(".ms-panel [data-open]:text-is('stdout.txt')").first.click()
     page.locator("dialog .ms-log-box:has-text('got 199')").wait_for()
     notebook.shot("browse-dialog")
     page.keyboard.press("Escape")

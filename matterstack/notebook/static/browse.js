@@ -1066,7 +1066,8 @@ function opensBrowser(model, root, text) {
       dialog.remove();
       close = () => {};
       // What Python says of a task that runs is written anew: the button is another one by then.
-      const again = /** @type {HTMLElement | undefined} */ ([...text.querySelectorAll("[data-open]")].find((other) => other.getAttribute("data-open") === said));
+      const alike = /** @type {HTMLElement[]} */ ([...text.querySelectorAll("[data-open]")]).filter((other) => other.getAttribute("data-open") === said && other.offsetParent);
+      const again = /** @type {HTMLElement | undefined} */ (button.isConnected ? button : alike[0]);
       if (again) again.focus();
     });
     dialog.addEventListener("keydown", (/** @type {KeyboardEvent} */ key) => key.stopPropagation());
