@@ -10,7 +10,7 @@ import traitlets
 from matterstack.core.text import format_time, neutral
 from matterstack.errors import MatterstackError
 from matterstack.files import read_tail
-from matterstack.notebook.assets import script
+from matterstack.notebook.assets import PANEL, script
 from matterstack.notebook.board import News
 from matterstack.notebook.desk import Desk
 from matterstack.notebook.file_keys import path_of
@@ -40,7 +40,7 @@ class BrowseView(View):
         There is no such task, or it has no such attempt.
     """
 
-    _esm = script("browse.js", "browse_view.js")
+    _esm = script(*PANEL, "browse_view.js")
     #: Which attempt is shown, and what of it: a page that is loaded again shows the same.
     shown: Any = traitlets.Dict().tag(sync=True)
     #: The answers to what a page asks first, where the kernel is busy by then.

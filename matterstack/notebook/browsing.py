@@ -12,7 +12,7 @@ from matterstack.core.identifiers import check_identifier, check_relative_path
 from matterstack.core.text import neutral, storable
 from matterstack.errors import RunNotFoundError, UnknownTaskError, UnsafeFileError, UnsafePathError
 from matterstack.files import names_inside, opened_inside
-from matterstack.notebook import contents, pages
+from matterstack.notebook import contents, pages, structures
 from matterstack.notebook.details import rooted
 from matterstack.notebook.file_keys import key_of, path_of
 from matterstack.notebook.statuses import look_of_attempt
@@ -98,6 +98,7 @@ class Browsing:
             "tree": self._entries,
             "array": lambda place, asked: Answer(contents.array_of(place.root, _asked_file(place, asked))),
             "hex": lambda place, asked: Answer({"said": contents.hex_of(place.root, _asked_file(place, asked))}),
+            "structure": self._structure,
             "links": self._links,
         }
 
@@ -245,6 +246,10 @@ class Browsing:
         places = asked.get("places")
         return Answer(contents.entries_of(data, places if isinstance(places, list) else [], _number(asked, "at")))
 
+    def _structure(self, place: Place, asked: Mapping[str, Any]) -> Answer:
+        most = structures.MOST_ATOMS if asked.get("all") is True else structures.AT_ONCE
+        return Answer(structures.frames_of_file(place.root, _asked_file(place, asked)).as_data(most))
+
     # -- what it was made from ------------------------------------------------------------
 
     def _links(self, place: Place, asked: Mapping[str, Any]) -> Answer:
@@ -376,4 +381,4 @@ def _kind(name: str, mode: int) -> str:
     """Return as what a name in a folder is shown; what is neither a file nor a folder is not looked into."""
     if not stat.S_ISREG(mode):
         return "folder" if stat.S_ISDIR(mode) else "link" if stat.S_ISLNK(mode) else "other"
-    return contents.KINDS.get(PurePosixPath(name).suffix.lower(), "text")
+    return contents.kind_by_name(name)

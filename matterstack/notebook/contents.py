@@ -16,6 +16,7 @@ from matterstack.core.text import neutral
 from matterstack.errors import UnsafeFileError
 from matterstack.files import read_inside
 from matterstack.notebook.pages import opened
+from matterstack.notebook.structures import structure_format
 
 #: More is sent only when somebody asks for it.
 UNASKED_BYTES = 10_000_000
@@ -51,19 +52,31 @@ TYPES: Mapping[str, str] = {
 }
 
 
+def kind_by_name(name: str) -> str:
+    """Return how a file that is called so is shown.
+
+    Examples
+    --------
+    >>> kind_by_name("out/relax.cif"), kind_by_name("POSCAR"), kind_by_name("log.txt")
+    ('structure', 'structure', 'text')
+    """
+    kind = KINDS.get(PurePosixPath(name).suffix.lower())
+    return kind or ("structure" if structure_format(name) else "text")
+
+
 def kind_of(root: Path, relative: str) -> tuple[str, int]:
     """Return how a file is shown, and its size in bytes.
 
     Returns
     -------
     tuple
-        One of `KINDS`, ``"text"``, or ``"bytes"`` where it looks like none of these.
+        One of `KINDS`, ``"structure"``, ``"text"``, or ``"bytes"`` where it looks like none of these.
     """
     with opened(root, relative) as (file, status):
-        kind = KINDS.get(PurePosixPath(relative).suffix.lower(), "text")
+        kind = kind_by_name(relative)
         if kind == "tree" and status.st_size > UNASKED_BYTES:
             kind = "text"
-        begin = b"" if kind in ("picture", "array") else os.pread(file, 8192, 0)
+        begin = b"" if kind in ("picture", "array", "structure") else os.pread(file, 8192, 0)
     return ("bytes" if b"\0" in begin else kind), status.st_size
 
 

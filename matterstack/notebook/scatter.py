@@ -14,7 +14,7 @@ import traitlets
 from matterstack.core.targets import targets_of
 from matterstack.core.text import did_you_mean, neutral
 from matterstack.errors import PlotError
-from matterstack.notebook.assets import script
+from matterstack.notebook.assets import PANEL, script
 from matterstack.notebook.best import Best, Front, best_html, best_text, front_of, heads_of, rows_of, stairs
 from matterstack.notebook.board import News
 from matterstack.notebook.columns import ORDERS, Column, Columns, title_of
@@ -62,7 +62,7 @@ class ScatterView(PanelView):
         No result has such a column, or a target makes no sense.
     """
 
-    _esm = script("scatter.js")
+    _esm = script(*PANEL, "scatter.js")
     ramp: Any = traitlets.List(list(RAMP)).tag(sync=True)
     series: Any = traitlets.List(list(GROUPS)).tag(sync=True)
     highlight: Any = traitlets.Unicode(HIGHLIGHT).tag(sync=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets
 
-from matterstack.notebook.assets import script
+from matterstack.notebook.assets import PANEL, script
 from matterstack.notebook.bars import MOST_BARS, Bars, bars_of
 from matterstack.notebook.board import News
 from matterstack.notebook.statuses import COLOURS_OF_ATTEMPTS
@@ -48,7 +48,7 @@ class TimelineView(PanelView):
         `by` is none of these.
     """
 
-    _esm = script("timeline.js")
+    _esm = script(*PANEL, "timeline.js")
     bars = traitlets.Instance(Bars, allow_none=True).tag(sync=True, to_json=_to_json)
     by = traitlets.Enum(BY, "operator").tag(sync=True)
     #: What was spent: by what, rows of a key, core hours and words of it all, and how many more there are.

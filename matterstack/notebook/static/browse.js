@@ -889,7 +889,7 @@ function attemptBrowser(parent, desk, start, looks, heard = {}) {
     const size = make("span", { class: "ms-note", title: moment(info.changed)[0] }, bar, `${sizeText(info.size)}, ${moment(info.changed)[1]}`);
     make("span", { class: "ms-gap" }, bar);
     const said = make("span", { class: "ms-note", role: "status" }, bar);
-    if (["table", "tree"].includes(info.kind) || info.type === "image/svg+xml" || as) {
+    if (["table", "tree", "structure"].includes(info.kind) || info.type === "image/svg+xml" || as) {
       const other = as ? info.kind : "text";
       iconButton(KIND_ICONS[other] || "text", as ? `show it as a ${info.kind}` : "show it as text", bar, () => openFile(path, as ? undefined : "text"), (as ? info.kind : "text").replace(/^./, (letter) => letter.toUpperCase()));
     }
@@ -907,6 +907,12 @@ function attemptBrowser(parent, desk, start, looks, heard = {}) {
         if (mine === turn) pane = tablePane(area, table);
       }
       else if (kind === "tree") await treePane(area, inquire);
+      else if (kind === "structure") {
+        const data = await inquire({ what: "structure" });
+        if (mine !== turn) return;
+        const scene = structureScene(area, data, () => inquire({ what: "structure", all: true }).then((more) => { if (mine === turn) scene.show(more); }, (error) => { said.textContent = error.message; }));
+        pane = { stop: scene.stop };
+      }
       else if (kind === "picture") await picture(area, inquire, info, () => mine === turn);
       else if (kind === "array") {
         const { shape, dtype, in_columns, said: numbers } = await inquire({ what: "array" });

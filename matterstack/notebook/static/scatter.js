@@ -533,6 +533,7 @@ function render({ model, el }) {
     if (event.key === "Escape") { choose(""); stage.focus(); }
   });
   links(told, choose);
+  opensStructure(model, root, told);
   links(list, choose);
 
   // -- the bar, and the list of the best ---------------------------------------------------------
@@ -679,7 +680,7 @@ function render({ model, el }) {
   takeAll();
   onSelected();
   askRest();
-  const stops = [pulse(model), still(model, root, "msg:custom", askRest)];
+  const stops = [pulse(model), ownKeys(root), still(model, root, "msg:custom", askRest), opensBrowser(model, root, told)];
   return () => {
     for (const stop of stops) stop();
     clearTimeout(late);

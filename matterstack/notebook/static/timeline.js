@@ -586,6 +586,7 @@ function render({ model, el }) {
     panel.scrollTop = place;
   }
   links(told, select);
+  opensStructure(model, root, told);
   close.onclick = () => { select(""); canvas.focus(); };
   panel.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     if (event.key !== "Escape") return;
@@ -621,7 +622,7 @@ function render({ model, el }) {
   const goOn = () => { frozen = 0; };
   model.on("comm_live_update", stop);
   model.on("change:spent", goOn);
-  const stops = [pulse(model), still(model, root, "change:spent")];
+  const stops = [pulse(model), ownKeys(root), still(model, root, "change:spent"), opensBrowser(model, root, told)];
   return () => {
     for (const end_ of stops) end_();
     sizes.disconnect();

@@ -305,7 +305,7 @@ function render({ model, el }) {
   chosen();
   drawOpened();
   send(model, { want: all().number });
-  const stops = [pulse(model), still(model, root, "msg:custom")];
+  const stops = [pulse(model), ownKeys(root), still(model, root, "msg:custom")];
   return () => {
     for (const stop of stops) stop();
     clearInterval(clock);
