@@ -267,7 +267,8 @@ def _read(directory: RunDirectory, workspace: str) -> _Read:
             last[0].at if last else record.created_at,
         )
     if caught.error is not None:
-        card = RunCard(directory.path, workspace, None, _short(describe(caught.error)))
+        why = describe(caught.error).replace(f"{directory.path}/", "")  # the row says which run it is
+        card = RunCard(directory.path, workspace, None, _short(why))
     return _Read(card, verdicts, time.monotonic() - begun)
 
 

@@ -16,7 +16,7 @@ const RUN_PX = 32, MOST_ROWS_PX = 384;
 const WAIT_MS = 1500;
 const UNREADABLE = "UNREADABLE", NEEDS = "needs you";
 /** @type {[string, string][]} what is a column by which one can sort */
-const HEADS = [["status", "status"], ["run", "run"], ["progress", "progress"], ["iteration", "iter."], ["needs", "needs you, or why"], ["changed", "last change"]];
+const HEADS = [["status", "status"], ["run", "run"], ["progress", "progress"], ["iteration", "iter."], ["needs", "needs you, why"], ["changed", "last change"]];
 
 /** @param {number} at seconds since the Unix epoch @returns {string} how long ago that is */
 function ago(at) {
