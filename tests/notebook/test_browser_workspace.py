@@ -49,9 +49,11 @@ def test_all_runs_are_seen_live_opened_and_compared_by_keys_alone(jupyter: Lab) 
     ]
     assert page.locator(".ms-runs *").count() < 1000, "rows that are out of sight are not in the page"
     # What another process does is seen; only that row is sent, and nothing else is drawn otherwise.
+    page.locator(row("asks")).evaluate("(line) => { line.dataset.mark = 'kept'; }")
     made[0].pause("the furnace is calibrated")
     page.wait_for_selector(f"{row('run-000')}:has-text('the furnace is calibrated')")
     assert page.get_attribute(".ms-runs", "data-patched") == '["cathodes/run-000"]'
+    assert page.locator(f"{row('asks')}[data-mark='kept']").count() == 1, "a line under the pointer stays the same"
     make(base, "added")
     page.wait_for_selector(row("added"))
     shutil.rmtree(made[1].path)

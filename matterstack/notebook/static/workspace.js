@@ -166,13 +166,34 @@ function render({ model, el }) {
     make("span", { role: "gridcell", class: "ms-runs-iteration" }, line, row.status ? String(row.iteration) : "");
     const why = make("span", { role: "gridcell", class: "ms-runs-needs" }, line);
     for (const need of row.needs) {
-      const chip = make("button", { type: "button", tabindex: "-1", class: "ms-runs-need", "data-kind": need.kind, title: [need.words, need.more, need.kind === "inbox" ? "a click opens the inbox" : ""].filter(Boolean).join("\n") }, why, need.words);
-      chip.dataset.key = key;
+      make("button", { type: "button", tabindex: "-1", class: "ms-runs-need", "data-kind": need.kind, title: [need.words, need.more, need.kind === "inbox" ? "a click opens the inbox" : ""].filter(Boolean).join("\n") }, why, need.words);
     }
     if (row.reason && !row.needs.some((need) => need.words === row.reason)) make("span", { class: "ms-note", title: row.reason }, why, row.reason);
     const when = make("span", { role: "gridcell", class: "ms-runs-changed" }, line);
     if (row.changed) { when.textContent = ago(row.changed); when.title = moment(row.changed)[0]; }
     return line;
+  }
+
+  /** @type {Map<string, { row: RunRow, looks: string, line: HTMLElement }>} */
+  const drawn = new Map();
+  /** A line is drawn anew only where it changed: one that is pressed meanwhile stays, and so is clicked. @param {string} key @param {number} place */
+  function lineOf(key, place) {
+    const row = all().rows[key], { keys, kept } = opened(), known = drawn.get(key);
+    const now = JSON.stringify([place, key === here, ticked.includes(key), keys.includes(key), kept.includes(key)]);
+    if (known && known.row === row && known.looks === now) {
+      if (known.line.lastElementChild && row.changed) known.line.lastElementChild.textContent = ago(row.changed);
+      return known.line;
+    }
+    const line = drawRow(key, place);
+    drawn.set(key, { row, looks: now, line });
+    return line;
+  }
+  /** @param {HTMLElement[]} lines */
+  function put(lines) {
+    const there = [...sheet.children];
+    if (lines.length !== there.length || lines.some((line, place) => line.isConnected && line !== there[place])) sheet.replaceChildren(...lines);
+    else lines.forEach((line, place) => { if (there[place] !== line) there[place].replaceWith(line); });
+    for (const [key, { line }] of drawn) if (!line.isConnected) drawn.delete(key);
   }
 
   function paint() {
@@ -182,10 +203,11 @@ function render({ model, el }) {
     sheet.style.height = `${Math.max(height, RUN_PX)}px`;
     const from = Math.max(0, Math.floor(box.scrollTop / RUN_PX) - 4);
     const to = Math.min(order.length, Math.ceil((box.scrollTop + (box.clientHeight || MOST_ROWS_PX)) / RUN_PX) + 4);
+    /** @type {HTMLElement[]} */
     const lines = [];
-    for (let place = from; place < to; place++) lines.push(drawRow(order[place], place));
+    for (let place = from; place < to; place++) lines.push(lineOf(order[place], place));
     if (!order.length) lines.push(make("div", { class: "ms-runs-none ms-note", role: "row" }));
-    sheet.replaceChildren(...lines);
+    put(lines);
     if (!order.length) make("span", { role: "gridcell" }, lines[0], total ? "no run is like that" : "there is no run yet: a new one shows by itself");
     const place = order.indexOf(here);
     if (place >= from && place < to) box.setAttribute("aria-activedescendant", `ms-run-${me}-${place}`);
