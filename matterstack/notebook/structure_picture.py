@@ -101,12 +101,14 @@ def _is_edge(a: int, b: int) -> bool:
 
 
 def _bonds(frame: Frame, elements: dict[int, Element]) -> list[tuple[int, int]]:
-    """Return which atoms are joined: two metals only where one of them is not joined to anything else."""
+    """Return which atoms are joined: two metals only where most atoms of one are not joined to anything else."""
     radii = np.array([elements[int(number)].radius for number in frame.numbers])
     metal = np.array([elements[int(number)].metal for number in frame.numbers])
     apart = np.linalg.norm(frame.positions[:, None] - frame.positions[None], axis=2)
     joined = (apart < _BOND * (radii[:, None] + radii[None])) & (apart > 0.1)
-    bound = metal & joined[:, ~metal].any(axis=1)
+    touches = joined[:, ~metal].any(axis=1)
+    most = {number: bool(touches[frame.numbers == number].mean() > 0.5) for number in elements}
+    bound = metal & np.array([most[int(number)] for number in frame.numbers])
     joined &= ~(bound[:, None] & bound[None])
     return [(int(a), int(b)) for a, b in np.argwhere(np.triu(joined, 1))]
 

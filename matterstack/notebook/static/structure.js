@@ -38,12 +38,12 @@ const mixedRgb = (colour, other, share) => colour.map((part, at) => Math.round(p
 const cssOf = (rgb) => `rgb(${rgb[0]},${rgb[1]},${rgb[2]})`;
 
 /**
- * Which atoms are joined: two metals only where one of them is not joined to anything else.
+ * Which atoms are joined: two metals only where most atoms of one of them are not joined to anything else.
  * @param {DrawnAtoms} atoms @param {Record<string, Kind>} elements
  * @returns {[Int32Array, Int32Array]}
  */
 function bondsOf(atoms, elements) {
-  const { x, y, z, number, count } = atoms;
+  const { x, y, z, number, index, count } = atoms;
   const widest = 2 * BOND_RATIO * Math.max(...Object.values(elements).map(({ radius }) => radius));
   /** @type {Map<string, number[]>} */
   const boxes = new Map();
@@ -63,14 +63,18 @@ function bondsOf(atoms, elements) {
         if (apart >= reach * reach || apart <= LEAST_BOND_A ** 2) continue;
         first.push(j);
         second.push(i);
-        if (one.metal !== other.metal) bound[one.metal ? i : j] = 1;
+        if (one.metal !== other.metal) bound[index[one.metal ? i : j]] = 1;
       }
     }
     const here = at(p, q, r), box = boxes.get(here);
     if (box) box.push(i);
     else boxes.set(here, [i]);
   }
-  const kept = first.map((_, bond) => bond).filter((bond) => !(bound[first[bond]] && bound[second[bond]]));
+  // Of an element together: an atom at the border of what is drawn has lost some of its neighbours.
+  const [there, joined] = [new Uint32Array(256), new Uint32Array(256)];
+  for (let i = 0; i < count; i++) { there[number[i]]++; joined[number[i]] += bound[index[i]]; }
+  const isBound = there.map((all, of) => Number(2 * joined[of] > all));
+  const kept = first.map((_, bond) => bond).filter((bond) => !(isBound[number[first[bond]]] && isBound[number[second[bond]]]));
   return [Int32Array.from(kept, (bond) => first[bond]), Int32Array.from(kept, (bond) => second[bond])];
 }
 
@@ -301,7 +305,7 @@ function structureScene(parent, data, more = () => {}) {
     let sprite = sprites.get(key);
     if (sprite) return sprite;
     const kind = data.elements[number], share = (fog / (FOG_LEVELS - 1)) * MOST_FOG;
-    const radius = drawnRadius(kind.radius) * scale, line = Math.max(1, Math.min(1.5 * ratio, radius * 0.12));
+    const radius = drawnRadius(kind.radius) * scale, line = Math.max(0.5, Math.min(1.5 * ratio, radius * 0.12));
     const size = Math.ceil(2 * (radius + line)) + 2;
     sprite = /** @type {HTMLCanvasElement} */ (make("canvas", { width: size, height: size }));
     const pen = /** @type {CanvasRenderingContext2D} */ (sprite.getContext("2d"));
@@ -342,7 +346,13 @@ function structureScene(parent, data, more = () => {}) {
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.fillStyle = cssOf(ground);
     pen.fillRect(0, 0, width, height);
-    for (let i = 0; i < atoms.count; i++) [px[i], py[i], pz[i]] = seenAt(atoms.x[i], atoms.y[i], atoms.z[i]);
+    const [vx, vy, vz, ux, uy, uz, nx, ny, nz] = view, [cx, cy, cz] = centre;
+    for (let i = 0; i < atoms.count; i++) { // as seenAt, without an array for each
+      const [dx, dy, dz] = [atoms.x[i] - cx, atoms.y[i] - cy, atoms.z[i] - cz];
+      px[i] = width / 2 + shiftX + scale * (vx * dx + vy * dy + vz * dz);
+      py[i] = height / 2 + shiftY - scale * (ux * dx + uy * dy + uz * dz);
+      pz[i] = nx * dx + ny * dy + nz * dz;
+    }
     const lines = cellLines(), count = atoms.count, bonds = moving && bondA.length > MANY_BONDS ? 0 : bondA.length;
     const depth = new Float32Array(count + bonds + lines.length);
     depth.set(pz);
