@@ -13,7 +13,7 @@
 const BOND_RATIO = 1.15, LEAST_BOND_A = 0.1, BOND_HALF_WIDTH_A = 0.09;
 const MOST_LOOKS = 4e6, MOST_DRAWN = 20000;
 /** With more of them, bonds are left out while it is being moved. */
-const MANY_BONDS = 4000, STILL_MS = 150, LATE_MS = 3000;
+const MANY_BONDS = 4000, STILL_MS = 150, UNANSWERED_MS = 3000;
 const FOG_LEVELS = 8, MOST_FOG = 0.55, DEPTH_BUCKETS = 4096;
 const FRAMES_PER_S = 12, TURN_STEP = Math.PI / 18;
 /** Atoms this near to a face of the cell are shown at the opposite one, too. */
@@ -675,7 +675,7 @@ function structureScene(parent, data, more = () => {}) {
     all.disabled = true;
     all.textContent = "being fetched …";
     clearTimeout(late);
-    late = setTimeout(() => { [all.disabled, all.textContent] = [false, "the kernel is busy, or gone: ask again"]; }, LATE_MS);
+    late = setTimeout(() => { [all.disabled, all.textContent] = [false, "the kernel is busy, or gone: ask again"]; }, UNANSWERED_MS);
     more();
   };
   for (const [name, text, act] of /** @type {[string, string, () => void][]} */ ([["zoom-in", "zoom in", () => zoom(1.25)],
