@@ -135,10 +135,12 @@ def best_html(data: Columns, best: Best, axes: Mapping[str, Any], most: int) -> 
     said = f"<p>{escape(best_text(data, best, most=0))}</p>"
     if not best.places:
         return said
-    heads = "".join(f"<th style='text-align:left'>{escape(neutral(name))}</th>" for name in heads_of(best, axes))
+    figure = "style='text-align:right;padding-left:16px'"
+    heads = "".join(f"<th {figure}>{escape(neutral(name))}</th>" for name in heads_of(best, axes))
     lines = []
     for name, *values in rows_of(data, best, axes, most):
-        cells = "".join(f"<td>{escape(value)}</td>" for value in values)
+        cells = "".join(f"<td {figure}>{escape(value)}</td>" for value in values)
         lines.append(f"<tr><td style='text-align:left'>{escape(neutral(name))}</td>{cells}</tr>")
     more = f"<p>and {len(best.places) - most} more</p>" if len(best.places) > most else ""
-    return f"{said}<table><thead><tr><th>task</th>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>{more}"
+    head = f"<tr><th style='text-align:left'>task</th>{heads}</tr>"
+    return f"{said}<table><thead>{head}</thead><tbody>{''.join(lines)}</tbody></table>{more}"

@@ -100,7 +100,8 @@ class Columns:
     edition: int = 0
     _given: dict[str, Column] = field(default_factory=dict)
     _orders: dict[str, Column] = field(default_factory=dict)
-    _known: set[int] = field(default_factory=set)
+    _ids: array[int] = field(default_factory=lambda: array("q"))
+    _attempts: array[int] = field(default_factory=lambda: array("q"))
     _stamp: tuple[int, ...] | None = None
     _seq: int = 0
     _first_at: float | None = None
@@ -122,28 +123,37 @@ class Columns:
         if stamp == self._stamp:
             return False
         seq, rows = self.store.given_after(self._seq, AT_ONCE)
-        if any(row.id in self._known for row in rows):  # it was tried again
-            self._forget()
+        known = self._known_of({row.id for row in rows if row.at is None or row.attempt > 1})
+        if any(row.id in known and (row.at is None or row.attempt != known[row.id]) for row in rows):
+            self._forget()  # it was tried again
             return True
         self._seq = seq
-        for row in sorted((row for row in rows if row.at is not None), key=lambda row: row.at or 0.0):
+        fresh = [row for row in rows if row.at is not None and row.id not in known]
+        for row in sorted(fresh, key=lambda row: row.at or 0.0):
             self._take(row)
         if not rows:
             self._stamp = stamp
         return bool(rows)
 
+    def _known_of(self, tasks: set[int]) -> dict[int, int]:
+        """Return which attempts of some tasks, by their rows, gave what is here."""
+        pairs = zip(self._ids, self._attempts, strict=True) if tasks else ()
+        return {task: attempt for task, attempt in pairs if task in tasks}
+
     def _forget(self) -> None:
         self.edition += 1
         self._seq = 0
-        for part in (self.names, self._given, self._orders, self._known):
+        for part in (self.names, self._given, self._orders):
             part.clear()
+        self._ids, self._attempts = array("q"), array("q")
 
     def _take(self, row: GivenRow) -> None:
         if self._first_at is None:
             self._first_at = self.store.first_submission() or row.at
         place = len(self.names)
         self.names.append(f"{row.iteration}.{row.task_id}")
-        self._known.add(row.id)
+        self._ids.append(row.id)
+        self._attempts.append(row.attempt)
         since_s = (row.at or 0.0) - (self._first_at or 0.0)
         for name, value in zip(ORDERS, (since_s, place + 1, row.iteration), strict=True):
             _in(self._orders, name).put(place, value)

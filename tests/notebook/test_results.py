@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import matterstack as ms
 from matterstack import errors
+from matterstack.notebook import columns
 from matterstack.notebook.best import front_of
 from matterstack.notebook.columns import AT_ONCE, Column, Columns
 from matterstack.optimizers import pareto
@@ -208,7 +209,7 @@ def test_only_new_results_are_read_and_sent_however_many_look(tmp_path: Path) ->
     assert messages[0][1] == [number / 7 for number in (200, 201, 202)]
 
 
-def test_a_result_that_is_tried_again_is_taken_away(tmp_path: Path) -> None:
+def test_a_result_that_is_tried_again_is_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flow = ms.Workflow([gives("a", gap=1), ms.Task("ask", operator="human", schema={"type": "object"})])
     operators = {"local": ms.LocalOperator(), "human": ms.HumanOperator()}
     run = ms.initialize_run("w", flow, base_path=tmp_path, operators=operators)
@@ -228,6 +229,11 @@ def test_a_result_that_is_tried_again_is_taken_away(tmp_path: Path) -> None:
     change(view, axes={"y": "result"})
     change(view, axes={"y": "gap"})
     assert numbers(view.values["y"]) == [2.0]
+    # What was done twice comes once, also where the two are read one after the other.
+    monkeypatch.setattr(columns, "AT_ONCE", 1)
+    data = Columns(run.store)
+    assert [data.refresh() for _ in range(5)].count(True) == 3
+    assert data.names == ["0.a"]
 
 
 anything = st.recursive(

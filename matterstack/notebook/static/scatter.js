@@ -426,8 +426,8 @@ function render({ model, el }) {
     tell_(focus);
     spoken.textContent = `${tasks[focus]}: ${facts(focus).map((pair) => pair.join(" ")).join(", ")}`;
   }
-  /** @param {string} name @param {number} [x] where it was clicked */
-  function choose(name, x = 0) {
+  /** @param {string} name @param {number} [x] where its point is */
+  function choose(name, x = pixel(tasks.indexOf(name))[0]) {
     if (panel.hidden) panel.classList.toggle("ms-left", x > width / 2); // what was clicked is seen beside it
     if (name && name !== model.get("panel_of")) asked();
     change(model, { selected: name });
@@ -532,9 +532,9 @@ function render({ model, el }) {
     event.stopPropagation();
     if (event.key === "Escape") { choose(""); stage.focus(); }
   });
-  links(told, choose);
+  links(told, (name) => choose(name));
   opensStructure(model, root, told);
-  links(list, choose);
+  links(list, (name) => choose(name));
 
   // -- the bar, and the list of the best ---------------------------------------------------------
 
