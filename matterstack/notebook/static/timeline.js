@@ -21,16 +21,8 @@ const TIME_LANE = 14, TIME_THINNEST = 3, TIME_NAME = 16, TIME_HIGHEST = 460;
 const TIME_STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];
 const TIME_DAY = 86400;
 
-/** @param {number} seconds @returns {string} a duration by its two largest units */
-function timeInWords(seconds) {
-  if (seconds < 9.95) return `${Math.max(0, seconds).toFixed(1)} s`;
-  /** @type {[number, string][]} */
-  const units = [[TIME_DAY, "d"], [3600, "h"], [60, "min"], [1, "s"]];
-  const left = Math.round(seconds), place = units.findIndex(([size]) => left >= size);
-  const [size, unit] = units[place], rest = left % size, below = units[place + 1];
-  const more = below && rest >= below[0] ? ` ${Math.floor(rest / below[0])} ${below[1]}` : "";
-  return `${Math.floor(left / size)} ${unit}${more}`;
-}
+/** @param {number} seconds @returns {string} a duration; of a short one the tenths of a second, too */
+const timeSpan = (seconds) => (seconds < 9.95 ? `${Math.max(0, seconds).toFixed(1)} s` : span(seconds));
 
 /**
  * Moments for the axis, in the time of this browser: of the step that gives so many, each with what is written there.
@@ -88,7 +80,7 @@ function render({ model, el }) {
   let high = 0, lane = TIME_LANE, scroll = 0, lives = false;
   /** What is seen: seconds since the origin; all of it where null. @type {[number, number] | null} */
   let sight = null;
-  let cursor = 0, over = 0;
+  let cursor = 0, over = 0, tipped = 0;
   /** How many run and wait from each of these moments on. @type {{ at: number[], run: number[], wait: number[] }} */
   let counts = { at: [], run: [], wait: [] };
 
@@ -211,10 +203,9 @@ function render({ model, el }) {
   const seen = () => sight || whole();
   /** @param {number} from @param {number} to */
   function look(from, to) {
-    const [first, last] = whole(), all = last - first;
-    const span = Math.min(all, Math.max(to - from, Math.min(all, 0.05)));
-    const start = Math.min(Math.max(from, first), last - span);
-    sight = span >= all * 0.999 ? null : [start, start + span];
+    const [first, last] = whole(), all = last - first, wanted = Math.min(all, Math.max(to - from, Math.min(all, 0.05)));
+    const start = Math.min(Math.max(from, first), last - wanted);
+    sight = wanted >= all * 0.999 ? null : [start, start + wanted];
     draw();
   }
   /** @param {number} by how much larger @param {number} [at] the pixel that stays where it is */
@@ -329,7 +320,10 @@ function render({ model, el }) {
     }
     ink.restore();
     strip(from, to, floor, wide, tall, colour, style.color);
+    const pointed = tip.hidden ? undefined : bars.get(tipped);
+    if (pointed) tip.textContent = words_(pointed);
     root.dataset.bars = String(many);
+    root.dataset.sight = (to - from).toFixed(3);
     root.dataset.drawnMs = (performance.now() - begun).toFixed(1);
     // What is under way grows: smoothly where a second is many pixels. Nobody is asked for it.
     if (lives && !frozen && !document.hidden && drawn) later = setTimeout(draw, scale > 5 ? 200 : 1000);
@@ -438,9 +432,9 @@ function render({ model, el }) {
   }
   /** @param {TimeBar} one @returns {string} */
   function words_(one) {
-    const waited = began(one) - one[TIME_SUBMITTED], parts = [`${one[TIME_TASK]}  ·  attempt ${one[TIME_ATTEMPT]}  ·  ${status(one).toLowerCase()}`];
-    parts.push(`submitted ${moment(origin + one[TIME_SUBMITTED])[1]}, ${one[TIME_STARTED] === null && one[TIME_ENDED] === null ? "waits" : "waited"} ${timeInWords(waited)}`);
-    if (one[TIME_STARTED] !== null) parts.push(`${one[TIME_ENDED] === null ? "runs" : "ran"} ${timeInWords(end(one) - began(one))}`);
+    const waited = began(one) - one[TIME_SUBMITTED], parts = [`${one[TIME_TASK]} · attempt ${one[TIME_ATTEMPT]} · ${status(one).toLowerCase()}`];
+    parts.push(`submitted ${moment(origin + one[TIME_SUBMITTED])[1]}, ${one[TIME_STARTED] === null && one[TIME_ENDED] === null ? "waits" : "waited"} ${timeSpan(waited)}`);
+    if (one[TIME_STARTED] !== null) parts.push(`${one[TIME_ENDED] === null ? "runs" : "ran"} ${timeSpan(end(one) - began(one))}`);
     return parts.join("\n");
   }
   /** @param {TimeBar | undefined} one @param {number} right @param {number} down where, in pixels */
@@ -448,6 +442,7 @@ function render({ model, el }) {
     tip.hidden = !one;
     canvas.classList.toggle("ms-time-over", Boolean(one));
     if (!one) return;
+    tipped = one[TIME_ID];
     tip.textContent = words_(one);
     tip.style.left = `${Math.max(4, Math.min(right + 12, canvas.clientWidth - tip.offsetWidth - 4))}px`;
     const above = down - tip.offsetHeight - 8;
@@ -514,10 +509,10 @@ function render({ model, el }) {
     }
     if (!best) return;
     cursor = best[TIME_ID];
-    const y = top(best), left = best[TIME_SUBMITTED], span = to - from;
+    const y = top(best), left = best[TIME_SUBMITTED], wide = to - from;
     if (y < scroll) scroll = y;
     if (y + lane > scroll + room()) scroll = y + lane - room();
-    if (sight && (left < from || left > to)) look(left - span / 4, left + (3 * span) / 4);
+    if (sight && (left < from || left > to)) look(left - wide / 4, left + (3 * wide) / 4);
     draw();
     const [first, last] = seen(), pixel = width() / (last - first);
     show(best, TIME_GUTTER + Math.max(0, (left - first) * pixel), TIME_TOP + y - scroll);
