@@ -35,17 +35,22 @@ def label(key: str | int, by: str) -> str:
     return neutral(str(key)) if key != "" else NAMELESS.get(by, "")
 
 
+def _span(seconds: float) -> str:
+    """Return a duration; a short one with two digits."""
+    return in_words(seconds) if seconds >= 9.95 or not seconds else f"{seconds:.2g} s"
+
+
 def words(spent: Spending) -> list[str]:
     """Return what was spent as people read it, in the order of `HEAD`."""
-    efficiency = "" if spent.cpu_efficiency is None else f"{100 * spent.cpu_efficiency:.0f} %"
+    percent = None if spent.cpu_efficiency is None else 100 * spent.cpu_efficiency
     return [
         str(spent.attempts),
         str(spent.failed or ""),
-        in_words(spent.waiting_s),
-        in_words(spent.running_s),
+        _span(spent.waiting_s),
+        _span(spent.running_s),
         f"{spent.core_hours:.3g}",
-        "" if spent.cpu_s is None else in_words(spent.cpu_s),
-        efficiency,
+        "" if spent.cpu_s is None else _span(spent.cpu_s),
+        "" if percent is None else f"{percent:.0f} %" if percent >= 9.5 else f"{percent:.2g} %",
         memory(spent.peak_memory_gib),
     ]
 

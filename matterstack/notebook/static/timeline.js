@@ -266,7 +266,7 @@ function render({ model, el }) {
       ink.strokeStyle = colour("--ms-line");
       line([[place, TIME_TOP - 4], [place, tall]]);
       ink.fillStyle = colour("--ms-soft");
-      ink.fillText(text, Math.min(place, wide - 24), 11);
+      ink.fillText(text, Math.min(place, wide - 4 - ink.measureText(text).width / 2), 11);
     }
     // The bars.
     ink.save();
