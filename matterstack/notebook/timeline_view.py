@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets
 
+from matterstack.errors import MatterstackError
 from matterstack.notebook.assets import PANEL, script
 from matterstack.notebook.bars import MOST_BARS, Bars, bars_of
 from matterstack.notebook.board import News
@@ -84,6 +85,8 @@ class TimelineView(PanelView):
                 if self.bars is None:
                     self.bars = self._read()
                     self._tell_spent()
+            except MatterstackError:
+                return  # moved, or its disk is away for a moment: a page asks again when it is seen again
             finally:
                 self._loading.release()
 
@@ -92,9 +95,9 @@ class TimelineView(PanelView):
 
     def glance(self, news: News) -> None:
         """Send the bars that changed; what was spent is told less often."""
-        super().glance(news)
         if self.bars is None:
-            return
+            return  # nobody has looked at it yet
+        super().glance(news)
         self.bars.refresh()
         if self.bars.turn != self._turn:
             self._push(self.bars)

@@ -58,6 +58,14 @@ def sent(view: TimelineView, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return found
 
 
+def show(view: TimelineView) -> None:
+    """Have a view seen for the first time."""
+    view._heard(view, {"shown": True}, [])
+    for thread in threading.enumerate():
+        if thread.name == "matterstack-timeline":
+            thread.join(30)
+
+
 def rows_of(news: str) -> dict[int, list[Any]]:
     return {row[0]: row for row in json.loads(news)["rows"]}
 
@@ -198,12 +206,21 @@ def test_timelines_of_one_run_read_it_once(over: ms.Run, monkeypatch: pytest.Mon
 def test_a_cockpit_reads_attempts_when_its_timeline_is_first_seen(over: ms.Run) -> None:
     view = over.watch().timeline
     assert (view.bars, view.spent, view.twin_html()) == (None, {}, "")
-    view._heard(view, {"shown": True}, [])
-    for thread in threading.enumerate():
-        if thread.name == "matterstack-timeline":
-            thread.join(30)
+    show(view)
     assert view.bars.total == len(over.attempts)
     assert view.spent["rows"]
+
+
+def test_a_run_that_is_away_is_read_when_it_is_back(tmp_path: Path) -> None:
+    run = make(tmp_path, ms.Task("a", "true"))
+    run.wait(timeout_s=60)
+    view = run.watch().timeline
+    away = run.path.rename(tmp_path / "away")
+    show(view)
+    assert view.bars is None
+    away.rename(run.path)
+    show(view)
+    assert view.bars.total == 1
 
 
 def test_a_page_chooses_by_what_and_nothing_that_makes_no_sense(over: ms.Run) -> None:
