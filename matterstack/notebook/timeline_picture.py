@@ -64,14 +64,14 @@ def spent_html(rows: Sequence[tuple[str | int, Spending]], by: str) -> str:
     by : str
         What it was counted by.
     """
-    style = "style='text-align:right;padding:2px 8px;font-variant-numeric:tabular-nums'"
+    style = "style='text-align:right;padding:2px 8px;white-space:nowrap;font-variant-numeric:tabular-nums'"
     head = "".join(f"<th {style}>{name}</th>" for name in HEAD)
     lines = [f"<tr><th style='text-align:left;padding:2px 8px'>{by}</th>{head}</tr>"]
     for key, spent in rows[:MOST_KEYS]:
         cells = "".join(f"<td {style}>{cell}</td>" for cell in words(spent))
         lines.append(f"<tr><td style='text-align:left;padding:2px 8px'>{escape(label(key, by))}</td>{cells}</tr>")
     more = f"<p>and {len(rows) - MOST_KEYS} more: run.time_spent has all</p>" if len(rows) > MOST_KEYS else ""
-    return f"<table>{''.join(lines)}</table>{more}"
+    return f"<div style='overflow-x:auto'><table>{''.join(lines)}</table></div>{more}"
 
 
 def timeline_html(bars: Bars, by: str, now: float) -> str:
@@ -133,8 +133,8 @@ class _Picture:
         return f"{''.join(parts)}</svg>"
 
     def _bars(self) -> Iterator[str]:
-        """Yield a path for each colour; what lies within a pixel of each other in a lane is one piece of it."""
-        pieces: dict[tuple[str, bool, float], list[tuple[float, float]]] = {}
+        """Yield a path for each colour, in whole pixels; what touches in a lane is one piece of it."""
+        pieces: dict[tuple[str, bool, float], list[tuple[int, int]]] = {}
         for bar in self.bars:
             row = bar.row
             y = self.tops[key_of(row, self.by)] + (bar.lanes[self.place] + 0.5) * self.lane
@@ -145,15 +145,15 @@ class _Picture:
                 if high <= low:
                     continue
                 line = pieces.setdefault((colour, is_pale, y), [])
-                left, right = self.x(low), max(self.x(high), self.x(low) + 0.5)
-                if line and left - line[-1][1] < 0.5:
+                left, right = int(self.x(low)), max(int(self.x(high)), int(self.x(low)) + 1)
+                if line and left <= line[-1][1]:
                     line[-1] = (line[-1][0], max(right, line[-1][1]))
                 else:
                     line.append((left, right))
         paths: dict[tuple[str, bool], list[str]] = {}
         for (colour, is_pale, y), line in pieces.items():
             drawn = paths.setdefault((colour, is_pale), [])
-            drawn += [f"M{left:.1f} {y:.1f}H{right:.1f}" for left, right in line]
+            drawn += [f"M{left} {y:.1f}H{right}" for left, right in line]
         thick = max(self.lane - (1 if self.lane >= 4 else 0), 0.6)
         for (colour, is_pale), drawn in paths.items():
             opacity = 0.35 if is_pale else 1
