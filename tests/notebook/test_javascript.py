@@ -31,6 +31,7 @@ def test_functions_of_the_views(name: str) -> None:
 @needs_node
 def test_a_duration_is_told_alike_in_the_page_and_by_python() -> None:
     seconds = [0, 0.4, 1, 59, 61, 3599, 3600, 3661, 86399, 86400, 90061, 1e7, *(7.3 * 1.7**n for n in range(30))]
-    script = f"import {{ load }} from './load.mjs'; const {{ span }} = load([], ['span']); console.log(JSON.stringify({json.dumps(seconds)}.map(span)));"
+    script = "import { load } from './load.mjs'; const { span } = load([], ['span']);"
+    script += f"console.log(JSON.stringify({json.dumps(seconds)}.map(span)));"
     done = node("--input-type=module", "--eval", script)
     assert json.loads(done.stdout) == [in_words(number) for number in seconds], done.stderr
