@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from matterstack.core.results import Waiting
 from matterstack.core.states import RUN_TRANSITIONS, TERMINAL_RUN, RunEvent, RunStatus
 from matterstack.core.text import neutral
 from matterstack.errors import MatterstackError, RunLockedError, RunStatusError
-from matterstack.notebook.board import Card, News
+from matterstack.notebook.board import News, all_of
 from matterstack.notebook.cockpit_head import Head
 from matterstack.notebook.columns import gives_numbers
 from matterstack.notebook.follower import Follows, follower_of
@@ -84,7 +84,7 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         self._stamp: tuple[int, ...] | None = None
         self._shown_at = 0.0
         self._standing: Standing | None = None
-        self._looks: Counter[str] = Counter()
+        self._looks: Mapping[str, int] = {}
         self._said_of: RunStatus | None = None
         self._report = ""
         self._seq = 0
@@ -137,11 +137,12 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         waits = (
             status is RunStatus.RUNNING and bool(requests) and len(requests) >= counts.submitted and not counts.ready
         )
-        current = self._current()
-        self._looks = Counter(card.code for card in current)
+        board, iteration = self.dag.board, overview.record.iteration
+        self._looks = board.counts_of(iteration)
         self._show_times(Standing(overview, run.store.iterations(), started, ended, None, waits))
-        failed = [card for card in current if card.code == "F"]
-        self.head.needs = [need._asdict() for need in needs_of(overview, failed, requests, run.store.troubles())]
+        failed = board.cards(list(itertools.islice(self._failed(), 1)))
+        needs = needs_of(overview, failed, self._looks["F"], requests, run.store.troubles())
+        self.head.needs = [need._asdict() for need in needs]
         fresh = run.store.events_after(self._seq, _MOST_EVENTS)
         if fresh:
             self._seq = fresh[-1].seq
@@ -206,7 +207,7 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         task = self.dag.board.find(selected)
         if task is not None:
             return task.iteration == iteration and task.code in "CFN"
-        return any(card.code == "F" and card.iteration == iteration for card in self.dag.drawing.cards_in(selected))
+        return iteration in {self.dag.board.iterations[place] for place in self.dag.drawing.places_in(selected, "F")}
 
     def _show_inbox(self, requests: Inbox) -> None:
         """Make forms for new requests; those that are filled in are left alone."""
@@ -305,8 +306,8 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         """Retry the selected task, the failed ones of a selected node, or, where none is selected, every failed one."""
         run, selected = self.run, self.dag.selected
         task = self.dag.board.find(selected)
-        some = self.dag.drawing.cards_in(selected) if selected else self._current()
-        chosen = [task] if task is not None else [card for card in some if card.code == "F"]
+        failed = self.dag.drawing.places_in(selected, "F") if selected else self._failed()
+        chosen = [task] if task is not None else self.dag.board.cards(list(failed))
         if not chosen:
             where = f"of {selected}" if selected else "of the current iteration"
             raise RunStatusError(f"no task {where} has failed, so there is nothing to retry")
@@ -314,9 +315,10 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         names = ", ".join(card.name for card in chosen[:10]) + (", ..." if len(chosen) > 10 else "")
         return f"Retried {names}. {_said(run)}"
 
-    def _current(self) -> list[Card]:
-        iteration = self.run.iteration
-        return [card for card in self.dag.board.cards.values() if card.iteration == iteration]
+    def _failed(self) -> Iterator[int]:
+        """Yield the places of the failed tasks of the current iteration."""
+        iteration, board = self.run.iteration, self.dag.board
+        return (place for place in all_of(board.codes, "F") if board.iterations[place] == iteration)
 
     # -- running ----------------------------------------------------------------------------
 

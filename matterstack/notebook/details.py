@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,10 +28,7 @@ if TYPE_CHECKING:
 
 _TAIL_BYTES = 2000
 _MOST_FILES = 40
-_MOST_TASKS = 40
 _MOST_FACTS = 40
-#: Looks in the order in which one asks for them: what went wrong, what needs somebody, what goes on, and the rest.
-_FIRST = "FWXQRBNSC"
 #: What a task says of itself, and what it is called in the panel.
 _TOLD = {"command": "command", "instructions": "asks", "assignee": "for"}
 _MOST_DATA = 4000
@@ -62,7 +58,7 @@ def details_html(run: Run, board: Board, name: str) -> str:
     facts = [("operator", card.operator), ("group", card.group or "")]
     facts += [(shown, _words(spec[name])) for name, shown in _TOLD.items() if spec.get(name) is not None]
     facts.append(("began", _began(run, card) if attempts else ""))
-    up, down = ([board.cards[row] for row in rows if row in board.cards] for rows in store.neighbours(card.id))
+    up, down = (board.cards_of(rows) for rows in store.neighbours(card.id))
     told = [(what, _text(value)) for what, value in facts if value]
     told += [(what, _some(cards)) for what, cards in (("after", up), ("before", down)) if cards]
     parts.append(_table(told))
@@ -105,27 +101,28 @@ def _words(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def group_html(label: str, cards: Sequence[Card]) -> str:
+def group_html(label: str, counts: Mapping[str, int], listed: Sequence[Card]) -> str:
     """Return the panel of a group of tasks as HTML: how many stand how, and which, the troubled first.
 
     Parameters
     ----------
     label : str
         What the group is called.
-    cards : sequence of Card
-        The tasks in it.
+    counts : mapping of str to int
+        How many tasks in it look how.
+    listed : sequence of Card
+        Those of them that are shown.
     """
-    counts = Counter(card.code for card in cards)
-    some = [(counts[look.code], _status(look.code)) for look in LOOKS if counts[look.code]]
+    total = sum(counts.values())
+    some = [(counts[look.code], _status(look.code)) for look in LOOKS if counts.get(look.code)]
     stand = ", ".join(f"<span style='white-space:nowrap'>{number} {status}</span>" for number, status in some)
-    parts = [f"<h4 style='margin:4px 0'>{_text(label)}: {len(cards)} tasks</h4><p style='margin:4px 0'>{stand}</p>"]
-    listed = sorted(cards, key=lambda card: _FIRST.index(card.code))[:_MOST_TASKS]
+    parts = [f"<h4 style='margin:4px 0'>{_text(label)}: {total} tasks</h4><p style='margin:4px 0'>{stand}</p>"]
     rows = "".join(
         f"<tr><td style='white-space:nowrap'>{_link(card, card.name)}</td><td>{_status(card.code)}</td>"
         f"<td style='overflow-wrap:anywhere'>{_text((card.reason or '')[-200:])}</td></tr>"
         for card in listed
     )
-    more = f"<p>and {len(cards) - len(listed)} more</p>" if len(cards) > len(listed) else ""
+    more = f"<p>and {total - len(listed)} more</p>" if total > len(listed) else ""
     return f"<div class='ms-details'>{''.join(parts)}<table>{rows}</table>{more}</div>"
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from array import array
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from matterstack.core.text import neutral
-from matterstack.notebook.board import Card
+from matterstack.notebook.board import Tasks, all_of, count
 from matterstack.notebook.grouping import MOST_NODES, Groups, Place
 from matterstack.notebook.layout import fold, lay_out, layers_of
 from matterstack.notebook.statuses import BY_CODE, LOOKS
@@ -21,18 +24,6 @@ if TYPE_CHECKING:
 STEP_X, STEP_Y, NODE_WIDTH, NODE_HEIGHT, MARGIN = 200, 36, 158, 26, 12
 #: What a node that stands for several tasks looks like: the first of these that any of them has.
 _URGENT = "FWXQRBNSC"
-
-
-class Tasks(Protocol):
-    """What is drawn: a `Board`, or the tasks of a plan."""
-
-    @property
-    def cards(self) -> dict[int, Card]:
-        """The tasks, by their rows, in the order of the plan."""
-
-    @property
-    def edges(self) -> list[tuple[int, int]]:
-        """Which task waits for which, as pairs of rows."""
 
 
 class Room(NamedTuple):
@@ -50,13 +41,70 @@ LONG_PAGE = Room(4, 75)
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A task, or several that are drawn as one; and the open group that it is in, if it is in one."""
+    """A task, or several that are drawn as one, by their numbers; and the open group that it is in, if it is in one."""
 
     key: str
     label: str
-    tasks: tuple[int, ...]
+    tasks: Sequence[int]
     single: bool
     inside: str
+
+
+class Shape:
+    """What is there to be drawn, whatever is open and however much room there is: worked out once for many drawings.
+
+    Tasks have numbers, from 0 on, in the order of the plan.
+
+    Attributes
+    ----------
+    tasks : Tasks
+    chosen : sequence of int
+        The places of the tasks in their columns.
+    befores, afters : sequence of int
+        Where each edge begins and ends.
+    layer : list of int
+        How deep each task stands in the graph.
+    groups : Groups
+    """
+
+    def __init__(self, tasks: Tasks, graph: networkx.DiGraph[str] | None = None) -> None:
+        self.tasks = tasks
+        self.chosen: Sequence[int] = range(len(tasks))
+        self.befores: Sequence[int]
+        self.afters: Sequence[int]
+        if graph is None:
+            self.befores, self.afters = tasks.edges
+        else:
+            self.chosen = [place for place in self.chosen if tasks.name(place) in graph]
+            number = {tasks.name(place): number for number, place in enumerate(self.chosen)}
+            pairs = sorted((number[after], number[before]) for before, after in graph.edges)
+            self.befores, self.afters = [before for _, before in pairs], [after for after, _ in pairs]
+        self.layer = layers_of(len(self.chosen), self.befores, self.afters)
+        self.groups = Groups(tasks, self.chosen, self.layer)
+
+    @cached_property
+    def stages(self) -> Groups:
+        """The same in groups by stage."""
+        return Groups(self.tasks, self.chosen, self.layer, by_stage=True)
+
+    @cached_property
+    def last(self) -> int:
+        """The number of the last iteration."""
+        return self.tasks.iterations[self.chosen[-1]] if self.chosen else 0
+
+    def number(self, row: int) -> int | None:
+        """Return the number of a task by its row in the database; None where it is not drawn."""
+        place = self.tasks.place(row)
+        if place is None:
+            return None
+        at = bisect_left(self.chosen, place)
+        return at if at < len(self.chosen) and self.chosen[at] == place else None
+
+    def codes(self) -> bytearray:
+        """Return how each task looks now."""
+        if isinstance(self.chosen, range):
+            return self.tasks.codes[: len(self.chosen)]
+        return bytearray(map(self.tasks.codes.__getitem__, self.chosen))
 
 
 class Drawing:
@@ -64,40 +112,20 @@ class Drawing:
 
     Parameters
     ----------
-    board : Board, or any `Tasks`
+    shape : Shape
     collapse : {'auto', 'tasks', 'group', 'iteration'}
         With ``auto`` tasks are drawn one by one where there is room, and else in groups.
     expanded : sequence of str
         Keys of groups that are open all the same, those that were opened first first.
-    graph : networkx.DiGraph, optional
-        Which of the tasks to draw, by their names, and which edges; by default all of both.
     room : Room
     """
 
-    def __init__(
-        self,
-        board: Tasks,
-        collapse: str,
-        expanded: Sequence[str],
-        graph: networkx.DiGraph[str] | None = None,
-        room: Room = PAGE,
-    ) -> None:
-        self.board = board
+    def __init__(self, shape: Shape, collapse: str, expanded: Sequence[str], room: Room = PAGE) -> None:
+        self.shape = shape
         self.room = room
         self.note = ""
         self.opened: list[str] = []
-        cards = [card for card in board.cards.values() if graph is None or card.name in graph]
-        row = {card.id: number for number, card in enumerate(cards)}
-        if graph is None:
-            pairs = [(row[a], row[b]) for a, b in board.edges]
-        else:
-            place = {card.name: number for number, card in enumerate(cards)}
-            pairs = sorted((place[a], place[b]) for a, b in graph.edges)
-        self.cards = cards
-        self.ids = [card.id for card in cards]
-        self.pairs = pairs
-        self._row = row
-        self._layer = layers_of(len(cards), pairs)
+        self._codes = shape.codes()
         self._choose(collapse)
         self._open([key for key in expanded if key in self.groups.places()])
 
@@ -105,7 +133,7 @@ class Drawing:
 
     def _choose(self, collapse: str) -> None:
         """Draw as one says; what there is no room for is drawn in groups."""
-        self.groups = Groups(self.cards, self._layer)
+        self.groups = self.shape.groups
         if collapse != "auto":
             opened = {"tasks": set(self.groups.places()), "group": self._iterations(), "iteration": set()}[collapse]
             if self.groups.count(opened) <= MOST_NODES:
@@ -126,18 +154,20 @@ class Drawing:
 
     def _ways(self) -> Iterator[tuple[Groups, set[str]]]:
         """Yield what may be open, the most first: all, the last iteration, its groups, its stages, nothing."""
-        named, last = self.groups, self.cards[-1].iteration if self.cards else 0
-        several = len(self._iterations()) > 1
+        named, last = self.groups, self.shape.last
+        most = len(self._iterations())
         yield named, set(named.places())
-        if several:
+        if most > 1:
             yield named, set(named.places({last}))
         latest = {f"{last}.*"}
-        stages = Groups(self.cards, self._layer, by_stage=True)
-        ways = [(named, latest), (stages, latest)]
-        most = len(self._iterations())
         # One node for all of it says nothing: it comes last.
-        yield from sorted(ways, key=lambda way: way[0].count(latest) <= most)
-        if several:
+        if named.count(latest) > most:
+            yield named, latest
+            yield self.shape.stages, latest
+        else:
+            both = [(named, latest), (self.shape.stages, latest)]
+            yield from sorted(both, key=lambda way: way[0].count(latest) <= most)
+        if most > 1:
             yield named, set()
 
     def _iterations(self) -> set[str]:
@@ -156,45 +186,75 @@ class Drawing:
     def _draw(self, groups: Groups, base: set[str]) -> None:
         """Draw the tasks where some groups are open by themselves, and some because one opened them."""
         self.groups, self._base = groups, base
-        members: dict[Place, list[int]] = {}
-        for number, place in enumerate(groups.drawn(base | set(self.opened))):
-            members.setdefault(place, []).append(number)
+        together: dict[Place, array[int]] = {}
+        found: list[tuple[Place, Sequence[int], tuple[Place, ...]]] = []
+        numbers: Sequence[int]
+        drawn = groups.drawn(base | set(self.opened))
+        for place, numbers, path in zip(drawn, groups.members, groups.paths, strict=True):
+            if place is None:
+                found += ((groups.alone(number), (number,), path) for number in numbers)
+            elif place in together:
+                together[place] += numbers
+            else:
+                together[place] = numbers[:]
+                found.append((place, together[place], path))
+        found.sort(key=lambda one: one[1][0])
         self.nodes = []
-        for place, numbers in members.items():
-            around = [outer.key for outer in groups.paths[groups.of[numbers[0]]] if outer.key in self.opened]
-            inside = [key for key in around if key != place.key]
-            tasks = tuple(self.cards[number].id for number in numbers)
-            self.nodes.append(Node(place.key, place.label, tasks, place.single, inside[-1] if inside else ""))
-        self.place_of = {task: number for number, node in enumerate(self.nodes) for task in node.tasks}
+        for place, numbers, path in found:
+            inside = [outer.key for outer in path if outer.key in self.opened and outer.key != place.key]
+            self.nodes.append(Node(place.key, place.label, numbers, place.single, inside[-1] if inside else ""))
+        node_of = {node.key: number for number, node in enumerate(self.nodes)}
+        #: For each path the node of its tasks, and where each has its own, for each of these its node.
+        self._of_path = [-1 if place is None else node_of[place.key] for place in drawn]
+        self._alone = {node.tasks[0]: number for number, node in enumerate(self.nodes) if node.single}
+        self._counts = [count(bytes(map(self._codes.__getitem__, node.tasks))) for node in self.nodes]
         self._lay_out()
 
-    def closed_around(self, card: Card) -> list[str]:
+    def node_of(self, number: int) -> int:
+        """Return which node a task is drawn in."""
+        node = self._of_path[self.groups.of[number]]
+        return self._alone[number] if node < 0 else node
+
+    def closed_around(self, row: int) -> list[str]:
         """Return the keys that have to be open for a task to be drawn by itself, the outermost first."""
-        path = self.groups.paths[self.groups.of[self._row[card.id]]]
+        number = self.shape.number(row)
+        path = () if number is None else self.groups.paths[self.groups.of[number]]
         return [place.key for place in path if place.key not in self._base]
 
     # -- where they are ---------------------------------------------------------------------------
 
     def _lay_out(self) -> None:
-        layer = [min(self._layer[self._row[task]] for task in node.tasks) for node in self.nodes]
-        of_row = [self.place_of[card.id] for card in self.cards]
-        iteration = {number: self.board.cards[node.tasks[0]].iteration for number, node in enumerate(self.nodes)}
+        shape = self.shape
+        layer = [min(map(shape.layer.__getitem__, node.tasks)) for node in self.nodes]
+        iterations = shape.tasks.iterations
+        iteration = [iterations[shape.chosen[node.tasks[0]]] for node in self.nodes]
         depth: dict[int, int] = {}
-        for number, at in iteration.items():
+        for number, at in enumerate(iteration):
             depth[at] = max(depth.get(at, 0), layer[number] + 1)
         start, begin = 0, {}
         for at in sorted(depth):
             begin[at] = start
             start += depth[at]
         shifted = _dense([begin[iteration[number]] + layer[number] for number in range(len(self.nodes))])
-        edges = {(of_row[a], of_row[b]) for a, b in self.pairs}
-        edges -= {(number, number) for number in range(len(self.nodes))}
+        edges = self._edges()
         alone = [number for number, node in enumerate(self.nodes) if node.key.endswith(".*")]
         edges |= {(a, b) for a, b in itertools.pairwise(alone) if iteration[a] + 1 == iteration[b]}
         self.edges = sorted(edges)
         self.layout = fold(lay_out(shifted, self.edges), self.edges, *self.room)
         self.width = max(self.layout.width - 1, 0) * STEP_X + NODE_WIDTH + 2 * MARGIN
         self.height = max(self.layout.height - 1, 0) * STEP_Y + NODE_HEIGHT + 2 * MARGIN
+
+    def _edges(self) -> set[tuple[int, int]]:
+        """Return which nodes edges lead between: all of a path are drawn in one node, or each task in its own."""
+        of = self.groups.of
+        paths = zip(map(of.__getitem__, self.shape.befores), map(of.__getitem__, self.shape.afters), strict=True)
+        nodes = self._of_path
+        if -1 not in nodes:
+            edges = {(nodes[a], nodes[b]) for a, b in set(paths)}
+        else:
+            ends = zip(self.shape.befores, self.shape.afters, strict=True)
+            edges = {(self.node_of(before), self.node_of(after)) for before, after in ends}
+        return {(a, b) for a, b in edges if a != b}
 
     @property
     def fits(self) -> bool:
@@ -206,20 +266,47 @@ class Drawing:
 
     # -- what is shown ----------------------------------------------------------------------------
 
+    def follow(self, rows: Iterable[int]) -> None:
+        """Take in how some tasks look now, by their rows in the database."""
+        for row in rows:
+            number = self.shape.number(row)
+            if number is None:
+                continue
+            before, now = self._codes[number], self.shape.tasks.codes[self.shape.chosen[number]]
+            if before != now:
+                self._codes[number] = now
+                counts = self._counts[self.node_of(number)]
+                counts[chr(before)] -= 1
+                counts[chr(now)] += 1
+
     @property
     def counts(self) -> Counter[str]:
         """How many of the tasks that are drawn look how."""
-        return Counter(self.board.cards[task].code for task in self.ids)
+        return count(self._codes)
 
-    def cards_in(self, key: str) -> list[Card]:
-        """Return the tasks that the node of a key stands for; none where there is no such node."""
-        return [self.board.cards[task] for node in self.nodes if node.key == key for task in node.tasks]
+    def key_of(self, row: int) -> str:
+        """Return the key of the node that a task is drawn in, by its row in the database; nothing where it is not."""
+        number = self.shape.number(row)
+        return "" if number is None else self.nodes[self.node_of(number)].key
 
-    def find(self, text: str) -> tuple[list[Card], dict[str, int]]:
-        """Return the tasks whose name has some text in it, and in which nodes how many of them are."""
-        text = text.lower()
-        found = [self.board.cards[task] for task in self.ids if text in self.board.cards[task].name.lower()]
-        return found, Counter(self.nodes[self.place_of[card.id]].key for card in found)
+    def places_in(self, key: str, letters: str) -> Iterator[int]:
+        """Yield the places of the tasks that the node of a key stands for, those with the first letter first."""
+        tasks = next((node.tasks for node in self.nodes if node.key == key), ())
+        codes = bytes(map(self._codes.__getitem__, tasks))
+        return (self.shape.chosen[tasks[at]] for letter in letters for at in all_of(codes, letter))
+
+    def counts_in(self, key: str) -> Counter[str]:
+        """Return how many of the tasks that the node of a key stands for look how."""
+        return next(
+            (+counts for node, counts in zip(self.nodes, self._counts, strict=True) if node.key == key), Counter()
+        )
+
+    def find(self, text: str) -> Iterator[int]:
+        """Yield the numbers of the tasks whose name has some text in it."""
+        text, tasks = text.lower(), self.shape.tasks
+        for number, place in enumerate(self.shape.chosen):
+            if text in tasks.name(place).lower():
+                yield number
 
     def graph(self) -> dict[str, Any]:
         """Return what does not change while statuses do, as plain data for the browser."""
@@ -255,16 +342,12 @@ class Drawing:
 
     def state(self) -> dict[str, Any]:
         """Return the statuses: a letter a node, and of nodes that stand for several their counts."""
-        cards = self.board.cards
         codes = []
         parts: dict[str, dict[str, int]] = {}
-        for number, node in enumerate(self.nodes):
-            if len(node.tasks) == 1:
-                codes.append(cards[node.tasks[0]].code)
-                continue
-            counts = Counter(cards[task].code for task in node.tasks)
+        for number, counts in enumerate(self._counts):
             codes.append(next(code for code in _URGENT if counts[code]))
-            parts[str(number)] = dict(counts)
+            if len(self.nodes[number].tasks) > 1:
+                parts[str(number)] = dict(+counts)
         return {"codes": "".join(codes), "parts": parts, "counts": dict(self.counts)}
 
     def svg(self) -> str:

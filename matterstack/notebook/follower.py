@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from matterstack.errors import MatterstackError
 from matterstack.notebook.board import Board, News
+from matterstack.notebook.drawing import Shape
 
 if TYPE_CHECKING:
     from matterstack.run import Run
@@ -52,10 +53,18 @@ class Follower:
         self.run = run
         self.board = Board(run.store)
         self.board.refresh()
+        self._shape: Shape | None = None
         self.views: weakref.WeakSet[Follows] = weakref.WeakSet()
         self.seen_at = time.monotonic()
         self.task: asyncio.Task[None] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def shape(self) -> Shape:
+        """What there is to be drawn of the run: worked out once for all its graphs, until there are new tasks."""
+        if self._shape is None or len(self._shape.chosen) != len(self.board):
+            self._shape = Shape(self.board)
+        return self._shape
 
     def attach(self, view: Follows) -> None:
         """Keep a view up to date from now on."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from matterstack.core.identifiers import stem_of
-from matterstack.notebook.board import Card
+from matterstack.notebook.board import Tasks
 
 #: What is drawn as one node, as one may ask for it.
 COLLAPSE = ("auto", "tasks", "group", "iteration")
@@ -30,45 +31,82 @@ class Groups:
 
     Parameters
     ----------
-    cards : sequence of Card
+    tasks : Tasks
+    chosen : sequence of int
+        Which of them, by their places in the columns.
     layer : sequence of int
-        How deep each stands in the graph.
+        How deep each of these stands in the graph.
     by_stage : bool
         Whether groups are stages all the same.
+
+    Attributes
+    ----------
+    paths : list of tuple of Place
+        The places that tasks may be drawn in, from the coarsest on.
+    members : list of array of int
+        For each path the tasks whose it is, by their numbers among the chosen ones.
+    of : array of int
+        For each of the chosen tasks, which of the paths is its.
     """
 
-    def __init__(self, cards: Sequence[Card], layer: Sequence[int], *, by_stage: bool = False) -> None:
-        self.cards = cards
-        stems = [stem_of(card.task_id) for card in cards] if not by_stage else [""] * len(cards)
-        alike = Counter(
-            (card.iteration, stem) for card, stem in zip(cards, stems, strict=True) if stem and not card.group
-        )
-        members: dict[tuple[int, str], list[int]] = {}
-        for number, (card, stem, at) in enumerate(zip(cards, stems, layer, strict=True)):
-            name = None if by_stage else card.group or (stem if alike[card.iteration, stem] > 1 else None)
-            members.setdefault((card.iteration, name or f"stage {at}"), []).append(number)
-        #: The places that tasks may be drawn in, from the coarsest on; and for each task which of these are its.
+    def __init__(self, tasks: Tasks, chosen: Sequence[int], layer: Sequence[int], *, by_stage: bool = False) -> None:
+        self.tasks = tasks
+        self.chosen = chosen
         self.paths: list[tuple[Place, ...]] = []
-        self.of = [0] * len(cards)
-        self.sizes: list[int] = []
+        self.members: list[array[int]] = []
+        self.of = array("i", bytes(4 * len(chosen)))
+        members: dict[tuple[int, str], array[int]] = {}
+        names = self._stages(layer) if by_stage else self._groups(layer)
+        iterations = tasks.iterations
+        for number, key in enumerate(zip(map(iterations.__getitem__, chosen), names, strict=True)):
+            if (some := members.get(key)) is None:
+                some = members[key] = array("i")
+            some.append(number)
         for (iteration, name), numbers in members.items():
             whole = Place(f"{iteration}.*", f"iteration {iteration}")
             group = Place(f"{iteration}:{name}", name)
-            if len(numbers) == 1 and name != cards[numbers[0]].group:
+            if len(numbers) == 1 and name != tasks.groups[chosen[numbers[0]]]:
                 self._add((whole,), numbers)  # a group of one says less than its name
             elif len(numbers) <= MOST_NODES:
                 self._add((whole, group), numbers)
             else:
                 for begin in range(0, len(numbers), _RANGE):
                     some = numbers[begin : begin + _RANGE]
-                    label = f"{cards[some[0]].task_id} … {cards[some[-1]].task_id}"
+                    label = f"{self._name(some[0])} … {self._name(some[-1])}"
                     self._add((whole, group, Place(f"{group.key}#{begin}", label)), some)
 
-    def _add(self, path: tuple[Place, ...], numbers: Sequence[int]) -> None:
+    def _stages(self, layer: Sequence[int]) -> Iterator[str]:
+        return (f"stage {at}" for at in layer)
+
+    def _groups(self, layer: Sequence[int]) -> Iterator[str]:
+        """Yield the group of each task: its own, else the stem of its name where others have it, else its stage."""
+        tasks = self.tasks
+        groups = list(map(tasks.groups.__getitem__, self.chosen))
+        stems = {
+            number: (tasks.iterations[place], stem_of(tasks.names[place]))
+            for number, (place, group) in enumerate(zip(self.chosen, groups, strict=True))
+            if not group
+        }
+        alike = Counter(stems.values())
+        for number, group in enumerate(groups):
+            if not group:
+                _, stem = stems[number]
+                group = stem if stem and alike[stems[number]] > 1 else f"stage {layer[number]}"
+            yield group
+
+    def _name(self, number: int) -> str:
+        return self.tasks.names[self.chosen[number]]
+
+    def _add(self, path: tuple[Place, ...], numbers: array[int]) -> None:
         for number in numbers:
             self.of[number] = len(self.paths)
         self.paths.append(path)
-        self.sizes.append(len(numbers))
+        self.members.append(numbers)
+
+    def alone(self, number: int) -> Place:
+        """Return the node of a task that is drawn by itself."""
+        place = self.chosen[number]
+        return Place(self.tasks.name(place), self.tasks.names[place], True)
 
     def places(self, iterations: Collection[int] | None = None) -> dict[str, Place]:
         """Return all groups by their keys, of some iterations only if one says so."""
@@ -77,18 +115,10 @@ class Groups:
 
     def count(self, opened: Collection[str]) -> int:
         """Return how many nodes there are where some groups are open."""
-        closed = {place.key for path in self.paths if (place := _closed(path, opened)) is not None}
-        alone = (size for path, size in zip(self.paths, self.sizes, strict=True) if _closed(path, opened) is None)
-        return len(closed) + sum(alone)
+        drawn = self.drawn(opened)
+        alone = (len(some) for place, some in zip(drawn, self.members, strict=True) if place is None)
+        return len(set(drawn) - {None}) + sum(alone)
 
-    def drawn(self, opened: Collection[str]) -> list[Place]:
-        """Return for each task the node that it is drawn in, where some groups are open."""
-        places = [_closed(path, opened) for path in self.paths]
-        return [
-            places[at] or Place(card.name, card.task_id, True) for card, at in zip(self.cards, self.of, strict=True)
-        ]
-
-
-def _closed(path: Sequence[Place], opened: Collection[str]) -> Place | None:
-    """Return the first place of a path that is not open."""
-    return next((place for place in path if place.key not in opened), None)
+    def drawn(self, opened: Collection[str]) -> list[Place | None]:
+        """Return for each path the node of its tasks where some groups are open; None where each has its own."""
+        return [next((place for place in path if place.key not in opened), None) for path in self.paths]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from matterstack.core.task import Task
 from matterstack.core.text import did_you_mean, neutral
 from matterstack.errors import RunStatusError, UnknownTaskError
 from matterstack.functions.workflow import Workflow
-from matterstack.notebook.board import Card
-from matterstack.notebook.drawing import LONG_PAGE, Drawing
+from matterstack.notebook.board import Tasks
+from matterstack.notebook.drawing import LONG_PAGE, Drawing, Shape
 from matterstack.notebook.still import drawing_html
 from matterstack.operators.base import Operator
 from matterstack.orchestration.findings import Finding
@@ -29,11 +30,35 @@ if TYPE_CHECKING:
 _MOST_SHOWN = 20
 
 
-class PlannedBoard(NamedTuple):
-    """The tasks of a workflow as drawings want them."""
+class PlannedTasks(Tasks):
+    """The tasks of a workflow as drawings want them; edges to what is not there are left out.
 
-    cards: dict[int, Card]
-    edges: list[tuple[int, int]]
+    Parameters
+    ----------
+    workflow : Workflow
+    """
+
+    def __init__(self, workflow: Workflow) -> None:
+        super().__init__()
+        for place, task in enumerate(workflow):
+            self.ids.append(place)
+            self.iterations.append(0)
+            self.names.append(task.task_id)
+            self.codes += b"B" if task.upstream else b"R"
+            self.operators.append(task.operator)
+            self.groups.append(task.group)
+        places = {name: place for place, name in enumerate(self.names)}
+        self._edges = (array("q"), array("q"))
+        for place, task in enumerate(workflow):
+            for before in task.upstream:
+                if before in places:
+                    self._edges[0].append(places[before])
+                    self._edges[1].append(place)
+
+    @property
+    def edges(self) -> tuple[array[int], array[int]]:
+        """Which task waits for which, by their places, in the order of those that wait."""
+        return self._edges
 
 
 class Preview:
@@ -217,13 +242,7 @@ class Preview:
 
     def _still(self) -> str:
         """Return the graph as HTML; edges to what is not there are left out."""
-        rows = {task.task_id: number for number, task in enumerate(self.workflow, 1)}
-        edges = [(rows[a], rows[t.task_id]) for t in self.workflow for a in t.upstream if a in rows]
-        cards = {
-            number: Card(number, 0, t.task_id, "B" if t.upstream else "R", t.operator, 0, t.group, *[None] * 5)
-            for number, t in enumerate(self.workflow, 1)
-        }
-        return drawing_html(Drawing(PlannedBoard(cards, edges), "auto", (), room=LONG_PAGE))
+        return drawing_html(Drawing(Shape(PlannedTasks(self.workflow)), "auto", (), LONG_PAGE))
 
 
 def _function(task: Task) -> str:

@@ -151,7 +151,11 @@ class Need(NamedTuple):
 
 
 def needs_of(
-    overview: Overview, failed: Sequence[Card], requests: Sequence[Request], troubles: Mapping[str, OperatorTrouble]
+    overview: Overview,
+    failed: Sequence[Card],
+    number_failed: int,
+    requests: Sequence[Request],
+    troubles: Mapping[str, OperatorTrouble],
 ) -> list[Need]:
     """Return what needs somebody, the worst first.
 
@@ -159,7 +163,9 @@ def needs_of(
     ----------
     overview : Overview
     failed : sequence of Card
-        Tasks of the current iteration that failed.
+        The first task of the current iteration that failed.
+    number_failed : int
+        How many did.
     requests : sequence of Request
         That wait for an answer.
     troubles : mapping of str to OperatorTrouble
@@ -174,8 +180,8 @@ def needs_of(
     if failed:
         first = failed[0]
         why = in_a_line(first.reason or "")
-        text = f"{first.task_id}: {why}" if len(failed) > 1 else why
-        title = f"{len(failed)} failed" if len(failed) > 1 else f"{first.task_id} failed"
+        text = f"{first.task_id}: {why}" if number_failed > 1 else why
+        title = f"{number_failed} failed" if number_failed > 1 else f"{first.task_id} failed"
         found.append(Need("F", title, text, task=first.name))
     if requests and overview.record.status not in TERMINAL_RUN:
         names = ", ".join(dict.fromkeys(request.assignee for request in requests if request.assignee))

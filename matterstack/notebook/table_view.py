@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import re
+import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import traitlets
 
 from matterstack.core.text import format_time, neutral
+from matterstack.errors import MatterstackError
 from matterstack.notebook.assets import PANEL, script
-from matterstack.notebook.board import Card, News
+from matterstack.notebook.board import Board, Card, News, all_of
 from matterstack.notebook.pictures import glyph
 from matterstack.notebook.statuses import BY_CODE, LOOKS
 from matterstack.notebook.views import PanelView
@@ -32,6 +36,8 @@ _PER_LETTER = 8
 _NARROWEST, _WIDEST = 40, 2000
 #: All tasks are gone through in at most this share of the time, however many there are.
 _SHARE = 0.1
+#: More tasks than this are gone through in a thread of its own; of so many names one part is sorted.
+_MANY = _AT_ONCE = 10_000
 
 
 class Column(NamedTuple):
@@ -69,6 +75,7 @@ COLUMNS = (
     Column("iteration", 84, lambda card: card.iteration, "number"),
 )
 _BY_NAME = {column.name: column for column in COLUMNS}
+_BY_STATUS = {look.name: look for look in LOOKS}
 
 
 class Question(NamedTuple):
@@ -87,34 +94,98 @@ class Question(NamedTuple):
         text, status, iteration, by = (text if isinstance(text, str) else "" for text in texts)
         return cls(text.strip().lower(), status, iteration, by if by in _BY_NAME else "", asked.get("down") is True)
 
-    def answer(self, cards: Sequence[Card]) -> list[int]:
-        """Return the rows of the tasks that are wanted, in the order that is wanted; what has no value comes last.
+    def answer(self, board: Board) -> Sequence[int]:
+        """Return the places of the tasks that are wanted, in the order that is wanted; what has no value comes last.
 
-        Of a million tasks a sort takes seconds: what is done for each of them is done by Python's own functions.
+        Of a million tasks this takes seconds, so it is made of steps that are short, or that SQLite makes: whoever
+        asks it in a thread of its own lets all others go on.
         """
+        places = self._wanted(board)
+        if self.by == "task":
+            return _by_name(board, places, self.down)
+        if self.by in _SORTED_HERE:
+            return _by_value(places, _SORTED_HERE[self.by](board), self.down)
+        return _by_store(board, places, self.by, self.down) if self.by else places
+
+    def _wanted(self, board: Board) -> Sequence[int]:
+        places: Sequence[int] = range(len(board))
         if self.status:
-            cards = [card for card in cards if BY_CODE[card.code].name == self.status]
+            letter = next((look.code for look in LOOKS if look.name == self.status), "")
+            places = array("i", all_of(board.codes, letter)) if letter else ()
         if self.iteration:
-            cards = [card for card in cards if str(card.iteration) == self.iteration]
-        if self.text:
-            cards = [card for card in cards if self.text in _searched(card)]
-        if self.by:
-            values = list(map(_by_number if self.by == "task" else _BY_NAME[self.by].value, cards))
-            places = [place for place, value in enumerate(values) if value is not None]
-            places.sort(key=values.__getitem__, reverse=self.down)
-            places += [place for place, value in enumerate(values) if value is None]
-            cards = [cards[place] for place in places]
-        return [card.id for card in cards]
+            places = array("i", (place for place in places if str(board.iterations[place]) == self.iteration))
+        return self._that_say(board, places) if self.text else places
+
+    def _that_say(self, board: Board, places: Sequence[int]) -> Sequence[int]:
+        """Return the tasks that have the text in their name, status, operator, group or reason."""
+        text = self.text
+        letters = {ord(look.code) for look in LOOKS if text in look.name.lower()}
+        others = {word for word in {*board.operators, *board.groups} if word and text in word.lower()}
+        reasons = _mask(board, board.store.tasks_that_say(text))
+        return array(
+            "i",
+            (
+                place
+                for place in places
+                if text in board.name(place).lower()
+                or board.codes[place] in letters
+                or board.operators[place] in others
+                or board.groups[place] in others
+                or reasons[place]
+            ),
+        )
 
 
-def _searched(card: Card) -> str:
-    parts = (card.name, BY_CODE[card.code].name, card.operator, card.group or "", card.reason or "")
-    return "\n".join(parts).lower()
+def _mask(board: Board, rows: Iterable[int]) -> bytearray:
+    """Return a byte for each place: whether its task is among some, by their rows in the database."""
+    mask = bytearray(len(board))
+    for place in map(board.place, rows):
+        if place is not None:
+            mask[place] = 1
+    return mask
 
 
-def _by_number(card: Card) -> str:
+def _by_name(board: Board, places: Sequence[int], down: bool) -> Sequence[int]:
+    """Return places in the order of names: in parts, since a sort stops all else as long as it takes."""
+
+    def key(place: int) -> str:
+        return _by_number(f"{board.iterations[place]} {board.names[place]}")
+
+    starts = range(0, len(places), _AT_ONCE)
+    parts = [array("i", sorted(places[at : at + _AT_ONCE], key=key, reverse=down)) for at in starts]
+    return parts[0] if len(parts) == 1 else array("i", heapq.merge(*parts, key=key, reverse=down))
+
+
+def _by_value(places: Sequence[int], value: Callable[[int], Any], down: bool) -> Sequence[int]:
+    """Return places in the order of values of which there are few."""
+    alike: dict[Any, array[int]] = {}
+    for place in places:
+        one = value(place)
+        if one not in alike:
+            alike[one] = array("i")
+        alike[one].append(place)
+    last = alike.pop(None, array("i"))
+    return array("i", itertools.chain(*(alike[one] for one in sorted(alike, reverse=down)), last))
+
+
+def _by_store(board: Board, places: Sequence[int], by: str, down: bool) -> Sequence[int]:
+    mask = _mask(board, map(board.ids.__getitem__, places))
+    found = map(board.place, board.store.tasks_sorted(by, down=down))
+    return array("i", (place for place in found if place is not None and mask[place]))
+
+
+#: Columns of which the board knows what each task has in it; by the others the database sorts.
+_SORTED_HERE: dict[str, Callable[[Board], Callable[[int], Any]]] = {
+    "status": lambda board: lambda place: BY_CODE[chr(board.codes[place])].name,
+    "operator": lambda board: board.operators.__getitem__,
+    "group": lambda board: board.groups.__getitem__,
+    "iteration": lambda board: board.iterations.__getitem__,
+}
+
+
+def _by_number(name: str) -> str:
     """Return a name as it is sorted: ``t2`` before ``t10``."""
-    return re.sub(r"\d+", lambda digits: digits[0].zfill(12), f"{card.iteration} {card.task_id}")
+    return re.sub(r"\d+", lambda digits: digits[0].zfill(12), name)
 
 
 class TableView(PanelView):
@@ -141,7 +212,9 @@ class TableView(PanelView):
     def __init__(self, run: Run) -> None:
         self.run = run
         self._attach()
-        self._order: list[int] = []
+        self._order: Sequence[int] = ()
+        self._worker: threading.Thread | None = None
+        self._one_at_a_time = threading.RLock()
         self._about: dict[str, Any] = {}
         self._find_again_at = 0.0
         self._later: asyncio.TimerHandle | None = None
@@ -158,7 +231,7 @@ class TableView(PanelView):
         """Return how wide a column is at first: that of the names as these are, within reason."""
         if column.name != "task":
             return column.width
-        longest = max((len(card.task_id) for card in self.board.cards.values()), default=0)
+        longest = max(map(len, self.board.names), default=0)
         return min(max(_PER_LETTER * (longest + 4), 110), 230)
 
     def take(self, news: News) -> None:
@@ -172,19 +245,41 @@ class TableView(PanelView):
             self._tell()
 
     def _find(self) -> None:
-        """Go through all tasks."""
+        """Go through all tasks; where they are many, beside everything else."""
+        question = Question.of(self.asked)
+        loop = self.follower.loop
+        if question == Question() or len(self.board) <= _MANY or loop is None or not loop.is_running():
+            self._answered(question, time.monotonic(), question.answer(self.board))
+        elif self._worker is None:
+            self._worker = threading.Thread(target=self._find_beside, args=(question,), daemon=True)
+            self._worker.start()
+
+    def _find_beside(self, question: Question) -> None:
         begun = time.monotonic()
-        cards = list(self.board.cards.values())
-        counts = Counter(card.code for card in cards)
-        self._order = Question.of(self.asked).answer(cards)
-        self._about = {
-            "found": len(self._order),
-            "total": len(cards),
-            "statuses": {look.name: counts[look.code] for look in LOOKS if counts[look.code]},
-            "iterations": sorted({card.iteration for card in cards}),
-        }
+        try:
+            order = question.answer(self.board)
+        except MatterstackError:  # moved, or its disk is away for a moment: the view stays as it is
+            order = self._order
+        finally:
+            self._worker = None
+        self._answered(question, begun, order)
+
+    def _answered(self, question: Question, begun: float, order: Sequence[int]) -> None:
+        """Show what was found, unless something else was asked meanwhile."""
         now = time.monotonic()
         self._find_again_at = now + (now - begun) / _SHARE
+        if question != Question.of(self.asked):
+            self._find()
+            return
+        board = self.board
+        counts = board.counts
+        self._order = order
+        self._about = {
+            "found": len(order),
+            "total": len(board),
+            "statuses": {look.name: counts[look.code] for look in LOOKS if counts[look.code]},
+            "iterations": sorted(set(board.iterations)),
+        }
         self._show()
 
     def _find_later(self) -> None:
@@ -202,10 +297,14 @@ class TableView(PanelView):
         self._later = loop.call_later(max(0.0, self._find_again_at - time.monotonic()), find)
 
     def _show(self) -> None:
-        first = max(0, min(self.asked["first"] - _BEFORE, len(self._order) - WINDOW))
-        cards = self.board.cards
-        rows = [[column.value(cards[row]) for column in COLUMNS] for row in self._order[first : first + WINDOW]]
-        self.window = {**self._about, "first": first, "rows": rows, "number": self.asked["number"]}
+        with self._one_at_a_time:  # what is shown last is what is true last
+            first = max(0, min(self.asked["first"] - _BEFORE, len(self._order) - WINDOW))
+            rows = self._values(first, WINDOW)
+            self.window = {**self._about, "first": first, "rows": rows, "number": self.asked["number"]}
+
+    def _values(self, first: int, most: int) -> list[list[Any]]:
+        cards = self.board.cards(self._order[first : first + most])
+        return [[column.value(card) for column in COLUMNS] for card in cards]
 
     @traitlets.validate("asked")
     def _understood(self, proposal: Any) -> dict[str, Any]:
@@ -244,9 +343,8 @@ class TableView(PanelView):
         """Return the first rows as an HTML table."""
         head = "".join(f"<th style='text-align:left'>{column.name}</th>" for column in COLUMNS)
         lines = []
-        cards = self.board.cards
-        for row in self._order[:_MOST_STILL]:
-            cells = (_still(column, cards[row]) for column in COLUMNS)
+        for row in self._values(0, _MOST_STILL):
+            cells = (_still(column, value) for column, value in zip(COLUMNS, row, strict=True))
             lines.append(f"<tr>{''.join(cells)}</tr>")
         more = len(self._order) - _MOST_STILL
         rest = f"<p>... and {more} more; run.tasks has all of them</p>" if more > 0 else ""
@@ -254,9 +352,8 @@ class TableView(PanelView):
         return f"<div style='overflow-x:auto'>{table}</div>{rest}"
 
 
-def _still(column: Column, card: Card) -> str:
-    value = column.value(card)
+def _still(column: Column, value: Any) -> str:
     text = "" if value is None else escape(format_time(value) if column.kind == "time" else str(value))
-    mark = f"{glyph(BY_CODE[card.code])} " if column.kind == "status" else ""
+    mark = f"{glyph(_BY_STATUS[value])} " if column.kind == "status" else ""
     wrap = "" if column.kind == "rest" else ";white-space:nowrap"
     return f"<td style='text-align:left{wrap}'>{mark}{text}</td>"

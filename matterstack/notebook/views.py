@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -16,7 +18,7 @@ from matterstack.notebook.audience import may_have_page
 from matterstack.notebook.board import Board, Card, News
 from matterstack.notebook.desk import Desk
 from matterstack.notebook.details import details_html, group_html, outputs, structure_of
-from matterstack.notebook.drawing import LONG_PAGE, PAGE, Drawing, Room, describe
+from matterstack.notebook.drawing import LONG_PAGE, PAGE, Drawing, Node, Room, Shape, describe
 from matterstack.notebook.follower import Follows, follower_of
 from matterstack.notebook.grouping import COLLAPSE
 from matterstack.notebook.statuses import BY_CODE, LOOKS
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from matterstack.run import Run
 
 _MOST_ROWS = 200
+_MOST_LISTED = 40
+#: Looks in the order in which one asks for them: what went wrong, what needs somebody, what goes on, and the rest.
+_FIRST = "FWXQRBNSC"
 #: No page has more columns, or rows.
 _MOST_ROOM = 1000
 #: Looks of tasks of which more may be told though nothing changes.
@@ -189,26 +194,34 @@ class DagView(PanelView):
         self.shown = shown
         self._attach()
         if shown is not None:
-            names = {card.name for card in self.board.cards.values()}
+            names = set(map(self.board.name, range(len(self.board))))
             if strange := [node for node in shown if node not in names]:
                 raise UnknownTaskError(
                     f"the graph has the node {strange[0]!r}, which is no task of the run; see run.graph",
                     task_id=str(strange[0]),
                 )
-        self.drawing = Drawing(self.board, collapse, (), shown)
+        self._shape = None if shown is None else Shape(self.board, shown)
+        self.drawing = Drawing(self.shape, collapse, ())
         self._drawn: tuple[str, list[str], Room] = (collapse, [], PAGE)
         super().__init__(run, collapse=collapse, graph=self.drawing.graph(), state=self.drawing.state())
+
+    @property
+    def shape(self) -> Shape:
+        """What there is to be drawn: a part of the run, or all of it, which all graphs of it share."""
+        return self._shape or self.follower.shape
 
     def take(self, news: News) -> None:
         """Show what changed: statuses in place, and a new drawing only when there are new tasks."""
         if news.grown and self.shown is None:
             self._draw()
         else:
+            self.drawing.follow(card.id for card in news.changed)
             self.state = self.drawing.state()
-        if self.selected and (
-            news.grown or not {card.id for card in news.changed}.isdisjoint(card.id for card in self._chosen())
-        ):
+        if self.selected and (news.grown or any(self._is_chosen(card) for card in news.changed)):
             self._tell()
+
+    def _is_chosen(self, card: Card) -> bool:
+        return self.selected in (card.name, self.drawing.key_of(card.id))
 
     @traitlets.observe("collapse", "expanded", "room")
     def _redraw(self, change: object) -> None:
@@ -220,40 +233,41 @@ class DagView(PanelView):
 
     def _draw(self) -> None:
         collapse, expanded, room = self._drawn
-        self.drawing = Drawing(self.board, collapse, expanded, self.shown, room)
+        self.drawing = Drawing(self.shape, collapse, expanded, room)
         with self.hold_sync():
-            if self.selected and not self._chosen():
+            if self.selected and self._node(self.selected) is None and self.board.find(self.selected) is None:
                 self.selected = ""
             self.graph = self.drawing.graph()
             self.state = self.drawing.state()
 
-    def _chosen(self) -> list[Card]:
-        """Return what is selected: a task, or those of a group."""
-        task = self.board.find(self.selected)
-        return self.drawing.cards_in(self.selected) if task is None else [task]
+    def _node(self, key: str) -> Node | None:
+        return next((node for node in self.drawing.nodes if node.key == key), None)
 
     def _group_html(self, key: str) -> str:
-        node = next((node for node in self.drawing.nodes if node.key == key), None)
-        return "" if node is None else group_html(node.label, self.drawing.cards_in(key))
+        node = self._node(key)
+        if node is None:
+            return ""
+        listed = itertools.islice(self.drawing.places_in(key, _FIRST), _MOST_LISTED)
+        return group_html(node.label, self.drawing.counts_in(key), self.board.cards(list(listed)))
 
     def _heard(self, view: object, message: Any, buffers: object) -> None:
         super()._heard(view, message, buffers)
         if not isinstance(message, dict):
             return
+        drawing = self.drawing
         if isinstance(text := message.get("find"), str):
-            found, inside = self.drawing.find(text)
-            self.send({"find": text, "found": len(found), "inside": inside})
+            inside = Counter(drawing.nodes[drawing.node_of(number)].key for number in drawing.find(text))
+            self.send({"find": text, "found": inside.total(), "inside": inside})
         if isinstance(text := message.get("open"), str):
-            found, _ = self.drawing.find(text)
-            alone = {node.key for node in self.drawing.nodes if node.single}
-            if hidden := [card for card in found if card.name not in alone]:
-                self._show(hidden[0])
+            hidden = (number for number in drawing.find(text) if not drawing.nodes[drawing.node_of(number)].single)
+            if (first := next(hidden, None)) is not None:
+                self._show(self.board.cards([drawing.shape.chosen[first]])[0])
         if isinstance(task := message.get("show"), str) and (card := self.board.find(task)) is not None:
             self._show(card)
 
     def _show(self, card: Card) -> None:
         """Open what a task is drawn in, and select it."""
-        around = self.drawing.closed_around(card)
+        around = self.drawing.closed_around(card.id)
         with self.hold_sync():
             self.expanded = [key for key in self.expanded if key not in around] + around
             self.selected = card.name
@@ -261,14 +275,14 @@ class DagView(PanelView):
     def _still(self) -> Drawing:
         """Return the drawing for a page that can neither be moved nor opened: what has no room is drawn in groups."""
         if self.collapse == "tasks":
-            if len(self.drawing.ids) <= LONG_PAGE.columns * LONG_PAGE.rows:
-                every = Drawing(self.board, "tasks", (), self.shown, LONG_PAGE)
+            if len(self.shape.chosen) <= LONG_PAGE.columns * LONG_PAGE.rows:
+                every = Drawing(self.shape, "tasks", (), LONG_PAGE)
                 if every.fits:
                     return every
-            return Drawing(self.board, "auto", (), self.shown)
+            return Drawing(self.shape, "auto", ())
         if self.drawing.room == PAGE:
             return self.drawing
-        return Drawing(self.board, self.collapse, self.expanded, self.shown)
+        return Drawing(self.shape, self.collapse, self.expanded)
 
     def twin_html(self) -> str:
         """Return the drawing as a picture, with its words as text."""
@@ -276,16 +290,18 @@ class DagView(PanelView):
 
     def twin_text(self) -> str:
         """Return the graph as lines, ``task <- what it waits for``."""
-        cards = [self.board.cards[task] for task in self.drawing.ids]
-        before: dict[int, list[str]] = {}
-        for a, b in self.drawing.pairs:
-            before.setdefault(b, []).append(cards[a].task_id)
+        shape, board = self.shape, self.board
+        befores: dict[int, list[str]] = {}
+        for before, after in zip(shape.befores, shape.afters, strict=True):
+            if after >= _MOST_ROWS:
+                break  # they are in the order of their ends
+            befores.setdefault(after, []).append(board.names[shape.chosen[before]])
         lines = [describe(dict(self.drawing.counts))]
-        for number, card in enumerate(cards[:_MOST_ROWS]):
-            after = f" <- {', '.join(before[number])}" if number in before else ""
-            lines.append(f"{card.name}: {BY_CODE[card.code].name}{after}")
-        if len(cards) > _MOST_ROWS:
-            lines.append(f"... and {len(cards) - _MOST_ROWS} more")
+        for number, place in enumerate(shape.chosen[:_MOST_ROWS]):
+            said = f" <- {', '.join(befores[number])}" if number in befores else ""
+            lines.append(f"{board.name(place)}: {BY_CODE[chr(board.codes[place])].name}{said}")
+        if (more := len(shape.chosen) - _MOST_ROWS) > 0:
+            lines.append(f"... and {more} more")
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, **options: Any) -> Any:

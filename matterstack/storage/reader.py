@@ -6,8 +6,10 @@ A connection belongs to one thread, so each thread gets its own.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import threading
+from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
         IterationRow,
         LinkRow,
         OverAttempt,
+        TaskColumns,
         TaskRow,
         TimeRow,
     )
@@ -76,6 +79,21 @@ _LAST_ATTEMPT = "tasks t LEFT JOIN attempts a ON a.task = t.id AND a.attempt = t
 _TASK_SQL = f"""SELECT t.id, t.iteration, t.task_id, t.status, t.operator, t.attempts, {_REASON}, a.submitted_at,
   a.started_at, a.ended_at, a.exit_code, t.unmet, a.status, json_extract(t.spec, '$.group'), {_CACHED},
   t.held, t.not_before FROM {_LAST_ATTEMPT}"""
+#: Columns of many tasks as JSON: SQLite makes them without Python, and while it does others may go on.
+_COLUMNS_SQL = """SELECT json_group_array(id), json_group_array(iteration), json_group_array(task_id),
+  json_group_array(status), json_group_array(unmet), json_group_array(doing), json_group_array(held),
+  json_group_array(operator), json_group_array(part) FROM (SELECT t.id, t.iteration, t.task_id, t.status, t.unmet,
+  CASE t.status WHEN 'SUBMITTED' THEN (SELECT status FROM attempts WHERE task = t.id AND attempt = t.attempts) END
+  AS doing, t.held, t.operator, json_extract(t.spec, '$.group') AS part
+  FROM tasks t WHERE t.id > ? ORDER BY t.id LIMIT ?)"""
+#: By what the tasks of a table are sorted.
+_SORTED_BY = {
+    "reason": f"nullif(substr({_REASON}, -300), '')",
+    "since": "coalesce(a.started_at, a.submitted_at)",
+    "took_s": "a.ended_at - a.started_at",
+    "attempt": "t.attempts",
+    "exit code": "a.exit_code",
+}
 _ATTEMPT_SQL = f"""SELECT t.iteration, t.task_id, a.attempt, a.status, t.operator, a.reason, a.token, a.external_id,
   a.submitted_at, a.started_at, a.ended_at, a.exit_code, {_CACHED}, a.changes, {_CPU_S}, {_PEAK_GIB}, a.data
   FROM attempts a JOIN tasks t ON t.id = a.task"""
@@ -612,6 +630,40 @@ class StoreReader:
         rows = self.query(f"{_TASK_SQL} WHERE t.id > ? ORDER BY t.id LIMIT ?", (after, at_most))
         return [TaskRow._make(row) for row in rows]
 
+    def task_columns(self, after: int, at_most: int) -> TaskColumns:
+        """Return so many tasks after a row, in the order of the plan: in columns, what their look depends on."""
+        from matterstack.storage.rows import TaskColumns
+
+        columns = self.query(_COLUMNS_SQL, (after, at_most))[0]
+        return TaskColumns(*map(json.loads, columns))
+
+    def tasks_of(self, rows: Sequence[int]) -> list[TaskRow]:
+        """Return some tasks, by their rows, in the order of the plan."""
+        from matterstack.storage.rows import TaskRow
+
+        sql = f"{_TASK_SQL} WHERE t.id IN (SELECT value FROM json_each(?)) ORDER BY t.id"
+        return [TaskRow._make(row) for row in self.query(sql, (to_text(list(rows)),))]
+
+    def tasks_sorted(self, by: str, *, down: bool = False) -> array[int]:
+        """Return the rows of all tasks, sorted by a reason, a time or a number; what has none comes last.
+
+        Parameters
+        ----------
+        by : {'reason', 'since', 'took_s', 'attempt', 'exit code'}
+        down : bool
+        """
+        value = _SORTED_BY[by]
+        sql = f"SELECT t.id FROM {_LAST_ATTEMPT} ORDER BY {value} IS NULL, {value} {'DESC' if down else 'ASC'}, t.id"
+        return self._rows_of(sql, ())
+
+    def tasks_that_say(self, text: str) -> array[int]:
+        """Return the rows of the tasks with some text, of lower case, in their reason."""
+        return self._rows_of(f"SELECT t.id FROM {_LAST_ATTEMPT} WHERE instr(lower({_REASON}), ?)", (text,))
+
+    def _rows_of(self, sql: str, parameters: Sequence[object]) -> array[int]:
+        with interrupts.held(), database.errors(self.path):
+            return array("q", (row for (row,) in self._connection().execute(sql, parameters)))
+
     def task(self, iteration: int, task_id: str) -> TaskRow | None:
         """Return one task; None where there is no such task."""
         from matterstack.storage.rows import TaskRow
@@ -625,6 +677,13 @@ class StoreReader:
             "SELECT dependency, task FROM dependencies WHERE task > ? ORDER BY task, dependency", (after,)
         )
         return [(dependency, dependant) for dependency, dependant in rows]
+
+    def edge_columns(self, after: int, last: int) -> tuple[list[int], list[int]]:
+        """Return in columns the dependencies of the tasks after a row, up to a last one, as `edges` does."""
+        ordered = "SELECT dependency, task FROM dependencies WHERE task > ? AND task <= ? ORDER BY task, dependency"
+        sql = f"SELECT json_group_array(dependency), json_group_array(task) FROM ({ordered})"
+        befores, tasks = self.query(sql, (after, last))[0]
+        return json.loads(befores), json.loads(tasks)
 
     def neighbours(self, task: int) -> tuple[list[int], list[int]]:
         """Return the tasks that one waits for, and those that wait for it; all by their rows."""

@@ -7,6 +7,11 @@ from typing import NamedTuple
 from matterstack.core.snapshot import IterationCounts
 
 
+def asks(status: str, held: str | None) -> bool:
+    """Return whether a task that stands so waits for a person's word on what to do about its failure."""
+    return status == "PENDING" and held is not None and '"asks":true' in held
+
+
 class TaskRow(NamedTuple):
     """A task, and how its last attempt stands.
 
@@ -60,7 +65,21 @@ class TaskRow(NamedTuple):
     @property
     def asks(self) -> bool:
         """Whether it waits for a person's word on what to do about its failure."""
-        return self.status == "PENDING" and self.held is not None and '"asks":true' in self.held
+        return asks(self.status, self.held)
+
+
+class TaskColumns(NamedTuple):
+    """Many tasks in columns, which are as in `TaskRow`; ``attempt_status`` is there for those that are submitted."""
+
+    id: list[int]
+    iteration: list[int]
+    task_id: list[str]
+    status: list[str]
+    unmet: list[int]
+    attempt_status: list[str | None]
+    held: list[str | None]
+    operator: list[str]
+    group: list[str | None]
 
 
 class AttemptRow(NamedTuple):

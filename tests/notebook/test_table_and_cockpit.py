@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +19,14 @@ from hypothesis import strategies as st
 
 import matterstack as ms
 from matterstack.core.snapshot import IterationCounts, RunRecord
-from matterstack.notebook import progress
-from matterstack.notebook.board import Card
+from matterstack.core.states import LIVE_ATTEMPT, AttemptStatus
+from matterstack.notebook import progress, table_view
+from matterstack.notebook.board import Board
 from matterstack.notebook.standing import Standing, standing_data
 from matterstack.notebook.statuses import BY_CODE
 from matterstack.notebook.table_view import COLUMNS, WINDOW, Question, TableView
 from matterstack.orchestration.overview import Overview
+from matterstack.storage.reader import StoreReader
 from matterstack.storage.rows import IterationRow
 
 EVIL = "</script><img src=x onerror=alert(1)>"
@@ -90,38 +95,107 @@ def test_the_first_message_has_the_rows_of_a_window_too(tmp_path: Path, monkeypa
     assert not [sql for sql in statements if "FROM dependencies" in sql], "a table holds no edges"
 
 
-cards = st.lists(
-    st.builds(
-        Card,
-        id=st.integers(1, 10**6),
-        iteration=st.integers(0, 2),
-        task_id=st.text("ab1", min_size=1, max_size=4),
-        code=st.sampled_from(sorted(BY_CODE)),
-        operator=st.sampled_from(["local", "human"]),
-        attempt=st.integers(0, 2),
-        group=st.none() | st.just("g"),
-        reason=st.none() | st.text(max_size=4),
-        submitted_at=st.none() | st.floats(1, 9),
-        started_at=st.none() | st.floats(1, 9),
-        ended_at=st.none() | st.floats(1, 9),
-        exit_code=st.none() | st.integers(-2, 2),
-    ),
-    max_size=12,
-    unique_by=lambda card: card.id,
+ROWS = 9
+texts = st.none() | st.text("aZé1 ", max_size=4)
+times = st.none() | st.floats(1, 9)
+facts = st.lists(
+    st.tuples(st.sampled_from(AttemptStatus), texts, st.floats(1, 9), times, times, st.none() | st.integers(-2, 2)),
+    min_size=ROWS,
+    max_size=ROWS,
 )
 
 
-@settings(max_examples=150, deadline=None)
-@given(cards, st.sampled_from([column.name for column in COLUMNS if column.name != "task"]), st.booleans())
-def test_any_column_sorts_and_loses_no_task(tasks: list[Card], by: str, down: bool) -> None:
-    order = Question(by=by, down=down).answer(tasks)
-    assert sorted(order) == sorted(card.id for card in tasks)
-    known = {card.id: card for card in tasks}
+@pytest.fixture(scope="module")
+def some_run(tmp_path_factory: pytest.TempPathFactory) -> ms.Run:
+    """A run whose tasks have an attempt each, of which any fact may be set."""
+    names = ("t10", "t2", "T1", "b", "a-3", "a-20", "c", "x", "y")
+    tasks = [ms.Task(name, "true", group="g" if n % 3 else None) for n, name in enumerate(names)]
+    run = make(tmp_path_factory.mktemp("some"), *tasks)
+    with closing(sqlite3.connect(run.path / "state.sqlite")) as connection, connection:
+        made = "INSERT INTO attempts (task, attempt, status, token, submitted_at)"
+        connection.execute(f"{made} SELECT id, 1, 'RUNNING', id, 1 FROM tasks")
+        connection.execute("UPDATE tasks SET attempts = 1")
+    return run
+
+
+def set_facts(run: ms.Run, facts: list[tuple[Any, ...]]) -> Board:
+    with closing(sqlite3.connect(run.path / "state.sqlite")) as connection, connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        for row, (status, reason, submitted, started, ended, code) in enumerate(facts, 1):
+            live = status in LIVE_ATTEMPT
+            task = "SUBMITTED" if live else "COMPLETED" if status == "COMPLETED" else "FAILED"
+            connection.execute("UPDATE tasks SET status = ?, reason = ? WHERE id = ?", (task, reason, row))
+            connection.execute(
+                "UPDATE attempts SET status = ?, reason = ?, submitted_at = ?, started_at = ?, ended_at = ?, "
+                "exit_code = ? WHERE task = ?",
+                (str(status), reason, submitted, started, ended, code, row),
+            )
+    board = Board(run.store)
+    board.refresh()
+    return board
+
+
+@settings(max_examples=60, deadline=None)
+@given(facts, st.sampled_from([column.name for column in COLUMNS if column.name != "task"]), st.booleans())
+def test_any_column_sorts_and_loses_no_task(some_run: ms.Run, facts: Any, by: str, down: bool) -> None:
+    board = set_facts(some_run, facts)
+    order = Question(by=by, down=down).answer(board)
+    assert sorted(order) == list(range(ROWS))
     value = next(column.value for column in COLUMNS if column.name == by)
-    values = [value(known[row]) for row in order]
+    values = [value(card) for card in board.cards(order)]
     some = [v for v in values if v is not None]
     assert values == some + [None] * (len(values) - len(some))
     assert some == sorted(some, reverse=down)
+
+
+@settings(max_examples=60, deadline=None)
+@given(facts, st.text("aZ1gl ", min_size=1, max_size=2), st.booleans())
+def test_a_filter_finds_what_any_column_of_text_says(some_run: ms.Run, facts: Any, text: str, down: bool) -> None:
+    board = set_facts(some_run, facts)
+    question = Question.of({"text": text, "by": "took_s", "down": down})
+    wanted = [
+        card.name
+        for card in board.cards(range(ROWS))
+        for words in [(card.name, BY_CODE[card.code].name, card.operator, card.group or "", card.reason or "")]
+        if any(question.text in word.lower() for word in words)
+    ]
+    assert sorted(card.name for card in board.cards(question.answer(board))) == sorted(wanted)
+
+
+def test_names_are_sorted_by_their_numbers_also_in_parts(some_run: ms.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    board = Board(some_run.store)
+    board.refresh()
+    monkeypatch.setattr(table_view, "_AT_ONCE", 2)
+    up = [board.names[place] for place in Question(by="task").answer(board)]
+    assert up == ["T1", "a-3", "a-20", "b", "c", "t2", "t10", "x", "y"]
+    assert [board.names[place] for place in Question(by="task", down=True).answer(board)] == up[::-1]
+
+
+def test_many_tasks_are_sorted_beside_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_view, "_MANY", 2)
+    run = make(tmp_path, *(ms.Task(name, "true") for name in ("b", "a", "c")))
+    gate = threading.Event()
+    plain = StoreReader.tasks_sorted
+
+    def held_up(store: StoreReader, by: str, *, down: bool = False) -> Any:
+        assert gate.wait(60)
+        return plain(store, by, down=down)
+
+    monkeypatch.setattr(StoreReader, "tasks_sorted", held_up)
+
+    async def scene() -> None:
+        table = run.table()
+        ask(table, by="since", number="1")  # returns at once, although the sort has not ended
+        assert table.window["number"] == ""
+        ask(table, by="task", number="2")
+        gate.set()
+        async with asyncio.timeout(60):
+            while table.window["number"] != "2":
+                await asyncio.sleep(0.01)
+        assert shown(table) == ["0.a", "0.b", "0.c"], "what was asked last is what is shown"
+        table.follower.task.cancel()
+
+    asyncio.run(scene())
 
 
 @pytest.mark.parametrize(

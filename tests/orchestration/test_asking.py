@@ -53,7 +53,7 @@ def test_a_failure_asks_and_the_answer_mends_it(tmp_path: Path) -> None:
     assert not form.over
     assert form.request["answerable"]
     assert form._judge({"number": 1, "value": {"decision": "go"}, "submit": True}).over is None
-    assert [card.code for card in form.follower.board.cards.values()] == ["W", "B", "C"]
+    assert form.follower.board.codes == b"WBC"
     changes = {"INCAR": "fine\n", "POSCAR": {"left": "CONTCAR"}}
     run.respond(
         "relax", {"decision": "retry", "files": changes, "resources": {"walltime_s": 60}, "comment": "too coarse"}
