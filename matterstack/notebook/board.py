@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from matterstack.core.snapshot import IterationCounts
 from matterstack.notebook.statuses import LOOKS, code_of
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.rows import TaskColumns, TaskRow, asks
@@ -82,7 +83,7 @@ class Tasks:
     @property
     def edges(self) -> tuple[array[int], array[int]]:
         """Which task waits for which, by their places: what is waited for, and what waits, in its order."""
-        raise NotImplementedError
+        return array("q"), array("q")
 
     def name(self, place: int) -> str:
         """Return ``<iteration>.<task_id>``."""
@@ -123,18 +124,31 @@ class Board(Tasks):
     def __init__(self, store: StoreReader) -> None:
         super().__init__()
         self.store = store
+        #: For each iteration of a run of which only the first tasks were read: how many look how.
+        self._begun: dict[int, Counter[str]] = {}
         self._edges: tuple[array[int], array[int]] | None = None
-        self._stamp: tuple[int, ...] | None = None
+        #: Of the database, as it was looked at last.
+        self.stamp: tuple[int, ...] | None = None
         self._seq = 0
         self._told: dict[int, Card] = {}
         self._telling = threading.Lock()
         self._named: dict[str, int | None] = {}
         self._same = _Same()
 
+    def begin(self, most: int) -> None:
+        """Read the first tasks only, and how many there are: what can be shown of any run at once."""
+        self._begun = {row.iteration: _looks(row.counts) for row in self.store.iterations()}
+        self._add(self.store.task_columns(0, most))
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many tasks look how; of a run that is being read yet, those that run or wait count as submitted."""
+        return sum(self._begun.values(), Counter()) if self._begun else super().counts
+
     def refresh(self) -> News:
         """Take in what changed since the last time; next to nothing is read when nothing did."""
         stamp = self.store.stamp()
-        if stamp == self._stamp:
+        if stamp == self.stamp:
             return News([], False)
         with self.store.reading():
             known = len(self)
@@ -145,7 +159,7 @@ class Board(Tasks):
             if self._edges is not None and len(self) > known:
                 self._add_edges(last)
         changed = [card for card in map(_card, rows) if card.id <= last and self._is_news(card)]
-        self._stamp, self._seq = stamp, seq
+        self.stamp, self._seq = stamp, seq
         if len(self) > known:
             self._named.clear()
         return News(changed, len(self) > known, frozenset(row.id for row in rows))
@@ -209,6 +223,8 @@ class Board(Tasks):
 
     def counts_of(self, iteration: int) -> Counter[str]:
         """Return how many tasks of an iteration look how; the iterations follow each other."""
+        if self._begun:
+            return self._begun.get(iteration, Counter())
         begin, end = bisect_left(self.iterations, iteration), bisect_right(self.iterations, iteration)
         return count(self.codes[begin:end])
 
@@ -233,6 +249,20 @@ class Board(Tasks):
                     return place
         except ValueError:
             return None
+
+
+def _looks(counts: IterationCounts) -> Counter[str]:
+    """Return how many tasks look how, as far as counters tell: what is submitted may run or wait."""
+    numbers = {
+        "C": counts.completed,
+        "F": counts.failed,
+        "S": counts.skipped,
+        "N": counts.cancelled,
+        "Q": counts.submitted,
+        "R": counts.ready,
+        "B": counts.pending - counts.ready,
+    }
+    return +Counter(numbers)
 
 
 class _Letters(dict[tuple[str, int, str | None, str | None], int]):

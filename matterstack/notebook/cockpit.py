@@ -19,7 +19,7 @@ from matterstack.errors import MatterstackError, RunLockedError, RunStatusError
 from matterstack.notebook.board import News, all_of
 from matterstack.notebook.cockpit_head import Head
 from matterstack.notebook.columns import gives_numbers
-from matterstack.notebook.follower import Follows, follower_of
+from matterstack.notebook.follower import Account, Follows, follower_of
 from matterstack.notebook.forms import RequestForm
 from matterstack.notebook.inbox import Inbox
 from matterstack.notebook.moments import moment_html
@@ -34,7 +34,6 @@ from matterstack.storage.rows import EventRow
 if TYPE_CHECKING:
     from matterstack.run import Run
 
-_MOST_EVENTS = 200
 _RATE_S = 60.0
 _TIMES_EVERY_S = 1.0
 _SURE_S = 5.0
@@ -81,13 +80,12 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         }
         self._cancel_asked_at = 0.0
         self._ended: list[tuple[float, int]] = []
-        self._stamp: tuple[int, ...] | None = None
+        self._account: Account | None = None
         self._shown_at = 0.0
         self._standing: Standing | None = None
         self._looks: Mapping[str, int] = {}
         self._said_of: RunStatus | None = None
         self._report = ""
-        self._seq = 0
         self._events: list[EventRow] = []
         self._waiting: tuple[tuple[str, str], ...] | None = None
         self._running = False
@@ -111,11 +109,10 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
 
     def glance(self, news: News) -> None:
         """Show where the run stands, its new events, and what waits; where nothing changed, how the time goes on."""
-        stamp = self.run.store.stamp()
-        now = time.monotonic()
-        if stamp != self._stamp:
-            self._stamp, self._shown_at = stamp, now
-            self._show()
+        account, now = self.follower.account, time.monotonic()
+        if account is not self._account:
+            self._account, self._shown_at = account, now
+            self._show(account)
         elif now - self._shown_at >= _TIMES_EVERY_S and self._standing is not None:
             self._shown_at = now
             if self._standing.overview.record.status not in TERMINAL_RUN:
@@ -125,28 +122,21 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
             if _SURE in self.head.said:
                 self.head.said = ""
 
-    def _show(self) -> None:
-        run = self.run
-        overview = run.overview
+    def _show(self, account: Account) -> None:
+        overview, requests = account.overview, account.inbox
         status = overview.record.status
-        requests = run.inbox()
-        known = self._standing
-        started = known.started_at if known is not None and known.started_at else run.store.moved_at()
-        ended = run.store.moved_at(last=True) if status in TERMINAL_RUN else None
         counts = overview.counts
         waits = (
             status is RunStatus.RUNNING and bool(requests) and len(requests) >= counts.submitted and not counts.ready
         )
-        board, iteration = self.dag.board, overview.record.iteration
-        self._looks = board.counts_of(iteration)
-        self._show_times(Standing(overview, run.store.iterations(), started, ended, None, waits))
-        failed = board.cards(list(itertools.islice(self._failed(), 1)))
-        needs = needs_of(overview, failed, self._looks["F"], requests, run.store.troubles())
+        board = self.dag.board
+        self._looks = board.counts_of(overview.record.iteration)
+        self._show_times(Standing(overview, account.iterations, account.started_at, account.ended_at, None, waits))
+        failed = board.cards(list(itertools.islice(self._failed(overview.record.iteration), 1)))
+        needs = needs_of(overview, failed, self._looks["F"], requests, account.troubles)
         self.head.needs = [need._asdict() for need in needs]
-        fresh = run.store.events_after(self._seq, _MOST_EVENTS)
-        if fresh:
-            self._seq = fresh[-1].seq
-            self._events = (self._events + fresh)[-_MOST_EVENTS:]
+        if account.events[-1:] != self._events[-1:]:
+            self._events = account.events
             self.journal.value = _journal(self._events)
         waiting = tuple((request.name, request.reason) for request in requests)
         if waiting != self._waiting:
@@ -171,14 +161,14 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
 
     def _switch(self) -> None:
         """Turn on the buttons that would do something, and say what the run waits for."""
-        if self._standing is None:
+        if self._standing is None or self._account is None:
             return
         (record, counts, _, would_run), waits = self._standing.overview, self._standing.waits
         status = record.status
         trusted = would_run is None
         goes_on = status in (RunStatus.PENDING, RunStatus.RUNNING)
         if not goes_on:  # what is under way is seen to its end
-            goes_on = bool(counts.submitted or (status is RunStatus.CANCELLED and self.run.store.live_attempts()))
+            goes_on = bool(counts.submitted) or self._account.stopping
         can = RUN_TRANSITIONS[status]
         on = {
             "Step": trusted and goes_on and not self._running,
@@ -201,13 +191,14 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         """Return whether there is something that `_retry` would do."""
         if status not in (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.FAILED):
             return False
-        selected, iteration = self.dag.selected, self.run.iteration
-        if not selected:
+        selected, board = self.dag.selected, self.dag.board
+        if not selected or self._account is None:
             return failed > 0
-        task = self.dag.board.find(selected)
+        iteration = self._account.overview.record.iteration
+        task = board.find(selected)
         if task is not None:
             return task.iteration == iteration and task.code in "CFN"
-        return iteration in {self.dag.board.iterations[place] for place in self.dag.drawing.places_in(selected, "F")}
+        return iteration in {board.iterations[place] for place in self.dag.drawing.places_in(selected, "F")}
 
     def _show_inbox(self, requests: Inbox) -> None:
         """Make forms for new requests; those that are filled in are left alone."""
@@ -290,7 +281,7 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         """Say what became of something, and have all that is shown looked at anew."""
         self._said_of = self.run.status
         self.head.said = neutral(text)
-        self._stamp = None
+        self.follower.look_again()
         self._woken.set()
         self.here()
 
@@ -306,7 +297,7 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         """Retry the selected task, the failed ones of a selected node, or, where none is selected, every failed one."""
         run, selected = self.run, self.dag.selected
         task = self.dag.board.find(selected)
-        failed = self.dag.drawing.places_in(selected, "F") if selected else self._failed()
+        failed = self.dag.drawing.places_in(selected, "F") if selected else self._failed(run.iteration)
         chosen = [task] if task is not None else self.dag.board.cards(list(failed))
         if not chosen:
             where = f"of {selected}" if selected else "of the current iteration"
@@ -315,9 +306,9 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         names = ", ".join(card.name for card in chosen[:10]) + (", ..." if len(chosen) > 10 else "")
         return f"Retried {names}. {_said(run)}"
 
-    def _failed(self) -> Iterator[int]:
-        """Yield the places of the failed tasks of the current iteration."""
-        iteration, board = self.run.iteration, self.dag.board
+    def _failed(self, iteration: int) -> Iterator[int]:
+        """Yield the places of the failed tasks of an iteration."""
+        board = self.dag.board
         return (place for place in all_of(board.codes, "F") if board.iterations[place] == iteration)
 
     # -- running ----------------------------------------------------------------------------
@@ -354,14 +345,14 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
                     self._report = str(report)
                 if report is None or report.status is not RunStatus.RUNNING or report.waits_for is not Waiting.PEOPLE:
                     break
-                self._stamp = None
+                self.follower.look_again()
                 self._woken.wait(_ASK_PEOPLE_S)
         except MatterstackError as error:
             self._tell(str(error) if isinstance(error, RunLockedError) else f"{type(error).__name__}: {error}")
         finally:
             if self._stop is stop:
                 self.running = False
-            self._stamp = None
+            self.follower.look_again()
             self.here()
 
 

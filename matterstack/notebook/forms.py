@@ -77,16 +77,24 @@ class RequestForm(anywidget.AnyWidget, Follows):
         self._waiting: list[Mapping[str, Any]] = []
         self._turn: asyncio.Task[None] | None = None
         self._glanced_at = -_GLANCE_S
+        self._row = 0
         with capture():  # a run that cannot be opened is told to whoever submits
             follower_of(run_of(request)).attach(self)
-            card = self.follower.board.find(f"{request.iteration}.{request.task_id}")
-            if card is not None:
-                self._stands(card)
+            self._look_up()
         self.glance(News([], False))
         self.on_msg(self._heard)
 
+    def _look_up(self) -> None:
+        """Find the task of the request: in a large run it is not among those that are read first."""
+        card = self.follower.board.find(f"{self.asked.iteration}.{self.asked.task_id}")
+        if card is not None:
+            self._row = card.id
+            self._stands(card)
+
     def take(self, news: News) -> None:
         """Show why the last answer was refused, or that the request is over."""
+        if news.grown and not self._row:
+            self._look_up()
         for card in news.changed:
             if (card.iteration, card.task_id) == (self.asked.iteration, self.asked.task_id):
                 self._stands(card)
@@ -103,6 +111,8 @@ class RequestForm(anywidget.AnyWidget, Follows):
 
     def glance(self, news: News) -> None:
         """Look whether somebody has answered, which the next tick takes up."""
+        if self._row in news.touched:  # why the last answer was refused is said without a change of its status
+            self._stands(self.follower.board.cards_of([self._row])[0])
         now = time.monotonic()
         if not self.over and now - self._glanced_at >= _GLANCE_S:
             self._glanced_at = now

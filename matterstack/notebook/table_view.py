@@ -36,8 +36,10 @@ _PER_LETTER = 8
 _NARROWEST, _WIDEST = 40, 2000
 #: All tasks are gone through in at most this share of the time, however many there are.
 _SHARE = 0.1
-#: More tasks than this are gone through in a thread of its own; of so many names one part is sorted.
-_MANY = _AT_ONCE = 10_000
+#: More tasks than this are gone through in a thread of its own.
+_MANY = 10_000
+#: Names are sorted so many at a time.
+_AT_ONCE = 50_000
 
 
 class Column(NamedTuple):
@@ -275,8 +277,8 @@ class TableView(PanelView):
         counts = board.counts
         self._order = order
         self._about = {
-            "found": len(order),
-            "total": len(board),
+            "found": counts.total() if order == range(len(board)) else len(order),
+            "total": counts.total(),
             "statuses": {look.name: counts[look.code] for look in LOOKS if counts[look.code]},
             "iterations": sorted(set(board.iterations)),
         }

@@ -192,6 +192,9 @@ class DagView(PanelView):
     def __init__(self, run: Run, shown: networkx.DiGraph[str] | None = None, collapse: str = "auto") -> None:
         self.run = run
         self.shown = shown
+        follower = follower_of(run)
+        if shown is not None:
+            follower.settle()
         self._attach()
         if shown is not None:
             names = set(map(self.board.name, range(len(self.board))))
@@ -203,7 +206,7 @@ class DagView(PanelView):
         self._shape = None if shown is None else Shape(self.board, shown)
         self.drawing = Drawing(self.shape, collapse, ())
         self._drawn: tuple[str, list[str], Room] = (collapse, [], PAGE)
-        super().__init__(run, collapse=collapse, graph=self.drawing.graph(), state=self.drawing.state())
+        super().__init__(run, collapse=collapse, graph=self._graph(), state=self._state())
 
     @property
     def shape(self) -> Shape:
@@ -216,9 +219,17 @@ class DagView(PanelView):
             self._draw()
         else:
             self.drawing.follow(card.id for card in news.changed)
-            self.state = self.drawing.state()
+            self.state = self._state()
         if self.selected and (news.grown or any(self._is_chosen(card) for card in news.changed)):
             self._tell()
+
+    def _graph(self) -> dict[str, Any]:
+        note = {"note": f"reading {self.board.counts.total()} tasks …"} if self.follower.reads else {}
+        return self.drawing.graph() | note
+
+    def _state(self) -> dict[str, Any]:
+        counts = {"counts": dict(self.board.counts)} if self.follower.reads else {}
+        return self.drawing.state() | counts
 
     def _is_chosen(self, card: Card) -> bool:
         return self.selected in (card.name, self.drawing.key_of(card.id))
@@ -237,8 +248,7 @@ class DagView(PanelView):
         with self.hold_sync():
             if self.selected and self._node(self.selected) is None and self.board.find(self.selected) is None:
                 self.selected = ""
-            self.graph = self.drawing.graph()
-            self.state = self.drawing.state()
+            self.graph, self.state = self._graph(), self._state()
 
     def _node(self, key: str) -> Node | None:
         return next((node for node in self.drawing.nodes if node.key == key), None)
@@ -286,6 +296,8 @@ class DagView(PanelView):
 
     def twin_html(self) -> str:
         """Return the drawing as a picture, with its words as text."""
+        if self.follower.reads:
+            return f"<div>{describe(dict(self.board.counts))}; run the cell again for a picture of them</div>"
         return drawing_html(self._still())
 
     def twin_text(self) -> str:
@@ -296,7 +308,7 @@ class DagView(PanelView):
             if after >= _MOST_ROWS:
                 break  # they are in the order of their ends
             befores.setdefault(after, []).append(board.names[shape.chosen[before]])
-        lines = [describe(dict(self.drawing.counts))]
+        lines = [describe(self._state()["counts"])]
         for number, place in enumerate(shape.chosen[:_MOST_ROWS]):
             said = f" <- {', '.join(befores[number])}" if number in befores else ""
             lines.append(f"{board.name(place)}: {BY_CODE[chr(board.codes[place])].name}{said}")
@@ -307,5 +319,6 @@ class DagView(PanelView):
     def _repr_mimebundle_(self, **options: Any) -> Any:
         bundle = super()._repr_mimebundle_(**options)
         data = bundle[0] if isinstance(bundle, tuple) else bundle
-        data["image/svg+xml"] = self._still().svg()  # for paper
+        if not self.follower.reads:
+            data["image/svg+xml"] = self._still().svg()  # for paper
         return bundle

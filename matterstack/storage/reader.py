@@ -661,8 +661,8 @@ class StoreReader:
         return self._rows_of(f"SELECT t.id FROM {_LAST_ATTEMPT} WHERE instr(lower({_REASON}), ?)", (text,))
 
     def _rows_of(self, sql: str, parameters: Sequence[object]) -> array[int]:
-        with interrupts.held(), database.errors(self.path):
-            return array("q", (row for (row,) in self._connection().execute(sql, parameters)))
+        ((rows,),) = self.query(f"SELECT json_group_array(id) FROM ({sql})", parameters)
+        return array("q", json.loads(rows))
 
     def task(self, iteration: int, task_id: str) -> TaskRow | None:
         """Return one task; None where there is no such task."""
