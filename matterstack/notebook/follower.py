@@ -238,7 +238,7 @@ class Follower:
             if not self._reading.over:
                 return None
             self.board, self._shape = self._reading.board, self._reading.shape
-            self._reading = None
+            self._reading = self._account = None
             self.board.refresh()
             return News([], True)
         before = self.board.stamp

@@ -1,165 +1,217 @@
-"""How quick the views are, in a real browser: `python tests/benchmarks/views.py` prints a table.
+"""How quick and how small the views are: `python tests/benchmarks/views.py [--before COMMIT]` prints a table.
 
-It needs JupyterLab, Playwright and Chromium. Times are seen from the page: from
-the start of the cell until it is drawn. A thousand tasks are drawn one by one, ten thousand in groups.
+First pictures are seen from the page of a real JupyterLab in headless Chromium: from the start of the cell until
+something of it is drawn. What a kernel needs is measured in a process without one, each time a new one; with
+``--before`` those of another commit take turns with these.
 """
 
 from __future__ import annotations
 
-import resource
+import argparse
+import json
+import os
 import select
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 from browser import Lab, Notebook, lab
+from large_run import large_run
 
-MAKE = """
-import matterstack as ms
-flow = ms.Workflow()
-layers = 10
-for i in range({size}):
-    at = i // ({size} // layers)
-    before = [f"t{{(at - 1) * ({size} // layers) + (i + k) % ({size} // layers)}}" for k in (0, 7)] if at else []
-    flow.add_task(ms.Task(f"t{{i}}", "true", dependencies=before, group=f"stage {{at}}"))
-run = ms.initialize_run("bench", flow)
-"""
+HERE = Path(__file__).parents[2]
+TIMES = 9
+#: What is the first picture of a view.
+FIRST = {"table": ".ms-row", "dag": ".ms-node", "watch": ".ms-node"}
+#: Seconds, by tasks.
+GOAL_S = {1000: 0.3, 100_000: 0.5}
 #: Marks the moment a cell starts, and has the page note the moment it sees what is waited for.
-WATCH = """([selector, number]) => new Promise((seen) => {
-  const begin = performance.now();
+WATCH = """([selector, number]) => { window.seen = new Promise((seen) => {
+  let begin = 0;
+  window.addEventListener("keydown", (event) => { if (event.key === "Enter") begin = performance.now(); }, true);
   const look = () => {
     const cell = document.querySelectorAll('.jp-CodeCell')[number];
-    if (cell && cell.querySelector(selector)) requestAnimationFrame(() => seen(performance.now() - begin));
+    if (begin && cell && cell.querySelector(selector)) requestAnimationFrame(() => seen(performance.now() - begin));
     else requestAnimationFrame(look);
   };
   look();
-})"""
-#: The longest time between two frames while it runs.
-FRAMES = """(ms) => new Promise((done) => {
-  let last = performance.now(), longest = 0;
-  const begin = last;
-  const tick = (now) => {
-    longest = Math.max(longest, now - last);
-    last = now;
-    if (now - begin > ms) done(longest); else requestAnimationFrame(tick);
-  };
-  requestAnimationFrame(tick);
-})"""
+}); }"""
+ENDED = """(number) => {
+  const cell = document.querySelectorAll('.jp-CodeCell')[number];
+  return cell && /\\d/.test(cell.querySelector('.jp-InputPrompt').textContent);
+}"""
+#: How many elements a view has in its page.
+HELD = """(number) => {
+  const views = [...document.querySelectorAll('.jp-CodeCell')[number].querySelectorAll('.jp-OutputArea-output')];
+  return views.reduce((sum, view) => sum + view.querySelectorAll('*').length, 0);
+}"""
+IDLE = """
+import asyncio, time, pathlib
+async def idle():
+    await asyncio.sleep(15)  # nothing has changed for a while
+    before, begin = time.process_time(), time.monotonic()
+    await asyncio.sleep(10)
+    pathlib.Path("number.txt").write_text(str((time.process_time() - before) / (time.monotonic() - begin)))
+job = asyncio.get_running_loop().create_task(idle())
+"""
+#: A view in a process of its own, as in a kernel: how long until it is there, until all is read, how long anything else
+#: had to wait meanwhile, and the memory that was taken for it.
+KERNEL = """
+import asyncio, json, sys, time
+import matterstack as ms
+def memory_MB():
+    lines = dict(line.split(":") for line in open("/proc/self/status") if line.startswith("Vm"))
+    return [int(lines[name].split()[0]) * 1.024e-3 for name in ("VmRSS", "VmHWM")]
+async def main(view, path, small):
+    first = getattr(ms.open_run(small), view)()
+    first._repr_mimebundle_()
+    del first
+    run, (before, _) = ms.open_run(path), memory_MB()
+    longest = 0.0
+    async def beat():
+        nonlocal longest
+        while True:
+            begin = time.perf_counter()
+            await asyncio.sleep(0.005)
+            longest = max(longest, time.perf_counter() - begin - 0.005)
+    heart = asyncio.ensure_future(beat())
+    begin = time.perf_counter()
+    shown = getattr(run, view)()
+    shown._repr_mimebundle_()
+    there = time.perf_counter() - begin
+    while getattr(shown.follower, "reads", False):
+        await asyncio.sleep(0.01)
+    whole = time.perf_counter() - begin
+    found = {"there_s": there, "whole_s": whole}
+    if view == "table":
+        for by in ("task", "since"):
+            begin = time.perf_counter()
+            shown._heard(None, {"change": {"asked": {"by": by, "first": 0, "number": by}}}, None)
+            while shown.window["number"] != by:
+                await asyncio.sleep(0.005)
+            found[f"by_{by}_s"] = time.perf_counter() - begin
+    await asyncio.sleep(0.05)
+    kept, most = memory_MB()
+    print(json.dumps(found | {"longest_wait_s": longest, "kept_MB": kept - before, "most_MB": most - before}))
+    sys.stdout.flush()
+    heart.cancel()
+    shown.follower.task.cancel()
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def spread(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+
+
+def row(size: int, what: str, measured: str, goal: str = "") -> None:
+    print(f"| {size:,} | {what} | {measured} | {goal} |", flush=True)
+
+
+# -- in the browser --------------------------------------------------------------------------
 
 
 def shown_s(notebook: Notebook, number: int, selector: str) -> float:
     """Run the next cell, and return how long it takes until something is seen below it."""
     page = notebook.page
     page.locator(".jp-CodeCell").nth(number).locator(".jp-InputArea-editor").click()
+    page.evaluate(WATCH, [selector, number])
     page.keyboard.press("Shift+Enter")
-    return float(page.evaluate(WATCH, [selector, number])) / 1000
+    return float(page.evaluate("() => window.seen")) / 1000
 
 
-def written(directory: Path) -> float:
-    """Return the number that a cell writes into a file."""
-    spent = directory / "number.txt"
+def ran(notebook: Notebook, number: int) -> None:
+    """Run the next cell to its end."""
+    shown_s(notebook, number, ".jp-InputPrompt")
+    notebook.page.wait_for_function(ENDED, arg=number)
+
+
+def first_pictures(jupyter: Lab, view: str, size: int, paths: Sequence[Path]) -> None:
+    """Print how long it takes from the start of a cell to the first picture: in a new kernel, and in one with views."""
+    cells = [f"ms.open_run({str(path)!r}).{view}()" for path in paths]
+    notebook = jupyter.open(jupyter.write(f"{view}{size}.ipynb", "import matterstack as ms", *cells))
+    ran(notebook, 0)
+    took = [shown_s(notebook, number, FIRST[view]) for number in range(1, len(cells) + 1)]
+    notebook.page.wait_for_selector(".ms-node, .ms-row", state="attached")
+    held = notebook.page.evaluate(HELD, len(cells))
+    notebook.close()
+    goal = f"at most {GOAL_S[size]:g}" if size in GOAL_S else ""
+    row(size, f"`run.{view}()`: first picture in a kernel without views, s", f"{took[0]:.3g}")
+    if took[1:]:
+        row(size, f"`run.{view}()`: first picture after that, s", spread(took[1:]), goal)
+    row(size, f"`run.{view}()`: elements in the page", str(held), "fewer than 3000")
+
+
+def idle(jupyter: Lab, path: Path) -> None:
+    spent = jupyter.directory / "number.txt"
+    spent.unlink(missing_ok=True)
+    show = f"import matterstack as ms\ncockpit = ms.open_run({str(path)!r}).watch()\ncockpit"
+    notebook = jupyter.open(jupyter.write("idle.ipynb", show, IDLE))
+    shown_s(notebook, 0, ".ms-node")
+    ran(notebook, 1)
     until = time.monotonic() + 60
     while not spent.exists() and time.monotonic() < until:
         select.poll().poll(200)
-    return float(spent.read_text())
-
-
-def measure(jupyter: Lab, size: int) -> dict[str, float]:
-    churn = """
-import asyncio, random
-store = run._session.store
-async def churn():
-    # Ten changes a second, in a copy of what the view shows: nothing is executed.
-    from matterstack.core.changes import TaskChange
-    from matterstack.core.states import TaskEvent, TaskStatus
-    import time
-    rows = list(view.board.cards)
-    for number in range(50):
-        with store.transaction():
-            store.apply([TaskChange(rows[number], TaskStatus.PENDING, TaskEvent.CANCEL, time.time())], 0)
-        await asyncio.sleep(0.1)
-job = asyncio.get_running_loop().create_task(churn())
-"""
-    idle = """
-import asyncio, time, pathlib
-async def idle():
-    await asyncio.sleep(2)
-    before, begin = time.process_time(), time.monotonic()
-    await asyncio.sleep(10)
-    pathlib.Path("number.txt").write_text(str((time.process_time() - before) / (time.monotonic() - begin)))
-job = asyncio.get_running_loop().create_task(idle())
-"""
-    (jupyter.directory / "number.txt").unlink(missing_ok=True)
-    cells = (
-        MAKE.format(size=size),
-        f"view = run.dag(collapse={'tasks' if size <= 2000 else 'auto'!r})\nview",
-        churn,
-        "table = run.table()\ntable",
-        "del job",
-        idle,
-    )
-    notebook = jupyter.open(jupyter.write(f"bench{size}.ipynb", *cells))
-    page = notebook.page
-    shown_s(notebook, 0, ".jp-InputPrompt")
-    page.wait_for_function("() => document.querySelectorAll('.jp-InputPrompt')[0].textContent.includes('[1]')")
-    found = {"dag_s": shown_s(notebook, 1, ".ms-node")}
-    shown_s(notebook, 2, ".jp-InputPrompt")
-    found["longest_frame_ms"] = float(page.evaluate(FRAMES, 5000))
-    found |= table(notebook, 3)
-    shown_s(notebook, 4, ".jp-InputPrompt")
-    shown_s(notebook, 5, ".jp-InputPrompt")
-    found["idle_core"] = written(jupyter.directory)
+    row(1000, "a cockpit of a run that runs, where nothing changes: parts of a core", spent.read_text()[:7], "0.002")
     notebook.close()
-    return found
 
 
-def table(notebook: Notebook, number: int) -> dict[str, float]:
-    """Run a cell that shows a table, and filter it: seconds until its first row, milliseconds until the answer."""
-    page = notebook.page
-    shown = {"table_s": shown_s(notebook, number, ".ms-row")}
-    page.fill("input[aria-label='filter by text']", "t77")
-    page.wait_for_function(
-        "() => { const [a, b] = document.querySelector('.ms-table [role=status]').textContent.split(' of ');"
-        " return a !== b; }"
-    )
-    return shown | {"filter_ms": float(page.locator(".ms-table").get_attribute("data-found-ms"))}
+# -- in the kernel ---------------------------------------------------------------------------
 
 
-def large_table(jupyter: Lab, size: int) -> dict[str, float]:
-    """Return what a table alone costs and how much of it is sent to each page."""
-    cells = (
-        MAKE.format(size=size),
-        "table = run.table()\ntable",
-        "import json, pathlib\nstate = json.dumps(table.get_state(), default=str)\n"
-        "pathlib.Path('number.txt').write_text(str(len(state) / 1e6))",
-    )
-    (jupyter.directory / "number.txt").unlink(missing_ok=True)
-    notebook = jupyter.open(jupyter.write(f"table{size}.ipynb", *cells))
-    page = notebook.page
-    shown_s(notebook, 0, ".jp-InputPrompt")
-    page.set_default_timeout(300_000)
-    page.wait_for_function("() => document.querySelectorAll('.jp-InputPrompt')[0].textContent.includes('[1]')")
-    found = table(notebook, 1)
-    shown_s(notebook, 2, ".jp-InputPrompt")
-    found["sent_MB"] = written(jupyter.directory)
-    notebook.close()
-    return found
+def in_kernel(view: str, path: Path, small: Path, code: Path) -> dict[str, float]:
+    environment = {**os.environ, "PYTHONPATH": str(code)}
+    command = [sys.executable, "-c", KERNEL, view, str(path), str(small)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=600)
+    return dict(json.loads(done.stdout))
+
+
+def kernels(size: int, path: Path, small: Path, codes: dict[str, Path]) -> None:
+    """Print what views take of a kernel, this code and that before in turns."""
+    for view in ("table", "dag"):
+        found: dict[str, list[dict[str, float]]] = {name: [] for name in codes}
+        for _ in range(TIMES):
+            for name, code in codes.items():
+                found[name].append(in_kernel(view, path, small, code))
+        for name, runs in found.items():
+            for what in runs[0]:
+                goal = "at most 300" if what == "most_MB" and name == "now" else ""
+                row(size, f"`run.{view}()` {name}: {what}", spread([run[what] for run in runs]), goal)
 
 
 def main() -> None:
-    goals = {1000: {"dag_s": 1.0}, 10000: {"dag_s": 3.0, "filter_ms": 200, "idle_core": 0.01}}
-    with tempfile.TemporaryDirectory() as directory, lab(Path(directory)) as jupyter:
-        print("| tasks | what | measured | goal |\n|---|---|---|---|")
-        for size in (1000, 10000):
-            for what, value in measure(jupyter, size).items():
-                goal = goals[size].get(what)
-                print(f"| {size} | {what} | {value:.3g} | {'' if goal is None else f'at most {goal:g}'} |", flush=True)
-        for what, value in large_table(jupyter, 100000).items():
-            print(f"| 100000 | {what} | {value:.3g} | |", flush=True)
-    print(f"peak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MiB")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--before", metavar="COMMIT", help="measure what a kernel needs with that code, too")
+    parser.add_argument("--kernel", action="store_true", help="leave out what is seen in the browser")
+    asked = parser.parse_args()
+    print("| tasks | what | median (least to most) | goal |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory(prefix="views", dir="/tmp") as place:
+        base = Path(place)
+        small = large_run(base, 1000, "small").path
+        million = large_run(base, 1_000_000).path
+        with lab(base) as jupyter:
+            for size in (1000, 100_000) if not asked.kernel else ():
+                paths = [large_run(base, size, f"{size}-{number}").path for number in range(TIMES + 1)]
+                for view in FIRST:
+                    first_pictures(jupyter, view, size, paths)
+            if not asked.kernel:
+                first_pictures(jupyter, "table", 1_000_000, [million])
+                idle(jupyter, small)
+        codes = {"now": HERE}
+        if asked.before is not None:
+            codes = {"before": base / "before", **codes}
+            add = ["git", "worktree", "add", "-f", "--detach", codes["before"], asked.before]
+            subprocess.run(add, cwd=HERE, check=True, capture_output=True)
+        try:
+            kernels(1_000_000, million, small, codes)
+        finally:
+            if asked.before is not None:
+                subprocess.run(["git", "worktree", "remove", "--force", codes["before"]], cwd=HERE, check=True)
 
 
 if __name__ == "__main__":
