@@ -31,7 +31,7 @@ _AT_REST_S = 0.45
 _RESTS_AFTER_S = 10.0
 _ABANDONED_S = 60.0
 #: Runs with more tasks are read in a thread: they take longer than one waits for a first picture.
-_MOST_AT_ONCE = 200_000
+_MOST_AT_ONCE = 50_000
 #: Tasks that a view of such a run shows at first.
 _FIRST = 300
 _MOST_EVENTS = 200
