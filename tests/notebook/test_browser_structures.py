@@ -36,6 +36,13 @@ TURN = """async (canvas) => {
   }
   return [keys, Number(canvas.dataset.drawn) - before];
 }"""
+SETTLED = """async (canvas) => {
+  for (let same = 0, drawn = ''; same < 5; same = drawn === canvas.dataset.drawn ? same + 1 : 0) {
+    drawn = canvas.dataset.drawn;
+    await new Promise((next) => requestAnimationFrame(next));
+  }
+  return canvas.toDataURL();
+}"""
 GROUND = "(canvas) => [...canvas.getContext('2d').getImageData(2, 2, 1, 1).data]"
 
 
@@ -56,7 +63,8 @@ def told(notebook: Notebook, text: str) -> None:
 
 
 def picture(canvas: Any) -> str:
-    return str(canvas.evaluate("(canvas) => canvas.toDataURL()"))
+    """Return what is drawn, when nothing more is being drawn."""
+    return str(canvas.evaluate(SETTLED))
 
 
 def drawn_anew(notebook: Notebook, canvas: Any, before: str) -> str:
