@@ -115,6 +115,7 @@ def test_a_trajectory_is_turned_measured_and_played_by_keys_and_by_mouse(jupyter
     notebook.shot("structure")
     jupyter.dark(True)
     page.keyboard.press("Control+s")
+    page.wait_for_selector(".lm-DockPanel-tabBar .lm-mod-current:not(.jp-mod-dirty)")
     page.reload()
     canvas = page.wait_for_selector(".ms-structure canvas[data-drawn]")
     assert max(canvas.evaluate(GROUND)[:3]) < 80, "the ground is that of the theme"

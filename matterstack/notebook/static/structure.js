@@ -661,7 +661,9 @@ function structureScene(parent, data, more = () => {}) {
     event.stopPropagation(); // the notebook has keys of its own
   });
   for (const field of [slider, images]) {
-    field.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => { if (event.key !== "Escape") event.stopPropagation(); });
+    field.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+      if (event.key !== "Escape" && !event.ctrlKey && !event.metaKey) event.stopPropagation();
+    });
   }
   slider.addEventListener("input", () => { setPlaying(false); turnTo(Number(slider.value)); });
   images.addEventListener("change", () => {
