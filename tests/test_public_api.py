@@ -313,6 +313,7 @@ def test_every_public_method_of_a_run_can_be_called(tmp_path: Path) -> None:
     assert call("store").run().run_id == run.run_id
     assert set(call("operators")) == set(operators)
     assert len(call("graph")) == 4
+    assert call("browse", "bad").begun["attempt"]["name"] == "0.bad"
     assert call("task_directory", "bad") == run.path / "operators/local/0.bad.1"
     assert call("export_kits", tmp_path / "out.zip") == ["0.carry.1"]
     assert call("import_kits", tmp_path / "out.zip").without_results == ["0.carry.1"]
