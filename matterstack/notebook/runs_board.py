@@ -281,7 +281,7 @@ def _needs(overview: Overview, requests: list[Request], troubles: dict[str, Oper
     record = overview.record
     if record.status in TERMINAL_RUN:
         return []
-    found = needs_of(overview, [], requests, troubles)
+    found = needs_of(overview, [], 0, requests, troubles)
     if record.status is RunStatus.PAUSED:
         found.append(Need(RUN_LOOKS[record.status].code, _short(record.reason or "paused"), "It is paused."))
     return found

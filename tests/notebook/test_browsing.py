@@ -263,7 +263,7 @@ def put(tmp_path: Path, name: str, content: bytes | str) -> Path:
 
 def test_kinds_are_those_of_names_but_bytes_are_bytes(tmp_path: Path) -> None:
     for name, content, kind in [("a.PNG", b"\0", "picture"), ("b.csv", "a,b", "table"), ("c.json", "{}", "tree"),
-                                ("d.npy", b"\0", "array"), ("e.xyz", "1", "text"), ("f.csv", b"a\0", "bytes"),
+                                ("d.npy", b"\0", "array"), ("e.xyz", "1", "structure"), ("f.csv", b"a\0", "bytes"),
                                 ("g", b"\x7fELF\0", "bytes"), ("OUTCAR", "x", "text")]:  # fmt: skip
         assert contents.kind_of(put(tmp_path, name, content), name)[0] == kind
     with open(tmp_path / "big.json", "wb") as file:
@@ -521,7 +521,7 @@ def test_a_page_is_told_of_changes_of_what_it_looks_at_alone(tmp_path: Path) -> 
     run = make(tmp_path, ms.Task("relax", "true"), ms.Task("bands", "true"))
     page = Page()
     desk = Desk(run, page.send)
-    cards = list(run.table().board.cards.values())
+    cards = (board := run.table().board).cards(range(len(board)))
     desk.look(News(cards, False))
     assert page.heard == [], "nobody looks at any"
     done = desk.take({"browse": {"what": "attempt", "task": "bands"}, "id": "p.1"})

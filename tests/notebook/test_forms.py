@@ -279,7 +279,7 @@ def test_a_request_shows_what_it_is_about(tmp_path: Path) -> None:
     pictures = [attributes for tag, attributes in tags.seen if tag == "img"]
     assert [str(picture["src"]).partition(",")[0] for picture in pictures] == [
         "data:image/svg+xml;base64",  # drawn, of the xyz and of the cif
-        "data:image/png;base64",
+        "data:image/svg+xml;base64",
         "data:image/png;base64",
         "data:image/svg+xml;base64",
     ]
