@@ -18,7 +18,6 @@ from matterstack.core.text import neutral
 from matterstack.errors import MatterstackError, RunLockedError, RunStatusError
 from matterstack.notebook.board import News, all_of
 from matterstack.notebook.cockpit_head import Head
-from matterstack.notebook.columns import gives_numbers
 from matterstack.notebook.follower import Account, Follows, follower_of
 from matterstack.notebook.forms import RequestForm
 from matterstack.notebook.inbox import Inbox
@@ -40,8 +39,6 @@ _SURE_S = 5.0
 _SURE = "Press Cancel again"
 #: How often answers that were not given here are looked for, where nothing else goes on.
 _ASK_PEOPLE_S = 10.0
-#: So many results are looked at each time for one with a number in it.
-_PEEKED = 50
 #: What each tab shows; "Results" comes last, as soon as there is something to draw.
 TABS = ("Graph", "Table", "Journal", "Inbox", "Time")
 
@@ -70,7 +67,6 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         self.journal = ipywidgets.HTML()
         self.inbox = ipywidgets.VBox()
         self.results: ScatterView | None = None
-        self._peeked = 0
         self.buttons: Mapping[str, Callable[[], str]] = {
             "Step": lambda: str(run.step()),
             "Pause": lambda: _said(run.pause()),
@@ -216,10 +212,7 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
 
     def _has_results(self) -> bool:
         """Return whether results can be drawn: the run says what shall be best, or a task gave a number."""
-        if self.run.target:
-            return True
-        self._peeked, rows = self.run.store.given_after(self._peeked, _PEEKED)
-        return any(map(gives_numbers, rows))
+        return bool(self.run.target) or self.follower.gives_numbers
 
     def _show_results(self) -> None:
         """Add the tab of results; without a target nothing is read for it before somebody opens it."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from matterstack.core.states import TERMINAL_RUN, RunStatus
 from matterstack.errors import MatterstackError
 from matterstack.notebook.board import Board, News, Tasks
+from matterstack.notebook.columns import gives_numbers
 from matterstack.notebook.drawing import Shape
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ _MOST_AT_ONCE = 50_000
 #: Tasks that a view of such a run shows at first.
 _FIRST = 300
 _MOST_EVENTS = 200
+
+#: So many results are looked at each time for one with a number in it.
+_PEEKED = 50
 
 
 class Follows:
@@ -128,6 +132,9 @@ class Follower:
         self._shape: Shape | None = None
         self._account: Account | None = None
         self._reading: Reading | None = None
+        self._gives_numbers = False
+        self._peeked = 0
+        self._peeked_at: tuple[int, ...] | None = None
         self.views: weakref.WeakSet[Follows] = weakref.WeakSet()
         self.seen_at = time.monotonic()
         self.task: asyncio.Task[None] | None = None
@@ -186,6 +193,15 @@ class Follower:
                 status is RunStatus.CANCELLED and bool(store.live_attempts()),
             )
         return self._account
+
+    @property
+    def gives_numbers(self) -> bool:
+        """Whether a task has given a number, as far as results were looked at: a few more after each change."""
+        if not self._gives_numbers and self._peeked_at != self.board.stamp:
+            self._peeked_at = self.board.stamp
+            self._peeked, rows = self.run.store.given_after(self._peeked, _PEEKED)
+            self._gives_numbers = any(map(gives_numbers, rows))
+        return self._gives_numbers
 
     def look_again(self) -> None:
         """Have what is told of the run read again: something was done that the database may not know of."""

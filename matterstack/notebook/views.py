@@ -62,7 +62,9 @@ class View(anywidget.AnyWidget, Follows):
         self.on_msg(self._heard)
 
     def _attach(self) -> None:
-        follower_of(self.run).attach(self)
+        """Follow the run; a view that needs its tasks to be made does so before all else, and is not told twice."""
+        if not hasattr(self, "follower"):
+            follower_of(self.run).attach(self)
 
     @property
     def board(self) -> Board:

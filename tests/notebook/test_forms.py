@@ -283,7 +283,7 @@ def test_a_request_shows_what_it_is_about(tmp_path: Path) -> None:
         "data:image/png;base64",
         "data:image/svg+xml;base64",
     ]
-    assert [picture["alt"] for picture in pictures[:2]] == ["CuAu", "Si"]
+    assert [picture["alt"] for picture in pictures[:2]] == ["AuCu", "Si"]
     assert not any(name.startswith("on") for _, attributes in tags.seen for name in attributes)
     assert "script" not in tags.names
     assert "<strong>bold</strong>" in html
@@ -367,7 +367,7 @@ def test_a_kit_carries_what_it_shows(tmp_path: Path) -> None:
     assert (request.directory / "show/a/cell.xyz").read_text() == CELL
     assert sorted(path.name for path in (request.directory / "inputs").iterdir()) == ["in.txt", "inputs.json"]
     assert "show/a/cell.xyz" in json.loads((request.directory / "MANIFEST.json").read_text())["sha256"]
-    assert "alt='CuAu'" in RequestForm(request, lambda _: run).context
+    assert "alt='AuCu'" in RequestForm(request, lambda _: run).context
     assert "In show/ is what you may want to look at" in (request.directory / "HOWTO.txt").read_text()
 
 
