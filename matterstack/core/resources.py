@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from math import isfinite
 from typing import Any
 
@@ -13,6 +13,8 @@ from matterstack.core.numbers import is_number
 from matterstack.errors import InvalidTaskError
 
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,&|*()\[\]:@+-]*\Z")
+_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+_LONGEST_NAME = 64
 
 
 @suggesting_class
@@ -36,11 +38,14 @@ class Resources:
         More options of a batch scheduler, as in ``"--exclusive"``.
     memory_factor, walltime_factor : float
         How much more each further attempt gets: its number minus one is the exponent.
+    named : mapping of str to int, optional
+        How much each attempt takes of what a workspace has little of, as in ``{"vasp_license": 1}``; how much there is
+        says `set_limits`.
 
     Raises
     ------
     InvalidTaskError
-        A number that is not finite, or not positive (``gpus`` may be 0).
+        A number that is not finite, or not positive (``gpus`` may be 0), or a name that is none.
 
     Examples
     --------
@@ -61,6 +66,7 @@ class Resources:
     extra: Sequence[str] = ()
     memory_factor: float = 1.0
     walltime_factor: float = 1.0
+    named: Mapping[str, int] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         for name in ("partition", "account", "qos", "constraint"):
@@ -82,6 +88,8 @@ class Resources:
             value = getattr(self, name)
             if value is not None and not (is_number(value) and isfinite(value) and value > 0):
                 raise InvalidTaskError(f"resources: {name} must be a positive number, not {value!r}")
+        if self.named is not None:
+            object.__setattr__(self, "named", _checked(self.named))
 
     def walltime_of(self, attempt: int) -> float | None:
         """Return the longest time, in seconds, that one attempt may run; None for no limit."""
@@ -97,8 +105,39 @@ class Resources:
         >>> Resources(walltime_s=60, walltime_factor=2).scaled(3)
         {'nodes': 1, 'tasks': 1, 'cpus_per_task': 1, 'walltime_s': 240}
         """
-        values = {f.name: getattr(self, f.name) for f in fields(self) if not f.name.endswith("_factor")}
+        values = {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if f.name != "named" and not f.name.endswith("_factor")  # those are of the workspace, not of a machine
+        }
         values["walltime_s"] = self.walltime_of(attempt)
         if self.memory_gib is not None and self.memory_factor != 1:
             values["memory_gib"] = self.memory_gib * self.memory_factor ** (attempt - 1)
         return {name: value for name, value in values.items() if value}
+
+
+def check_name(name: object) -> str:
+    """Return the name of a named resource if it is one, else raise.
+
+    Raises
+    ------
+    InvalidTaskError
+        It is something else than small letters, digits and underscores.
+    """
+    if isinstance(name, str) and _NAME.match(name) and len(name) <= _LONGEST_NAME:
+        return name
+    raise InvalidTaskError(
+        f"{name!r:.80} is no name of a resource: use small letters, digits and '_', beginning with a letter, at most "
+        f"{_LONGEST_NAME} characters, as in 'vasp_license'"
+    )
+
+
+def _checked(named: object) -> dict[str, int] | None:
+    """Return named resources in the order of their names; None where there are none."""
+    if not isinstance(named, Mapping):
+        raise InvalidTaskError(f"resources: named must say how much of what, as in {{'furnace': 1}}, not {named!r}")
+    for name, amount in named.items():
+        check_name(name)
+        if not isinstance(amount, int) or isinstance(amount, bool) or amount < 1 or amount >= 2**53:
+            raise InvalidTaskError(f"resources: {name} must be a positive whole number, not {amount!r}")
+    return {name: named[name] for name in sorted(named)} or None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -140,11 +141,33 @@ def test_values_that_make_no_sense(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "values",
     [{"walltime_s": 0}, {"walltime_s": float("nan")}, {"walltime_s": float("inf")}, {"memory_gib": -1}, {"nodes": 0},
-     {"nodes": 1.0}, {"gpus": -1}, {"cpus_per_task": True}, {"walltime_s": "60"}],
+     {"nodes": 1.0}, {"gpus": -1}, {"cpus_per_task": True}, {"walltime_s": "60"}, {"named": "furnace"}],
 )  # fmt: skip
 def test_resources_that_make_no_sense(values: dict[str, Any]) -> None:
     with pytest.raises(InvalidTaskError, match=next(iter(values))):
         ms.Resources(**values)
+
+
+@pytest.mark.parametrize("amount", [0, -1, 1.0, True, "1", None, 2**53])
+def test_an_amount_of_a_named_resource_is_a_positive_whole_number(amount: Any) -> None:
+    with pytest.raises(InvalidTaskError, match="furnace"):
+        ms.Resources(named={"furnace": amount})
+
+
+@pytest.mark.parametrize("name", ["", "Furnace", "1st", "a-b", "a b", "ofen_\u00fc", "x" * 65, "a\n", 3, None])
+def test_a_name_of_a_resource_is_a_word_of_small_letters(name: Any) -> None:
+    with pytest.raises(InvalidTaskError, match="no name of a resource"):
+        ms.Resources(named={name: 1})
+
+
+def test_named_resources_are_kept_with_their_task_and_no_scheduler_hears_of_them() -> None:
+    resources = ms.Resources(named={"vasp_license": 1, "furnace": 2})
+    task = ms.Task("a", "true", resources=resources)
+    assert task.to_json()["resources"] == {"named": {"furnace": 2, "vasp_license": 1}}
+    assert ms.Task.from_json(json.loads(json.dumps(task.to_json()))) == task
+    assert resources.scaled(1) == ms.Resources().scaled(1)
+    assert ms.Resources(named={}) == ms.Resources()
+    assert ms.Task("a", "true", resources=ms.Resources(named={})).to_json().get("resources") in (None, {})
 
 
 TASKS = st.builds(
@@ -158,7 +181,12 @@ TASKS = st.builds(
         TEXTS | st.binary(max_size=30) | st.builds(ms.FromTask, IDENTIFIERS, st.just("out/x.xyz")),
     ),
     env=st.dictionaries(st.sampled_from(["A", "B_1"]), TEXTS),
-    resources=st.builds(ms.Resources, nodes=st.integers(1, 9), walltime_s=st.none() | st.floats(0.1, 1e6)),
+    resources=st.builds(
+        ms.Resources,
+        nodes=st.integers(1, 9),
+        walltime_s=st.none() | st.floats(0.1, 1e6),
+        named=st.none() | st.dictionaries(st.sampled_from(["furnace", "gpu_2"]), st.integers(1, 9)),
+    ),
     outputs=st.lists(st.sampled_from(["a", "b/c"]), max_size=2),
     retries=st.integers(0, 5),
     allow_failure=st.booleans(),
