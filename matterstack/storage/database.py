@@ -52,6 +52,7 @@ _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 _JOURNAL_TAIL_BYTES = 16
 #: Bytes 18 and 19 of a database are 2 where it is in write-ahead mode.
 _MODE_AT, _MODE_WAL = 18, 2
+_HEAD_BYTES = 100
 
 _COLUMNS_SQL = """SELECT m.name, p.name, p.hidden FROM sqlite_master m, pragma_table_xinfo(m.name) p
   WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite#_%' ESCAPE '#'"""
@@ -81,6 +82,7 @@ class Connection(sqlite3.Connection):
     """A connection that is known for as long as it is open, and closes when nobody holds it any more."""
 
     identity: tuple[int, int] | None = None
+    patience_s = _BUSY_TIMEOUT_S
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         """Execute a statement; wait for another program that has the database locked, unless somebody says Stop."""
@@ -89,7 +91,7 @@ class Connection(sqlite3.Connection):
             try:
                 return super().execute(sql, parameters)
             except sqlite3.OperationalError as error:
-                give_up = give_up or time.monotonic() + _BUSY_TIMEOUT_S - _BUSY_PORTION_S
+                give_up = give_up or time.monotonic() + self.patience_s - _BUSY_PORTION_S
                 if not _is_busy(error) or time.monotonic() >= give_up:
                     raise
             with interrupts.heard():
@@ -171,7 +173,7 @@ def _operational(path: Path, error: sqlite3.OperationalError) -> StoreError:
     if not hasattr(error, "sqlite_errorcode"):  # Python's own, of a text that is none
         return DamagedStoreError(f"{path} holds text that cannot be read: {error}", path=path)
     if "locked" in str(error):
-        return StoreError(f"{path} stayed locked for {_BUSY_TIMEOUT_S:g} s by another program", path=path)
+        return StoreError(f"{path} stayed locked by another program; try again", path=path)
     if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
         return StoreError(
             f"{path} was cut off: it took more work to look at than any run of ours; open it alone", path=path
@@ -224,7 +226,7 @@ def look_at(path: Path) -> Files:
         raise ForeignStoreError(f"{path} is not a regular file", path=path)
     if status.st_size == 0:
         raise DamagedStoreError(
-            f"{path} is empty, so the run in it is lost; it was left as it is. Restore a copy", path=path
+            f"{path} is empty, so what was in it is lost; it was left as it is. Restore a copy", path=path
         )
     for end in ("-wal", "-shm"):
         if os.path.lexists(f"{path}{end}"):
@@ -288,8 +290,12 @@ def connect(path: Path, mode: str) -> Connection:
     return connection
 
 
-def open_known(path: Path, files: Files, mode: str) -> Connection:
+def open_known(
+    path: Path, files: Files, mode: str, check_head: Callable[[Path, bytes], None] | None = None
+) -> Connection:
     """Return a connection to a database that was looked at; one in write-ahead mode is refused.
+
+    `check_head` is given the first hundred bytes, and refuses what is not meant by raising.
 
     SQLite makes two files beside such a database even to read it. Its mode is read here from the file itself, and
     only where this process has no connection to it: closing a descriptor gives up all locks that the process holds
@@ -299,11 +305,13 @@ def open_known(path: Path, files: Files, mode: str) -> Connection:
         if not _open[files.identity]:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
-                head = os.pread(descriptor, _MODE_AT + 2, 0)
+                head = os.pread(descriptor, _HEAD_BYTES, 0)
                 _check_locks(path, descriptor)
             finally:
                 os.close(descriptor)
-            if _MODE_WAL in head[_MODE_AT:]:
+            if check_head is not None:
+                check_head(path, head)
+            if _MODE_WAL in head[_MODE_AT : _MODE_AT + 2]:
                 raise ForeignStoreError(
                     f"{path} is in write-ahead mode, which MatterStack does not use; it was left as it is. "
                     "'PRAGMA journal_mode = DELETE' of the sqlite3 shell puts it back",
@@ -369,10 +377,17 @@ def fingerprint(path: Path) -> tuple[Fingerprint, Fingerprint]:
     return of(str(path)), of(f"{path}-journal")
 
 
-def open_copy(path: Path) -> tuple[Connection, tuple[Fingerprint, Fingerprint]]:
+def _lift_run(copy: Connection, path: Path) -> None:
+    if read_version(copy, path) < migrations.SCHEMA_VERSION:
+        migrations.lift(copy)
+
+
+def open_copy(
+    path: Path, prepare: Callable[[Connection, Path], None] = _lift_run
+) -> tuple[Connection, tuple[Fingerprint, Fingerprint]]:
     """Copy a database, and return a connection to the copy, rolled back and of today's schema, and of what it is.
 
-    The copy's names are gone when this returns; its content goes with the connection.
+    The copy's names are gone when this returns; its content goes with the connection. `prepare` checks what is in it.
 
     Raises
     ------
@@ -390,8 +405,7 @@ def open_copy(path: Path) -> tuple[Connection, tuple[Fingerprint, Fingerprint]]:
                 continue
             copy = connect(folder / path.name, "rw")
             copy.execute("SELECT count(*) FROM sqlite_master").fetchone()  # this rolls it back
-            if read_version(copy, path) < migrations.SCHEMA_VERSION:
-                migrations.lift(copy)
+            prepare(copy, path)
             copy.execute("PRAGMA query_only = ON")
             return copy, before
         finally:
