@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matterstack.run import Run
     from matterstack.run_lifecycle import initialize_run, open_run, preview, step_run, trust
     from matterstack.storage.reader import StoreReader
-    from matterstack.workspace import compare, inbox, runs, watch
+    from matterstack.workspace import compare, inbox, limits, release_reservations, runs, set_limits, watch
 
 __version__ = "0.2.1"
 
@@ -65,7 +65,10 @@ _HOMES = {
     "trust": "run_lifecycle",
     "compare": "workspace",
     "inbox": "workspace",
+    "limits": "workspace",
+    "release_reservations": "workspace",
     "runs": "workspace",
+    "set_limits": "workspace",
     "watch": "workspace",
 }
 
@@ -95,10 +98,13 @@ __all__ = [
     "compare",
     "inbox",
     "initialize_run",
+    "limits",
     "open_run",
     "optimizers",
     "preview",
+    "release_reservations",
     "runs",
+    "set_limits",
     "show_structure",
     "step_run",
     "task",

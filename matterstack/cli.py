@@ -1,4 +1,4 @@
-"""``matterstack step|wait|status|explain|check|trust|take-late RUN_DIRECTORY``: a run from a shell, or from cron."""
+"""``matterstack step|wait|status|explain|check|doctor|trust|take-late PATH``: a run from a shell, or from cron."""
 
 from __future__ import annotations
 
@@ -26,13 +26,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="matterstack",
         description="Step, wait for, look at, or check a run. Stepping needs a campaign that can be imported. Checking "
         "compares the database with itself: counters with rows, statuses with each other. Trusting says that you may "
-        "step a run that was made elsewhere, or every run below a folder. take-late RUN_DIRECTORY TASK [ARCHIVE] takes "
-        "in, on your word, results of a kit that came after its attempt had failed.",
+        "step a run that was made elsewhere, or every run below a folder. doctor WORKSPACE lists the limits of a "
+        "workspace, who holds what of them, and what somebody has to see to. take-late RUN_DIRECTORY TASK [ARCHIVE] "
+        "takes in, on your word, results of a kit that came after its attempt had failed.",
         epilog="exit status: 0 done, 75 another process is running (try again), 1 a run that is FAILED after step or "
-        "wait, a check that found something, or any other error, 2 wrong usage",
+        "wait, a check or doctor that found something, or any other error, 2 wrong usage",
     )
-    parser.add_argument("command", choices=["step", "wait", "status", "explain", "check", "trust", "take-late"])
-    parser.add_argument("run_directory", help="<base_path>/workspaces/<workspace>/runs/<run_id>")
+    parser.add_argument(
+        "command", choices=["step", "wait", "status", "explain", "check", "doctor", "trust", "take-late"]
+    )
+    parser.add_argument(
+        "run_directory", help="<base_path>/workspaces/<workspace>/runs/<run_id>; of doctor, a workspace or its path"
+    )
     parser.add_argument("task", nargs="?", help="of take-late: the task whose results they are")
     parser.add_argument("archive", nargs="?", help="of take-late: where they are, if not in the attempt's directory")
     given = parser.parse_args(arguments)
@@ -57,6 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             found = check(given.run_directory)
             print(neutral("\n".join(found)) or "The database agrees with itself.")
+            return EXIT_ERROR if found else 0
+        if given.command == "doctor":
+            from matterstack.workspace import doctor
+
+            table, found = doctor(given.run_directory)
+            print(neutral("\n".join([table, *(f"- {one}" for one in found)])))
             return EXIT_ERROR if found else 0
         from matterstack.run_lifecycle import open_run
 

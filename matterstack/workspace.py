@@ -1,19 +1,25 @@
-"""All the runs of a workspace: where each stands, what waits in any of them, and two beside each other."""
+"""All the runs of a workspace: where each stands, what waits in any of them, two beside each other, and limits across them."""
 
 from __future__ import annotations
 
 import functools
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from matterstack.core.resources import check_name
+from matterstack.errors import InvalidConfigError, RunNotFoundError, RunStatusError
 from matterstack.notebook.inbox import Inbox
 from matterstack.orchestration.capture import capture, describe
+from matterstack.orchestration.holders import give_back_what_is_over, held, look
+from matterstack.orchestration.limits_explained import call, missing_runs
 from matterstack.orchestration.overview import MOST_STEPS, overview
 from matterstack.orchestration.requests import Request, waiting
 from matterstack.run import Run
 from matterstack.run_lifecycle import open_run
+from matterstack.storage.limits import Ledger
 from matterstack.storage.reader import StoreReader
-from matterstack.storage.run_directory import RunDirectory, list_runs
+from matterstack.storage.run_directory import RunDirectory, list_runs, runs_root
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,3 +155,165 @@ def compare(a: Run | str | os.PathLike[str], b: Run | str | os.PathLike[str]) ->
     from matterstack.orchestration import comparison
 
     return comparison.compare(*(RunDirectory.at(run.path if isinstance(run, Run) else run) for run in (a, b)))
+
+
+def set_limits(workspace: str, /, *, base_path: str | os.PathLike[str] = ".", **amounts: int | None) -> pd.DataFrame:
+    """Say how much there is of what a workspace has little of, for all its runs and whoever steps them.
+
+    Tasks say what they take of it: ``resources=ms.Resources(named={"furnace": 1})``. What is held stays held: with a
+    lower limit nothing new starts until enough was given back.
+
+    Parameters
+    ----------
+    workspace : str
+        It is made if it is not there yet.
+    base_path : path-like
+        Where ``workspaces/`` is.
+    **amounts : int or None
+        How much there is of each, by a name of your own; 0 for nothing now, None to take the limit away.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `limits` returns it.
+
+    Raises
+    ------
+    InvalidTaskError
+        A name that is none.
+    InvalidConfigError
+        An amount that is no whole number.
+    StoreError
+        The file of limits is damaged, foreign or newer; it was left as it is.
+
+    Examples
+    --------
+    >>> import tempfile, matterstack as ms
+    >>> ms.set_limits("oxides", base_path=tempfile.mkdtemp(), vasp_license=4, furnace=1)[["name", "amount", "held"]]
+               name  amount  held
+    0       furnace       1     0
+    1  vasp_license       4     0
+    """
+    for name, amount in amounts.items():
+        check_name(name)
+        if amount is not None and (not isinstance(amount, int) or isinstance(amount, bool) or not 0 <= amount < 2**53):
+            raise InvalidConfigError(f"the limit {name} must be a whole number, 0 or more, or None, not {amount!r}")
+    _ledger(workspace, base_path).set_amounts(amounts)
+    return limits(workspace, base_path)
+
+
+def limits(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFrame:
+    """Return a row for each limit of a workspace, and for what is held without one.
+
+    Parameters
+    ----------
+    workspace : str
+    base_path : path-like
+        Where ``workspaces/`` is.
+
+    Returns
+    -------
+    pandas.DataFrame
+        With ``name, amount, held, by, waiting``: which runs hold how much, and which wait.
+
+    Raises
+    ------
+    RunNotFoundError
+        There is no such workspace.
+    StoreError
+        The file of limits is damaged, foreign or newer; it was left as it is.
+    """
+    import pandas as pd
+
+    ledger = _ledger(workspace, base_path)
+    if not ledger.exists:
+        list_runs(base_path, workspace)  # says so where there is no such workspace
+    standing = ledger.standing()
+    names = sorted({*standing.amounts, *(share.name for share in standing.shares)})
+    rows = [
+        {
+            "name": name,
+            "amount": standing.amounts.get(name),
+            "held": standing.held(name),
+            "by": ", ".join(f"{one.holder.run_id} ({one.amount})" for one in standing.shares if one.name == name),
+            "waiting": ", ".join(one.holder.run_id for one in standing.waiters if one.name == name),
+        }
+        for name in names
+    ]
+    frame = pd.DataFrame(rows, columns=["name", "amount", "held", "by", "waiting"])
+    return frame.astype({"amount": "Int64", "held": "Int64"})
+
+
+def release_reservations(workspace: str, run_id: str, base_path: str | os.PathLike[str] = ".") -> int:
+    """Give back, on your word, what a run holds that cannot be found any more.
+
+    Of a run that is there, only what is over is given back: its own next step would do so too.
+
+    Parameters
+    ----------
+    workspace, run_id : str
+    base_path : path-like
+        Where ``workspaces/`` is.
+
+    Returns
+    -------
+    int
+        How many attempts held something.
+
+    Raises
+    ------
+    RunNotFoundError
+        No run of this name holds anything.
+    RunStatusError
+        The run is there, and its attempts are not over: nothing of these was given back.
+    """
+    ledger = _ledger(workspace, base_path)
+    mine = {holder: tokens for holder, tokens in held(ledger).items() if holder.run_id == run_id}
+    if not mine:
+        raise RunNotFoundError(f"no run {run_id!r} holds anything in the workspace {workspace!r}", path=ledger.path)
+    give_back_what_is_over(ledger)
+    for holder, tokens in mine.items():
+        if look(ledger.workspace, holder, tokens).missing is not None:
+            ledger.give_back(holder, tokens, waits=False)
+    if left := [tokens for holder, tokens in held(ledger).items() if holder in mine]:
+        raise RunStatusError(
+            f"the run {run_id} is there, and {sum(map(len, left))} of its attempts that hold something are not over: "
+            "cancel or step it"
+        )
+    return sum(map(len, mine.values()))
+
+
+def doctor(workspace: str | os.PathLike[str]) -> tuple[str, list[str]]:
+    """Look at the limits of a workspace, by its name or its path; change nothing.
+
+    Returns
+    -------
+    table : str
+        The limits, and who holds what.
+    found : list of str
+        What somebody has to see to, each with what to do.
+    """
+    path = Path(workspace).absolute()
+    if path.parent.name != "workspaces":
+        path = runs_root(".", str(workspace)).parent
+    ledger = Ledger(path)
+    table = limits(path.name, path.parent.parent)
+    if not len(table):
+        return "The workspace has no limits.", []
+    found = [
+        f"run {holder.run_id} holds {len(held(ledger)[holder])} reservations, and {why}. Bring it back; or, if its "
+        f"attempts are surely over: {call(path, 'release_reservations', f'run_id={holder.run_id!r}')}"
+        for holder, why in missing_runs(ledger).items()
+    ]
+    standing = ledger.standing()
+    for name in sorted({share.name for share in standing.shares}):
+        if standing.held(name) > (most := standing.amounts.get(name, 0)):
+            what = f"{standing.held(name)} of {name} are held, and the limit is {most}"
+            found.append(
+                f"{what}: nothing new starts until enough was given back, or {call(path, 'set_limits', name + '=...')}"
+            )
+    return table.to_string(index=False), found
+
+
+def _ledger(workspace: str, base_path: str | os.PathLike[str]) -> Ledger:
+    return Ledger(runs_root(base_path, workspace).parent)

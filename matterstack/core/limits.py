@@ -140,8 +140,7 @@ class Granting:
         wants : mapping of str to int
         priority : int
         """
-        short = [name for name, amount in wants.items() if not self._may_have(name, amount, priority)]
-        if short:
+        if short := self.lacks(wants, priority):
             self.short.update(short)
             for name in wants:
                 self.refused.setdefault(name, (wants, priority))
@@ -151,6 +150,14 @@ class Granting:
             self._held[name][self.holder] += amount
             self.granted.append(Reservation(self.holder, token, attempt, name, amount, self._at))
         return True
+
+    def lacks(self, wants: Mapping[str, int], priority: int) -> list[str]:
+        """Return the limits that keep an attempt from getting what it wants."""
+        return [name for name, amount in wants.items() if not self._may_have(name, amount, priority)]
+
+    def free(self, name: str) -> int:
+        """Return how much of a limit nobody holds."""
+        return self._free.get(name, 0)
 
     def withdraw(self) -> None:
         """Take back all that was granted: it could not be written down."""

@@ -89,7 +89,7 @@ class Resources:
             if value is not None and not (is_number(value) and isfinite(value) and value > 0):
                 raise InvalidTaskError(f"resources: {name} must be a positive number, not {value!r}")
         if self.named is not None:
-            object.__setattr__(self, "named", _checked(self.named))
+            object.__setattr__(self, "named", check_named(self.named))
 
     def walltime_of(self, attempt: int) -> float | None:
         """Return the longest time, in seconds, that one attempt may run; None for no limit."""
@@ -132,8 +132,14 @@ def check_name(name: object) -> str:
     )
 
 
-def _checked(named: object) -> dict[str, int] | None:
-    """Return named resources in the order of their names; None where there are none."""
+def check_named(named: object) -> dict[str, int] | None:
+    """Return named resources in the order of their names; None where there are none.
+
+    Raises
+    ------
+    InvalidTaskError
+        A name that is none, or an amount that is not positive and whole.
+    """
     if not isinstance(named, Mapping):
         raise InvalidTaskError(f"resources: named must say how much of what, as in {{'furnace': 1}}, not {named!r}")
     for name, amount in named.items():

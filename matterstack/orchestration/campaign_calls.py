@@ -67,7 +67,7 @@ def plan(
         The workflow cannot be run.
     """
     workflow = next_workflow(campaign, state_text, begins=begins)
-    return None if workflow is None else taken_in(workflow, operators, Intake(directory, reader))
+    return None if workflow is None else taken_in(workflow, operators, Intake(directory, reader), directory=directory)
 
 
 def places_of(campaign: Campaign) -> int | None:
@@ -92,7 +92,11 @@ def places_of(campaign: Campaign) -> int | None:
 
 
 def taken_in(
-    workflow: Workflow, operators: Mapping[str, Operator], intake: Intake, there: Mapping[str, bool] | None = None
+    workflow: Workflow,
+    operators: Mapping[str, Operator],
+    intake: Intake,
+    there: Mapping[str, bool] | None = None,
+    directory: RunDirectory | None = None,
 ) -> list[PlannedTask]:
     """Check a workflow whole, and return what the store keeps of it.
 
@@ -103,6 +107,8 @@ def taken_in(
     intake : Intake
     there : mapping of str to bool, optional
         Tasks of its iteration that are there already, and whether they call functions.
+    directory : RunDirectory, optional
+        Of the run, for the limits of its workspace.
 
     Raises
     ------
@@ -110,7 +116,7 @@ def taken_in(
         The workflow cannot be run.
     """
     planned = []
-    for checked in check(workflow, operators, intake, there):
+    for checked in check(workflow, operators, intake, there, directory=directory):
         for finding in checked.findings:
             if finding.error is not None:
                 raise finding.error
@@ -247,7 +253,7 @@ def added_by(
             raise DuplicateTaskError(f"{where}, which iteration {iteration} has already: count on from what is there")
         raise CollidingTaskError(f"{where}, and iteration {iteration} has {known!r}, which differs only in case")
     calls = {name: is_call for _, name, is_call in there.values()}
-    planned = taken_in(said.add, operators, Intake(directory, reader), calls)
+    planned = taken_in(said.add, operators, Intake(directory, reader), calls, directory)
     return planned, {name: row for row, name, _ in there.values()}
 
 

@@ -23,6 +23,7 @@ from matterstack.errors import MatterstackError
 from matterstack.orchestration import campaigns, trusting
 from matterstack.orchestration.analyze import CAMPAIGN_FAILED
 from matterstack.orchestration.budget import SPENT, Ledger
+from matterstack.orchestration.limits_explained import waits
 from matterstack.orchestration.overview import shown_path
 from matterstack.orchestration.requests import how_it_ended
 from matterstack.orchestration.session import Session, Settings
@@ -122,6 +123,7 @@ def explain(session: Session) -> Explanation:
         ready = store.ready_operators(now)
         kept_back = store.kept_back(run.iteration) if counts.pending > counts.ready else []
         delayed = store.delayed(run.iteration, now, _MOST_LISTED) if counts.ready else []
+        first = [task for name in ready for task in store.ready_tasks(name, _MOST_LISTED, now)]
         stream = store.stream(run.iteration) if run.status is RunStatus.RUNNING and counts.unfinished else None
         may_start = run.status is RunStatus.RUNNING and counts.pending > 0
         spent = _at_the_limit(session, live) if may_start else []
@@ -162,7 +164,13 @@ def explain(session: Session) -> Explanation:
         found.append(Blocker(f"{len(live) - _MOST_LISTED} more attempts", "they are live", None, "see run.attempts"))
     found += [_kept_back(row) for row in kept_back[:_MOST_LISTED]]
     found += [_delayed(row, now) for row in delayed]
-    if (can := counts.ready - len(delayed)) and run.status is RunStatus.RUNNING:
+    limited = waits(session.reservations, run, first) if run.status is RunStatus.RUNNING else []
+    found += [Blocker(f"task {one.task.task_id}", one.why, one.since, one.remedy) for one in limited[:_MOST_LISTED]]
+    can = counts.ready - len(delayed) - min(len(limited), _MOST_LISTED)
+    if limited and can and run.status is RunStatus.RUNNING:
+        why = "they wait for limits of the workspace, for a step, or for room at their operator"
+        found.append(Blocker(f"{can} more ready tasks", why, None, "wait, or run.step()"))
+    elif can and run.status is RunStatus.RUNNING:
         found.append(
             Blocker(f"{can} ready tasks", "they wait for a step, or for room at their operator", None, "run.step()")
         )

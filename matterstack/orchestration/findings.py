@@ -13,6 +13,8 @@ from matterstack.functions.workflow import Workflow
 from matterstack.operators.base import Operator
 from matterstack.orchestration.capture import capture
 from matterstack.orchestration.intake import Intake
+from matterstack.orchestration.limits_explained import WorkspaceLimits
+from matterstack.storage.run_directory import RunDirectory
 
 #: Names that a directory has without anybody's declaring them: a FromTask may take these.
 _GIVEN = taken_names(*Family)
@@ -69,6 +71,7 @@ def check(
     intake: Intake,
     there: Mapping[str, bool] | None = None,
     *,
+    directory: RunDirectory | None = None,
     doubts: bool = False,
 ) -> Iterator[Checked]:
     """Check a workflow: first its graph, then one task after the other.
@@ -82,6 +85,8 @@ def check(
         Takes in, or only looks at, what comes from outside.
     there : mapping of str to bool, optional
         Tasks that the workflow is added to, and whether they call functions.
+    directory : RunDirectory, optional
+        Of the run, whose workspace has limits; without one these are not looked at.
     doubts : bool
         Whether to look for what may be wrong, too. It takes as long as all the rest.
     """
@@ -91,8 +96,10 @@ def check(
     if wrong:
         yield Checked(None, {}, wrong)
 
+    named = directory is not None and any(task.resources.named for task in workflow)
+    limits = WorkspaceLimits(directory) if directory is not None and named else None
     for task in workflow:
-        yield check_task(task, workflow, operators, intake, there, doubts=doubts)
+        yield check_task(task, workflow, operators, intake, there, limits, doubts=doubts)
 
 
 def check_task(
@@ -101,6 +108,7 @@ def check_task(
     operators: Mapping[str, Operator],
     intake: Intake,
     there: Mapping[str, bool] | None = None,
+    limits: WorkspaceLimits | None = None,
     *,
     doubts: bool = False,
 ) -> Checked:
@@ -115,6 +123,8 @@ def check_task(
     doubtful = (*_lacking(task, operator), *_undeclared(task, workflow)) if doubts else ()
     try:
         check_by_operator(task, operator)
+        if limits is not None:
+            limits.check(task)
         return Checked(task, intake.specification(task, is_call), doubtful)
     except MatterstackError as error:
         return Checked(task, {}, (Finding(Kind.ERROR, task.task_id, str(error), error), *doubtful))

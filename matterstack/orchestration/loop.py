@@ -12,7 +12,7 @@ from matterstack.orchestration import tick
 from matterstack.orchestration.loop_memory import LoopMemory
 from matterstack.orchestration.session import Session
 
-_LONGEST_S = 2.0
+_LONGEST_S, _LONGEST_FOR_LIMIT_S = 2.0, 1.0
 _SOON_S = 0.02
 _ASK_TO_STOP_S = 0.5
 _LOCKED_TOLERANCE_S = 60.0
@@ -53,7 +53,8 @@ def ticks(
             # What has no way to wake us is looked at often first, then less and less: the end of short work is
             # seen late by a quarter of the time it took.
             shortest_s = report.look_again_s
-            patience_s = min(max(_LONGEST_S, shortest_s), max(shortest_s, 1.25 * patience_s))
+            longest_s = _LONGEST_FOR_LIMIT_S if memory.waits_for_limit else _LONGEST_S
+            patience_s = min(max(longest_s, shortest_s), max(shortest_s, 1.25 * patience_s))
             if report.progressed or woken:
                 patience_s = shortest_s
             until = min(give_up, time.monotonic() + (_SOON_S if memory.replies else patience_s))

@@ -19,10 +19,13 @@ class LoopMemory:
         that both take one commit. Without this, `Operator.find` is asked.
     ask_again_at : dict of str to float
         By operator, from when on it may be asked again, as `time.monotonic` counts.
+    waits_for_limit : bool
+        Whether a limit of the workspace keeps tasks from starting: whoever gives some back wakes nobody.
     """
 
     replies: dict[str, Submitted] = field(default_factory=dict)
     ask_again_at: dict[str, float] = field(default_factory=dict)
+    waits_for_limit: bool = False
 
     def take_replies(self) -> dict[str, Submitted]:
         """Return the replies, and forget them: whatever becomes of this tick, the next one can ask the operator."""

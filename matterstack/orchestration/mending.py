@@ -18,6 +18,7 @@ from matterstack.core.text import did_you_mean
 from matterstack.errors import InvalidTaskError
 from matterstack.orchestration.findings import check_by_operator
 from matterstack.orchestration.intake import Intake
+from matterstack.orchestration.limits_explained import WorkspaceLimits
 from matterstack.orchestration.next_attempts import last_that_left, pin, pinned
 from matterstack.orchestration.session import Session
 
@@ -237,3 +238,5 @@ def _check(session: Session, row: TaskRow, spec: str) -> None:
     operator = session.operators.get(row.operator)
     if operator is not None:
         check_by_operator(task, operator)
+    if task.resources.named:
+        WorkspaceLimits(session.directory).check(task)

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Mapping
 from matterstack.core.amended import amended
 from matterstack.core.attempts import LiveAttempt
 from matterstack.core.changes import NewAttempt
-from matterstack.core.snapshot import RunRecord
+from matterstack.core.snapshot import ReadyTask, RunRecord
 from matterstack.core.states import AttemptStatus, TaskStatus
 from matterstack.orchestration import decisions as scheduling
 from matterstack.orchestration.capture import capture, describe
 from matterstack.orchestration.health import Contacts, Health
 from matterstack.orchestration.made_from import inputs_of
 from matterstack.orchestration.next_attempts import made_with
+from matterstack.orchestration.reservations import wants_of
 from matterstack.orchestration.session import Session
 from matterstack.storage.state_store import SQLiteStateStore
 
@@ -66,11 +67,11 @@ def write_intents(
     most_new: float = math.inf,
 ) -> list[LiveAttempt]:
     """Choose from the ready tasks, inside a transaction; store that they are being submitted, and what they take."""
-    ready = {name: store.ready_tasks(name, free, at) for name, free in slots.items()}
-    tasks = scheduling.choose(run.status, ready, slots, most_new)
+    chosen = _choose(session, store, run, slots, at, most_new)
+    tasks = [task for task, _ in chosen]
     new = [
-        NewAttempt(task.id, task.attempts + 1, _token(at), at, made_with(session, task, run.iteration))
-        for task in tasks
+        NewAttempt(task.id, task.attempts + 1, token, at, made_with(session, task, run.iteration))
+        for task, token in chosen
     ]
     specs = [amended(task.spec, attempt.changes) for task, attempt in zip(tasks, new, strict=True)]
     rows = store.submit(new, run.iteration) if new else []
@@ -99,6 +100,46 @@ def write_intents(
         )
         for row, task, attempt, spec in zip(rows, tasks, new, specs, strict=True)
     ]
+
+
+def _choose(
+    session: Session, store: SQLiteStateStore, run: RunRecord, slots: Mapping[str, int], at: float, most_new: float
+) -> list[tuple[ReadyTask, str]]:
+    """Return the tasks to submit, with the tokens of their attempts; what they want of limits is reserved for these."""
+    ready = {name: store.ready_tasks(name, free, at) for name, free in slots.items()}
+    found = [(task, _token(at), wants_of(task)) for task in scheduling.choose(run.status, ready, slots, most_new)]
+    if not any(wants for _, _, wants in found):
+        return [(task, token) for task, token, _ in found]
+    kept: list[tuple[ReadyTask, str]] = []
+    waiting: set[str] = set()
+    reserved: set[str] = set()
+    with session.reservations.asking(run, at) as granting:
+        short: set[str] = set()
+        while True:
+            for task, token, wants in found:
+                label = f"{run.iteration}.{task.task_id}.{task.attempts + 1}"
+                if wants is None or granting.ask(token, label, *wants):
+                    kept.append((task, token))
+                    reserved |= {token} if wants else set()
+                else:
+                    waiting.add(task.operator)
+            used = Counter(task.operator for task, _ in kept)
+            rooms = {name: free - used[name] for name, free in slots.items() if free > used[name]}
+            if granting.short <= short:
+                break
+            # Behind those that wait there may be some that want nothing of what is short.
+            short = set(granting.short)
+            seen = {task.id for task, _ in kept}
+            ready = {
+                name: [task for task in store.ready_tasks(name, slots[name], at, short) if task.id not in seen]
+                for name in rooms
+            }
+            begun = sum(not task.attempts for task, _ in kept)
+            chosen = scheduling.choose(run.status, ready, rooms, most_new - begun)
+            found = [(task, _token(at), wants_of(task)) for task in chosen]
+    session.reservations.starved |= waiting & rooms.keys()
+    reserved -= {one.token for one in granting.granted}  # withdrawn
+    return [(task, token) for task, token in kept if token not in reserved]
 
 
 def _token(at: float) -> str:

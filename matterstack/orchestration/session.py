@@ -21,6 +21,7 @@ from matterstack.operators.base import Operator
 from matterstack.orchestration import campaigns, trusting
 from matterstack.orchestration.budget import Budget, Ledger
 from matterstack.orchestration.programs import KeptProgram
+from matterstack.orchestration.reservations import Reservations
 from matterstack.storage import trust
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
@@ -108,6 +109,8 @@ class Session:
         How config.json made the campaign again when it was read; empty before. Where it says otherwise, that counts.
     ledger : Ledger
         What the run has spent, as far as it was asked.
+    reservations : Reservations
+        What it holds of the limits of its workspace.
     given_cache : Cache or None
         That of the run, for all calls that do not say otherwise.
     """
@@ -123,6 +126,7 @@ class Session:
     given_cache: Cache | None = None
     campaign_kept: str | None = ""
     ledger: Ledger = field(default_factory=Ledger)
+    reservations: Reservations = field(init=False)
     _config: tuple[int, ...] | None = None
     _store: SQLiteStateStore | None = None
     _cache: Cache | None = None
@@ -135,6 +139,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self._identity = self.directory.identity()
+        self.reservations = Reservations(self.directory)
 
     def require_place(self) -> None:
         """Raise unless the directory at the run's path is the one that was opened.
@@ -243,9 +248,8 @@ class Session:
         if self._cache is None:
             from matterstack.cache import Cache
 
-            runs = self.directory.path.parent
-            is_home = runs.name == "runs" and runs.parent.parent.name == "workspaces"  # else it was brought elsewhere
-            self._cache = self.given_cache or Cache((runs.parent if is_home else self.directory.path) / "cache")
+            home = self.directory.workspace or self.directory.path
+            self._cache = self.given_cache or Cache(home / "cache")
         return self._cache
 
     def caches(self, task: Task) -> bool | str:

@@ -50,6 +50,8 @@ log = logging.getLogger("matterstack.tick")
 _FIRST_LOOK_S, _FILE_POLLS = 0.05, 8
 #: To a time that is far the loop looks in between, for what other processes did; a clock may be set.
 _SOON_S, _LONGEST_S = 0.01, 30.0
+#: Who gives back some of a limit wakes nobody.
+_LIMIT_S = 1.0
 
 
 def step(session: Session, memory: LoopMemory | None = None) -> TickReport:
@@ -100,6 +102,7 @@ def make_tick(
 ) -> TickReport:
     """Poll, plan, execute, analyze; the run's lock is held."""
     at, soon = snapshot.at, memory is not None
+    session.reservations.begin(store, snapshot)
     health = Health(snapshot.troubles, at, session.settings.suspend_after)
     polled = poll(session, snapshot, health, memory)
     reach("tick.polled")
@@ -154,7 +157,10 @@ def make_tick(
         no_more is None and bool(slots or done.changes) and run.status is RunStatus.RUNNING and counts.ready > 0
     )
     left = free_slots(session, live, health, soon=soon)[0] if may_submit else {}
+    if not done.changes:  # else there may be more that is ready
+        left = {name: free for name, free in left.items() if name not in session.reservations.starved}
     outlook = _outlook(session, store, run, counts, live, left, polled, concluded)
+    outlook = _settle(session, store, run, live, outlook, memory)
     return TickReport(
         ready=ready,
         submitted=submitted,
@@ -352,6 +358,28 @@ def _outlook(
     poll_s = min((session.operators[attempt.operator].traits.poll_s for attempt in asked), default=0.0)
     look_again_s = min(max(_FIRST_LOOK_S, poll_s / _FILE_POLLS), delay_s or _LONGEST_S)
     return _Outlook(Waiting.WORK if asked else Waiting.OPERATOR, look_again_s, reason)
+
+
+def _settle(
+    session: Session,
+    store: SQLiteStateStore,
+    run: RunRecord,
+    live: Sequence[LiveAttempt],
+    outlook: _Outlook,
+    memory: LoopMemory | None,
+) -> _Outlook:
+    """Give back what is over of the limits of the workspace; return when to look again where tasks wait for one."""
+    held = session.reservations
+    given_back = held.settle(store, run, live) | held.settle_others(run)
+    waits = bool(held.short) and run.status is RunStatus.RUNNING
+    if memory is not None:
+        memory.waits_for_limit = waits
+    if not waits:
+        return outlook
+    soon_s = 0.0 if given_back else _LIMIT_S
+    soon_s = soon_s if outlook.look_again_s is None else min(soon_s, outlook.look_again_s)
+    reason = outlook.reason or f"tasks wait for {', '.join(sorted(held.short))}; run.explain() tells who holds it"
+    return _Outlook(Waiting.WORK, soon_s, reason)
 
 
 def _delay_s(store: SQLiteStateStore, operators: Sequence[str]) -> float | None:

@@ -10,7 +10,7 @@ import json
 import os
 import threading
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,9 @@ _LIVE_SQL = f"""SELECT a.id, a.task, t.iteration, t.task_id, a.attempt, a.status
 #: Which tasks can start, word for word as the index `ready_tasks` has it; those that may not yet are among them.
 CAN_START = "status = 'PENDING' AND unmet = 0 AND held IS NULL"
 _IN_TIME = "(not_before IS NULL OR not_before <= ?)"
+#: Told by a look at the text: it is asked of all that are ready, and JSON would take ten times as long.
+_NAMES_NONE = """(instr(spec, '"named":') = 0 AND instr(coalesce(changes, ''), '"named":') = 0 OR NOT EXISTS
+  (SELECT 1 FROM json_each(?) WHERE instr(spec, value) > 0 OR instr(coalesce(changes, ''), value) > 0))"""
 #: Why a task stands where it stands: that of its attempt while it is under way, its own afterwards.
 _REASON = """CASE WHEN t.status = 'PENDING' AND t.unmet > 0 THEN 'waits for ' || t.unmet || ' of its dependencies'
     WHEN t.status = 'SUBMITTED' THEN a.reason ELSE coalesce(t.reason, a.reason) END"""
@@ -320,18 +323,41 @@ class StoreReader:
             raise self._damaged(f"holds an attempt that makes no sense ({error})") from None
         return found
 
+    def live_tokens(self) -> set[str]:
+        """Return the tokens of all attempts that are not over."""
+        return {token for (token,) in self.query(f"SELECT token FROM attempts WHERE status IN ({_LIVE})")}
+
+    def statuses_of(self, tokens: Collection[str]) -> dict[str, str]:
+        """Return how attempts stand, by their tokens; nothing of those that are not there."""
+        sql = "SELECT token, status FROM json_each(?) CROSS JOIN attempts ON token = value"
+        return dict(self.query(sql, (to_text(sorted(tokens)),)))
+
     def snapshot(self, at: float) -> Snapshot:
         """Return all that a tick begins with, of one moment."""
         with self.reading():
             run = self.run()
             return Snapshot(run, self.counts(run.iteration), self.live_attempts(), self.troubles(), at)
 
-    def ready_tasks(self, operator: str, limit: int, at: float) -> list[ReadyTask]:
-        """Return tasks of the operator that may start now, in the order of the plan."""
+    def ready_tasks(self, operator: str, limit: int, at: float, without: Collection[str] = ()) -> list[ReadyTask]:
+        """Return tasks of the operator that may start now, in the order of the plan.
+
+        Parameters
+        ----------
+        operator : str
+        limit : int
+        at : float
+            Seconds since the Unix epoch.
+        without : collection of str
+            Of tasks that name one of these resources none is wanted.
+        """
+        sql, wanted = f"{CAN_START} AND operator = ? AND {_IN_TIME}", [operator, at]
+        if without:
+            sql += f" AND {_NAMES_NONE}"
+            wanted.append(to_text([f'"{name}":' for name in sorted(without)]))
         rows = self.query(
             "SELECT id, task_id, operator, attempts, failures, retries, spec, changes FROM tasks "
-            f"WHERE {CAN_START} AND operator = ? AND {_IN_TIME} ORDER BY priority DESC, id LIMIT ?",
-            (operator, at, limit),
+            f"WHERE {sql} ORDER BY priority DESC, id LIMIT ?",
+            (*wanted, limit),
         )
         try:
             for row in rows:

@@ -82,6 +82,12 @@ class RunDirectory:
             )
         return directory
 
+    @property
+    def workspace(self) -> Path | None:
+        """The directory of the workspace that it is in; None where it was brought elsewhere."""
+        runs = self.path.parent
+        return runs.parent if runs.name == "runs" and runs.parent.parent.name == "workspaces" else None
+
     def identity(self) -> tuple[int, int] | None:
         """Return device and inode of the directory, which it keeps when it is renamed; None where there is none."""
         return _identity(self.path)
