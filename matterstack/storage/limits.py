@@ -120,6 +120,8 @@ class Ledger:
 
     def give_back(self, holder: Holder, tokens: Collection[str], *, waits: bool = True) -> None:
         """Give back what attempts of a run hold, and, unless it waits, its place among those that do."""
+        if tokens:
+            reach("limits.giving_back")
         with self._writing() as connection:
             for token in tokens:
                 connection.execute(
