@@ -438,6 +438,14 @@ def test_killed_at_every_point_of_two_runs_that_share_one_place(tmp_path: Path) 
     assert killed >= 12
 
 
+def test_one_step_after_a_kill_submits_what_the_kill_kept_from_being_stored(tmp_path: Path) -> None:
+    two_runs(tmp_path / "base", 1)
+    a, _ = runs_of(tmp_path / "base")
+    assert killed_at("limits.reserved", 1, a.step)
+    assert ms.open_run(a.path).step().submitted == 1
+    assert a.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+
+
 @pytest.mark.parametrize(("point", "stored"), [("limits.reserved", []), ("limits.giving_back", ["COMPLETED"])])
 def test_what_a_killed_run_left_is_given_back_by_whoever_wants_it(
     tmp_path: Path, point: str, stored: list[str]
