@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from crashes import ENDED, in_child, killed_at, points_of
 from ledger import starts, witnessed
+from limit_lab import kill_at_random
 
 import matterstack as ms
 from matterstack.core.attempts import Absent, Attempt, Observation, Seen, Submitted
@@ -463,3 +464,10 @@ def test_what_a_killed_run_left_is_given_back_by_whoever_wants_it(
     assert b.wait(timeout_s=60) is ms.RunStatus.COMPLETED
     assert a.wait(timeout_s=60) is ms.RunStatus.COMPLETED
     check_all_ended(base, 1)
+
+
+def test_killed_at_random_by_several_processes_nothing_is_over_and_nothing_lost(tmp_path: Path) -> None:
+    """A sample of ``tests/benchmarks/many.py reservations``, which makes ten thousand."""
+    said = kill_at_random(tmp_path / "base", runs=3, tasks=20, places=4, seed=7, every_s=0.2)
+    assert said.kills >= 3
+    assert (said.completed, said.attempts, said.over, said.held) == (60, 60, 0, 0)
