@@ -115,6 +115,7 @@ def _choose(
     reserved: set[str] = set()
     with session.reservations.asking(run, at) as granting:
         short: set[str] = set()
+        full = {name for name, page in ready.items() if len(page) == slots[name]}  # there may be more
         while True:
             for task, token, wants in found:
                 label = f"{run.iteration}.{task.task_id}.{task.attempts + 1}"
@@ -125,15 +126,21 @@ def _choose(
                     waiting.add(task.operator)
             used = Counter(task.operator for task, _ in kept)
             rooms = {name: free - used[name] for name, free in slots.items() if free > used[name]}
-            if granting.short <= short:
-                break
             # Behind those that wait there may be some that want nothing of what is short.
+            behind = frozenset(waiting & rooms.keys() & full)
+            if granting.short <= short or not behind:
+                break
             short = set(granting.short)
+            looked_at = (store.last_event(), frozenset(short), behind)
+            if session.reservations.nothing_behind(looked_at, at):
+                break
             seen = {task.id for task, _ in kept}
-            ready = {
-                name: [task for task in store.ready_tasks(name, slots[name], at, short) if task.id not in seen]
-                for name in rooms
-            }
+            pages = {name: store.ready_tasks(name, slots[name], at, short) for name in behind}
+            full = {name for name, page in pages.items() if len(page) == slots[name]}
+            ready = {name: [task for task in page if task.id not in seen] for name, page in pages.items()}
+            if not any(ready.values()):
+                session.reservations.note_nothing_behind(looked_at, at)
+                break
             begun = sum(not task.attempts for task, _ in kept)
             chosen = scheduling.choose(run.status, ready, rooms, most_new - begun)
             found = [(task, _token(at), wants_of(task)) for task in chosen]

@@ -29,6 +29,9 @@ log = logging.getLogger("matterstack.limits")
 _MARK = '"named":'
 #: A run that waits looks so often whether those that hold what it wants are over, and have not said so.
 _OTHERS_S = 10.0
+#: Where nothing has happened in a run, all its ready tasks are gone through again after so long only: one may have
+#: waited for its time.
+_BEHIND_S = 5.0
 
 
 class Wants(NamedTuple):
@@ -64,6 +67,7 @@ class Reservations:
         self._held: set[str] | None = None
         self._waits = False
         self._others_at = 0.0
+        self._nothing: tuple[tuple[int, frozenset[str], frozenset[str]], float] | None = None
 
     def holder(self, run: RunRecord) -> Holder:
         """Return the run as the ledger knows it."""
@@ -94,6 +98,22 @@ class Reservations:
             if said.error is not None:
                 granting.withdraw()
         self.short = self.short.union(granting.short)
+
+    def nothing_behind(self, looked_at: tuple[int, frozenset[str], frozenset[str]], at: float) -> bool:
+        """Return whether nothing was found a moment ago behind ready tasks that wait.
+
+        Parameters
+        ----------
+        looked_at : (int, frozenset of str, frozenset of str)
+            The last event of the run, the limits that are short, and the operators whose tasks were gone through.
+        at : float
+            Seconds since the Unix epoch.
+        """
+        return self._nothing is not None and self._nothing[0] == looked_at and 0 <= at - self._nothing[1] < _BEHIND_S
+
+    def note_nothing_behind(self, looked_at: tuple[int, frozenset[str], frozenset[str]], at: float) -> None:
+        """Remember that nothing was found; see `nothing_behind`."""
+        self._nothing = (looked_at, at)
 
     def settle(self, store: StoreReader, run: RunRecord, live: Iterable[LiveAttempt]) -> bool:
         """Give back, at the end of a tick, what attempts held that are over; return whether there was any."""

@@ -282,9 +282,11 @@ def test_those_behind_tasks_that_wait_go_on(tmp_path: Path) -> None:
     ms.set_limits("w", base_path=tmp_path, furnace=1, license=9)
     other, instrument = held_open(tmp_path, "other", 1)
     other.step()
+    furnace = ms.Resources(named={"furnace": 1})
     tasks = [wanting(f"hot{n}", furnace=1) for n in range(20)]
+    tasks += [ms.Task("elsewhere", ["x"], operator="instrument", resources=furnace)]
     tasks += [wanting("licensed", license=1), ms.Task("cold", "true"), wanting("both", license=1, furnace=1)]
-    run = make(tmp_path, "r", tasks, operators={"local": ms.LocalOperator(max_active=2)})
+    run = make(tmp_path, "r", tasks, operators={"local": ms.LocalOperator(max_active=2), "instrument": instrument})
     reports = []
     for report in run.ticks(timeout_s=30):
         reports.append(report)
@@ -368,6 +370,26 @@ def test_a_run_that_names_nothing_does_not_open_the_ledger(tmp_path: Path, monke
     with opened(monkeypatch) as names:
         assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
     assert "limits.sqlite" not in names
+
+
+def test_a_look_of_a_run_that_waits_goes_through_its_ready_tasks_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ms.set_limits("w", base_path=tmp_path, furnace=1)
+    other, _ = held_open(tmp_path, "other", 1)
+    other.step()
+    run = make(tmp_path, "r", [wanting(f"t{n}", furnace=1) for n in range(1500)])
+    through = []
+    asked = StoreReader.ready_tasks
+
+    def noted(self: StoreReader, operator: str, limit: int, at: float, without: Sequence[str] = ()) -> Any:
+        through.append(bool(without))
+        return asked(self, operator, limit, at, without)
+
+    monkeypatch.setattr(StoreReader, "ready_tasks", noted)
+    for _ in range(3):
+        assert run.step().submitted == 0
+    assert through.count(True) == 1
 
 
 # -- whatever is killed when --------------------------------------------------------------------
