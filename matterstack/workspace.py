@@ -1,4 +1,4 @@
-"""All the runs of a workspace: where each stands, what waits in any of them, two beside each other, and limits across them."""
+"""The runs of a workspace: where each stands, what waits in any, two beside each other, limits across them."""
 
 from __future__ import annotations
 
