@@ -68,8 +68,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     statements: list[str] = []
     connect = database.connect
 
-    def traced(path: Path, mode: str) -> database.Connection:
-        connection = connect(path, mode)
+    def traced(path: Path, mode: str, *rest: float) -> database.Connection:
+        connection = connect(path, mode, *rest)
         connection.set_trace_callback(statements.append)
         return connection
 
@@ -283,8 +283,8 @@ def test_no_statement_takes_more_variables_the_more_tasks_there_are(
     """SQLite takes 32,766 variables where nobody built it for more; here it takes 20."""
     real = database.connect
 
-    def connect(path: Path, mode: str) -> database.Connection:
-        connection = real(path, mode)
+    def connect(path: Path, mode: str, *rest: float) -> database.Connection:
+        connection = real(path, mode, *rest)
         connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 20)
         return connection
 

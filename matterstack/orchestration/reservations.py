@@ -63,6 +63,7 @@ class Reservations:
         self.short: frozenset[str] = frozenset()
         self.starved: frozenset[str] = frozenset()
         self._place = f"runs/{directory.path.name}"
+        self._usable = True  # in this tick
         #: Tokens that the ledger has of this run; None where it has to be asked.
         self._held: set[str] | None = None
         self._waits = False
@@ -76,6 +77,7 @@ class Reservations:
     def begin(self, store: StoreReader, snapshot: Snapshot) -> None:
         """Begin a tick: what another process that was killed left of this run is put right."""
         self.short = self.starved = frozenset()
+        self._usable = True
         known = self._held
         if known is not None and any(_MARK in one.spec and one.token not in known for one in snapshot.live):
             self._held = None
@@ -88,14 +90,13 @@ class Reservations:
         holder, self._held = self.holder(run), None
         granting = Granting(NOTHING, holder, at)  # where the ledger cannot be used, all wait
         with contextlib.ExitStack() as stack:
-            if self.ledger is not None and self.ledger.exists:
-                with _noted():
-                    granting = stack.enter_context(self.ledger.granting(holder, at))
+            if (ledger := self._in_use()) is not None:
+                with self._noted():
+                    granting = stack.enter_context(ledger.granting(holder, at))
             yield granting
-            said = _noted()
-            with said:
+            with self._noted():
                 stack.close()
-            if said.error is not None:
+            if not self._usable:
                 granting.withdraw()
         self.short = self.short.union(granting.short)
 
@@ -125,42 +126,40 @@ class Reservations:
     def settle_others(self, run: RunRecord) -> bool:
         """Give back what others hold of what this run waits for and is over; return whether there was any."""
         now = time.monotonic()
-        if not self.short or self.ledger is None or not self.ledger.exists or now < self._others_at:
+        if not self.short or now < self._others_at or (ledger := self._in_use()) is None:
             return False
         self._others_at = now + _OTHERS_S
-        with _noted():
-            return give_back_what_is_over(self.ledger, self.holder(run), self.short)
-        return False
+        given_back = False
+        with self._noted():
+            given_back = give_back_what_is_over(ledger, self.holder(run), self.short)
+        return given_back and self._usable
 
     def _settle(self, store: StoreReader, run: RunRecord, *, leaves: bool) -> bool:
         gone: Collection[str] = ()
-        self._held = set()
-        if self.ledger is not None and self.ledger.exists:
+        self._held = set() if self._usable else None
+        if (ledger := self._in_use()) is not None:
             self._held = None
             holder = self.holder(run)
-            with _noted():
-                held = self.ledger.tokens(holder)
+            with self._noted():
+                held = ledger.tokens(holder)
                 gone = held - store.live_tokens() if held else ()
                 if gone or leaves:
-                    self.ledger.give_back(holder, gone, waits=not leaves)
+                    ledger.give_back(holder, gone, waits=not leaves)
                 self._held = held.difference(gone)
         return bool(gone) and self._held is not None
 
+    def _in_use(self) -> Ledger | None:
+        """Return the ledger, where there is one, and it could be used up to now in this tick."""
+        return self.ledger if self._usable and self.ledger is not None and self.ledger.exists else None
 
-class _noted:  # noqa: N801  (used like a function)
-    """Log that the ledger cannot be used, and go on: what needs it waits, and all else does not."""
-
-    error: MatterstackError | None = None
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, value: BaseException | None, traceback: object) -> bool:
-        if not isinstance(value, MatterstackError):
-            return False
-        self.error = value
-        log.warning("the limits of the workspace cannot be used: %s", value)
-        return True
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[None]:
+        """Log that the ledger cannot be used, and go on: what needs it waits, and all else does not."""
+        try:
+            yield
+        except MatterstackError as error:
+            self._usable = False  # it may have taken seconds to learn that
+            log.warning("the limits of the workspace cannot be used: %s", error)
 
 
 def wants_of(task: ReadyTask) -> Wants | None:

@@ -264,7 +264,7 @@ def _has_journal(path: Path) -> bool:
     return size > 0
 
 
-def connect(path: Path, mode: str) -> Connection:
+def connect(path: Path, mode: str, patience_s: float = _BUSY_TIMEOUT_S) -> Connection:
     """Return a connection of the calling thread; nothing was read yet.
 
     Parameters
@@ -272,6 +272,8 @@ def connect(path: Path, mode: str) -> Connection:
     path : pathlib.Path
     mode : {'ro', 'rw', 'rwc'}
         As in https://www.sqlite.org/uri.html.
+    patience_s : float
+        How long a statement waits for another program that has the database locked.
     """
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
@@ -281,6 +283,7 @@ def connect(path: Path, mode: str) -> Connection:
         check_same_thread=False,  # each thread has its own; only the collector may close it elsewhere
         factory=Connection,
     )
+    connection.patience_s = patience_s
     if mode != "ro":
         connection.execute("PRAGMA foreign_keys = ON")
         # A commit has landed when its journal is empty, on disk. To remove the journal instead takes syncs of the
@@ -291,7 +294,11 @@ def connect(path: Path, mode: str) -> Connection:
 
 
 def open_known(
-    path: Path, files: Files, mode: str, check_head: Callable[[Path, bytes], None] | None = None
+    path: Path,
+    files: Files,
+    mode: str,
+    check_head: Callable[[Path, bytes], None] | None = None,
+    patience_s: float = _BUSY_TIMEOUT_S,
 ) -> Connection:
     """Return a connection to a database that was looked at; one in write-ahead mode is refused.
 
@@ -317,7 +324,7 @@ def open_known(
                     "'PRAGMA journal_mode = DELETE' of the sqlite3 shell puts it back",
                     path=path,
                 )
-        connection = connect(path, mode)
+        connection = connect(path, mode, patience_s)
         connection.identity = files.identity
         _open[files.identity] += 1
     return connection

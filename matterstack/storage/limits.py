@@ -157,9 +157,8 @@ class Ledger:
     def _opened(self, mode: str) -> Iterator[database.Connection]:
         with interrupts.held(), database.errors(self.path):
             files = database.look_at(self.path)
-            connection = database.open_known(self.path, files, mode, _check_head)
+            connection = database.open_known(self.path, files, mode, _check_head, _PATIENCE_S)
             try:
-                connection.patience_s = _PATIENCE_S
                 if mode == "ro" and files.journal and database.must_be_rolled_back(connection):
                     connection.close()
                     connection, _ = database.open_copy(self.path, _check_tables)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from matterstack.errors import (
     RunStatusError,
 )
 from matterstack.operators.base import Operator
+from matterstack.storage import limits
 from matterstack.storage.limits import Ledger
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_lock import RunLock
@@ -274,6 +276,20 @@ def test_a_ledger_that_cannot_be_used_keeps_only_those_back_that_want_something(
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
 
 
+def test_a_ledger_that_another_program_keeps_locked_holds_a_tick_up_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ms.set_limits("w", base_path=tmp_path, furnace=1)
+    run = make(tmp_path, "r", [wanting("hot", furnace=1), ms.Task("cold", "true")])
+    monkeypatch.setattr(limits, "_PATIENCE_S", 0.3)
+    with opened(monkeypatch) as names, closing(sqlite3.connect(tmp_path / "workspaces/w/limits.sqlite")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert run.step().submitted == 1
+        assert names.count("limits.sqlite") == 1
+        assert "stayed locked by another program" in repr(run.explain())
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+
+
 # -- who comes first ----------------------------------------------------------------------------
 
 
@@ -354,9 +370,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
     names: list[str] = []
     connect = database.connect
 
-    def noted(path: Path, mode: str) -> database.Connection:
+    def noted(path: Path, mode: str, *rest: float) -> database.Connection:
         names.append(path.name)
-        return connect(path, mode)
+        return connect(path, mode, *rest)
 
     with monkeypatch.context() as patched:
         patched.setattr(database, "connect", noted)

@@ -242,9 +242,9 @@ def test_all_that_shows_a_run_reads_by_read_only_connections(tmp_path: Path, mon
     modes: list[str] = []
     connect = database.connect
 
-    def noted(path: Path, mode: str) -> database.Connection:
+    def noted(path: Path, mode: str, *rest: float) -> database.Connection:
         modes.append(mode)
-        return connect(path, mode)
+        return connect(path, mode, *rest)
 
     monkeypatch.setattr(database, "connect", noted)
     ms.open_run(run.path).made_from("a")
@@ -274,6 +274,7 @@ def test_all_that_shows_a_run_reads_by_read_only_connections(tmp_path: Path, mon
         "tasks_sorted": ("since",), "tasks_that_say": ("a",), "given_after": (0, 9),
         "task": (0, "a"), "specification": (1,), "task_ids": (0,), "neighbours": (1,),
         "attempt_row": ("0.a.1",), "made_of": (1,), "links_up": (1,), "links_down": (1,), "links_from": ("r 0.a.1",),
+        "statuses_of": (["ms-0"],),
         "has_scratch": (0,), "scratch_after": ([1],), "scratch_of": (0,), "cleaned": (0, "a", 1),
         "attempts_to_pack": (0,), "archive_of": (0, "a", 1), "amendment": (1,), "waits": (1,), "kept_back": (0,),
         "delayed": (0, 0.0, 5), "unfinished": (0,),
