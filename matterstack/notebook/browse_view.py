@@ -69,6 +69,9 @@ class BrowseView(View):
     def glance(self, news: News) -> None:
         """Tell pages what has changed, and what logs that they look at have grown by."""
         self.desk.look(news)
+        name = self.begun["attempt"]["name"]
+        if any(card.name == name for card in news.changed) and "error" not in (about := self._about()):
+            self.begun = {**self.begun, "attempt": about}  # a page that is drawn later missed what was told
         if self._log is not None and (page := self._log.look()) is not None:
             self._log.at = 0  # a page may have missed all that was shown before: it gets as much as it can
             self.begun = {**self.begun, "page": {**page._asdict(), "path": self.begun["page"]["path"]}}

@@ -642,6 +642,7 @@ def test_of_a_large_table_the_rows_in_sight_are_sent_and_its_columns_are_dragged
     notebook.shot("table-columns")
     # The page is loaded again: the kernel knows all of that.
     page.keyboard.press("Control+s")
+    page.wait_for_selector(".jp-mod-dirty", state="detached")  # it is saved
     page.reload()
     page.wait_for_selector(".ms-row")
     assert heads()[:3] == ["task", "reason", "status"]

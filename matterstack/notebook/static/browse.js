@@ -84,7 +84,9 @@ function deskOf(model, begun = {}) {
       const answer = new Promise((done, failed) => {
         const timer = question.what === "grow" ? 0 : setTimeout(() => { late.add(id); sayLate(true); }, LATE_MS);
         waiting.set(id, { heard, done, failed, timer });
-        if (isFirst) setTimeout(() => { if (waiting.delete(id)) { clearTimeout(timer); done(known); } }, KNOWN_MS);
+        // As it is by then: how the attempt stands may have been told meanwhile.
+        const now = () => (model.get("begun") || {})[question.what] || known;
+        if (isFirst) setTimeout(() => { if (waiting.delete(id)) { clearTimeout(timer); done(now()); } }, KNOWN_MS);
       });
       answer.catch(() => {}); // whoever wants to know waits for it
       send(model, { browse: question, id });

@@ -402,7 +402,6 @@ function render({ model, el }) {
     checking(true);
     slow = setTimeout(() => { outcome.textContent = "Still checking: while a cell runs, the kernel may take it up only when that ends."; }, 5000);
   });
-  root.addEventListener("keydown", (/** @type {Event} */ event) => event.stopPropagation());
   const onMessage = (/** @type {any} */ message) => {
     if (!isLive) { isLive = true; checking(false); }
     if (message.number === undefined || message.number < Math.max(asked, sent)) return;

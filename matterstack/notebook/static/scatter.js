@@ -540,7 +540,6 @@ function render({ model, el }) {
 
   for (const axis of Object.keys(selects)) {
     selects[axis].onchange = () => { asked(); change(model, { axes: { ...axes(), [axis]: selects[axis].value } }); };
-    selects[axis].addEventListener("keydown", (event) => event.stopPropagation());
   }
   for (const side of SIDES)
     logs[side].onclick = () => { sorted = null; zoomed = false; change(model, { axes: { ...axes(), [`log_${side}`]: !axes()[`log_${side}`] } }); };

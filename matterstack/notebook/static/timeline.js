@@ -542,7 +542,6 @@ function render({ model, el }) {
     button.onclick = act;
   }
   by.onchange = () => { change(model, { by: by.value }); };
-  by.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => event.stopPropagation());
 
   // -- what was spent, and what is told of a task -------------------------------------------------
 
