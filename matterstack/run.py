@@ -35,7 +35,7 @@ from matterstack.orchestration import (
     tables as frames,
 )
 from matterstack.orchestration.cleaning import Cleaning
-from matterstack.orchestration.configure import configure, configure_budget
+from matterstack.orchestration.configure import configure, configure_budget, take_environment
 from matterstack.orchestration.made_from import MadeFrom, UsedBy
 from matterstack.orchestration.mending import Mend
 from matterstack.orchestration.overview import Overview, look
@@ -915,6 +915,19 @@ class Run:
                 "name the operator, as in run.configure('local', max_active=8), or the budget of the run, as in "
                 "run.configure(budget={'tasks': 500})"
             )
+        return self
+
+    def take_environment(self) -> Run:
+        """Say that the run goes on in what this process runs in, for a daemon that steps it; see ``docs/daemon.md``.
+
+        Its Python, the packages that it imports, and the variables that a run records stand in for those of before.
+
+        Raises
+        ------
+        RunLockedError
+            Another process is stepping the run.
+        """
+        take_environment(self._session)
         return self
 
     def take_late(

@@ -34,11 +34,12 @@ from matterstack.functions.workflow import Workflow
 from matterstack.operators import describe, rebuild
 from matterstack.operators.base import Operator
 from matterstack.orchestration import campaign_calls as planning
-from matterstack.orchestration import campaigns, same_plan, trusting
+from matterstack.orchestration import campaigns, environment, same_plan, trusting
 from matterstack.orchestration.capture import capture
 from matterstack.orchestration.findings import check
 from matterstack.orchestration.intake import Intake, KeepsNothing
 from matterstack.orchestration.opening import cache_of, check_operators, open_session
+from matterstack.orchestration.programs import KeptProgram
 from matterstack.orchestration.session import Session, Settings
 from matterstack.run import Run
 from matterstack.storage import trust as trust_records
@@ -151,6 +152,7 @@ def _make(
         "campaign": campaigns.ONE_WORKFLOW if isinstance(plan, Workflow) else None,
         "operators": {name: describe(operator) for name, operator in given.items()},
         "settings": asdict(settings),
+        "environment": environment.here(settings.environment),
         "cache": None if given_cache is None else str(given_cache.path),
     }
     place = runs_root(base_path, workspace) / run_id
@@ -161,6 +163,9 @@ def _make(
         state, planned = _first(campaign, lambda state: planning.plan(campaign, state, given, directory, begins=True))
         if campaign is plan:
             campaigns.keep(campaign, directory)
+        programs = {str(task.call.program) for task, _, _ in planned if task.call is not None}
+        packages = {name for sha256 in programs for name in KeptProgram(directory, sha256).packages}
+        environment.record_packages(directory, packages)
         calls = campaign is plan or any(task.call is not None for task, _, _ in planned)
         code = to_text(revision(of_modules=calls)) if settings.made_from else None
         final = RunDirectory(directory.path.with_name(run_id))

@@ -24,7 +24,7 @@ def revision(*, of_modules: bool) -> dict[str, dict[str, Any]]:
     """
     roots = {
         root
-        for folder in {*_folder_of_script(), *(_folders() if of_modules else ())}
+        for folder in {folder_of_script(), *(_folders() if of_modules else ())}
         if (root := _root(folder)) is not None
     }
     return {root.name: _state(root) for root in sorted(roots)[:_MOST_REPOSITORIES]}
@@ -39,12 +39,14 @@ def _folders() -> Iterator[Path]:
             yield Path(file).absolute().parent
 
 
-def _folder_of_script() -> Iterator[Path]:
+def folder_of_script() -> Path:
+    """Return where the script or the notebook of this process lies."""
     file = getattr(sys.modules["__main__"], "__file__", None)
     with contextlib.suppress(OSError):  # it was removed
         # Where a program of the environment runs, such as a kernel, it is what lies here.
         own = isinstance(file, str) and not file.startswith(sys.prefix)
-        yield Path(str(file)).absolute().parent if own else Path.cwd()
+        return Path(str(file)).absolute().parent if own else Path.cwd()
+    return Path("/")
 
 
 def _root(folder: Path) -> Path | None:

@@ -22,8 +22,8 @@ log = logging.getLogger("matterstack.campaigns")
 #: What config.json says of a campaign whose source the run keeps, and of that of a single workflow.
 STORED, ONE_WORKFLOW = "stored", "workflow"
 _FOLDER = "campaign"
-_ABOUT = "campaign.json"
-#: Its source.
+#: What it is called, what it holds and imports, and its source.
+ABOUT = "campaign.json"
 TEXT = "campaign.py"
 _MOST_BYTES = 1_000_000_000
 
@@ -87,7 +87,7 @@ def _store(campaign: Campaign, home: Path) -> None:
     about = {"name": code.name, "data": code.data, "packages": list(code.packages), "classes": dict(code.classes)}
     files = {
         TEXT: code.text.encode(),
-        _ABOUT: json.dumps(about, indent=1, ensure_ascii=False).encode() + b"\n",
+        ABOUT: json.dumps(about, indent=1, ensure_ascii=False).encode() + b"\n",
         **code.modules,
         **{f"arrays/{name}": content for name, content in code.arrays.items()},
     }
@@ -112,7 +112,7 @@ def _rebuilt(home: Path) -> Campaign:
     from matterstack.functions.campaign_source import CampaignCode, rebuild_campaign
 
     with capture() as caught:
-        about = parse_json(read_inside(home, _ABOUT, _MOST_BYTES), max_bytes=_MOST_BYTES)
+        about = parse_json(read_inside(home, ABOUT, _MOST_BYTES), max_bytes=_MOST_BYTES)
         places = {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()}
         content = {path: read_inside(home, path, _MOST_BYTES) for path in sorted(places)}
         code = CampaignCode(

@@ -10,6 +10,7 @@ from typing import Any
 from matterstack.core.text import did_you_mean
 from matterstack.errors import InvalidConfigError, UnknownOperatorError
 from matterstack.operators import describe, rebuild
+from matterstack.orchestration import environment
 from matterstack.orchestration.budget import Budget
 from matterstack.orchestration.session import Session
 
@@ -29,6 +30,16 @@ def configure_budget(session: Session, given: Mapping[str, Any] | None) -> None:
         config = session.directory.read_config()
         changed = Budget() if given is None else replace(session.settings.budget, **given)
         session.directory.write_config({**config, "settings": {**config["settings"], "budget": asdict(changed)}})
+
+
+def take_environment(session: Session) -> None:
+    """Record that the run goes on in what this process runs in: its Python, packages and variables."""
+    with session.locked():
+        config = session.directory.read_config()
+        before = (config.get("environment") or {}).get("packages", {})
+        now = environment.here(session.settings.environment)
+        session.directory.write_config({**config, "environment": now})
+        environment.record_packages(session.directory, before)
 
 
 def configure(session: Session, name: str, settings: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from matterstack.errors import InvalidConfigError, LockError, StoreError
 from matterstack.functions.campaign import Campaign
 from matterstack.operators import describe, rebuild
 from matterstack.operators.base import Operator
-from matterstack.orchestration import campaigns, trusting
+from matterstack.orchestration import campaigns, environment, trusting
 from matterstack.orchestration.budget import Budget, Ledger
 from matterstack.orchestration.programs import KeptProgram
 from matterstack.orchestration.reservations import Reservations
@@ -52,12 +52,15 @@ class Settings:
     target : mapping
         Which columns of the results shall be large or small, as in ``{"strength": "max"}``; by default what its
         campaign says. Views show the best so far.
+    environment : list of str
+        Variables to record besides those that always are, for a daemon that steps the run; see ``docs/daemon.md``.
     """
 
     suspend_after: int = 10
     made_from: bool = True
     budget: Budget = NO_LIMIT
     target: Mapping[str, str] = field(default_factory=dict)
+    environment: tuple[str, ...] = ()
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any] | None) -> Settings:
@@ -77,6 +80,8 @@ class Settings:
                 values[name] = Budget.from_config(value)
             elif name == "target":
                 values[name] = targets_of(value, "config: target", InvalidConfigError)
+            elif name == "environment":
+                values[name] = environment.check_names(value)
             elif name == "made_from":
                 if not isinstance(value, bool):
                     raise InvalidConfigError(f"config: {name} must be True or False, not {value!r}")

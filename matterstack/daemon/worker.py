@@ -1,0 +1,136 @@
+"""A worker: a process that steps one run until nothing moves, or until it is told to stop, and says what it waits for.
+
+``python -m matterstack.daemon.worker RUN_DIRECTORY DESCRIPTOR``. It is told to stop by the end of its standard input,
+so one whose daemon was killed stops as well. What it says goes to the descriptor, as a line of JSON.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import sys
+import time
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from matterstack.core.attempt_files import TABLE, Family
+from matterstack.core.attempts import LiveAttempt
+from matterstack.core.results import TickReport, Waiting
+from matterstack.core.states import AttemptStatus
+from matterstack.core.text import neutral
+from matterstack.daemon.stamps import Stamp, stamp_of
+from matterstack.errors import MatterstackError, RunLockedError
+from matterstack.orchestration.environment import recorded, why_not_same
+from matterstack.run import Run
+from matterstack.run_lifecycle import open_run
+from matterstack.storage.run_directory import RunDirectory
+
+#: A worker stays so long with a run in which nothing moves: to begin anew costs as much.
+_PATIENCE_S = 1.0
+_MOST_WATCHED = 200
+_OF_COMMANDS = (Family.EVERY, Family.CALL, Family.JOB)
+#: What people and instruments write; the run looks at nothing else of theirs.
+_OF_OTHERS = sorted(
+    {entry.name.rstrip("/") for entry in TABLE if entry.family not in _OF_COMMANDS and entry.writer != "the run"}
+)
+
+
+def main() -> int:
+    """Step a run; see the module."""
+    directory, descriptor = RunDirectory.at(sys.argv[1]), int(sys.argv[2])
+    fcntl.fcntl(descriptor, fcntl.F_SETFD, fcntl.FD_CLOEXEC)  # nothing that is started here keeps it open
+    try:
+        said = _step(directory)
+    except RunLockedError as error:
+        said = {"locked": str(error)}
+    except MatterstackError as error:
+        said = {"error": f"{type(error).__name__}: {error}"}
+    os.write(descriptor, json.dumps(said).encode() + b"\n")
+    return 0
+
+
+def _step(directory: RunDirectory) -> dict[str, Any]:
+    made_in = recorded(directory)
+    if made_in is not None and (why := why_not_same(made_in)) is not None:
+        return {"refused": why}
+    run = open_run(directory.path)
+    moved = False
+    while True:
+        report, more = _go_on(run)
+        moved = moved or more
+        # Stamped before the last tick: what comes during it or later differs from this stamp.
+        live = run.store.live_attempts()
+        watched = dict(_watched(run, live))
+        database = dict(chain(_stamped(directory.state), _stamped(directory.config)))
+        if is_told_to_stop():
+            break
+        report = run.step()
+        if not report.progressed and report.look_again_s != 0:
+            break
+    return {
+        "status": str(report.status),
+        "reason": neutral(report.reason or ""),
+        "waits_for": str(report.waits_for),
+        "look_again_s": _look_again_s(report, live),
+        "told": is_told_to_stop(),
+        "moved": moved,
+        "database": database,
+        "watched": watched,
+    }
+
+
+def _go_on(run: Run) -> tuple[TickReport, bool]:
+    """Make ticks until nothing has moved for a while; return the last report, and whether anything has moved."""
+    moved_at, moved = time.monotonic(), False
+
+    def stop() -> bool:
+        return is_told_to_stop() or time.monotonic() - moved_at > _PATIENCE_S
+
+    report = None
+    for report in run.ticks(stop):
+        if report.progressed:
+            moved_at, moved = time.monotonic(), True
+    assert report is not None
+    return report, moved
+
+
+def is_told_to_stop() -> bool:
+    """Return whether the daemon has closed the standard input, or is gone."""
+    poll = select.poll()
+    poll.register(0, select.POLLIN | select.POLLHUP)
+    return bool(poll.poll(0))
+
+
+def _look_again_s(report: TickReport, live: list[LiveAttempt]) -> float | None:
+    """Return after how long the run has to be looked at, whatever is seen of it from outside."""
+    if report.look_again_s is not None:
+        return report.look_again_s
+    waiting = [one for one in live if one.status is AttemptStatus.WAITING] if report.waits_for is Waiting.PEOPLE else []
+    ends = [one.submitted_at + limit_s for one in waiting if (limit_s := one.task_of().timeout_s) is not None]
+    return max(0.0, min(ends) - time.time()) + 1.0 if ends else None
+
+
+def _watched(run: Run, live: list[LiveAttempt]) -> Iterator[tuple[str, Stamp]]:
+    """Yield what tells that the run may go on: the end of local commands, and what others put into directories."""
+    home = run.path / "operators"
+    for operator in sorted({one.operator for one in live}):
+        yield from _stamped(home / operator / "journal.jsonl")
+    for one in live[:_MOST_WATCHED]:
+        if not os.path.exists(home / one.operator / "journal.jsonl"):
+            place = home / one.operator / one.name
+            yield from _stamped(place)
+            for name in _OF_OTHERS:
+                yield from _stamped(place / name)
+
+
+def _stamped(path: Path) -> Iterator[tuple[str, Stamp]]:
+    if (stamp := stamp_of(path)) is not None:
+        yield str(path), stamp
+
+
+if __name__ == "__main__":
+    sys.exit(main())
