@@ -163,8 +163,9 @@ def _make(
         state, planned = _first(campaign, lambda state: planning.plan(campaign, state, given, directory, begins=True))
         if campaign is plan:
             campaigns.keep(campaign, directory)
-        programs = {str(task.call.program) for task, _, _ in planned if task.call is not None}
-        packages = {name for sha256 in programs for name in KeptProgram(directory, sha256).packages}
+        programs = {task.call.program for task, _, _ in planned if task.call is not None}
+        kept = (KeptProgram(directory, one) if isinstance(one, str) else one for one in programs)
+        packages = {name for program in kept for name in program.packages}
         environment.record_packages(directory, packages)
         calls = campaign is plan or any(task.call is not None for task, _, _ in planned)
         code = to_text(revision(of_modules=calls)) if settings.made_from else None

@@ -322,6 +322,7 @@ def test_every_public_method_of_a_run_can_be_called(tmp_path: Path) -> None:
     assert not call("explain_cache", "bad").hit
     for name in ("dag", "table", "watch", "timeline", "plot_timeline", "explain", "spent"):
         assert call(name) is not None
+    call("take_environment")
     call("pause")
     call("resume")
     call("retry", "bad")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import importlib.metadata
 import json
 import os
 import platform
@@ -175,6 +174,8 @@ def _is_secret(name: str) -> bool:
 
 
 def _version(package: str) -> str | None:
+    import importlib.metadata  # a single workflow of commands has no packages
+
     try:
         return importlib.metadata.version(package)
     except (importlib.metadata.PackageNotFoundError, ValueError):

@@ -1,0 +1,274 @@
+"""A daemon over a workspace: real processes, killed at random, and runs that are bad in every way we know."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from ledger import check_executions, starts, witnessed
+
+import matterstack as ms
+from matterstack.storage.run_lock import RunLock
+
+CAMPAIGNS = """
+import os
+import matterstack as ms
+
+class Raises(ms.Campaign):
+    def initial_state(self): return {"n": 0}
+    def plan(self, state):
+        if state["n"]: raise ValueError("no more luck")
+        return ms.Workflow([ms.Task("a", "true")])
+    def analyze(self, state, results): return {"n": 1}
+
+class Dies(Raises):
+    def plan(self, state):
+        if state["n"]: os._exit(7)
+        return ms.Workflow([ms.Task("a", "true")])
+
+class Beside(Raises):
+    def plan(self, state):
+        if state["n"] == 3: return None
+        return ms.Workflow([ms.Task("a", "true")])
+    def analyze(self, state, results): return {"n": state["n"] + 1}
+"""
+
+
+def wait_for(true: Callable[[], object], seconds: float = 60.0) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, "waited in vain"
+        select.poll().poll(50)
+
+
+class Daemon:
+    """A daemon process, and what it says."""
+
+    def __init__(self, place: Path, *options: str, **variables: str) -> None:
+        self.said = place / f"daemon-{random.getrandbits(32)}.log"
+        command = [sys.executable, "-m", "matterstack.cli", "daemon", "w", "--base-path", str(place), *options]
+        with open(self.said, "w") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **variables}, cwd="/"
+            )
+
+    @property
+    def log(self) -> str:
+        return self.said.read_text()
+
+    def children(self) -> list[int]:
+        found = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(pid) for path in found for pid in path.read_text().split()]
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(timeout=60)
+
+
+@contextmanager
+def daemon(place: Path, *options: str, **variables: str) -> Iterator[Daemon]:
+    it = Daemon(place, *options, **variables)
+    try:
+        yield it
+    finally:
+        it.process.kill()
+        it.process.wait()
+
+
+def make(place: Path, run_id: str, plan: ms.Workflow | ms.Campaign, **named: object) -> ms.Run:
+    return ms.initialize_run("w", plan, base_path=place, run_id=run_id, **named)  # type: ignore[arg-type]
+
+
+def ask() -> ms.Workflow:
+    return ms.Workflow([ms.Task("ask", operator="human", instructions="Is it blue?")])
+
+
+HUMAN = {"human": ms.HumanOperator()}
+
+
+@pytest.fixture
+def campaigns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """A module that lies beside the notebook, and in no path that the daemon has of its own."""
+    folder = tmp_path / "beside"
+    folder.mkdir()
+    (folder / "daemon_campaigns.py").write_text(CAMPAIGNS)
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    import daemon_campaigns  # type: ignore[import-not-found]
+
+    yield daemon_campaigns
+    del sys.modules["daemon_campaigns"]
+
+
+def test_all_runs_go_on_and_bad_ones_stop_nobody(tmp_path: Path, campaigns: object) -> None:
+    ledger = tmp_path / "ledger"
+    good = make(tmp_path, "good", ms.Workflow([witnessed(f"t{i}", "true", ledger) for i in range(5)]))
+    fails = make(tmp_path, "fails", ms.Workflow([ms.Task("a", "exit 3")]))
+    raises = make(tmp_path, "raises", campaigns.Raises())  # type: ignore[attr-defined]
+    dies = make(tmp_path, "dies", campaigns.Dies())  # type: ignore[attr-defined]
+    beside = make(tmp_path, "beside", campaigns.Beside())  # type: ignore[attr-defined]
+    chain = [ms.Task("first", "true"), witnessed("p", "true", ledger, dependencies=["first"])]
+    paused = make(tmp_path, "paused", ms.Workflow(chain))
+    paused.step()
+    paused.pause()
+    asks = make(tmp_path, "asks", ask(), operators=HUMAN)
+    stranger = make(tmp_path, "stranger", ms.Workflow([witnessed("s", "true", ledger)]))
+    config = json.loads((stranger.path / "config.json").read_text())
+    (stranger.path / "config.json").write_text(json.dumps({**config, "key": "another"}))
+    held = make(tmp_path, "held", ms.Workflow([ms.Task("a", "true")]))
+    lock = RunLock(held.path / "run.lock")
+    lock.acquire()
+    with daemon(tmp_path) as it:
+        wait_for(lambda: good.status is ms.RunStatus.COMPLETED and fails.status is ms.RunStatus.FAILED)
+        wait_for(lambda: raises.status is ms.RunStatus.PAUSED and beside.status is ms.RunStatus.COMPLETED)
+        wait_for(lambda: "asks: RUNNING, waits for people" in it.log and "is left to who steps it" in it.log)
+        wait_for(lambda: "its worker ended without a word: with exit code 7" in it.log)
+        wait_for(lambda: "no more luck" in it.log)
+        assert "stranger: is not trusted here" in it.log
+        assert "paused: PAUSED" in it.log
+        assert paused.counts.completed == 0
+        # What is asked, begun, let go or made meanwhile is taken up.
+        lock.release()
+        paused.resume()
+        asks.respond("ask", {"answer": "yes"})
+        later = make(tmp_path, "later", ms.Workflow([witnessed("l", "true", ledger)]))
+        for run in (held, paused, asks, later):
+            wait_for(lambda run=run: run.status is ms.RunStatus.COMPLETED)
+        assert it.end() == 0
+        assert "ended by SIGTERM" in it.log
+    assert stranger.status is ms.RunStatus.PENDING
+    assert dies.status is ms.RunStatus.RUNNING
+    assert sorted(starts(ledger).values()) == [1] * 7
+
+
+def test_an_answer_in_the_directory_is_noticed(tmp_path: Path) -> None:
+    asks = make(tmp_path, "asks", ask(), operators=HUMAN)
+    with daemon(tmp_path) as it:
+        wait_for(lambda: "waits for people" in it.log)
+        (request,) = ms.inbox("w", tmp_path)
+        (request.directory / "response.json").write_text("[1")  # refused, and then mended in its place
+        wait_for(lambda: (request.directory / "response.errors.md").exists())
+        (request.directory / "response.json").write_text("{}")
+        wait_for(lambda: asks.status is ms.RunStatus.COMPLETED)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_kills_double_nothing_and_lose_nothing(tmp_path: Path, seed: int) -> None:
+    dice = random.Random(seed)
+    ledger = [tmp_path / f"ledger{i}" for i in range(3)]
+    runs = [
+        make(
+            tmp_path, f"r{i}", ms.Workflow([witnessed(f"t{k}", "sleep 0.05", ledger[i], retries=3) for k in range(30)])
+        )
+        for i in range(3)
+    ]
+
+    def over() -> bool:
+        return all(run.status is ms.RunStatus.COMPLETED for run in runs)
+
+    for _ in range(6):
+        with daemon(tmp_path) as it:
+            select.poll().poll(dice.uniform(200, 1500))
+            for pid in it.children():
+                if dice.random() < 0.5:
+                    os.kill(pid, signal.SIGKILL)
+            it.end(signal.SIGKILL)
+    with daemon(tmp_path):
+        wait_for(over)
+    for run, witness in zip(runs, ledger, strict=True):
+        check_executions(run, witness)
+
+
+def test_the_end_of_a_daemon_ends_its_workers(tmp_path: Path) -> None:
+    make(tmp_path, "long", ms.Workflow([ms.Task(f"t{i}", "sleep 0.2") for i in range(500)]))
+    with daemon(tmp_path) as it:
+        wait_for(it.children)
+        (worker,) = it.children()
+        it.end(signal.SIGKILL)
+        wait_for(
+            lambda: not Path(f"/proc/{worker}/cmdline").exists() or not Path(f"/proc/{worker}/cmdline").read_bytes()
+        )
+    ms.open_run(tmp_path / "workspaces/w/runs/long").cancel()
+
+
+def test_one_daemon_a_workspace(tmp_path: Path) -> None:
+    make(tmp_path, "asks", ask(), operators=HUMAN)
+    with daemon(tmp_path) as it:
+        wait_for(lambda: "steps the runs of" in it.log)
+        with daemon(tmp_path) as other:
+            assert other.process.wait(timeout=30) == 75
+            assert f"another daemon keeps {tmp_path}/workspaces/w" in other.log
+            assert str(it.process.pid) in other.log
+        assert it.end(signal.SIGINT) == 0
+
+
+def test_a_round_for_cron(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    done = make(tmp_path, "done", ms.Workflow([witnessed("t", "true", ledger)]))
+    asks = make(tmp_path, "asks", ask(), operators=HUMAN)
+    with daemon(tmp_path, "--once", "--log", str(tmp_path / "log")) as it:
+        assert it.process.wait(timeout=60) == 0
+    assert done.status is ms.RunStatus.COMPLETED
+    assert asks.status is ms.RunStatus.RUNNING
+    assert (tmp_path / "log").read_text() == it.log
+
+
+def test_commands_run_in_what_the_run_was_made_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"OMP_NUM_THREADS": "3", "MY_POTENTIALS": "/pp", "MY_TOKEN": "hush", "OTHER": "x"}.items():
+        monkeypatch.setenv(name, value)
+    command = 'echo "$OMP_NUM_THREADS $MY_POTENTIALS $MY_TOKEN $OTHER" > said'
+    config = {"environment": ["MY_*", "MY_TOKEN"]}
+    run = make(tmp_path, "r", ms.Workflow([ms.Task("a", command, outputs=["said"])]), config=config)
+    assert "hush" not in (run.path / "config.json").read_text()
+    for name in ("OMP_NUM_THREADS", "MY_POTENTIALS", "MY_TOKEN"):
+        monkeypatch.delenv(name)
+    with daemon(tmp_path) as it:
+        wait_for(lambda: "the variable MY_TOKEN is not set" in it.log)
+        assert run.status is ms.RunStatus.PENDING
+    with daemon(tmp_path, MY_TOKEN="whisper"):
+        wait_for(lambda: run.status is ms.RunStatus.COMPLETED)
+    assert (run.path / "operators/local/0.a.1/said").read_text() == "3 /pp whisper \n"
+
+
+def test_another_environment_is_refused_until_somebody_says_so(tmp_path: Path) -> None:
+    gone = make(tmp_path, "gone", ms.Workflow([ms.Task("a", "true")]))
+    older = make(tmp_path, "older", ms.Workflow([ms.Task("a", "true")]))
+    for run, changes in ((gone, {"python": "/opt/gone/bin/python"}), (older, {"packages": {"pandas": "0.1"}})):
+        config = json.loads((run.path / "config.json").read_text())
+        config["environment"].update(changes)
+        (run.path / "config.json").write_text(json.dumps(config))
+    with daemon(tmp_path) as it:
+        wait_for(lambda: "/opt/gone/bin/python, cannot be started" in it.log and "pandas 0.1 is " in it.log)
+        assert gone.status is older.status is ms.RunStatus.PENDING
+        for run in (gone, older):
+            run.take_environment()
+        for run in (gone, older):
+            wait_for(lambda run=run: run.status is ms.RunStatus.COMPLETED)
+
+
+def test_a_run_from_before_is_stepped_with_the_python_of_the_daemon(tmp_path: Path) -> None:
+    run = make(tmp_path, "r", ms.Workflow([ms.Task("a", "true")]))
+    config = json.loads((run.path / "config.json").read_text())
+    del config["environment"]
+    (run.path / "config.json").write_text(json.dumps(config))
+    with daemon(tmp_path):
+        wait_for(lambda: run.status is ms.RunStatus.COMPLETED)
+
+
+def test_a_campaign_that_cannot_be_imported_is_polled_and_named(tmp_path: Path, campaigns: object) -> None:
+    run = make(tmp_path, "r", campaigns.Beside())  # type: ignore[attr-defined]
+    (tmp_path / "beside" / "daemon_campaigns.py").unlink()
+    with daemon(tmp_path) as it:
+        wait_for(lambda: "daemon_campaigns" in it.log)
+        assert run.status is not ms.RunStatus.FAILED
+        assert run.counts.completed == 1
