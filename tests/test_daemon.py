@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import random
+import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import slurm_lab
 from ledger import check_executions, starts, witnessed
 
 import matterstack as ms
@@ -272,3 +277,73 @@ def test_a_campaign_that_cannot_be_imported_is_polled_and_named(tmp_path: Path, 
         wait_for(lambda: "daemon_campaigns" in it.log)
         assert run.status is not ms.RunStatus.FAILED
         assert run.counts.completed == 1
+
+
+# -- what the page says -----------------------------------------------------------------------------
+
+PAGE = Path(__file__).parent.parent / "docs" / "daemon.md"
+PLACES = {"/home/ada/env/bin/matterstack": "PROGRAM", "/projects/cathodes/workspaces/screening": "WORKSPACE"}
+
+
+def block(language: str, begins: str, program: str, workspace: Path) -> str:
+    """Return a block of the page, with places of this machine in it."""
+    (text,) = re.findall(rf"```{language}\n({re.escape(begins)}.*?)```", PAGE.read_text(), re.DOTALL)
+    for name, place in zip(PLACES, (program, str(workspace)), strict=True):
+        assert name in text
+        text = text.replace(name, place)
+    return str(text)
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> str:
+    """``matterstack``, as an environment has it."""
+    path = tmp_path / "matterstack"
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} -m matterstack.cli "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_the_unit_of_systemd_is_one(tmp_path: Path, program: str) -> None:
+    text = block("ini", "[Unit]", program, tmp_path / "workspaces/w")
+    unit = configparser.ConfigParser(strict=True, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read_string(text)
+    assert unit["Service"]["KillMode"] == "process"
+    if (linter := shutil.which("systemd-analyze")) is not None:
+        (tmp_path / "matterstack.service").write_text(text)
+        command = [linter, "verify", "--man=no", str(tmp_path / "matterstack.service")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert "matterstack.service" not in done.stdout + done.stderr, done.stderr
+
+
+def test_the_line_of_cron_runs(tmp_path: Path, program: str) -> None:
+    run = make(tmp_path, "r", ms.Workflow([ms.Task("a", "true")]))
+    line = block("", "*/10", program, run.path.parent.parent).strip()
+    command = line.split(maxsplit=5)[5].replace("/home/ada", str(tmp_path))
+    bare = {"HOME": os.environ.get("HOME", "/"), "PATH": "/usr/bin:/bin", "PYTHONPATH": os.environ["PYTHONPATH"]}
+    bare["XDG_STATE_HOME"] = os.environ["XDG_STATE_HOME"]
+    subprocess.run(["/bin/sh", "-c", command], check=True, timeout=60, env=bare, cwd="/", capture_output=True)
+    assert run.status is ms.RunStatus.COMPLETED
+    assert "COMPLETED" in (tmp_path / "matterstack.log").read_text()
+
+
+def test_the_job_of_slurm_renews_itself(tmp_path: Path, program: str) -> None:
+    with slurm_lab.cluster(6891) as running:
+        place = Path(tempfile.mkdtemp(prefix="ms-daemon-", dir=running.state))
+        run = make(place, "r", ms.Workflow([ms.Task("a", "true", operator="human", instructions="?")]), operators=HUMAN)
+        text = block("sh", "#!/bin/sh", program, run.path.parent.parent)
+        text = text.replace("+10minutes", "+1").replace("--mem=2G", "--mem=0")
+        (place / "job.sh").write_text(text)
+        subprocess.run(["sbatch", "job.sh"], check=True, cwd=place, timeout=60, capture_output=True)
+        log = place / "matterstack-daemon.log"
+        try:
+            wait_for(lambda: log.exists() and "waits for people" in log.read_text(), 90)
+            assert len(running.jobs()) == 2
+            first = min(int(number) for number, _, state in running.jobs() if state == "RUNNING")
+            # As Slurm does when the time of a job is over soon.
+            subprocess.run(["scancel", "--batch", "--signal=TERM", str(first)], check=True, timeout=60)
+            wait_for(lambda: "ended by SIGTERM" in log.read_text(), 90)
+            run.respond("a", {})
+            wait_for(lambda: run.status is ms.RunStatus.COMPLETED, 90)
+        finally:
+            subprocess.run(["scancel", "--name=matterstack-daemon"], check=True, timeout=60)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matterstack.core.attempt_files import TABLE, Family
 from matterstack.core.attempts import LiveAttempt
@@ -57,45 +57,73 @@ def _step(directory: RunDirectory) -> dict[str, Any]:
     made_in = recorded(directory)
     if made_in is not None and (why := why_not_same(made_in)) is not None:
         return {"refused": why}
-    run = open_run(directory.path)
-    moved = False
-    while True:
-        report, more = _go_on(run)
-        moved = moved or more
-        # Stamped before the last tick: what comes during it or later differs from this stamp.
-        live = run.store.live_attempts()
-        watched = dict(_watched(run, live))
-        database = dict(chain(_stamped(directory.state), _stamped(directory.config)))
-        if is_told_to_stop():
-            break
-        report = run.step()
-        if not report.progressed and report.look_again_s != 0:
-            break
-    return {
-        "status": str(report.status),
-        "reason": neutral(report.reason or ""),
-        "waits_for": str(report.waits_for),
-        "look_again_s": _look_again_s(report, live),
-        "told": is_told_to_stop(),
-        "moved": moved,
-        "database": database,
-        "watched": watched,
-    }
+    return _Steps(open_run(directory.path), directory).make()
 
 
-def _go_on(run: Run) -> tuple[TickReport, bool]:
-    """Make ticks until nothing has moved for a while; return the last report, and whether anything has moved."""
-    moved_at, moved = time.monotonic(), False
+class _Steps:
+    """Ticks of a run, and what there was to see of it before the last one: what comes later differs from that."""
 
-    def stop() -> bool:
-        return is_told_to_stop() or time.monotonic() - moved_at > _PATIENCE_S
+    def __init__(self, run: Run, directory: RunDirectory) -> None:
+        self._run = run
+        self._directory = directory
+        self._moved = False
+        self._moved_at = time.monotonic()
+        self._before: _Seen | None = None
+        self._now: _Seen | None = None
 
-    report = None
-    for report in run.ticks(stop):
+    def make(self) -> dict[str, Any]:
+        """Make ticks until nothing has moved for a while, and return what the daemon is told."""
+        report = self._loop()
+        while self._before is None and not is_told_to_stop():
+            before = self._now or self._look()
+            report = self._run.step()
+            self._take(report)
+            if report.progressed or report.look_again_s == 0:
+                report = self._loop()
+            else:
+                self._before = before
+        seen = self._before or _Seen([], {}, {})
+        return {
+            "status": str(report.status),
+            "reason": neutral(report.reason or ""),
+            "waits_for": str(report.waits_for),
+            "look_again_s": _look_again_s(report, seen.live),
+            "told": is_told_to_stop(),
+            "moved": self._moved,
+            "database": seen.database,
+            "watched": seen.watched,
+        }
+
+    def _loop(self) -> TickReport:
+        report = None
+        for report in self._run.ticks(self._is_over):
+            self._take(report)
+        assert report is not None
+        return report
+
+    def _is_over(self) -> bool:
+        is_idle = self._before is not None and time.monotonic() - self._moved_at > _PATIENCE_S
+        return is_idle or is_told_to_stop()
+
+    def _take(self, report: TickReport) -> None:
         if report.progressed:
-            moved_at, moved = time.monotonic(), True
-    assert report is not None
-    return report, moved
+            self._moved, self._moved_at = True, time.monotonic()
+            self._before = self._now = None
+        else:
+            self._before, self._now = self._now, self._look()
+
+    def _look(self) -> _Seen:
+        live = self._run.store.live_attempts()
+        database = dict(chain(_stamped(self._directory.state), _stamped(self._directory.config)))
+        return _Seen(live, database, dict(_watched(self._run, live)))
+
+
+class _Seen(NamedTuple):
+    """What there was to see of a run at one moment."""
+
+    live: list[LiveAttempt]
+    database: dict[str, Stamp]
+    watched: dict[str, Stamp]
 
 
 def is_told_to_stop() -> bool:
