@@ -23,6 +23,7 @@ import slurm_lab
 from ledger import check_executions, starts, witnessed
 
 import matterstack as ms
+from matterstack.errors import UntrustedRunError
 from matterstack.storage.run_lock import RunLock
 
 CAMPAIGNS = """
@@ -152,6 +153,10 @@ def test_all_runs_go_on_and_bad_ones_stop_nobody(tmp_path: Path, campaigns: obje
         assert it.end() == 0
         assert "ended by SIGTERM" in it.log
     assert stranger.status is ms.RunStatus.PENDING
+    config["environment"]["python"] = "/opt/strange/python"
+    (stranger.path / "config.json").write_text(json.dumps({**config, "key": "another"}))
+    with pytest.raises(UntrustedRunError, match="a daemon would step it with /opt/strange/python"):
+        ms.open_run(stranger.path).step()
     assert dies.status is ms.RunStatus.RUNNING
     assert sorted(starts(ledger).values()) == [1] * 7
 
@@ -320,15 +325,15 @@ def test_the_line_of_cron_runs(tmp_path: Path, program: str) -> None:
     run = make(tmp_path, "r", ms.Workflow([ms.Task("a", "true")]))
     line = block("", "*/10", program, run.path.parent.parent).strip()
     command = line.split(maxsplit=5)[5].replace("/home/ada", str(tmp_path))
-    bare = {"HOME": os.environ.get("HOME", "/"), "PATH": "/usr/bin:/bin", "PYTHONPATH": os.environ["PYTHONPATH"]}
-    bare["XDG_STATE_HOME"] = os.environ["XDG_STATE_HOME"]
+    kept = ("HOME", "PYTHONPATH", "XDG_STATE_HOME")
+    bare = {"PATH": "/usr/bin:/bin", **{name: os.environ[name] for name in kept if name in os.environ}}
     subprocess.run(["/bin/sh", "-c", command], check=True, timeout=60, env=bare, cwd="/", capture_output=True)
     assert run.status is ms.RunStatus.COMPLETED
     assert "COMPLETED" in (tmp_path / "matterstack.log").read_text()
 
 
 def test_the_job_of_slurm_renews_itself(tmp_path: Path, program: str) -> None:
-    with slurm_lab.cluster(6891) as running:
+    with slurm_lab.cluster(27317) as running:
         place = Path(tempfile.mkdtemp(prefix="ms-daemon-", dir=running.state))
         run = make(place, "r", ms.Workflow([ms.Task("a", "true", operator="human", instructions="?")]), operators=HUMAN)
         text = block("sh", "#!/bin/sh", program, run.path.parent.parent)

@@ -108,6 +108,8 @@ class Keeper(threading.Thread):
             self._listed = (0, now + _LIST_S)
 
     def _look(self) -> None:
+        if not self._there:
+            return
         now = time.monotonic()
         busy = {worker.run.path for worker in self._workers.values()}
         for path, run in self._runs.items():
@@ -135,7 +137,7 @@ class Keeper(threading.Thread):
             run.begun()
             try:
                 worker = Worker(run)
-            except MatterstackError as error:
+            except (MatterstackError, OSError) as error:
                 self._slots.give(str(self.place))
                 self._tell(run, run.ended({"refused": str(error)}, ""))
                 continue

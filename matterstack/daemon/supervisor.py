@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     Returns
     -------
     int
-        0 once it was told to end.
+        0 once it was told to end, and 1 where it failed.
 
     Raises
     ------
@@ -94,7 +94,8 @@ def _serve(places: list[tuple[Path, str]], workers: int, *, once: bool) -> int:
         for keeper in keepers:
             keeper.start()
         log.info("pid %s steps the runs of %s", os.getpid(), ", ".join(str(keeper.place) for keeper in keepers))
-        while not came and any(keeper.is_alive() for keeper in keepers):
+        alive = any if once else all  # else one that has ended has failed, and told why
+        while not came and alive(keeper.is_alive() for keeper in keepers):
             for keeper in keepers:
                 keeper.join(0.5 / len(keepers))
         for keeper in keepers:
@@ -103,7 +104,7 @@ def _serve(places: list[tuple[Path, str]], workers: int, *, once: bool) -> int:
         for keeper in keepers:
             keeper.join(max(0.0, until - time.monotonic()))
         log.info("ended%s", f" by {signal.Signals(came[0]).name}" if came else "")
-    return 0
+    return 0 if came or once else 1
 
 
 def _locked(place: Path) -> RunLock:

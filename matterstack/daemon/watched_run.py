@@ -17,7 +17,7 @@ from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
 
 #: A look costs some system calls; what has not changed for long is looked at less.
-_FIRST_LOOK_S, _LAST_LOOK_S = 0.5, 8.0
+_FIRST_LOOK_S, _LAST_LOOK_S = 0.5, 6.0
 #: A run is stepped so soon after a step that moved nothing, then later.
 _SOONEST_S, _LATEST_S = 0.5, 8.0
 #: One that can only be asked, as jobs of a scheduler: so seldom at last.
@@ -73,8 +73,9 @@ class WatchedRun:
         for path in changed or ([] if self._seen else self._database):
             self._seen[path] = stamp_of(path)
         held = stamp_of(self._lock)
-        if changed and held != self._held:  # whoever makes a tick writes there
+        if held != self._held and self._may_step:  # whoever makes a tick writes there
             self._earliest = max(self._earliest, now + _LOCKED_S)
+            self.due_at = max(self.due_at, self._earliest)
         self._held = held
         if changed:
             self._pace_s = _FIRST_LOOK_S
@@ -140,9 +141,14 @@ class WatchedRun:
                 return self._tell(f"is left to who steps it: {holder}", again=self._locked == 1)
             case {"refused": str(why)} | {"error": str(why)}:
                 return self._fail(now, f"cannot be stepped: {why}")
-            case {"status": str(status), "waits_for": str(waits_for), "watched": dict(watched)} as outlook:
+            case {
+                "status": str(status),
+                "waits_for": str(waits_for),
+                "watched": dict(),
+                "database": dict(),
+            } as outlook:
                 self._locked = self._broken = 0
-                return self._wait(now, outlook, status, waits_for, watched)
+                return self._wait(now, outlook, status, waits_for)
             case _:
                 return self._fail(now, f"its worker ended without a word: {how}")
 
@@ -151,14 +157,12 @@ class WatchedRun:
         self._earliest = self.due_at = now + min(_BROKEN_MOST_S, _LOCKED_S * 2 ** min(self._broken - 1, 10))
         return self._tell(why)
 
-    def _wait(
-        self, now: float, said: Mapping[str, Any], status: str, waits_for: str, watched: Mapping[str, Any]
-    ) -> str | None:
+    def _wait(self, now: float, said: Mapping[str, Any], status: str, waits_for: str) -> str | None:
         self._idle = 0 if said.get("moved") else self._idle + 1
         soonest_s = min(_LATEST_S, _SOONEST_S * 2 ** min(self._idle, 10))
         self._earliest = now + (0.0 if said.get("told") or said.get("moved") else soonest_s)
         # The worker has stamped all this before its last tick, so what came since is seen.
-        self._seen = {**dict.fromkeys(self._database), **said["database"], **watched}
+        self._seen = {**dict.fromkeys(self._database), **said["database"], **said["watched"]}
         if status == RunStatus.PAUSED or waits_for == Waiting.NOTHING:
             self._may_step = False
         again_s = said.get("look_again_s")

@@ -29,8 +29,8 @@ from matterstack.run import Run
 from matterstack.run_lifecycle import open_run
 from matterstack.storage.run_directory import RunDirectory
 
-#: A worker stays so long with a run in which nothing moves: to begin anew costs as much.
-_PATIENCE_S = 1.0
+#: A worker stays so long with a run in which nothing moves, if nobody else waits: to begin anew costs more.
+_PATIENCE_S = 3.0
 _MOST_WATCHED = 200
 _OF_COMMANDS = (Family.EVERY, Family.CALL, Family.JOB)
 #: What people and instruments write; the run looks at nothing else of theirs.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,6 +45,10 @@ def would_run(directory: RunDirectory, reader: StoreReader) -> str:
     operators = config.get("operators")
     for name, said in operators.items() if isinstance(operators, Mapping) else ():
         parts.append(_operator(str(name), said if isinstance(said, Mapping) else {}))
+    made_in = config.get("environment")
+    python = made_in.get("python") if isinstance(made_in, Mapping) else None
+    if python not in (None, sys.executable):
+        parts.append(f"a daemon would step it with {_short(python)}")
     campaign = config.get("campaign")
     if isinstance(campaign, str) and campaigns.is_stored(campaign):
         parts.append(f"its campaign, whose source is in {campaigns.folder_of(campaign)}/")
