@@ -62,7 +62,7 @@ class Daemon:
 
     def __init__(self, place: Path, *options: str, **variables: str) -> None:
         self.said = place / f"daemon-{random.getrandbits(32)}.log"
-        command = [sys.executable, "-m", "matterstack.cli", "daemon", "w", "--base-path", str(place), *options]
+        command = [sys.executable, "-m", "matterstack.cli", "daemon", *options, "w", "--base-path", str(place)]
         with open(self.said, "w") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **variables}, cwd="/"
@@ -209,6 +209,22 @@ def test_the_end_of_a_daemon_ends_its_workers(tmp_path: Path) -> None:
             lambda: not Path(f"/proc/{worker}/cmdline").exists() or not Path(f"/proc/{worker}/cmdline").read_bytes()
         )
     ms.open_run(tmp_path / "workspaces/w/runs/long").cancel()
+
+
+def test_a_workspace_that_vanishes_holds_up_no_other(tmp_path: Path) -> None:
+    there = make(tmp_path, "r", ask(), operators=HUMAN)
+    away = ms.initialize_run("v", ask(), operators=HUMAN, base_path=tmp_path, run_id="r")
+    place = tmp_path / "workspaces"
+    with daemon(tmp_path, "v") as it:
+        wait_for(lambda: it.log.count("waits for people") == 2)
+        (place / "v").rename(tmp_path / "away")
+        wait_for(lambda: "v: it cannot be looked at" in it.log)
+        there.respond("ask", {})
+        wait_for(lambda: there.status is ms.RunStatus.COMPLETED)
+        (tmp_path / "away").rename(place / "v")
+        away.respond("ask", {})
+        wait_for(lambda: away.status is ms.RunStatus.COMPLETED)
+        assert it.end() == 0
 
 
 def test_one_daemon_a_workspace(tmp_path: Path) -> None:
