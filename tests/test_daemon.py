@@ -238,6 +238,24 @@ def test_one_daemon_a_workspace(tmp_path: Path) -> None:
         assert it.end(signal.SIGINT) == 0
 
 
+def test_a_long_command_is_not_asked_about_but_looked_at(tmp_path: Path) -> None:
+    run = make(tmp_path, "r", ms.Workflow([ms.Task("a", "sleep 600")]))
+    reader, writer = os.pipe()
+    command = [sys.executable, "-m", "matterstack.daemon.worker", str(run.path), str(writer)]
+    subprocess.run(command, check=True, timeout=60, pass_fds=(writer,), stdin=(idle := os.pipe())[0])
+    said = json.loads(os.read(reader, 1 << 16))
+    for descriptor in (reader, writer, *idle):
+        os.close(descriptor)
+    assert said["waits_for"] == "work"
+    assert said["look_again_s"] == 600
+    assert list(said["watched"]) == [str(run.path / "operators/local/journal.jsonl")]
+    with daemon(tmp_path) as it:  # and once it was killed by somebody, that is seen
+        wait_for(it.children)
+        wait_for(lambda: not it.children())
+        os.killpg(int(re.findall(r"\d+", run.attempts["external_id"].iloc[0])[0]), signal.SIGKILL)
+        wait_for(lambda: run.status is ms.RunStatus.FAILED)
+
+
 def test_a_round_for_cron(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     done = make(tmp_path, "done", ms.Workflow([witnessed("t", "true", ledger)]))

@@ -32,6 +32,9 @@ from matterstack.storage.run_directory import RunDirectory
 #: A worker stays so long with a run in which nothing moves, if nobody else waits: to begin anew costs more.
 _PATIENCE_S = 3.0
 _MOST_WATCHED = 200
+#: Of a runner of local commands, which writes there when one ends; where it was killed, nobody does.
+_JOURNAL = "journal.jsonl"
+_LOCAL_S = 600.0
 _OF_COMMANDS = (Family.EVERY, Family.CALL, Family.JOB)
 #: What people and instruments write; the run looks at nothing else of theirs.
 _OF_OTHERS = sorted(
@@ -87,7 +90,7 @@ class _Steps:
             "status": str(report.status),
             "reason": neutral(report.reason or ""),
             "waits_for": str(report.waits_for),
-            "look_again_s": _look_again_s(report, seen.live),
+            "look_again_s": _look_again_s(self._run, report, seen.live),
             "told": is_told_to_stop(),
             "moved": self._moved,
             "database": seen.database,
@@ -133,8 +136,12 @@ def is_told_to_stop() -> bool:
     return bool(poll.poll(0))
 
 
-def _look_again_s(report: TickReport, live: list[LiveAttempt]) -> float | None:
+def _look_again_s(run: Run, report: TickReport, live: list[LiveAttempt]) -> float | None:
     """Return after how long the run has to be looked at, whatever is seen of it from outside."""
+    operators = {one.operator for one in live}
+    if report.look_again_s and live and all(_tells_by_journal(run, operator) for operator in operators):
+        begins = run.store.next_start(sorted(operators))
+        return _LOCAL_S if begins is None else min(_LOCAL_S, max(0.0, begins - time.time()))
     if report.look_again_s is not None:
         return report.look_again_s
     waiting = [one for one in live if one.status is AttemptStatus.WAITING] if report.waits_for is Waiting.PEOPLE else []
@@ -142,13 +149,20 @@ def _look_again_s(report: TickReport, live: list[LiveAttempt]) -> float | None:
     return max(0.0, min(ends) - time.time()) + 1.0 if ends else None
 
 
+def _tells_by_journal(run: Run, operator: str) -> bool:
+    """Return whether the end of a command is seen in a journal, and nobody asks about it before."""
+    known = run.operators.get(operator)
+    journal = run.path / "operators" / operator / _JOURNAL
+    return known is not None and not known.monitors() and os.path.exists(journal)
+
+
 def _watched(run: Run, live: list[LiveAttempt]) -> Iterator[tuple[str, Stamp]]:
     """Yield what tells that the run may go on: the end of local commands, and what others put into directories."""
     home = run.path / "operators"
     for operator in sorted({one.operator for one in live}):
-        yield from _stamped(home / operator / "journal.jsonl")
+        yield from _stamped(home / operator / _JOURNAL)
     for one in live[:_MOST_WATCHED]:
-        if not os.path.exists(home / one.operator / "journal.jsonl"):
+        if not os.path.exists(home / one.operator / _JOURNAL):
             place = home / one.operator / one.name
             yield from _stamped(place)
             for name in _OF_OTHERS:
