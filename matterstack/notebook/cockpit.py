@@ -207,8 +207,11 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
                 form.observe(lambda _: self._woken.set(), "over")
             form.reason = neutral(request.reason)
             forms.append(form)
+        gone = [form for form in kept.values() if form not in forms]
         self.inbox.children = forms or [ipywidgets.HTML("<p>Nothing waits for an answer.</p>")]
         self.tabs.set_title(TABS.index("Inbox"), f"Inbox ({len(forms)})" if forms else "Inbox")
+        for form in gone:
+            form.close()  # else it were kept for as long as the kernel lives
 
     def _has_results(self) -> bool:
         """Return whether results can be drawn: the run says what shall be best, or a task gave a number."""

@@ -287,4 +287,4 @@ def _attempts(attempts: Sequence[AttemptRow], known: str | None) -> str:
             rows.append(f"<tr><td></td><td colspan='6' style='text-align:left'>made with {_text(changed)}</td></tr>")
         if row.reason and row.reason != known:
             rows.append(f"<tr><td></td><td colspan='6' style='text-align:left'>{_text(row.reason[-300:])}</td></tr>")
-    return f"<table>{''.join(rows)}</table>"
+    return f"<div class='ms-attempts'><table>{''.join(rows)}</table></div>"

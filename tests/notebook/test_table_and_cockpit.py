@@ -430,12 +430,14 @@ def test_run_goes_on_when_somebody_answered(tmp_path: Path) -> None:
         worker.join(0.02)
     assert "goes on by itself" in cockpit.head.state
     run.respond("ask", {})
-    cockpit._forms()[0].over = "answered"  # as a form says that takes it
+    (form,) = cockpit._forms()
+    form.over = "answered"  # as a form says that takes it
     worker.join(30)
     assert run.status is ms.RunStatus.COMPLETED
     assert not cockpit.running
     cockpit.follower.look()
     assert on(cockpit) == set()
+    assert form.comm is None, "a form that is shown no more is let go"
 
 
 def test_run_is_turned_off_while_it_waits_for_a_person(tmp_path: Path) -> None:
