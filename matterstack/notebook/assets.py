@@ -11,8 +11,8 @@ CSS = "\n".join(
     path.read_text(encoding="utf-8")
     for path in sorted(_STATIC.glob("*.css"), key=lambda path: (path.stem != "views", path.stem))
 )
-#: What a panel opens: the browser of an attempt, and the scene of a structure.
-PANEL = ("browse.js", "structure.js")
+#: A panel, and what it opens: the browser of an attempt, and the scene of a structure.
+PANEL = ("browse.js", "structure.js", "panel.js")
 
 
 def script(*names: str) -> str:

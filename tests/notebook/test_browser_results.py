@@ -97,6 +97,7 @@ def test_points_come_in_and_lead_to_their_tasks(jupyter: Lab) -> None:
     assert page.locator(".ms-scatter img").count() == 0
     # A page that is loaded again shows the same, and what it was not sent.
     page.keyboard.press("Control+s")
+    page.wait_for_selector(".jp-mod-dirty", state="detached")  # it is saved
     page.reload()
     page.locator(".ms-scatter").nth(1).locator(".ms-bar:has-text('6 results')").first.wait_for()
     page.locator(".ms-scatter").nth(1).locator(".ms-title:has-text('in the order')").wait_for()

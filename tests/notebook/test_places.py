@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from typing import Any
 
 import pytest
@@ -32,6 +33,14 @@ CELLS = (SETUP, "run.watch()", "run.dag()", "run.table()", "run.inbox()")
 def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with lab(tmp_path_factory.mktemp("places")) as running:
         yield running
+
+
+def needs(package: str) -> None:
+    """Skip where a package is not installed: to import it would find the folder of these tests, which is called alike."""
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        pytest.skip(f"{NOT_REQUIRED}{package} is not installed")
 
 
 @contextmanager
@@ -87,7 +96,7 @@ def use(page: Any, place: str, jupyter: Lab) -> None:
 
 
 def test_notebook_7_shows_the_views_live_and_offline(jupyter: Lab) -> None:
-    pytest.importorskip("notebook", reason=f"{NOT_REQUIRED}notebook is not installed")
+    needs("notebook")
     path = jupyter.write("classic.ipynb", *CELLS)
     with opened(jupyter, f"{jupyter.url}/notebooks/{path.name}?token={jupyter.token}") as (page, asked):
         page.wait_for_selector(".jp-Notebook .jp-CodeCell")
@@ -108,7 +117,7 @@ def test_notebook_7_shows_the_views_live_and_offline(jupyter: Lab) -> None:
 
 
 def test_voila_shows_the_views_live_and_offline(jupyter: Lab) -> None:
-    pytest.importorskip("voila", reason=f"{NOT_REQUIRED}voila is not installed")
+    needs("voila")
     path = jupyter.write("app.ipynb", *CELLS)
     with opened(jupyter, f"{jupyter.url}/voila/render/{path.name}?token={jupyter.token}") as (page, asked):
         use(page, "voila", jupyter)

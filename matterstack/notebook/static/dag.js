@@ -55,7 +55,7 @@ function render({ model, el }) {
   let only = null;
   /** @type {Found | null} */
   let found = null;
-  let box = { width: 0, height: 0 }, codes = "", painted = false, shownHtml = "", late = 0;
+  let box = { width: 0, height: 0 }, codes = "", painted = false, late = 0;
 
   const covered = () => panel.hidden || root.classList.contains("ms-narrow") ? 0
     : (panel.offsetWidth + 8) * (panel.classList.contains("ms-left") ? -1 : 1);
@@ -312,7 +312,7 @@ function render({ model, el }) {
     if (panel.hidden || number < 0) return;
     const state = model.get("state"), parts = state.parts[number];
     told.textContent = `${nodes[number].label}: ${parts ? inWords(parts) : looks[codes[number]].name} …`;
-    shownHtml = "";
+    told.dataset.html = "";
   }
 
   function onPanel() {
@@ -325,7 +325,7 @@ function render({ model, el }) {
     panel.dataset.about = known ? selected : "";
     keepFocus(head, () => fillHead(selected, number, Boolean(html)), svg);
     if (!known) { waitForPanel(); return; }
-    if (html !== shownHtml) keepFocus(told, () => fillPanel(selected, html), svg);
+    fillPanel(panel, told, selected, html, svg);
     // There is room for as much of it as there was before: what is below the view is moved as little as can be.
     highest = panel.hidden ? 0 : Math.max(highest, Math.min(HIGHEST_PANEL_PX, panel.scrollHeight + 26));
     stage.style.setProperty("--ms-panel", `${highest}px`);
@@ -347,27 +347,7 @@ function render({ model, el }) {
     button("×", () => { choose(""); svg.focus(); }, "close the panel");
   }
 
-  /** @param {string} selected @param {string} html */
-  function fillPanel(selected, html) {
-    const at = panel.scrollTop;
-    const open_ = [...told.querySelectorAll("details")].map((/** @type {any} */ part) => part.open);
-    const outputs = [...told.querySelectorAll(".ms-output")].map((/** @type {any} */ text) =>
-      text.scrollTop + text.clientHeight >= text.scrollHeight - 4 ? -1 : text.scrollTop);
-    const same = shownHtml && told.dataset.about === selected;
-    told.innerHTML = shownHtml = html; // escaped in Python
-    told.dataset.about = selected;
-    [...told.querySelectorAll(".ms-output")].forEach((/** @type {any} */ text, index) => {
-      const was = same ? outputs[index] ?? -1 : -1; // its end is what is new
-      text.scrollTop = was < 0 ? text.scrollHeight : was;
-    });
-    reachable(told);
-    if (!same) return;
-    [...told.querySelectorAll("details")].forEach((/** @type {any} */ part, index) => { part.open = open_[index] ?? part.open; });
-    panel.scrollTop = at;
-  }
-
-  opensStructure(model, root, told);
-  links(told, (name) => {
+  const stopLeading = leadsOn(model, root, told, (name) => {
     const number = numberOfKey(name);
     if (number < 0) { send(model, { show: name }); asked(); return; }
     select(number);
@@ -443,7 +423,7 @@ function render({ model, el }) {
   onCollapse();
   draw();
   onPanel();
-  const stops = [pulse(model), ownKeys(root), still(model, root, "change:state"), opensBrowser(model, root, told)];
+  const stops = [pulse(model), ownKeys(root), still(model, root, "change:state"), stopLeading];
   return () => {
     for (const stop of stops) stop();
     seen.stop();

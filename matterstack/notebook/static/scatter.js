@@ -452,14 +452,7 @@ function render({ model, el }) {
     root.classList.toggle("ms-open", !panel.hidden);
     if (!html) return;
     answered();
-    if (told.dataset.html === html) return;
-    const scrolled = panel.scrollTop, same = told.dataset.about === name;
-    const open = [...told.querySelectorAll("details")].map((/** @type {any} */ part) => part.open);
-    told.innerHTML = told.dataset.html = html; // escaped in Python
-    told.dataset.about = name;
-    for (const output of told.querySelectorAll(".ms-output")) output.scrollTop = output.scrollHeight;
-    if (same) [...told.querySelectorAll("details")].forEach((/** @type {any} */ part, place) => { part.open = open[place] ?? part.open; });
-    panel.scrollTop = same ? scrolled : 0;
+    fillPanel(panel, told, name, html, stage);
   }
 
   // -- the pointer and the keys ------------------------------------------------------------------
@@ -532,8 +525,7 @@ function render({ model, el }) {
     event.stopPropagation();
     if (event.key === "Escape") { choose(""); stage.focus(); }
   });
-  links(told, (name) => choose(name));
-  opensStructure(model, root, told);
+  const stopLeading = leadsOn(model, root, told, (name) => choose(name));
   links(list, (name) => choose(name));
 
   // -- the bar, and the list of the best ---------------------------------------------------------
@@ -679,7 +671,7 @@ function render({ model, el }) {
   takeAll();
   onSelected();
   askRest();
-  const stops = [pulse(model), ownKeys(root), still(model, root, "msg:custom", askRest), opensBrowser(model, root, told)];
+  const stops = [pulse(model), ownKeys(root), still(model, root, "msg:custom", askRest), stopLeading];
   return () => {
     for (const stop of stops) stop();
     clearTimeout(late);

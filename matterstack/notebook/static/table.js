@@ -292,25 +292,14 @@ function render({ model, el }) {
   function tell() {
     const known = model.get("selected") && model.get("panel_of") === model.get("selected") && model.get("panel");
     panel.hidden = !known;
-    if (!known || told.dataset.html === model.get("panel")) return;
-    const scrolled = panel.scrollTop;
-    const open = [...told.querySelectorAll("details")].map((/** @type {any} */ part) => part.open);
-    const same = told.dataset.about === model.get("selected");
-    keepFocus(told, () => { told.innerHTML = told.dataset.html = model.get("panel"); }, box); // escaped in Python
-    reachable(told);
-    told.dataset.about = model.get("selected");
-    for (const output of told.querySelectorAll(".ms-output")) output.scrollTop = output.scrollHeight; // its end is what is new
-    if (!same) { panel.scrollTop = 0; return; }
-    [...told.querySelectorAll("details")].forEach((/** @type {any} */ part, place) => { part.open = open[place] ?? part.open; });
-    panel.scrollTop = scrolled;
+    if (known) fillPanel(panel, told, model.get("selected"), model.get("panel"), box);
   }
 
   canvas.addEventListener("click", (/** @type {any} */ event) => {
     const line = event.target.closest(".ms-row");
     if (line && line.dataset.key) select(line.dataset.key);
   });
-  opensStructure(model, root, told);
-  links(told, select);
+  const stopLeading = leadsOn(model, root, told, select);
   close.onclick = () => { select(""); box.focus(); };
   box.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     if (event.target !== box) return;
@@ -353,7 +342,7 @@ function render({ model, el }) {
   top_();
   paint();
   tell();
-  const stops = [pulse(model), ownKeys(root), still(model, root, "change:window", () => { waiting = ""; clearTimeout(slow); note.hidden = true; }), opensBrowser(model, root, told)];
+  const stops = [pulse(model), ownKeys(root), still(model, root, "change:window", () => { waiting = ""; clearTimeout(slow); note.hidden = true; }), stopLeading];
   return () => {
     for (const stop of stops) stop();
     clearTimeout(slow);

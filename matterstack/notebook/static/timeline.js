@@ -569,18 +569,9 @@ function render({ model, el }) {
   function tell() {
     const known = model.get("selected") && model.get("panel_of") === model.get("selected") && model.get("panel");
     panel.hidden = !known;
-    if (!known || told.dataset.html === model.get("panel")) return;
-    const place = panel.scrollTop, same = told.dataset.about === model.get("selected");
-    const open = [...told.querySelectorAll("details")].map((/** @type {any} */ part) => part.open);
-    told.innerHTML = told.dataset.html = model.get("panel"); // escaped in Python
-    told.dataset.about = model.get("selected");
-    for (const output of told.querySelectorAll(".ms-output")) output.scrollTop = output.scrollHeight; // its end is what is new
-    if (!same) { panel.scrollTop = 0; return; }
-    [...told.querySelectorAll("details")].forEach((/** @type {any} */ part, number) => { part.open = open[number] ?? part.open; });
-    panel.scrollTop = place;
+    if (known) fillPanel(panel, told, model.get("selected"), model.get("panel"), canvas);
   }
-  links(told, select);
-  opensStructure(model, root, told);
+  const stopLeading = leadsOn(model, root, told, select);
   close.onclick = () => { select(""); canvas.focus(); };
   panel.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     if (event.key !== "Escape") return;
@@ -616,7 +607,7 @@ function render({ model, el }) {
   const goOn = () => { frozen = 0; };
   model.on("comm_live_update", stop);
   model.on("change:spent", goOn);
-  const stops = [pulse(model), ownKeys(root), still(model, root, "change:spent"), opensBrowser(model, root, told)];
+  const stops = [pulse(model), ownKeys(root), still(model, root, "change:spent"), stopLeading];
   return () => {
     for (const end_ of stops) end_();
     sizes.disconnect();
