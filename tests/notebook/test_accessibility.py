@@ -61,13 +61,16 @@ def test_axe_finds_nothing_serious(jupyter: Lab, theme: str) -> None:
     axe = Path(package.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
     jupyter.dark(theme == "dark")
     cells = (SETUP, "plan", "run", "run.dag()", "run.table()", "run.inbox()", "run.watch()", "run.explain()",
-             "ms.runs('everybody')")  # fmt: skip
+             "ms.runs('everybody')", "run.browse('bad')", "run.timeline()", "run.scatter('time', 'energy_eV')", "ms.watch('everybody')",
+             "from ase.build import bulk\nms.show_structure(bulk('Cu', cubic=True))")  # fmt: skip
     notebook = jupyter.open(jupyter.write(f"{theme}.ipynb", *cells))
     page = notebook.page
-    page.set_viewport_size({"width": 1400, "height": 5000})  # JupyterLab draws what is in sight
+    page.set_viewport_size({"width": 1400, "height": 9000})  # JupyterLab draws what is in sight
     notebook.run_all()
     page.wait_for_selector("th:text-is('what to do')")
     page.wait_for_selector(".ms-cockpit .ms-node")
+    for view in (".ms-browse-status", ".ms-time-stage", ".ms-scatter", ".ms-runs [role=row]", ".ms-structure canvas"):
+        page.wait_for_selector(f"{view} >> visible=true")
     page.locator('.ms-node[data-key="0.bad"]').first.click()
     page.wait_for_selector(".ms-dag .ms-panel h4")
     page.locator('.ms-row[data-key="0.ask"]').first.click()
@@ -77,7 +80,7 @@ def test_axe_finds_nothing_serious(jupyter: Lab, theme: str) -> None:
     page.wait_for_selector(".ms-error:has-text('is missing') >> visible=true")
     page.evaluate(axe)
     assert page.evaluate(SERIOUS) == []
-    for tab in ("Table", "Journal", "Inbox"):
+    for tab in ("Table", "Journal", "Inbox", "Time", "Results"):
         page.click(f".ms-cockpit .lm-TabBar-tabLabel:has-text('{tab}')")
         assert page.evaluate(SERIOUS) == [], tab
     notebook.shot(f"axe-{theme}")
