@@ -148,7 +148,7 @@ def test_what_initialize_run_refuses_is_found(what: str, tmp_path: Path) -> None
     assert seen.errors[0] == str(refused.value)
     assert set(seen.findings["kind"]) == {"error"}
     assert "error" in repr(seen)
-    assert "<svg" in seen._repr_html_()
+    assert "data:image/svg+xml" in seen._repr_html_()
 
 
 def test_all_errors_are_found_at_once(tmp_path: Path) -> None:
