@@ -12,7 +12,7 @@ def key_of(path: str) -> str:
 
     Examples
     --------
-    >>> key_of("out/M\udcfcller %.dat")
+    >>> key_of("out/M" + chr(0xDCFC) + "ller %.dat")
     'out/M%FCller%20%25.dat'
     """
     return quote(path.encode("utf-8", "surrogateescape"), safe="/")
