@@ -176,10 +176,9 @@ def test_the_cockpit_is_used_by_keyboard_alone(jupyter: Lab) -> None:
     keys.press("Shift+ArrowRight")
     page.wait_for_function(f"() => document.querySelector('.ms-head [data-column=task]').offsetWidth === {before + 16}")
     assert keys.press("Alt+Shift+ArrowRight")["keep"] == "task"
-    assert page.locator(".ms-head [data-column]").evaluate_all("(all) => all.map((c) => c.dataset.column)")[:2] == [
-        "status",
-        "task",
-    ]
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.ms-head [data-column]')].slice(0, 2).map((c) => c.dataset.column).join() === 'status,task'"
+    )
     keys.go("columns", "Shift+Tab")
     assert keys.press("Enter", "Tab")["keep"] == "status"
     assert keys.press("Escape")["tag"] == "summary"
