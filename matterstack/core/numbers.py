@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TypeGuard
 
 #: A number as a person may write it in a form or a cell: ``.5``, ``+1.5`` and ``007`` count. JavaScript reads it alike.
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
@@ -18,7 +19,7 @@ _LOOKS_LIKE_ONE = re.compile(r"[+-]?\d[\d.,'\u2019\s\u00a0\u202f]*\Z", re.ASCII)
 _TO_MINUS = str.maketrans(dict.fromkeys(MINUSES, "-"))
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """Return whether a value is a number; True and False are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -35,7 +36,7 @@ def is_exit_code(value: object) -> bool:
 
 def is_amount(value: object) -> bool:
     """Return whether a value can be an amount of something that was used: finite, and not below zero."""
-    return is_number(value) and 0 <= value < float("inf")  # type: ignore[operator]
+    return is_number(value) and 0 <= value < float("inf")
 
 
 def read_number(text: str, decimal: str = ".") -> int | float | None:

@@ -73,7 +73,7 @@ def _fill(values: array[float], count: int) -> None:
 
 def _finite(value: object) -> float | None:
     try:
-        number = float(value) if is_number(value) else math.nan  # type: ignore[arg-type]
+        number = float(value) if is_number(value) else math.nan
     except OverflowError:
         return None
     return number if math.isfinite(number) else None

@@ -239,8 +239,9 @@ class ScatterView(PanelView):
         self._front = front_of(self.data, goal, self._front, self._sent)
         order = next(iter(self.targets), "")
         places = self._front.places
-        if order and places:
-            values = self.data.column(order).values(self._sent)  # type: ignore[union-attr]
+        column = self.data.column(order) if order and places else None
+        if column is not None:
+            values = column.values(self._sent)
             places = sorted(places, key=values.__getitem__, reverse=self.targets[order] == "max")
         return Best(self.targets, goal, places)
 
