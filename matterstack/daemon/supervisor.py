@@ -119,7 +119,13 @@ def _locked(place: Path) -> RunLock:
     try:
         lock.acquire()
     except RunLockedError as error:
-        raise RunLockedError(f"another daemon keeps {place}. {error}", error.holder) from None
+        who = error.holder
+        keeper = (
+            f"pid {who['pid']} on {who.get('host')}, since {who.get('since')}" if "pid" in who else "it says not who"
+        )
+        raise RunLockedError(
+            f"another daemon of yours steps the runs of {place} ({keeper}): leave them to it, or stop it first", who
+        ) from None
     return lock
 
 
