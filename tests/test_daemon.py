@@ -139,7 +139,8 @@ def test_all_runs_go_on_and_bad_ones_stop_nobody(tmp_path: Path, campaigns: obje
         wait_for(lambda: raises.status is ms.RunStatus.PAUSED and beside.status is ms.RunStatus.COMPLETED)
         wait_for(lambda: "asks: RUNNING, waits for people" in it.log and "is left to who steps it" in it.log)
         wait_for(lambda: "its worker ended without a word: with exit code 7" in it.log)
-        wait_for(lambda: "no more luck" in it.log)
+        wait_for(lambda: it.log.count("raises: PAUSED: ") == 1 and "no more luck" in it.log)
+        assert "Traceback" not in it.log
         assert "stranger: is not trusted here" in it.log
         assert "paused: PAUSED" in it.log
         assert paused.counts.completed == 0

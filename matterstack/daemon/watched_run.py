@@ -103,7 +103,7 @@ class WatchedRun:
             return self._tell(f"cannot be read: {describe(caught.error)}")
         if over or record.status is RunStatus.PAUSED:
             self._read_at = math.inf
-            return self._tell(f"{record.status}{': ' + record.reason if record.reason else ''}")
+            return self._tell(_standing(record.status, record.reason))
         if not trusted:
             return self._tell(f"is not trusted here, and is left: matterstack trust {self.path}")
         self._may_step, self._read_at = True, math.inf
@@ -172,10 +172,8 @@ class WatchedRun:
             self.due_at = now + _AT_LEAST_S
         else:
             self.due_at = now + max(float(again_s), min(_ASKED_S, 4 * soonest_s))
-        reason = said.get("reason") or ""
-        needs = waits_for in (Waiting.PEOPLE, Waiting.OPERATOR, Waiting.CAMPAIGN)
-        text = status + (f", waits for {waits_for}" if needs else "") + (f": {reason}" if reason else "")
-        return self._tell(text)
+        needs = status == RunStatus.RUNNING and waits_for in (Waiting.PEOPLE, Waiting.OPERATOR, Waiting.CAMPAIGN)
+        return self._tell(_standing(f"{status}, waits for {waits_for}" if needs else status, said.get("reason")))
 
     def _tell(self, status: str, again: bool = True) -> str | None:
         """Return what is news of the run."""
@@ -183,3 +181,8 @@ class WatchedRun:
             return None
         self.status = status
         return status
+
+
+def _standing(status: str, reason: str | None) -> str:
+    """Return where a run stands, without the lines of a traceback that its reason may end with."""
+    return f"{status}: {reason.strip().splitlines()[0]}" if reason and reason.strip() else status

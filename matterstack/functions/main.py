@@ -219,17 +219,19 @@ def describe(error: BaseException, trace: TracebackType | None) -> dict[str, Any
 
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Write ``error.json``, then do as Python does."""
+    partial = os.path.join(HERE, f".error.json.{os.getpid()}.partial")
     try:
         import json
 
         text = json.dumps(describe(error, trace), indent=1)
-        partial = os.path.join(HERE, f".error.json.{os.getpid()}.partial")
         with open(partial, "w", encoding="utf-8") as file:
             file.write(text + "\n")
         os.replace(partial, os.path.join(HERE, "error.json"))
         _note_made({})
     except OSError as failed:  # a full disk: stderr is left
         sys.stderr.write(f"error.json could not be written: {failed}\n")
+        if os.path.lexists(partial):
+            os.unlink(partial)
     begun = _from_users_line(trace)
     sys.__excepthook__(kind, error.with_traceback(begun), begun)
 

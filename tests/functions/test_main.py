@@ -244,6 +244,16 @@ def test_arguments_that_were_changed_are_told(task: Task) -> None:
     assert f"argument 1 cannot be read: {name} has another content" in error_of(directory)["message"]
 
 
+def test_a_disk_that_takes_no_error_is_left_as_it_was(task: Task) -> None:
+    full = "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
+    directory = task(f"import resource\n\ndef work():\n    {full}\n    raise ValueError('why')\n")
+    before = set(os.listdir(directory))
+    done = execute(directory)
+    assert "error.json could not be written" in done.stderr
+    assert "ValueError: why" in done.stderr
+    assert set(os.listdir(directory)) - before <= {"__pycache__", ".matterstack"}
+
+
 def test_output_goes_where_the_task_lies_whatever_the_function_does(task: Task) -> None:
     directory = task("import os\n\ndef work():\n    os.chdir('/')\n    return 1\n")
     assert execute(directory).returncode == 0
