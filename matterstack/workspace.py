@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from matterstack.core.resources import check_name
 from matterstack.errors import InvalidConfigError, RunNotFoundError, RunStatusError
 from matterstack.notebook.inbox import Inbox
-from matterstack.orchestration.capture import capture, describe
+from matterstack.orchestration.capture import capture
 from matterstack.orchestration.holders import give_back_what_is_over, held, look
 from matterstack.orchestration.limits_explained import call, missing_runs
-from matterstack.orchestration.overview import MOST_STEPS, overview
+from matterstack.orchestration.overview import MOST_STEPS, overviews
 from matterstack.orchestration.requests import Request, waiting
 from matterstack.run import Run
 from matterstack.run_lifecycle import open_run
@@ -53,10 +53,12 @@ def runs(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFram
 
     rows = []
     known = {}
-    for directory in list_runs(base_path, workspace):
-        row: dict[str, Any] = {"run_id": directory.path.name, "path": str(directory.path)}
-        with capture() as caught:  # one bad run is its own row, whatever is wrong with it
-            record, counts, *_ = overview(directory.path, MOST_STEPS)
+    for path, seen in overviews(base_path, workspace):
+        row: dict[str, Any] = {"run_id": path.name, "path": str(path)}
+        if isinstance(seen, str):
+            row["reason"] = seen
+        else:
+            record, counts, *_ = seen
             row |= {
                 "status": str(record.status),
                 "iteration": record.iteration,
@@ -66,9 +68,7 @@ def runs(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFram
                 "created_at": pd.Timestamp(record.created_at, unit="s", tz="UTC").round("us"),
                 "reason": record.reason,
             }
-            known[directory.path.name] = counts
-        if caught.error is not None:
-            row["reason"] = describe(caught.error)
+            known[path.name] = counts
         rows.append(row)
     columns = ["run_id", "status", "iteration", "tasks", "completed", "failed", "created_at", "reason", "path"]
     frame = pd.DataFrame(rows, columns=columns)

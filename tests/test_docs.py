@@ -10,6 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+from matterstack import cli
 from matterstack.core.attempt_files import TABLE, Family
 from matterstack.core.states import ATTEMPT_TRANSITIONS, RUN_TRANSITIONS, TASK_TRANSITIONS
 
@@ -48,6 +49,32 @@ def names() -> str:
 def test_the_page_of_an_attempts_directory_is_that_of_the_code() -> None:
     (found,) = BLOCK.findall(NAMES.read_text())
     assert found == names(), "run `python tests/test_docs.py`"
+
+
+COMMANDS = ROOT / "docs" / "command.md"
+
+
+def commands(page: str) -> str:
+    """Return the page of commands with the tables of commands and exit codes that the code has."""
+    rows = ["| command | what it does |", "|---|---|"]
+    known = cli.build().all
+    for heading in dict.fromkeys(command.heading for command in known):
+        rows.append(f"| **{heading}** | |")
+        rows += [f"| `{one.usage}` | {one.said} |" for one in known if one.heading == heading]
+    codes = [
+        "| status | means |",
+        "|---|---|",
+        *(f"| {code} | {meaning} |" for code, meaning in cli.EXIT_CODES.items()),
+    ]
+    for name, table in (("commands", rows), ("codes", codes)):
+        block = re.compile(rf"(?<=<!-- {name}: begin -->\n).*?(?=<!-- {name}: end -->)", re.DOTALL)
+        text = "\n" + "\n".join(table) + "\n\n"
+        page = block.sub(lambda _, text=text: text, page)
+    return page
+
+
+def test_the_tables_of_commands_are_those_of_the_parser() -> None:
+    assert COMMANDS.read_text() == commands(COMMANDS.read_text()), "run `python tests/test_docs.py`"
 
 
 def test_the_first_block_of_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
@@ -165,5 +192,6 @@ def test_programs_that_run_outside_the_package_need_nothing_of_it() -> None:
 
 
 if __name__ == "__main__":
+    COMMANDS.write_text(commands(COMMANDS.read_text()))
     NAMES.write_text(BLOCK.sub(lambda _: names(), NAMES.read_text()))
     PAGE.write_text(MAP.sub(lambda _: house(), BLOCK.sub(lambda _: tables(), PAGE.read_text())))

@@ -48,8 +48,8 @@ def test_version_and_licence() -> None:
     assert (ROOT / "LICENSE").read_text().startswith("MIT License")
 
 
-def test_core_dependencies_are_these_six() -> None:
-    core = {"anywidget", "filelock", "ipywidgets", "jsonschema", "networkx", "pandas"}
+def test_core_dependencies_are_these_eight() -> None:
+    core = {"anywidget", "argcomplete", "filelock", "ipywidgets", "jsonschema", "networkx", "pandas", "rich"}
     assert set(parsed(PROJECT["dependencies"])) == core
 
 

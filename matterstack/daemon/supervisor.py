@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import signal
@@ -12,77 +11,58 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from matterstack.core.identifiers import check_identifier
 from matterstack.daemon.keeper import Keeper
 from matterstack.daemon.slots import Slots
-from matterstack.errors import RunLockedError, RunNotFoundError
-from matterstack.storage.run_directory import list_runs
+from matterstack.errors import RunLockedError
 from matterstack.storage.run_lock import RunLock
 
 log = logging.getLogger("matterstack.daemon")
 
-_MOST_WORKERS = 16
 #: At the end the workers have so long for the ticks that they are in; they stop after those in any case.
 _LAST_TICKS_S = 60.0
 _ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run ``matterstack daemon``.
+def serve(
+    places: Sequence[tuple[Path, str]], workers: int, *, once: bool, log_file: Path | None
+) -> signal.Signals | None:
+    """Step every run of workspaces that is active and trusted, until a signal ends it.
+
+    Parameters
+    ----------
+    places : sequence of tuple
+        Base path and name of each workspace.
+    workers : int
+        How many runs are stepped at once.
+    once : bool
+        Whether to end when nothing moves any more.
+    log_file : pathlib.Path or None
+        Where the log goes besides the standard error.
 
     Returns
     -------
-    int
-        0 once it was told to end, and 1 where it failed.
+    signal.Signals or None
+        What ended it; None where it ended by itself.
 
     Raises
     ------
-    RunNotFoundError
-        There is no such workspace.
     RunLockedError
         Another daemon of this user keeps one of them.
     """
-    parser = argparse.ArgumentParser(
-        prog="matterstack daemon",
-        description="Step every run of workspaces that is active and trusted, each as soon as it can go on, until "
-        "SIGTERM or SIGINT. Runs go on in the environment that they were made in. See docs/daemon.md.",
-    )
-    parser.add_argument("workspace", nargs="+", help="a name, or the path of <base_path>/workspaces/<name>")
-    parser.add_argument("--base-path", type=Path, default=Path(), help="where workspaces/ is")
-    default = min(_MOST_WORKERS, 2 * (os.cpu_count() or 1))
-    parser.add_argument("--workers", type=int, default=default, help="how many runs are stepped at once (%(default)s)")
-    parser.add_argument("--once", action="store_true", help="step each run until nothing moves, and end: for cron")
-    parser.add_argument("--log", type=Path, help="where the log goes besides the standard error")
-    given = parser.parse_args(arguments)
-    if not 1 <= given.workers <= 1000:
-        parser.error("--workers must be a positive number, 1000 at most")
-    places = dict.fromkeys(_place(given.base_path, workspace) for workspace in given.workspace)
-    handlers = [logging.StreamHandler(sys.stderr)] + ([logging.FileHandler(given.log)] if given.log else [])
+    handlers = [logging.StreamHandler(sys.stderr)] + ([logging.FileHandler(log_file)] if log_file else [])
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:
-        return _serve(list(places), given.workers, once=given.once)
+        return _serve(places, workers, once=once)
     finally:
         for handler in handlers:
             log.removeHandler(handler)
             handler.close()
 
 
-def _place(base_path: Path, given: str) -> tuple[Path, str]:
-    """Return base path and name of a workspace, by its name or its path."""
-    if os.sep in given:
-        path = Path(given).absolute()
-        if path.parent.name != "workspaces":
-            raise RunNotFoundError(f"{path} is no workspace: those are at <base_path>/workspaces/<name>", path=path)
-        base_path, given = path.parent.parent, path.name
-    check_identifier(given, "workspace name")
-    list_runs(base_path, given)  # which says what there is instead
-    return base_path.absolute(), given
-
-
-def _serve(places: list[tuple[Path, str]], workers: int, *, once: bool) -> int:
+def _serve(places: Sequence[tuple[Path, str]], workers: int, *, once: bool) -> signal.Signals | None:
     slots = Slots(workers)
     came: list[int] = []
     with ExitStack() as stack:
@@ -103,8 +83,9 @@ def _serve(places: list[tuple[Path, str]], workers: int, *, once: bool) -> int:
         until = time.monotonic() + _LAST_TICKS_S
         for keeper in keepers:
             keeper.join(max(0.0, until - time.monotonic()))
-        log.info("ended%s", f" by {signal.Signals(came[0]).name}" if came else "")
-    return 0 if came or once else 1
+        ended_by = signal.Signals(came[0]) if came else None
+        log.info("ended%s", f" by {ended_by.name}" if ended_by else "")
+    return ended_by
 
 
 def _locked(place: Path) -> RunLock:
@@ -127,7 +108,3 @@ def _locked(place: Path) -> RunLock:
             f"another daemon of yours steps the runs of {place} ({keeper}): leave them to it, or stop it first", who
         ) from None
     return lock
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

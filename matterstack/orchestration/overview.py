@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from matterstack.core.snapshot import IterationCounts, RunRecord
 from matterstack.core.states import TERMINAL_RUN
 from matterstack.orchestration import trusting
+from matterstack.orchestration.capture import capture, describe
 from matterstack.storage.reader import StoreReader
-from matterstack.storage.run_directory import RunDirectory
+from matterstack.storage.run_directory import RunDirectory, list_runs
 
 #: Of SQLite's virtual machine, before a database of anybody is cut off, where many are looked at; one of a hundred
 #: thousand tasks needs a hundredth.
@@ -89,3 +91,18 @@ def overview(path: str | os.PathLike[str], most_steps: int | None = None) -> Ove
     """
     directory = RunDirectory.at(path)
     return look(StoreReader(directory.state, most_steps), directory.path)
+
+
+def overviews(base_path: str | os.PathLike[str], workspace: str) -> Iterator[tuple[Path, Overview | str]]:
+    """Yield the directory of each run of a workspace, by name, and where it stands, or why that cannot be read.
+
+    Raises
+    ------
+    RunNotFoundError
+        There is no such workspace.
+    """
+    for directory in list_runs(base_path, workspace):
+        seen: Overview | str = ""
+        with capture() as caught:  # one bad run is its own row, whatever is wrong with it
+            seen = overview(directory.path, MOST_STEPS)
+        yield directory.path, seen if caught.error is None else describe(caught.error)

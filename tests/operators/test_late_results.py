@@ -116,12 +116,12 @@ def test_from_a_shell(tmp_path: Path) -> None:
     run, _, away = fail(tmp_path)
     archive = pack(away.parent, tmp_path / "back.zip")
     program = [sys.executable, "-m", "matterstack.cli", "take-late", str(run.path)]
-    done = subprocess.run([*program, "a", str(archive)], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "Taken: the next step goes on with them.\n"), done.stderr
+    done = subprocess.run([*program, "a", str(archive), "--json"], capture_output=True, text=True)
+    assert (done.returncode, json.loads(done.stdout)["run_id"]) == (0, run.run_id), done.stderr
     check_taken(run)
     wrong = subprocess.run(program, capture_output=True, text=True)
     assert wrong.returncode == 2
-    assert "take-late needs a task" in wrong.stderr
+    assert "the following arguments are required: TASK" in wrong.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,128 @@
+"""A command of the command line: its words, its help with an example, and what it does."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Callable
+from typing import NamedTuple
+
+#: Exit codes. sysexits.h calls 75 a temporary failure: try again. What a signal ends has 128 and its number.
+DONE, FAILED, USAGE, LOCKED, INTERRUPTED, NOBODY_READS = 0, 1, 2, 75, 130, 141
+_WIDTH = 100
+
+
+class Command(NamedTuple):
+    """One command.
+
+    Attributes
+    ----------
+    name : str
+        With the group it is in, as ``kits export``.
+    heading : str
+        What it stands under in the help.
+    said : str
+        What it does, in a line.
+    example : str
+    parser : argparse.ArgumentParser
+    schema : str
+        Name of the file in ``schemas/`` that says what ``--json`` writes.
+    """
+
+    name: str
+    heading: str
+    said: str
+    example: str
+    parser: argparse.ArgumentParser
+    schema: str
+
+    @property
+    def usage(self) -> str:
+        """Its name, and what it takes besides options."""
+        taken = (
+            action.metavar if action.nargs != "?" else f"[{action.metavar}]"
+            for action in self.parser._get_positional_actions()  # noqa: SLF001 - argparse lists them nowhere else
+        )
+        return " ".join([self.name, *map(str, taken)])
+
+
+class Commands:
+    """All commands, each added by the module of its noun.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        Gets them as sub-commands.
+    """
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self.parser = parser
+        self.all: list[Command] = []
+        self._group = ""
+        self._heading = ""
+        self._subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def heading(self, text: str) -> None:
+        """Put what is added from now on under a heading."""
+        self._heading = text
+
+    def group(self, name: str, said: str) -> Commands:
+        """Return commands that begin with a word in common, to add to."""
+        parser = self._subparsers.add_parser(name, description=said, formatter_class=argparse.RawTextHelpFormatter)
+        inner = Commands(parser)
+        inner.all, inner._group, inner._heading = self.all, f"{name} ", self._heading
+        return inner
+
+    def add(
+        self,
+        name: str,
+        do: Callable[[argparse.Namespace], int],
+        said: str,
+        example: str,
+        *,
+        more: str = "",
+        schema: str | None = None,
+        when_stopped: str = "interrupted",
+    ) -> argparse.ArgumentParser:
+        """Add a command, which takes ``--json``; return its parser, to add arguments to.
+
+        Parameters
+        ----------
+        name : str
+        do : callable
+            Does it with what was given, and returns the exit code. It imports what it needs: the rest stays quick.
+        said : str
+            What it does, in a line.
+        example : str
+            As somebody would type it.
+        more : str
+            The rest of its help.
+        schema : str, optional
+            Name of the file in ``schemas/`` that says what ``--json`` writes; by default the command's.
+        when_stopped : str
+            What an interrupt means.
+        """
+        whole = f"{self._group}{name}"
+        paragraphs = [textwrap.fill(text, _WIDTH) for text in (said, more) if text]
+        parser = self._subparsers.add_parser(
+            name,
+            description="\n\n".join(paragraphs),
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        parser.add_argument("--json", action="store_true", help="write one JSON document instead of text")
+        parser.set_defaults(do=do, when_stopped=when_stopped)
+        self.all.append(Command(whole, self._heading, said, example, parser, schema or whole.replace(" ", "-")))
+        return parser
+
+    def listed(self) -> str:
+        """Return all of them, by heading, for the help of the whole."""
+        lines: list[str] = []
+        widest = max(len(command.name) for command in self.all)
+        for heading in dict.fromkeys(command.heading for command in self.all):
+            lines += ["", f"{heading}:"]
+            for command in self.all:
+                if command.heading == heading:
+                    said = textwrap.fill(command.said, _WIDTH, subsequent_indent=" " * (widest + 4))
+                    lines.append(f"  {command.name:{widest}}  {said}")
+        return "\n".join(lines[1:])

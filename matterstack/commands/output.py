@@ -1,0 +1,160 @@
+"""Output: one JSON document, or text and tables, which a terminal gets in colour."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import unicodedata
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from matterstack.core.text import neutral
+
+#: The last second that a timestamp of Python can show.
+_LATEST_S = 253_402_300_799
+#: Of the words that stand in columns of these names.
+_STATUS_COLUMNS = frozenset({"status"})
+_STYLES = {
+    "COMPLETED": "green",
+    "RUNNING": "blue",
+    "SUBMITTED": "blue",
+    "WAITING": "yellow",
+    "PAUSED": "yellow",
+    "FAILED": "bold red",
+    "LOST": "bold red",
+    "CANCELLED": "magenta",
+    "SKIPPED": "magenta",
+    "well": "green",
+    "wrong": "bold red",
+    "not known": "yellow",
+}
+
+
+class Table(NamedTuple):
+    """A table.
+
+    Attributes
+    ----------
+    columns : sequence of str
+    rows : sequence of mapping
+        Values by column; more than the columns is not shown.
+    empty : str
+        What is said where there are no rows.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Mapping[str, Any]]
+    empty: str = "There is nothing."
+
+
+def moment(at: float | None) -> datetime | None:
+    """Return a moment, in seconds since the Unix epoch, as JSON and tables show it."""
+    # A database of a stranger may hold anything.
+    return datetime.fromtimestamp(at, UTC) if isinstance(at, int | float) and 0 <= at <= _LATEST_S else None
+
+
+def show(given: argparse.Namespace, document: Mapping[str, Any], *parts: str | Table) -> None:
+    """Write the document where ``--json`` was said, else the parts.
+
+    Parameters
+    ----------
+    given : argparse.Namespace
+    document : mapping
+        Plain data, and moments; it has the shape that the command's schema says.
+    *parts : str or Table
+        Texts of anybody: what would not be seen in a terminal is written as escapes, and markup means nothing.
+    """
+    if given.json:
+        # ASCII, so that nothing of a stranger's acts on a terminal.
+        write(json.dumps(document, indent=2, allow_nan=False, default=_plain))
+        return
+    for part in parts:
+        if isinstance(part, str):
+            write(neutral(part))
+        elif not part.rows:
+            write(part.empty)
+        elif is_rich():
+            _write_rich(part)
+        else:
+            write(_aligned(part))
+
+
+def write(text: str) -> None:
+    """Write a line, or several."""
+    print(text)
+
+
+def is_rich() -> bool:
+    """Return whether the output is a terminal that shows colours, whose user wants them (https://no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def cell_text(value: object) -> str:
+    """Return a value as one line of harmless text."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, Mapping | list | tuple):
+        value = json.dumps(value, ensure_ascii=False, default=_plain)
+    return " ".join(neutral(str(value)).split())
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _cells(table: Table) -> list[list[str]]:
+    return [[cell_text(row.get(name)) for name in table.columns] for row in table.rows]
+
+
+def _aligned(table: Table) -> str:
+    rows = [list(table.columns), *_cells(table)]
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(text + " " * (width - _width(text)) for text, width in zip(row, widths, strict=True)) for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def rich_table(table: Table) -> Any:
+    """Return the table as rich draws it; no text in it is markup."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in table.columns:
+        drawn.add_column(Text(name), overflow="fold")
+    for row in _cells(table):
+        drawn.add_row(
+            *(
+                Text(text, style=_STYLES.get(text, "") if name in _STATUS_COLUMNS else "")
+                for name, text in zip(table.columns, row, strict=True)
+            )
+        )
+    return drawn
+
+
+def _write_rich(table: Table) -> None:
+    from rich.console import Console
+
+    Console(highlight=False).print(rich_table(table))

@@ -1,0 +1,138 @@
+"""Places that commands are told: of a run and a workspace, by path or by name; and what a shell completes there."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from matterstack.errors import MatterstackError, RunNotFoundError
+
+RULE = (
+    "RUN is the directory of a run, or else WORKSPACE/RUN_ID. WORKSPACE is the directory of a workspace, or else its "
+    "name. Names are looked for in workspaces/ below --base-path, which is the present directory by default. TASK is "
+    "the id of a task, of the latest iteration that has it, or ITERATION.TASK."
+)
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Let a command take a run."""
+    action = parser.add_argument("run", metavar="RUN", help="its directory, or WORKSPACE/RUN_ID")
+    action.completer = _names_of_runs  # type: ignore[attr-defined]  # as argcomplete wants it
+    add_base_path(parser)
+
+
+def add_workspace(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Let a command take a workspace, or several."""
+    action = parser.add_argument(
+        "workspace", metavar="WORKSPACE", nargs="+" if several else None, help="its directory, or its name"
+    )
+    action.completer = _names_of_workspaces  # type: ignore[attr-defined]
+    add_base_path(parser)
+
+
+def add_base_path(parser: argparse.ArgumentParser) -> None:
+    """Let a command take where names are looked for."""
+    parser.add_argument("--base-path", metavar="DIRECTORY", default=".", help="where workspaces/ is (default: here)")
+
+
+def add_task(parser: argparse.ArgumentParser, *, iteration: bool = True, attempt: bool = True) -> None:
+    """Let a command take a task of the run, and which iteration and attempt of it."""
+    action = parser.add_argument("task", metavar="TASK", help="its id, or ITERATION.TASK")
+    action.completer = complete_task  # type: ignore[attr-defined]
+    if iteration:
+        parser.add_argument("--iteration", type=int, metavar="N", help="which iteration it is of")
+    if attempt:
+        parser.add_argument("--attempt", type=int, metavar="N", help="which attempt of it")
+
+
+def run_path(given: argparse.Namespace) -> Path:
+    """Return the directory of the run that was given.
+
+    Raises
+    ------
+    RunNotFoundError
+        There is none.
+    """
+    return run_at(given.run, given.base_path)
+
+
+def run_at(name: str, base_path: str) -> Path:
+    """Return the directory of a run by its path or name; see `RULE`.
+
+    Raises
+    ------
+    RunNotFoundError
+        There is none.
+    """
+    from matterstack.storage.run_directory import RunDirectory, runs_root
+
+    path = Path(name).absolute()
+    if RunDirectory(path).state.exists():
+        return path
+    workspace, _, run_id = name.partition("/")
+    if run_id and "/" not in run_id:
+        try:
+            named = runs_root(base_path, workspace) / run_id
+        except MatterstackError:
+            named = path
+        if RunDirectory(named).state.exists():
+            return named
+        if named.parent.is_dir():
+            raise RunNotFoundError(
+                f"there is no run {run_id!r} in the workspace {workspace!r} of {os.path.abspath(base_path)}, and none "
+                f"at {path}: matterstack runs {workspace} lists them",
+                path=named,
+            )
+    return RunDirectory.at(path).path  # which says what a run is
+
+
+def workspace_place(name: str, base_path: str) -> tuple[Path, str]:
+    """Return base path and name of a workspace by its path or name; see `RULE`.
+
+    Raises
+    ------
+    RunNotFoundError
+        There is none; saying which there are.
+    """
+    from matterstack.storage.run_directory import list_runs
+
+    path = Path(name).absolute()
+    if path.parent.name == "workspaces" and path.is_dir():
+        base, name = path.parent.parent, path.name
+    elif os.sep in name:
+        raise RunNotFoundError(f"{path} is no workspace: those are at <base_path>/workspaces/<name>", path=path)
+    else:
+        base = Path(base_path).absolute()
+    list_runs(base, name)  # which says what there is instead
+    return base, name
+
+
+# -- what a shell completes: nothing where anything is wrong, since it has no place to say so -----------
+
+
+def _names_of_workspaces(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    place = Path(parsed_args.base_path) / "workspaces"
+    return sorted(path.name for path in place.iterdir()) if place.is_dir() else []
+
+
+def _names_of_runs(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    from argcomplete import FilesCompleter
+
+    workspaces = _names_of_workspaces(parsed_args)
+    place = Path(parsed_args.base_path) / "workspaces"
+    runs = [f"{name}/{run.parent.name}" for name in workspaces for run in place.glob(f"{name}/runs/*/state.sqlite")]
+    return [*sorted(runs), *FilesCompleter()(prefix)]
+
+
+def complete_task(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    """Return the tasks of the current iteration of the run that was typed."""
+    from matterstack.storage.reader import StoreReader
+    from matterstack.storage.run_directory import RunDirectory
+
+    try:
+        store = StoreReader(RunDirectory(run_path(parsed_args)).state)
+        return list(store.task_ids(store.run().iteration))
+    except MatterstackError:
+        return []

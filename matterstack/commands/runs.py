@@ -1,0 +1,91 @@
+"""Runs: those of a workspace, and where one stands, and what holds it up."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from matterstack.commands.command import DONE, Commands
+from matterstack.commands.output import Table, moment, show
+from matterstack.commands.places import add_run, add_workspace, run_path, workspace_place
+
+if TYPE_CHECKING:
+    from matterstack.orchestration.overview import Overview
+
+_COLUMNS = ("run_id", "status", "iteration", "tasks", "completed", "failed", "created_at", "reason")
+
+
+def add(commands: Commands) -> None:
+    """Add what looks at whole runs."""
+    commands.heading("Look at runs")
+    add_workspace(
+        commands.add("runs", _runs, "List the runs of a workspace: where each stands.", "matterstack runs oxides")
+    )
+    add_run(commands.add("status", _status, "Say in a few lines where a run stands.", "matterstack status oxides/r1"))
+    add_run(
+        commands.add(
+            "explain",
+            _explain,
+            "Say what holds a run up, since when, and what to do about each.",
+            "matterstack explain oxides/r1",
+        )
+    )
+
+
+def status_document(seen: Overview) -> dict[str, Any]:
+    """Return what ``--json`` says of where a run stands; the schema is ``status.json``."""
+    run, counts, path, would_run = seen
+    return {
+        "run_id": run.run_id,
+        "workspace": run.workspace,
+        "status": str(run.status),
+        "reason": run.reason,
+        "iteration": run.iteration,
+        "counts": counts._asdict(),
+        "created_at": moment(run.created_at),
+        "path": path,
+        "would_run": would_run,
+    }
+
+
+def _runs(given: argparse.Namespace) -> int:
+    from matterstack.orchestration.overview import overviews
+
+    base_path, workspace = workspace_place(given.workspace, given.base_path)
+    rows = []
+    for path, seen in overviews(base_path, workspace):
+        row: dict[str, Any] = {"run_id": path.name, "path": path, **dict.fromkeys(_COLUMNS[1:])}
+        if isinstance(seen, str):
+            row["reason"] = seen
+        else:
+            run, counts, *_ = seen
+            row |= {"status": str(run.status), "iteration": run.iteration, "reason": run.reason}
+            row |= {"tasks": counts.total, "completed": counts.completed, "failed": counts.failed}
+            row["created_at"] = moment(run.created_at)
+        rows.append(row)
+    shown = [row | {"reason": (row["reason"] or "").strip().splitlines()[-1:]} for row in rows]
+    for row in shown:
+        row["reason"] = "".join(row["reason"])
+    document = {"workspace": workspace, "base_path": base_path, "runs": rows}
+    show(given, document, Table(_COLUMNS, shown, f"The workspace {workspace} has no runs."))
+    return DONE
+
+
+def _status(given: argparse.Namespace) -> int:
+    from matterstack.notebook.summary import summary_text
+    from matterstack.orchestration.overview import overview
+
+    seen = overview(run_path(given))
+    show(given, status_document(seen), summary_text(seen))
+    return DONE
+
+
+def _explain(given: argparse.Namespace) -> int:
+    from matterstack.run_lifecycle import open_run
+
+    explanation = open_run(run_path(given)).explain()
+    blockers = [
+        {"what": one.what, "why": one.why, "since": moment(one.since), "remedy": one.remedy} for one in explanation
+    ]
+    show(given, {"headline": explanation.headline, "blockers": blockers}, str(explanation))
+    return DONE

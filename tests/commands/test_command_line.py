@@ -1,0 +1,125 @@
+"""Every command of the command line, as a shell calls it: its text, its document, its help, its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+import matterstack as ms
+from matterstack import cli
+from matterstack.commands.command import Command
+
+SCHEMAS = Path(cli.__file__).parent / "commands" / "schemas"
+COMMANDS = {command.name: command for command in cli.build().all}
+EVIL = "\x1b]52;c;cHduZWQ=\x07[bold]ü[/bold]"
+#: The words of a call of each command, in a folder that holds workspaces/w/runs/r.
+CALLS: dict[str, list[str]] = {
+    "runs": ["w"],
+    "status": ["w/r"],
+    "explain": ["w/r"],
+    "step": ["w/r"],
+    "wait": ["w/r"],
+    "daemon": ["w", "--once"],
+    "trust": ["w/r"],
+    "check": ["w/r"],
+    "doctor": ["w"],
+}
+#: Called where there is what they need: tests/operators/test_late_results.py.
+ELSEWHERE = {"take-late"}
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a run in which something is completed, has failed, and waits for a person."""
+    base = tmp_path_factory.mktemp("original")
+    tasks = [
+        ms.Task("good", f'printf {EVIL!r}; echo \'{{"gap_eV": 1.5, "name": "ü"}}\' > result.json'),
+        ms.Task("bad", "echo no >&2; exit 3", allow_failure=True),
+        ms.Task("ask", operator="human", instructions=f"good? {EVIL}", schema={"type": "object", "required": ["ok"]}),
+        ms.Task("kit", "true", operator="hpc"),
+    ]
+    operators = {"local": ms.LocalOperator(), "human": ms.HumanOperator(), "hpc": ms.ManualHPCOperator()}
+    ms.initialize_run("w", ms.Workflow(tasks), base_path=base, run_id="r", operators=operators).wait(timeout_s=60)
+    return base
+
+
+@pytest.fixture
+def place(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the present directory, which has a copy of that folder."""
+    shutil.copytree(original, tmp_path / "here", symlinks=True)
+    monkeypatch.chdir(tmp_path / "here")
+    ms.trust(".")
+    return tmp_path / "here"
+
+
+def call(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-m", "matterstack.cli", *words]
+    return subprocess.run(program, **{"capture_output": True, "text": True, "timeout": 60, **more})
+
+
+def main(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    """Call the command line in this process."""
+    capsys.readouterr()
+    code = cli.main(words)
+    return code, capsys.readouterr().out
+
+
+def test_every_command_is_called_here_and_has_a_schema() -> None:
+    assert {*CALLS, *ELSEWHERE} == set(COMMANDS)
+    assert {command.schema for command in COMMANDS.values()} == {path.stem for path in SCHEMAS.glob("*.json")}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_document_of_a_command_is_as_its_schema_says(
+    name: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = main(capsys, *name.split(), *CALLS[name], "--json")
+    assert code in (0, 1)
+    assert said.isascii(), "nothing of a stranger's acts on a terminal"
+    schema = json.loads((SCHEMAS / f"{COMMANDS[name].schema}.json").read_text())
+    Draft202012Validator.check_schema(schema)
+    Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(json.loads(said))
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_help_has_an_example_that_is_a_call(command: Command) -> None:
+    assert f"example:\n  {command.example}" in command.parser.format_help()
+    assert command.example.startswith(f"matterstack {command.name}")
+    assert command.said.endswith(".")
+    assert command.name in cli.build().parser.format_help()
+
+
+def test_a_run_and_a_workspace_are_named_by_one_rule(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = place / "workspaces/w/runs/r"
+    for words in (["w/r"], [str(run)], ["workspaces/w/runs/r"], ["w/r", "--base-path", str(place)]):
+        assert main(capsys, "status", *words)[1].startswith("Run r of w:"), words
+    for words in (["w"], ["workspaces/w"], [str(run.parents[1])]):
+        assert main(capsys, "runs", *words)[1].splitlines()[1].startswith("r "), words
+    os.chdir("/")
+    missing = call("status", "w/r")
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert missing.stderr.startswith("matterstack: RunNotFoundError: no run at /w/r")
+    assert "matterstack runs w lists them" in call("status", "w/s", "--base-path", str(place)).stderr
+    assert "did you mean 'w'" in call("runs", "ww", "--base-path", str(place)).stderr
+
+
+def test_wrong_words_and_the_version() -> None:
+    assert call("dance").returncode == 2
+    assert call().returncode == 2
+    assert call("--version").stdout == f"matterstack {ms.__version__}\n"
+
+
+def test_who_stops_reading_is_no_error(place: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = call("status", "w/r", capture_output=False, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
