@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from matterstack.core.text import neutral
+from matterstack.errors import InvalidJsonError
 
 #: The last second that a timestamp of Python can show.
 _LATEST_S = 253_402_300_799
@@ -69,7 +70,10 @@ def show(given: argparse.Namespace, document: Mapping[str, Any], *parts: str | T
     """
     if given.json:
         # ASCII, so that nothing of a stranger's acts on a terminal.
-        write(json.dumps(document, indent=2, allow_nan=False, default=_plain))
+        try:
+            write(json.dumps(document, indent=2, allow_nan=False, default=_plain))
+        except ValueError as error:  # a database of a stranger may hold anything
+            raise InvalidJsonError(f"what is there cannot be written as JSON: {error}") from None
         return
     for part in parts:
         if isinstance(part, str):
@@ -82,9 +86,9 @@ def show(given: argparse.Namespace, document: Mapping[str, Any], *parts: str | T
             write(_aligned(part))
 
 
-def write(text: str) -> None:
+def write(text: str, end: str = "\n") -> None:
     """Write a line, or several."""
-    print(text)
+    print(text, end=end, flush=True)
 
 
 def is_rich() -> bool:
@@ -97,6 +101,8 @@ def _plain(value: object) -> object:
         return value.isoformat(timespec="microseconds").replace("+00:00", "Z")
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 

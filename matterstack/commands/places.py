@@ -32,6 +32,13 @@ def add_workspace(parser: argparse.ArgumentParser, *, several: bool = False) -> 
     add_base_path(parser)
 
 
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """Let a command take a run or a workspace."""
+    action = parser.add_argument("place", metavar="RUN|WORKSPACE", help="a run, or a workspace for all of its runs")
+    action.completer = _names_of_runs  # type: ignore[attr-defined]
+    add_base_path(parser)
+
+
 def add_base_path(parser: argparse.ArgumentParser) -> None:
     """Let a command take where names are looked for."""
     parser.add_argument("--base-path", metavar="DIRECTORY", default=".", help="where workspaces/ is (default: here)")
@@ -107,6 +114,23 @@ def workspace_place(name: str, base_path: str) -> tuple[Path, str]:
         base = Path(base_path).absolute()
     list_runs(base, name)  # which says what there is instead
     return base, name
+
+
+def place_of(given: argparse.Namespace) -> Path | tuple[Path, str]:
+    """Return the directory of a run, or base path and name of a workspace.
+
+    Raises
+    ------
+    RunNotFoundError
+        There is neither.
+    """
+    try:
+        return run_at(given.place, given.base_path)
+    except RunNotFoundError as error:
+        try:
+            return workspace_place(given.place, given.base_path)
+        except MatterstackError as other:
+            raise (error if os.sep in given.place else other) from None
 
 
 # -- what a shell completes: nothing where anything is wrong, since it has no place to say so -----------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matterstack.commands.command import DONE, Commands
@@ -48,26 +49,36 @@ def status_document(seen: Overview) -> dict[str, Any]:
     }
 
 
-def _runs(given: argparse.Namespace) -> int:
+def row_of_run(path: Path, seen: Overview | str) -> dict[str, Any]:
+    """Return a row of a run for tables; one that cannot be read has only the reason why."""
+    row: dict[str, Any] = {"run_id": path.name, "path": path, **dict.fromkeys(_COLUMNS[1:])}
+    if isinstance(seen, str):
+        return row | {"reason": seen}
+    run, counts, *_ = seen
+    row |= {"status": str(run.status), "iteration": run.iteration, "reason": run.reason}
+    row |= {"tasks": counts.total, "completed": counts.completed, "failed": counts.failed}
+    return row | {"created_at": moment(run.created_at)}
+
+
+def rows_of_runs(base_path: Path, workspace: str) -> list[dict[str, Any]]:
+    """Return a row a run of a workspace."""
     from matterstack.orchestration.overview import overviews
 
+    return [row_of_run(path, seen) for path, seen in overviews(base_path, workspace)]
+
+
+def table_of_runs(rows: list[dict[str, Any]]) -> Table:
+    """Return rows of runs as a table; of a reason with a traceback, what says most."""
+    from matterstack.notebook.summary import in_a_line
+
+    shown = [row | {"reason": in_a_line(row["reason"] or "")} for row in rows]
+    return Table(_COLUMNS, shown, "The workspace has no runs.")
+
+
+def _runs(given: argparse.Namespace) -> int:
     base_path, workspace = workspace_place(given.workspace, given.base_path)
-    rows = []
-    for path, seen in overviews(base_path, workspace):
-        row: dict[str, Any] = {"run_id": path.name, "path": path, **dict.fromkeys(_COLUMNS[1:])}
-        if isinstance(seen, str):
-            row["reason"] = seen
-        else:
-            run, counts, *_ = seen
-            row |= {"status": str(run.status), "iteration": run.iteration, "reason": run.reason}
-            row |= {"tasks": counts.total, "completed": counts.completed, "failed": counts.failed}
-            row["created_at"] = moment(run.created_at)
-        rows.append(row)
-    shown = [row | {"reason": (row["reason"] or "").strip().splitlines()[-1:]} for row in rows]
-    for row in shown:
-        row["reason"] = "".join(row["reason"])
-    document = {"workspace": workspace, "base_path": base_path, "runs": rows}
-    show(given, document, Table(_COLUMNS, shown, f"The workspace {workspace} has no runs."))
+    rows = rows_of_runs(base_path, workspace)
+    show(given, {"workspace": workspace, "base_path": base_path, "runs": rows}, table_of_runs(rows))
     return DONE
 
 

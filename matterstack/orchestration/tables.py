@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from matterstack.core.amended import in_words
@@ -92,6 +92,23 @@ def result_column(key: str) -> str:
     return f"{key}_" if key.rstrip("_") in _OF_RESULTS else key
 
 
+def given_data(
+    store: StoreReader, function: str | None = None
+) -> Iterator[tuple[AttemptRow, str | None, dict[str, Any]]]:
+    """Yield what each completed task gave: its attempt, the function that it called, and its data as an object.
+
+    Parameters
+    ----------
+    store : StoreReader
+    function : str, optional
+        Only calls of the function of this name.
+    """
+    for row, called in store.completed():
+        if function is None or called == function:
+            data = json.loads(row.data) if row.data else {}
+            yield row, called, data if isinstance(data, dict) else {"data": data}
+
+
 def results(store: StoreReader, function: str | None = None) -> pd.DataFrame:
     """Return a row a completed task, with a column for each key of its ``result.json``, each of its own dtype.
 
@@ -109,12 +126,7 @@ def results(store: StoreReader, function: str | None = None) -> pd.DataFrame:
 
     columns: dict[str, list[Any]] = {name: [] for name in _OF_RESULTS}
     count = 0
-    for row, called in store.completed():
-        if function is not None and called != function:
-            continue
-        data = json.loads(row.data) if row.data else {}
-        if not isinstance(data, dict):
-            data = {"data": data}
+    for row, called, data in given_data(store, function):
         for name, value in zip(_OF_RESULTS, (*row[:3], called), strict=True):
             columns[name].append(value)
         for key, value in data.items():

@@ -29,6 +29,32 @@ CALLS: dict[str, list[str]] = {
     "wait": ["w/r"],
     "daemon": ["w", "--once"],
     "trust": ["w/r"],
+    "watch": ["over/r"],
+    "tasks": ["w/r"],
+    "attempts": ["w/r"],
+    "events": ["w/r"],
+    "results": ["w/r"],
+    "log": ["w/r", "good"],
+    "files": ["w/r", "good"],
+    "preview": ["plan_of_mine:flow"],
+    "inbox": ["w"],
+    "respond": ["w/r", "ask", '{"ok": true}'],
+    "pause": ["w/r"],
+    "resume": ["w/p"],
+    "cancel": ["w/r", "--reason", "enough"],
+    "reopen": ["over/r"],
+    "retry": ["w/r", "bad", "--memory-gib", "2"],
+    "cancel-task": ["w/r", "ask"],
+    "hold": ["w/r", "ask"],
+    "release": ["w/r"],
+    "configure": ["w/r", "--operator", "local", "max_active=3"],
+    "kits export": ["w/r", "away.zip"],
+    "kits import": ["w/r", "back.zip"],
+    "clean": ["over/r"],
+    "cache list": ["cache"],
+    "cache info": ["cache"],
+    "cache forget": ["cache", "good"],
+    "cache prune": ["cache", "--max-gib", "0"],
     "check": ["w/r"],
     "doctor": ["w"],
 }
@@ -47,7 +73,20 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ms.Task("kit", "true", operator="hpc"),
     ]
     operators = {"local": ms.LocalOperator(), "human": ms.HumanOperator(), "hpc": ms.ManualHPCOperator()}
-    ms.initialize_run("w", ms.Workflow(tasks), base_path=base, run_id="r", operators=operators).wait(timeout_s=60)
+    run = ms.initialize_run(
+        "w", ms.Workflow(tasks), base_path=base, run_id="r", operators=operators, cache=base / "cache"
+    )
+    run.wait(timeout_s=60)
+    run.export_kits(base / "back.zip")
+    run.hold("kit")
+    ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=base, run_id="p").step()
+    ms.open_run(base / "workspaces/w/runs/p").pause()
+    over = ms.initialize_run("over", ms.Workflow([ms.Task("a", "true")]), base_path=base, run_id="r")
+    assert over.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    (base / "plan_of_mine.py").write_text(
+        "import matterstack as ms\n"
+        "flow = ms.Workflow([ms.Task('a', 'no_such_program', outputs=['x']), ms.Task('b', 'true', operator='slurm')])\n"
+    )
     return base
 
 
@@ -102,7 +141,7 @@ def test_a_run_and_a_workspace_are_named_by_one_rule(place: Path, capsys: pytest
     for words in (["w/r"], [str(run)], ["workspaces/w/runs/r"], ["w/r", "--base-path", str(place)]):
         assert main(capsys, "status", *words)[1].startswith("Run r of w:"), words
     for words in (["w"], ["workspaces/w"], [str(run.parents[1])]):
-        assert main(capsys, "runs", *words)[1].splitlines()[1].startswith("r "), words
+        assert main(capsys, "runs", *words)[1].splitlines()[2].startswith("r "), words
     os.chdir("/")
     missing = call("status", "w/r")
     assert (missing.returncode, missing.stdout) == (1, "")

@@ -1,0 +1,203 @@
+"""Acts on a run: pausing, cancelling, trying again, keeping back, settings."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matterstack.commands.command import DONE, Commands
+from matterstack.commands.output import show
+from matterstack.commands.places import add_run, complete_task, run_path
+from matterstack.commands.runs import status_document
+
+if TYPE_CHECKING:
+    from matterstack.run import Run
+
+#: Resources that an option of `retry` changes, and what each is read as.
+_RESOURCES: dict[str, Callable[[str], Any]] = {
+    "nodes": int,
+    "tasks": int,
+    "cpus_per_task": int,
+    "gpus": int,
+    "memory_gib": float,
+    "walltime_s": float,
+    "partition": str,
+    "account": str,
+    "qos": str,
+    "constraint": str,
+}
+
+
+def add(commands: Commands) -> None:
+    """Add what acts on a run."""
+    commands.heading("Act on a run")
+    pause = _add(commands, "pause", _pause, "Submit nothing more; what is under way goes on.", "--reason 'disk full'")
+    pause.add_argument("--reason", metavar="TEXT", default="paused by a person", help="kept with the run")
+    _add(commands, "resume", _resume, "Submit again, also to operators that were suspended.")
+    cancel = _add(commands, "cancel", _cancel, "End a run: what is under way is stopped.", "--reason 'wrong cell'")
+    cancel.add_argument("--reason", metavar="TEXT", default="cancelled by a person", help="kept with the run")
+    cancel.add_argument("--timeout-s", metavar="S", type=float, default=10.0, help="how long to wait until it stopped")
+    _add(commands, "reopen", _reopen, "Ask the campaign of a run that is COMPLETED for its next plan.")
+    _add_retry(commands)
+    said = "Cancel tasks of the current iteration; what waits for them is skipped, and the run goes on."
+    _add_tasks(_add(commands, "cancel-task", _cancel_task, said, "relax_3 relax_4"), "cancelled by a person")
+    said = "Keep tasks back: they are not submitted until they are released."
+    _add_tasks(_add(commands, "hold", _hold, said, "--group relax"), "held by a person")
+    _add_tasks(_add(commands, "release", _release, "Let tasks go on that were kept back; all where none are named."))
+    configure = _add(
+        commands,
+        "configure",
+        _configure,
+        "Change settings of an operator, or the budget, while the run lives.",
+        "--operator local max_active=8",
+        "They are kept with the run, and every process takes them up at its next tick. Another example: "
+        "matterstack configure oxides/r1 --budget tasks=500 wall_h=null",
+    )
+    of = configure.add_mutually_exclusive_group(required=True)
+    of.add_argument("--operator", metavar="NAME", help="whose settings they are")
+    of.add_argument("--budget", action="store_true", help="they are the most that the run may spend")
+    configure.add_argument("settings", metavar="KEY=JSON", nargs="+", type=_key_and_json, help="null is no limit")
+
+
+def _add(
+    commands: Commands,
+    name: str,
+    act: Callable[[Run, argparse.Namespace], Any],
+    said: str,
+    example: str = "",
+    more: str = "",
+) -> argparse.ArgumentParser:
+    """Add a command that acts on a run and then says where that stands."""
+
+    def do(given: argparse.Namespace) -> int:
+        from matterstack.run_lifecycle import open_run
+
+        run = open_run(run_path(given))
+        act(run, given)
+        show(given, status_document(run.overview), str(run))
+        return DONE
+
+    parser = commands.add(name, do, said, f"matterstack {name} oxides/r1 {example}".strip(), more=more, schema="status")
+    add_run(parser)
+    return parser
+
+
+def _add_names(parser: argparse.ArgumentParser) -> None:
+    action = parser.add_argument("tasks", metavar="TASK", nargs="*", help="ids, or ITERATION.TASK")
+    action.completer = complete_task  # type: ignore[attr-defined]
+
+
+def _add_tasks(parser: argparse.ArgumentParser, reason: str | None = None) -> None:
+    _add_names(parser)
+    parser.add_argument("--group", metavar="NAME", help="all of a group that are not over")
+    if reason is not None:
+        parser.add_argument("--reason", metavar="TEXT", default=reason, help="kept with them")
+
+
+def _add_retry(commands: Commands) -> None:
+    retry = _add(
+        commands,
+        "retry",
+        _retry,
+        "Give tasks that are over another chance, as they are or mended; every failed one where none are named.",
+        "relax_3 --memory-gib 64 --file INCAR=INCAR.fine",
+        "What is changed holds for all further attempts of the tasks that are named. With them, all that waits for "
+        "them is tried again.",
+    )
+    _add_names(retry)
+    retry.add_argument("--iteration", metavar="N", type=int, help="only where that is the current one")
+    retry.add_argument("--as-planned", action="store_true", help="drop what earlier words have changed")
+    retry.add_argument("--command", metavar="TEXT", help="another command")
+    for option, metavar, pair, said in (
+        ("--file", "NAME=PATH", _key_and_path, "another file, or one more"),
+        ("--argument", "NAME=JSON", _key_and_json, "of the call of a function"),
+        ("--env", "NAME=VALUE", _key_and_text, "an environment variable"),
+    ):
+        retry.add_argument(option, metavar=metavar, type=pair, action="append", default=[], help=said)
+    for name, kind in _RESOURCES.items():
+        retry.add_argument(f"--{name.replace('_', '-')}", dest=f"resource_{name}", metavar=name.upper(), type=kind)
+
+
+# -- what they do ------------------------------------------------------------------------------------
+
+
+def _names(given: argparse.Namespace) -> Sequence[str] | None:
+    return given.tasks or None
+
+
+def _pause(run: Run, given: argparse.Namespace) -> None:
+    run.pause(given.reason)
+
+
+def _resume(run: Run, _: argparse.Namespace) -> None:
+    run.resume()
+
+
+def _cancel(run: Run, given: argparse.Namespace) -> None:
+    run.cancel(given.reason, timeout_s=given.timeout_s)
+
+
+def _reopen(run: Run, _: argparse.Namespace) -> None:
+    run.reopen()
+
+
+def _cancel_task(run: Run, given: argparse.Namespace) -> None:
+    run.cancel_task(_names(given), group=given.group, reason=given.reason)
+
+
+def _hold(run: Run, given: argparse.Namespace) -> None:
+    run.hold(_names(given), group=given.group, reason=given.reason)
+
+
+def _release(run: Run, given: argparse.Namespace) -> None:
+    run.release(_names(given), group=given.group)
+
+
+def _retry(run: Run, given: argparse.Namespace) -> None:
+    resources = {name: value for name in _RESOURCES if (value := getattr(given, f"resource_{name}")) is not None}
+    run.retry(
+        _names(given),
+        iteration=given.iteration,
+        files=dict(given.file) or None,
+        arguments=dict(given.argument) or None,
+        resources=resources or None,
+        command=given.command,
+        env=dict(given.env) or None,
+        as_planned=given.as_planned,
+    )
+
+
+def _configure(run: Run, given: argparse.Namespace) -> None:
+    settings = dict(given.settings)
+    if given.budget:
+        run.configure(budget=settings)
+    else:
+        run.configure(given.operator, **settings)
+
+
+# -- what they are given -----------------------------------------------------------------------------
+
+
+def _key_and_text(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=VALUE")
+    return key, value
+
+
+def _key_and_path(text: str) -> tuple[str, Path]:
+    key, value = _key_and_text(text)
+    return key, Path(value)
+
+
+def _key_and_json(text: str) -> tuple[str, Any]:
+    from matterstack.core.strict_json import parse_json
+    from matterstack.errors import InvalidJsonError
+
+    key, value = _key_and_text(text)
+    try:
+        return key, parse_json(value.encode(errors="surrogateescape"))
+    except InvalidJsonError as error:
+        raise argparse.ArgumentTypeError(f"{value!r} is no JSON: {error}. A text is quoted: '{key}=\"...\"'") from None
