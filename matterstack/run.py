@@ -29,6 +29,7 @@ from matterstack.orchestration import (
     loop,
     made_from,
     outcomes,
+    tagging,
     tick,
 )
 from matterstack.orchestration import (
@@ -246,6 +247,11 @@ class Run:
     def counts(self) -> IterationCounts:
         """How many tasks of the current iteration stand where."""
         return self.store.counts(self.iteration)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The words that the run is found by; those of its tasks are a column of `tasks`."""
+        return self.store.run().tags
 
     @property
     def target(self) -> Mapping[str, str]:
@@ -709,6 +715,42 @@ class Run:
             There is no such task, or it is not held; nothing was changed.
         """
         controls.release(self._session, _names(task_id), group)
+        return self
+
+    @suggesting
+    def tag(self, *tags: str, task_id: str | Sequence[str] | None = None) -> Run:
+        """Add words by which the run is found, or tasks of it; whatever their status.
+
+        Parameters
+        ----------
+        *tags : str
+            Of 1 to 64 characters, without a comma; a run or a task has 32 at most.
+        task_id : str or sequence of str, optional
+            Which tasks; by default the run itself.
+
+        Raises
+        ------
+        InvalidConfigError, UnknownTaskError
+            What is no tag, or no task; nothing was changed.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import matterstack as ms
+        >>> flow = ms.Workflow([ms.Task("relax", "true", tags="cathode")])
+        >>> run = ms.initialize_run("oxides", flow, base_path=tempfile.mkdtemp(), tags=["batch 2"])
+        >>> run.tag("for the paper").tag("converged", task_id="relax").tags
+        ('batch 2', 'for the paper')
+        >>> run.tasks.loc["0.relax", "tags"]
+        'cathode, converged'
+        """
+        tagging.tag(self._session, tags, _names(task_id))
+        return self
+
+    @suggesting
+    def untag(self, *tags: str, task_id: str | Sequence[str] | None = None) -> Run:
+        """Take away words that `tag` or the plan gave; otherwise as `tag`. One that is not there is none to take."""
+        tagging.tag(self._session, tags, _names(task_id), away=True)
         return self
 
     def reopen(self, campaign: Campaign | None = None) -> Run:

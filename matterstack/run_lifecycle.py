@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from matterstack.core.results import TickReport
 from matterstack.core.snapshot import RunRecord
 from matterstack.core.states import RunStatus
 from matterstack.core.strict_json import dump_json, to_text
+from matterstack.core.tags import tags_of
 from matterstack.core.targets import targets_of
 from matterstack.core.task import Task
 from matterstack.errors import (
@@ -34,7 +35,7 @@ from matterstack.functions.workflow import Workflow
 from matterstack.operators import describe, rebuild
 from matterstack.operators.base import Operator
 from matterstack.orchestration import campaign_calls as planning
-from matterstack.orchestration import campaigns, environment, same_plan, trusting
+from matterstack.orchestration import campaigns, environment, same_plan, tagging, trusting
 from matterstack.orchestration.capture import capture
 from matterstack.orchestration.findings import check
 from matterstack.orchestration.intake import Intake, KeepsNothing
@@ -65,6 +66,7 @@ def initialize_run(
     base_path: str | os.PathLike[str] = ".",
     run_id: str | None = None,
     cache: Cache | str | os.PathLike[str] | None = None,
+    tags: Sequence[str] | str = (),
     if_exists: Literal["raise", "open"] = "raise",
 ) -> Run:
     """Make a new run, with the first iteration planned: all of it, or nothing.
@@ -87,6 +89,8 @@ def initialize_run(
     cache : Cache or path-like, optional
         Where results are looked for before a function runs, and kept: of all functions that do not say ``cache=False``,
         and of commands that say ``cache=True``. Without it, tasks that say so use ``cache/`` of the workspace.
+    tags : sequence of str, or one
+        Words of your own by which `matterstack.find_tasks` and `matterstack.runs` know it; `Run.tag` adds more later.
     if_exists : {'raise', 'open'}
         With ``"open"``, a run that there is under this ``run_id`` is opened, as `open_run` does with the same campaign
         and operators: a notebook that is run again from its top goes on.
@@ -114,7 +118,7 @@ def initialize_run(
     if if_exists not in ("raise", "open") or (if_exists == "open" and run_id is None):
         raise InvalidConfigError(f"if_exists must be 'raise', or 'open' together with run_id=..., not {if_exists!r}")
     try:
-        return _make(workspace, plan, operators, config, base_path, run_id, cache)
+        return _make(workspace, plan, operators, config, base_path, run_id, cache, tags)
     except RunExistsError:
         if if_exists == "raise":
             raise
@@ -136,10 +140,12 @@ def _make(
     base_path: str | os.PathLike[str],
     run_id: str | None,
     cache: Cache | str | os.PathLike[str] | None,
+    tags: Sequence[str] | str,
 ) -> Run:
     """Make a new run; see `initialize_run`."""
     campaign, given, settings = _check_given(plan, operators, config)
     given_cache = cache_of(cache)
+    given_tags = tags_of(tags, tagging.invalid)
     at = time.time()
     if run_id is None:
         run_id = f"{datetime.fromtimestamp(at, UTC):%Y%m%d-%H%M%S}-{os.urandom(3).hex()}"
@@ -173,7 +179,7 @@ def _make(
         store = SQLiteStateStore(directory.state, final=final.state)
         try:
             with store.transaction():
-                store.create_run(RunRecord(run_id, workspace, RunStatus.PENDING, None, at, 0, state), code)
+                store.create_run(RunRecord(run_id, workspace, RunStatus.PENDING, None, at, 0, state, given_tags), code)
                 store.add_iteration(0, at, planned, planning.places_of(campaign))
         finally:
             store.close()

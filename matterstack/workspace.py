@@ -39,7 +39,7 @@ def runs(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFram
     Returns
     -------
     pandas.DataFrame
-        With ``run_id, status, iteration, tasks, completed, failed, created_at, reason, path``.
+        With ``run_id, status, iteration, tasks, completed, failed, created_at, reason, path, tags``.
         A run whose database cannot be read has the error as its reason, and no status.
 
     Raises
@@ -67,10 +67,11 @@ def runs(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFram
                 "failed": counts.failed,
                 "created_at": pd.Timestamp(record.created_at, unit="s", tz="UTC").round("us"),
                 "reason": record.reason,
+                "tags": ", ".join(record.tags),
             }
             known[path.name] = counts
         rows.append(row)
-    columns = ["run_id", "status", "iteration", "tasks", "completed", "failed", "created_at", "reason", "path"]
+    columns = ["run_id", "status", "iteration", "tasks", "completed", "failed", "created_at", "reason", "path", "tags"]
     frame = pd.DataFrame(rows, columns=columns)
     for name in ("iteration", "tasks", "completed", "failed"):
         frame[name] = frame[name].astype("Int64")

@@ -132,7 +132,7 @@ def test_tasks_table(run: ms.Run) -> None:
     frame = run.tasks
     assert list(frame.columns) == [
         "iteration", "task_id", "status", "operator", "attempt", "reason",
-        "submitted_at", "started_at", "ended_at", "exit_code", "cached",
+        "submitted_at", "started_at", "ended_at", "exit_code", "cached", "tags",
     ]  # fmt: skip
     assert list(frame.index) == ["0.a", "0.b", "0.bad", "0.never"]
     assert list(frame["status"]) == ["COMPLETED", "COMPLETED", "FAILED", "SKIPPED"]
@@ -336,6 +336,8 @@ def test_every_public_method_of_a_run_can_be_called(tmp_path: Path) -> None:
     assert call("scatter", "time", "n").twin_text()
     assert call("target") == {}
     call("cancel_task", "carry")
+    assert call("untag", "odd") is call("tag", "cathode") is run
+    assert call("tags") == ("cathode",)
     call("cancel", timeout_s=30)
     assert call("disk_usage")["files"].sum() > 0
     assert len(call("clean")) == 1

@@ -10,7 +10,7 @@ from matterstack.core.states import RunStatus, TaskStatus
 
 
 class RunRecord(NamedTuple):
-    """The row of a run."""
+    """The row of a run; ``tags`` are the words that it is found by."""
 
     run_id: str
     workspace: str
@@ -19,6 +19,7 @@ class RunRecord(NamedTuple):
     created_at: float
     iteration: int
     campaign_state: str
+    tags: tuple[str, ...] = ()
 
 
 class IterationCounts(NamedTuple):

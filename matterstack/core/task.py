@@ -22,6 +22,7 @@ from matterstack.core.resources import Resources
 from matterstack.core.schemas import ON_REJECT, Approve
 from matterstack.core.scratch import check_scratch
 from matterstack.core.strict_json import dump_json
+from matterstack.core.tags import tags_of
 from matterstack.core.text import has_utf8, is_storable
 from matterstack.errors import InvalidTaskError
 
@@ -188,6 +189,9 @@ class Task:
         nothing. By default what the run does: see `matterstack.initialize_run`.
     depends : sequence of (pathlib.Path or str), optional
         What else a cached result depends on: files of this machine, by their content, and texts such as ``"seed 7"``.
+    tags : sequence of str, or one
+        Words of your own by which `matterstack.find_tasks` finds it; `Run.tag` adds more later. No result depends on
+        them.
 
     Raises
     ------
@@ -229,6 +233,7 @@ class Task:
     retry_delay_factor: float = 1.0
     on_failure: str = "fail"
     priority: int = 0
+    tags: Sequence[str] | str = ()
 
     def __post_init__(self) -> None:
         put = object.__setattr__  # the documented way into a frozen dataclass
@@ -254,6 +259,8 @@ class Task:
         put(self, "show", self._check_show() if self.show else ())
         if self.depends:
             put(self, "depends", self._check_depends())
+        if self.tags != ():
+            put(self, "tags", tags_of(self.tags, lambda rule, value: self._invalid("tags", rule, value)))
         if self.cache not in (None, True, False, "read"):
             raise self._invalid("cache", "must be True, False or 'read'", self.cache)
         self._check_policies()
@@ -532,6 +539,7 @@ _TASK_DEFAULTS: dict[str, Any] = {
     "retry_delay_factor": 1.0,
     "on_failure": "fail",
     "priority": 0,
+    "tags": (),
 }
 
 

@@ -87,6 +87,7 @@ def _how_it_differs(session: Session, hashes: _Hashes, stored: str, planned: str
 
 
 def _comparable(spec: dict[str, Any]) -> dict[str, Any]:
+    spec.pop("tags", None)  # what it is found by is no part of what is done
     if "call" in spec:
         spec["call"].pop("python")  # which interpreter asks is no part of what is asked
     return spec

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from matterstack.core.amended import in_words
 from matterstack.core.states import AttemptStatus, TaskStatus
+from matterstack.core.tags import tags_in
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.rows import AttemptRow, EventRow, TaskRow
 
@@ -33,7 +34,7 @@ def _frame(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pd.DataFr
             frame[name] = frame[name].astype("Int64")
         elif name in _AMOUNTS:
             frame[name] = frame[name].astype("float64")
-        elif name in ("task_id", "reason", "token", "external_id", "event", "changes", "cached"):
+        elif name in ("task_id", "reason", "token", "external_id", "event", "changes", "cached", "tags"):
             frame[name] = frame[name].astype("str")
     return frame
 
@@ -50,14 +51,14 @@ def _status(frame: pd.DataFrame, statuses: type[TaskStatus] | type[AttemptStatus
 def tasks(store: StoreReader) -> pd.DataFrame:
     """Return a row a task; the times and the exit code are those of its last attempt.
 
-    The index is ``<iteration>.<task_id>``.
+    The index is ``<iteration>.<task_id>``. ``tags`` are parted by commas.
     """
     return _task_frame(store.tasks())
 
 
 def _task_frame(rows: Sequence[TaskRow]) -> pd.DataFrame:
-    shown = [(*row[1:11], row.cached) for row in rows]
-    frame = _status(_frame((*TaskRow._fields[1:11], "cached"), shown), TaskStatus)
+    shown = [(*row[1:11], row.cached, ", ".join(tags_in(row.tags))) for row in rows]
+    frame = _status(_frame((*TaskRow._fields[1:11], "cached", "tags"), shown), TaskStatus)
     frame.index = _labels(frame, "task", "iteration", "task_id")
     return frame
 

@@ -37,6 +37,7 @@ from matterstack.core.states import (
     TaskStatus,
 )
 from matterstack.core.strict_json import to_text
+from matterstack.core.tags import tags_in
 from matterstack.errors import DamagedStoreError, LockUnsupportedError
 from matterstack.storage import database, migrations
 
@@ -81,7 +82,7 @@ _CPU_S, _PEAK_GIB = (
 _LAST_ATTEMPT = "tasks t LEFT JOIN attempts a ON a.task = t.id AND a.attempt = t.attempts"
 _TASK_SQL = f"""SELECT t.id, t.iteration, t.task_id, t.status, t.operator, t.attempts, {_REASON}, a.submitted_at,
   a.started_at, a.ended_at, a.exit_code, t.unmet, a.status, json_extract(t.spec, '$.group'), {_CACHED},
-  t.held, t.not_before FROM {_LAST_ATTEMPT}"""
+  t.held, t.not_before, t.tags FROM {_LAST_ATTEMPT}"""
 #: Columns of many tasks as JSON: SQLite makes them without Python, and while it does others may go on.
 _COLUMNS_SQL = """SELECT json_group_array(id), json_group_array(iteration), json_group_array(task_id),
   json_group_array(status), json_group_array(unmet), json_group_array(doing), json_group_array(held),
@@ -274,17 +275,18 @@ class StoreReader:
 
     def run(self) -> RunRecord:
         """Return the row of the run."""
-        columns = "run_id, workspace, status, reason, created_at, iteration, campaign_state"
+        columns = "run_id, workspace, status, reason, created_at, iteration, campaign_state, tags"
         rows = self.query(f"SELECT {columns} FROM runs LIMIT 2")
         if len(rows) != 1:
             raise self._damaged(f"holds {'no run' if not rows else 'more runs than one'}")
-        run_id, workspace, status, reason, created_at, iteration, campaign_state = rows[0]
+        run_id, workspace, status, reason, created_at, iteration, campaign_state, tags = rows[0]
         texts = (run_id, workspace, campaign_state, "" if reason is None else reason)
         if not all(isinstance(text, str) for text in texts) or status not in RunStatus.__members__:
             raise self._damaged("says things of its run that make no sense")
         if not (isinstance(created_at, int | float) and 0 <= created_at <= _LATEST_S and _is_count(iteration)):
             raise self._damaged("says times or numbers of its run that make no sense")
-        return RunRecord(run_id, workspace, RunStatus(status), reason, created_at, iteration, campaign_state)
+        status = RunStatus(status)
+        return RunRecord(run_id, workspace, status, reason, created_at, iteration, campaign_state, tags_in(tags))
 
     def _damaged(self, what: str) -> DamagedStoreError:
         return DamagedStoreError(f"{self.path} {what}; it was left as it is", path=self.path)
@@ -645,7 +647,7 @@ class StoreReader:
     def moved_at(self, *, last: bool = False) -> float | None:
         """Return when the run itself first moved from one status to another, or when last; None where it never did."""
         order = "DESC" if last else "ASC"
-        moves = "task IS NULL AND attempt IS NULL AND event != 'update'"
+        moves = "task IS NULL AND attempt IS NULL AND event NOT IN ('update', 'tag', 'untag')"
         rows = self.query(f"SELECT at FROM events WHERE {moves} ORDER BY seq {order} LIMIT 1")
         return rows[0][0] if rows and isinstance(rows[0][0], float) and 0 <= rows[0][0] <= _LATEST_S else None
 

@@ -42,6 +42,8 @@ class TaskRow(NamedTuple):
         What keeps it back, as JSON text.
     not_before : float or None
         When its next attempt may begin.
+    tags : str or None
+        Words that it is found by, as a JSON list.
     """
 
     id: int
@@ -61,6 +63,7 @@ class TaskRow(NamedTuple):
     cached: str | None
     held: str | None
     not_before: float | None
+    tags: str | None
 
     @property
     def asks(self) -> bool:

@@ -12,7 +12,7 @@ CREATE TABLE runs (
   iteration INTEGER NOT NULL,
   campaign_state TEXT NOT NULL,
   code TEXT,  -- the revision of the user's own modules when the run was made, JSON
-  tags TEXT,  -- words that the run is found by, a JSON list (not filled yet: to find)
+  tags TEXT,  -- words that the run is found by, a JSON list; NULL for none
   told INTEGER  -- the last event that somebody was told of (not filled yet: notices, each once)
 );
 -- The counters spare every tick a scan of the tasks.
@@ -51,7 +51,7 @@ CREATE TABLE tasks (
   not_before REAL,  -- when its next attempt may begin: a delay after a failure
   changes TEXT,  -- how its next attempts differ from spec, JSON
   taken INTEGER,  -- of a campaign that streams: whether it has taken the result; else NULL
-  tags TEXT,  -- words that were added later, a JSON list (not filled yet: to find)
+  tags TEXT,  -- words that the task is found by, planned and added later, a JSON list; NULL for none
   UNIQUE (iteration, task_id)
 );
 CREATE INDEX ready_tasks ON tasks (operator, priority DESC, id)

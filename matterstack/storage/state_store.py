@@ -167,9 +167,9 @@ class SQLiteStateStore(StoreReader):
     def create_run(self, run: RunRecord, code: str | None = None) -> None:
         """Write the row of a new run; `code` is the revision of the user's own modules as JSON text."""
         self._connection().execute(
-            "INSERT INTO runs (run_id, workspace, status, reason, created_at, iteration, campaign_state, code) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (*run[:3], run.reason, run.created_at, run.iteration, run.campaign_state, code),
+            "INSERT INTO runs (run_id, workspace, status, reason, created_at, iteration, campaign_state, code, tags) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*run[:3], run.reason, run.created_at, run.iteration, run.campaign_state, code, _list_or_null(run.tags)),
         )
 
     def add_iteration(
@@ -237,7 +237,7 @@ class SQLiteStateStore(StoreReader):
         ids = {task.task_id: last + number for number, (task, _, _) in enumerate(tasks, 1)}
         connection.executemany(
             "INSERT INTO tasks (id, iteration, task_id, operator, unmet, retries, allow_failure, "
-            "allow_dependency_failure, spec, priority, taken) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "allow_dependency_failure, spec, priority, taken, tags) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     ids[task.task_id],
@@ -251,6 +251,7 @@ class SQLiteStateStore(StoreReader):
                     spec,
                     task.priority,
                     taken,
+                    _list_or_null(task.tags),
                 )
                 for task, upstream, spec in tasks
             ),
@@ -278,6 +279,23 @@ class SQLiteStateStore(StoreReader):
         self._connection().execute(
             "INSERT INTO events (at, event, status, reason, data) VALUES (?, 'update', ?, ?, ?)",
             (at, status, reason, data),
+        )
+
+    def set_tags(self, tags: Sequence[str]) -> None:
+        """Write the words that the run is found by."""
+        self._connection().execute("UPDATE runs SET tags = ?", (_list_or_null(tags),))
+
+    def set_task_tags(self, tags: Sequence[tuple[int, Sequence[str]]]) -> None:
+        """Write the words that tasks, by their rows, are found by."""
+        self._connection().executemany(
+            "UPDATE tasks SET tags = ? WHERE id = ?", [(_list_or_null(words), row) for row, words in tags]
+        )
+
+    def note_tags(self, at: float, event: str, status: str, reason: str, data: str) -> None:
+        """Write in the journal that a person added or took away tags, and of what."""
+        self._connection().execute(
+            "INSERT INTO events (at, event, status, reason, data) VALUES (?, ?, ?, ?, ?)",
+            (at, event, status, reason, data),
         )
 
     def end_iteration(self, iteration: int, at: float, campaign_state: str) -> None:
@@ -608,6 +626,10 @@ class _Rows:
         row[1:11] = [old if new is None else new for old, new in zip(row[1:11], now, strict=True)]
         row[1] = reason if change.reason is None and change.leaves is AttemptStatus.COLLECTING else change.reason
         row[4] = change.ended_at if ended_at is None else ended_at
+
+
+def _list_or_null(texts: Sequence[str]) -> str | None:
+    return to_text(list(texts)) if texts else None
 
 
 def _create(path: Path) -> None:
