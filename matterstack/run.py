@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     import networkx
     import pandas as pd
 
+    from matterstack.evidence.verification import Verification
     from matterstack.notebook.inbox import Inbox
     from matterstack.operators.requests.kit_archives import Imported
     from matterstack.orchestration.budget import Spent
@@ -639,6 +640,40 @@ class Run:
         from matterstack.orchestration.packing import pack
 
         return pack(self._session)
+
+    # -- handing on -----------------------------------------------------------------------
+
+    def verify(self) -> Verification:
+        """Look whether every file that the run's record names is there, and is what the record says.
+
+        Outputs by their hashes; files, programs and arguments that the run keeps; answers of people, with what the
+        database has of them; kits by their manifests; archives. What was removed on purpose, or left out of an export,
+        is told apart from what is missing. Nothing is written, and nothing is run.
+
+        Returns
+        -------
+        Verification
+            True where all is as recorded; its ``frame`` has what differs.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import matterstack as ms
+        >>> flow = ms.Workflow([ms.Task("relax", "echo 1.23 > final.xyz", outputs=["final.xyz"])])
+        >>> run = ms.initialize_run("demo", flow, base_path=tempfile.mkdtemp(), run_id="r")
+        >>> run.wait()
+        <RunStatus.COMPLETED: 'COMPLETED'>
+        >>> run.verify()
+        Run r: all is as recorded. Of 1 files that the record names: 1 as recorded.
+        >>> _ = run.file("relax", "final.xyz").write_text("1.24")
+        >>> run.verify().frame["status"]
+        attempt
+        0.relax.1    changed
+        Name: status, dtype: str
+        """
+        from matterstack.evidence.verification import verify
+
+        return verify(self._session)
 
     # -- acting ---------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from matterstack.files import (
     make_directories,
     open_inside,
     opened_inside,
+    read_inside,
     remove_tree,
     sync_directory,
     walk_inside,
@@ -47,6 +48,8 @@ _CHUNK = 1 << 20
 #: Arrays and text shrink nearly as much as by the best level, in a third of the time.
 _LEVEL = 1
 _MOST_MANIFEST_BYTES = 1_000_000_000
+#: What reading a damaged archive raises.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError)
 _EARLIEST, _LATEST = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)  # that a zip file can tell
 
 
@@ -216,11 +219,15 @@ def _verify(file: BinaryIO, sums: Mapping[str, str], name: str) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             for path, expected in sums.items():
-                with archive.open(path) as member:
-                    if hashlib.file_digest(member, "sha256").hexdigest() != expected:  # type: ignore[arg-type]
-                        raise UnsafeFileError(f"{name}: {path} does not hold what was written")
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError) as error:
+                if _sum_of_member(archive, path) != expected:
+                    raise UnsafeFileError(f"{name}: {path} does not hold what was written")
+    except _DAMAGED as error:
         raise UnsafeFileError(f"{name} cannot be read again: {error}") from error
+
+
+def _sum_of_member(archive: zipfile.ZipFile, name: str) -> str:
+    with archive.open(name) as member:
+        return hashlib.file_digest(member, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 # -- what was left by a kill ----------------------------------------------------------------
@@ -291,6 +298,56 @@ def same_as_packed(directory: RunDirectory, path: str, place: str) -> bool:
         )
     except (OSError, UnsafeFileError):
         return False
+
+
+def sums_in(directory: RunDirectory, path: str) -> dict[str, str | None]:
+    """Return the SHA-256 of each file that was put into an archive; None for one that is not there any more as it was.
+
+    Files that are kept with the run are among them.
+
+    Raises
+    ------
+    UnsafeFileError
+        The archive is damaged, or not there any more.
+    """
+    found: dict[str, str | None] = {}
+    with _opened(directory.path, path) as archive:
+        sums, kept = _manifest(archive)
+        for name, expected in sums.items():
+            found[name] = None
+            with contextlib.suppress(*_DAMAGED, RuntimeError, NotImplementedError):
+                found[name] = expected if _sum_of_member(archive, name) == expected else None
+        for name, content in kept.items():
+            found[name] = None
+            with contextlib.suppress(OSError, UnsafeFileError):
+                found[name] = _sum_of(directory.path, content, None)
+    return found
+
+
+def read_packed(directory: RunDirectory, path: str, name: str, max_bytes: int) -> bytes:
+    """Return what a file in an archive holds; it is named from the run's directory on.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none of that name.
+    UnsafeFileError
+        It is larger, or the archive is damaged.
+    """
+    with _opened(directory.path, path) as archive:
+        kept = _manifest(archive)[1].get(name)
+        if kept is not None:
+            return read_inside(directory.path, kept, max_bytes)
+        try:
+            info = archive.getinfo(name)
+        except KeyError:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from None
+        if info.file_size > max_bytes:
+            raise UnsafeFileError(f"{name} holds {info.file_size} bytes; {max_bytes} at most are read")
+        try:
+            return archive.read(info)
+        except _DAMAGED as error:
+            raise UnsafeFileError(f"{path}: {name} cannot be read: {error}") from None
 
 
 def _sum_of(root: Path, name: str, status: os.stat_result | None) -> str:

@@ -43,6 +43,7 @@ from matterstack.storage import database, migrations
 
 if TYPE_CHECKING:
     from matterstack.storage.rows import (
+        AttemptRecord,
         AttemptRow,
         EventRow,
         GivenRow,
@@ -890,6 +891,29 @@ class StoreReader:
         )
         number: int = self.query(sql)[0][0]
         return number
+
+    def records(self) -> Iterator[AttemptRecord]:
+        """Yield all that is recorded of each attempt, in the order of submission."""
+        from matterstack.storage.rows import AttemptRecord, AttemptRow
+
+        more = "a.data, a.id, t.spec, e.record, a.not_hashed, a.archive\n"
+        columns = _ATTEMPT_SQL.replace("a.data\n", more)
+        outputs: dict[int, list[tuple[str, str, int]]] = {}
+        for attempt, *output in self.query("SELECT attempt, name, sha256, size FROM outputs ORDER BY attempt, name"):
+            outputs.setdefault(attempt, []).append(tuple(output))
+        for *row, number, spec, environment, not_hashed, archive in self.query(
+            f"{columns} LEFT JOIN environments e ON e.id = a.environment ORDER BY a.id"
+        ):
+            known = AttemptRow._make(row)
+            made_with = amended(spec, known.changes)
+            yield AttemptRecord(number, known, made_with, environment, not_hashed, archive, outputs.get(number, []))
+
+    def copy_to(self, path: str | os.PathLike[str]) -> None:
+        """Write the database, as it is at one moment, to a file that is not there yet.
+
+        The same content gives the same bytes: what was removed is not in it, and no page is where it was by chance.
+        """
+        self.query("VACUUM INTO ?", (os.fspath(path),))
 
     # -- room on disk -----------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from matterstack.core.snapshot import IterationCounts
@@ -109,6 +110,38 @@ class AttemptRow(NamedTuple):
     cpu_s: float | None
     peak_memory_gib: float | None
     data: str | None
+
+
+class AttemptRecord(NamedTuple):
+    """All that is recorded of an attempt.
+
+    Attributes
+    ----------
+    id : int
+        Its row.
+    attempt : AttemptRow
+    spec : str
+        What it was made with, as JSON text: what the plan says, and what was changed of it.
+    environment, not_hashed : str or None
+        What it ran in; and by the names of outputs why they have no hash. As JSON text.
+    archive : str or None
+        The archive that its directory was put into.
+    outputs : sequence of tuple
+        Name, SHA-256 and size in bytes of what it left.
+    """
+
+    id: int
+    attempt: AttemptRow
+    spec: str
+    environment: str | None
+    not_hashed: str | None
+    archive: str | None
+    outputs: Sequence[tuple[str, str, int]]
+
+    @property
+    def name(self) -> str:
+        """The name of its directory."""
+        return f"{self.attempt.iteration}.{self.attempt.task_id}.{self.attempt.attempt}"
 
 
 class TimeRow(NamedTuple):

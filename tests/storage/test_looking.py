@@ -279,6 +279,7 @@ def test_all_that_shows_a_run_reads_by_read_only_connections(tmp_path: Path, mon
         "attempts_to_pack": (0,), "archive_of": (0, "a", 1), "amendment": (1,), "waits": (1,), "kept_back": (0,),
         "delayed": (0, 0.0, 5), "unfinished": (0,),
         "files_taken_of": (1,),
+        "copy_to": (tmp_path.parent / f"{tmp_path.name}.sqlite",),
         "begun_after": (0,), "spending_after": (0,), "next_start": ([],), "ready_operators": (0.0,),
     }  # fmt: skip
     reader = StoreReader(run.path / "state.sqlite")

@@ -1,0 +1,1 @@
+"""Evidence of a run: checked against its record, and put together for somebody who has never seen it."""

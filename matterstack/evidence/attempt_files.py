@@ -1,0 +1,125 @@
+"""Files of attempts, wherever they lie: in the directories of these, or in archives."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+from matterstack.core.identifiers import check_relative_path
+from matterstack.errors import UnsafeFileError, UnsafePathError
+from matterstack.files import open_inside, read_inside
+from matterstack.orchestration.session import Session
+from matterstack.storage import archives
+from matterstack.storage.rows import AttemptRecord
+
+
+class AttemptFiles:
+    """The files of the attempts of a run, to be read and hashed; nothing is unpacked, and no link is followed.
+
+    Parameters
+    ----------
+    session : Session
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._directory = session.directory
+        self._last: tuple[str, dict[str, str | None]] = ("", {})
+
+    def home(self, record: AttemptRecord) -> str:
+        """Return where the directory of an attempt is, from that of the run."""
+        return f"operators/{record.attempt.operator}/{record.name}"
+
+    def results(self, record: AttemptRecord, name: str) -> str:
+        """Return where an attempt leaves a file of this name, from the run's directory on."""
+        folder = self._session.results_folder(record.attempt.operator)
+        return "/".join(part for part in (self.home(record), folder, name) if part)
+
+    def archive_of(self, record: AttemptRecord) -> str | None:
+        """Return the archive that an attempt is in; None where its directory is there, or there is no archive."""
+        return None if os.path.lexists(self._directory.path / self.home(record)) else record.archive
+
+    def is_there(self, record: AttemptRecord) -> bool:
+        """Return whether the directory of an attempt is there, or an archive of it."""
+        return self.archive_of(record) is not None or os.path.lexists(self._directory.path / self.home(record))
+
+    def sum(self, record: AttemptRecord, path: str) -> str:
+        """Return the SHA-256 of what a file of an attempt holds now.
+
+        Parameters
+        ----------
+        record : AttemptRecord
+        path : str
+            From the run's directory on.
+
+        Raises
+        ------
+        FileNotFoundError
+            It is not there.
+        UnsafeFileError
+            It is no plain file, or its archive is damaged.
+        """
+        archive = self.archive_of(record)
+        if archive is None:
+            return sum_of(self._directory.path, path)
+        try:
+            found = self.sums_in(archive)[path]
+        except KeyError:
+            raise FileNotFoundError(path) from None
+        if found is None:
+            raise UnsafeFileError(f"{archive} does not hold any more what was put into it")
+        return found
+
+    def sums_in(self, archive: str) -> dict[str, str | None]:
+        """Return the sums of all files in an archive; it is read once, as long as no other one is asked for.
+
+        Raises
+        ------
+        UnsafeFileError
+            It is damaged, or not there.
+        """
+        if self._last[0] != archive:
+            self._last = (archive, archives.sums_in(self._directory, archive))
+        return self._last[1]
+
+    def read(self, record: AttemptRecord, path: str, max_bytes: int) -> bytes:
+        """Return what a file of an attempt holds.
+
+        Raises
+        ------
+        FileNotFoundError
+            It is not there.
+        UnsafeFileError
+            It is larger or no plain file, or its archive is damaged.
+        """
+        if (archive := self.archive_of(record)) is not None:
+            return archives.read_packed(self._directory, archive, path, max_bytes)
+        return read_inside(self._directory.path, inside(path), max_bytes)
+
+
+def sum_of(root: os.PathLike[str], path: str) -> str:
+    """Return the SHA-256 of a plain file below a directory.
+
+    Raises
+    ------
+    FileNotFoundError
+        It is not there.
+    UnsafeFileError
+        It is no plain file, or a link leads to it.
+    """
+    with open(open_inside(os.fspath(root), inside(path)), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def inside(path: str) -> str:
+    """Return a path that stays in the directory that it is relative to: the record may be anybody's.
+
+    Raises
+    ------
+    UnsafeFileError
+        It does not.
+    """
+    try:
+        return check_relative_path(path, "the file")
+    except UnsafePathError as error:
+        raise UnsafeFileError(str(error)) from None

@@ -1,0 +1,43 @@
+"""Left-out files: what an export has not taken along of a run, as it says itself, for whoever verifies it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matterstack.core.strict_json import parse_json
+from matterstack.errors import InvalidJsonError, UnsafeFileError
+from matterstack.files import read_inside
+from matterstack.storage.run_directory import RunDirectory
+
+#: What every export says of itself, for programs.
+EVIDENCE = "evidence.json"
+_MOST_BYTES = 1_000_000_000
+
+
+class LeftOut:
+    """What is not in an export.
+
+    Parameters
+    ----------
+    directory : RunDirectory
+        Of a run: where that is no export, nothing was left out.
+    """
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self._why: dict[str, str] = {}
+        try:
+            said: Any = parse_json(read_inside(directory.path, EVIDENCE, _MOST_BYTES), max_bytes=_MOST_BYTES)
+            self._why = {str(one["path"]): str(one["why"]) for one in said["files"]["left_out"]}
+        except (OSError, UnsafeFileError, InvalidJsonError, LookupError, TypeError, AttributeError):
+            return
+
+    def why(self, path: str) -> str:
+        """Return why a file, or the folder that it is in, was left out; empty where it was not."""
+        if path in self._why:
+            return self._why[path]
+        folder = path
+        while "/" in (folder := folder.rstrip("/")):
+            folder = folder.rpartition("/")[0] + "/"
+            if folder in self._why:
+                return self._why[folder]
+        return ""

@@ -1,0 +1,357 @@
+"""Verification: every file that a run's record names, looked for and hashed; what is not as the record says."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from html import escape
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from matterstack.core.attempt_files import MACHINERY
+from matterstack.core.strict_json import MAX_BYTES, parse_json
+from matterstack.core.text import neutral
+from matterstack.errors import InvalidJsonError, UnsafeFileError
+from matterstack.evidence.answers import answer_of, asks_people, says_otherwise
+from matterstack.evidence.attempt_files import AttemptFiles, sum_of
+from matterstack.evidence.kept_files import kept_of
+from matterstack.evidence.left_out import LeftOut
+from matterstack.orchestration import campaigns
+from matterstack.orchestration.cleaning import why_gone
+from matterstack.orchestration.session import Session
+from matterstack.storage.rows import AttemptRecord, LinkRow
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: How a file may stand. The first two are as the record says, and the next three are not.
+OK, PACKED, MISSING, CHANGED, UNREADABLE = "as recorded", "packed", "missing", "changed", "unreadable"
+CLEANED, LEFT_OUT, NOT_HASHED, COPY = "cleaned", "left out", "not hashed", "copy differs"
+_WRONG = frozenset({MISSING, CHANGED, UNREADABLE})
+_MANIFEST_BYTES = 50_000_000
+_SHOWN = 20
+_MEANS = {
+    OK: "as recorded",
+    PACKED: "as recorded, in archives",
+    MISSING: "missing",
+    CHANGED: "changed",
+    UNREADABLE: "cannot be read",
+    CLEANED: "removed on purpose",
+    LEFT_OUT: "left out of this export",
+    NOT_HASHED: "there, and never hashed",
+    COPY: "copies of inputs that differ from what was given",
+}
+
+
+class Checked(NamedTuple):
+    """A file that the record names, and how it stands.
+
+    Attributes
+    ----------
+    attempt : str
+        As ``0.relax.1``; empty for a file of the run itself.
+    kind : str
+        ``output``, ``input``, ``answer``, ``kit``, ``kept``, ``campaign``, ``archive`` or ``directory``.
+    path : str
+        From the run's directory on.
+    status : str
+    why : str
+        What is to be said of it.
+    sha256, found : str
+        As recorded, and as it is; empty where unknown.
+    """
+
+    attempt: str
+    kind: str
+    path: str
+    status: str
+    why: str = ""
+    sha256: str = ""
+    found: str = ""
+
+
+class Verification:
+    """What `Run.verify` has found; true where every file is there and as the record says, or was removed on purpose.
+
+    Parameters
+    ----------
+    run_id : str
+    checked : iterator of Checked
+
+    Attributes
+    ----------
+    run_id : str
+    counts : dict of str to int
+        How many files stand how.
+    differ : list of Checked
+        The files that are not simply there and as recorded.
+    """
+
+    def __init__(self, run_id: str, checked: Iterator[Checked]) -> None:
+        self.run_id = run_id
+        counts: Counter[str] = Counter()
+        self.differ: list[Checked] = []
+        for one in checked:
+            counts[one.status] += 1
+            if one.status not in (OK, PACKED):
+                self.differ.append(one)
+        self.counts = {status: counts[status] for status in _MEANS if counts[status]}
+
+    def __bool__(self) -> bool:
+        return _WRONG.isdisjoint(self.counts)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A row a file that is not simply there and as recorded: what it is, where, how it stands, and hashes."""
+        import pandas as pd
+
+        return pd.DataFrame(self.differ, columns=list(Checked._fields)).set_index("attempt")
+
+    @property
+    def headline(self) -> str:
+        """What was found, in a sentence."""
+        total = sum(self.counts.values())
+        said = ", ".join(f"{number} {_MEANS[status]}" for status, number in self.counts.items())
+        verdict = "all is as recorded" if self else "NOT as recorded"
+        return neutral(f"Run {self.run_id}: {verdict}. Of {total} files that the record names: {said or 'none'}.")
+
+    def as_data(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        differ = [one._asdict() for one in self.differ]
+        return {"run_id": self.run_id, "as_recorded": bool(self), "counts": self.counts, "differ": differ}
+
+    def _listed(self) -> list[Checked]:
+        """Return what is shown: what is wrong first."""
+        return sorted(self.differ, key=lambda one: one.status not in _WRONG)[:_SHOWN]
+
+    def __repr__(self) -> str:
+        lines = [self.headline]
+        lines += [f"  {one.status}: {one.path}{f' ({one.why})' if one.why else ''}" for one in self._listed()]
+        if len(self.differ) > _SHOWN:
+            lines.append(f"  and {len(self.differ) - _SHOWN} more in .frame")
+        return neutral("\n".join(lines))
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            "<tr>" + "".join(f"<td style='text-align:left'>{escape(neutral(text))}</td>" for text in row) + "</tr>"
+            for row in ((one.status, one.path, one.why) for one in self._listed())
+        )
+        more = f"<p>and {len(self.differ) - _SHOWN} more in .frame</p>" if len(self.differ) > _SHOWN else ""
+        return f"<div><p>{escape(self.headline)}</p><table>{rows}</table>{more}</div>"
+
+
+def verify(session: Session) -> Verification:
+    """Look at every file that the record of a run names; nothing is written. See `Run.verify`."""
+    with session.reader.reading():
+        run_id = session.reader.run().run_id
+        records = list(session.reader.records())
+        links = {record.id: session.reader.links_up(record.id) for record in records}
+        specs = [spec for _, _, spec in session.reader.specifications()]
+        archives = session.reader.archives()
+    looked = _Looked(session)
+    return Verification(run_id, looked.all(records, links, specs, archives))
+
+
+class _Looked:
+    """The files of a run, as they are found."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._root = session.directory.path
+        self._files = AttemptFiles(session)
+        self._left_out = LeftOut(session.directory)
+
+    def all(
+        self,
+        records: list[AttemptRecord],
+        links: Mapping[int, list[LinkRow]],
+        specs: list[str],
+        archives: list[str],
+    ) -> Iterator[Checked]:
+        for record in records:
+            yield from self._attempt(record, links[record.id])
+        yield from self._kept(records, specs)
+        yield from self._campaign()
+        for archive in archives:
+            yield self._archive(archive)
+
+    # -- of attempts ------------------------------------------------------------------------
+
+    def _attempt(self, record: AttemptRecord, links: list[LinkRow]) -> Iterator[Checked]:
+        if record.attempt.status == "COMPLETED" and not self._files.is_there(record):
+            yield self._gone(record, "directory", f"{self._files.home(record)}/", "", "")
+        for name, sha256, _ in (*record.outputs, *_measured(record)):
+            yield self._file(record, "output", self._files.results(record, name), sha256, name)
+        for name, why in _object(record.not_hashed).items():
+            yield self._not_hashed(record, name, str(why))
+        yield from self._answer(record)
+        yield from self._kit(record)
+        yield from self._copies(record, links)
+
+    def _file(self, record: AttemptRecord, kind: str, path: str, sha256: str, name: str = "") -> Checked:
+        try:
+            found = self._files.sum(record, path)
+        except FileNotFoundError:
+            return self._gone(record, kind, path, sha256, name)
+        except (UnsafeFileError, OSError) as error:
+            return Checked(record.name, kind, path, UNREADABLE, str(error), sha256)
+        if found != sha256:
+            return Checked(record.name, kind, path, CHANGED, "", sha256, found)
+        return Checked(record.name, kind, path, PACKED if self._files.archive_of(record) else OK, "", sha256, found)
+
+    def _gone(self, record: AttemptRecord, kind: str, path: str, sha256: str, name: str) -> Checked:
+        row = record.attempt
+        if why := why_gone(self._session.reader, row.iteration, row.task_id, row.attempt, name):
+            return Checked(record.name, kind, path, CLEANED, why, sha256)
+        if why := self._left_out.why(path):
+            return Checked(record.name, kind, path, LEFT_OUT, why, sha256)
+        return Checked(record.name, kind, path, MISSING, "", sha256)
+
+    def _not_hashed(self, record: AttemptRecord, name: str, why: str) -> Checked:
+        path = self._files.results(record, name)
+        try:
+            found = self._files.sum(record, path)
+        except FileNotFoundError:
+            return self._gone(record, "output", path, "", name)
+        except (UnsafeFileError, OSError) as error:
+            return Checked(record.name, "output", path, UNREADABLE, str(error))
+        return Checked(record.name, "output", path, NOT_HASHED, why, "", found)
+
+    def _answer(self, record: AttemptRecord) -> Iterator[Checked]:
+        if not asks_people(self._session, record) or not self._files.is_there(record):
+            return
+        verdict = f"{self._files.home(record)}/{MACHINERY}/verdict.json"
+        try:
+            answer = answer_of(self._files, record)
+            if answer is None:
+                if record.attempt.status == "COMPLETED":
+                    yield self._gone(record, "answer", verdict, "", "")
+                return
+            yield Checked(record.name, "answer", verdict, PACKED if self._files.archive_of(record) else OK)
+            if not answer.path:
+                return
+            kept = self._file(record, "answer", answer.path, answer.sha256)
+            content = self._files.read(record, answer.path, MAX_BYTES) if kept.status in (OK, PACKED) else None
+            if content is not None and says_otherwise(record, answer, content):
+                kept = kept._replace(status=CHANGED, why="the database has another answer")
+            yield kept
+        except (UnsafeFileError, OSError) as error:
+            yield Checked(record.name, "answer", verdict, CHANGED, str(error))
+
+    def _kit(self, record: AttemptRecord) -> Iterator[Checked]:
+        operator = self._session.operators.get(record.attempt.operator)
+        if operator is None or not operator.traits.script or not operator.traits.by_people:
+            return
+        if not self._files.is_there(record):
+            return
+        path = f"{self._files.home(record)}/MANIFEST.json"
+        try:
+            said: Any = parse_json(self._files.read(record, path, _MANIFEST_BYTES), max_bytes=_MANIFEST_BYTES)
+            parts = {str(name): str(sha256) for name, sha256 in said["sha256"].items()}
+            if said["token"] != record.attempt.token:
+                raise UnsafeFileError("it is of another kit")
+        except FileNotFoundError:
+            if record.attempt.status != "SUBMITTING":
+                yield self._gone(record, "kit", path, "", "MANIFEST.json")
+            return
+        except (UnsafeFileError, OSError, InvalidJsonError, LookupError, TypeError, AttributeError) as error:
+            yield Checked(record.name, "kit", path, CHANGED, f"it is not as it was made: {error}")
+            return
+        for name, sha256 in parts.items():
+            if name == "HOWTO.txt":
+                continue  # its words are others once the results are home
+            yield self._file(record, "kit", f"{self._files.home(record)}/{name}", sha256, name)
+
+    def _copies(self, record: AttemptRecord, links: list[LinkRow]) -> Iterator[Checked]:
+        """Yield copies of inputs that are not what was given: whatever ran may have changed its own."""
+        wanted = {name: one.sha256 for one in links if (name := _copy(one)) and one.sha256}
+        for name, source in _object(_object(record.spec).get("files")).items():
+            if (content := _literal(source)) is not None:
+                wanted[name] = hashlib.sha256(content).hexdigest()
+        for name, sha256 in wanted.items():
+            path = f"{self._files.home(record)}/{name}"
+            try:
+                found = self._files.sum(record, path)
+            except (FileNotFoundError, UnsafeFileError, OSError):
+                continue  # it was moved; and a kit has it elsewhere, where its manifest tells
+            if found != sha256:
+                yield Checked(record.name, "input", path, COPY, "what ran may change its own copy", sha256 or "", found)
+
+    # -- of the run -------------------------------------------------------------------------
+
+    def _kept(self, records: list[AttemptRecord], specs: list[str]) -> Iterator[Checked]:
+        """Yield what the run keeps by its content: files from outside, programs, large arguments."""
+        for sha256, kind in kept_of(self._session.directory, [*(record.spec for record in records), *specs]).items():
+            yield self._of_run(kind, f"files/{sha256}", sha256)
+
+    def _of_run(self, kind: str, path: str, sha256: str = "") -> Checked:
+        try:
+            found = sum_of(self._root, path)
+        except FileNotFoundError:
+            why = self._left_out.why(path)
+            return Checked("", kind, path, LEFT_OUT if why else MISSING, why, sha256)
+        except (UnsafeFileError, OSError) as error:
+            return Checked("", kind, path, UNREADABLE, str(error), sha256)
+        return Checked("", kind, path, CHANGED if sha256 and found != sha256 else OK, "", sha256, found)
+
+    def _campaign(self) -> Iterator[Checked]:
+        reference = self._session.directory.read_config().get("campaign")
+        if not isinstance(reference, str) or not campaigns.is_stored(reference):
+            return
+        folder = campaigns.folder_of(reference)
+        for name in (campaigns.ABOUT, campaigns.TEXT):
+            yield self._of_run("campaign", f"{folder}/{name}")
+        for path in sorted((self._root / folder / "arrays").glob("*.npy")):
+            yield self._of_run("campaign", f"{folder}/arrays/{path.name}", path.stem)
+
+    def _archive(self, archive: str) -> Checked:
+        try:
+            torn = [path for path, sha256 in self._files.sums_in(archive).items() if sha256 is None]
+        except (UnsafeFileError, OSError) as error:
+            if why := self._left_out.why(archive):
+                return Checked("", "archive", archive, LEFT_OUT, why)
+            is_there = (self._root / archive).exists()
+            return Checked("", "archive", archive, UNREADABLE if is_there else MISSING, str(error))
+        if torn:
+            why = f"{len(torn)} files in it are not what was put into it, as {PurePosixPath(torn[0]).name}"
+            return Checked("", "archive", archive, CHANGED, why)
+        return Checked("", "archive", archive, OK)
+
+
+def _object(text: Any) -> dict[str, Any]:
+    """Return an object, or one as JSON text; a run of somebody else may say anything."""
+    try:
+        said = json.loads(text) if isinstance(text, str) else text
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _measured(record: AttemptRecord) -> list[tuple[str, str, int]]:
+    """Return the files that an instrument has listed with its result."""
+    listed = _object(_object(record.attempt.data).get("files"))
+    known = {name for name, _, _ in record.outputs}
+    asked = "schema" in _object(record.spec) or "instructions" in _object(record.spec)
+    hashed = [(name, sha256, 0) for name, sha256 in listed.items() if isinstance(sha256, str) and len(sha256) == 64]
+    return [one for one in hashed if asked and one[0] not in known]
+
+
+def _copy(link: LinkRow) -> str:
+    """Return where a copy of an input lies in the directory of its attempt; empty for what is no file there."""
+    if link.name == "inputs.json" or link.name.startswith("show/"):
+        return ""
+    return f"{link.name}/{link.path}" if link.name.startswith("values/") else link.name
+
+
+def _literal(source: Any) -> bytes | None:
+    """Return the content of a file that the specification holds itself."""
+    if isinstance(source, str):
+        return source.encode("utf-8", "surrogateescape")
+    try:
+        return base64.b64decode(source["base64"])
+    except (TypeError, KeyError, binascii.Error, ValueError):
+        return None
