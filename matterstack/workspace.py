@@ -274,7 +274,7 @@ def release_reservations(workspace: str, run_id: str, base_path: str | os.PathLi
         raise RunNotFoundError(f"no run {run_id!r} holds anything in the workspace {workspace!r}", path=ledger.path)
     give_back_what_is_over(ledger)
     for holder, tokens in mine.items():
-        if look(ledger.workspace, holder, tokens).missing is not None:
+        if look(ledger, holder, tokens).missing is not None:
             ledger.give_back(holder, tokens, waits=False)
     if left := [tokens for holder, tokens in held(ledger).items() if holder in mine]:
         raise RunStatusError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -214,12 +215,15 @@ class Attempt:
         Path of the operator's directory.
     name : str, optional
         Name of the attempt's directory, where that is not yet ``<iteration>.<task_id>.<attempt>``.
+    gpus : sequence of str
+        Which GPUs of this machine it holds, where its operator counts them.
     """
 
-    __slots__ = ("_directory", "_name", "_task", "parent", "record")
+    __slots__ = ("_directory", "_name", "_task", "gpus", "parent", "record")
 
-    def __init__(self, record: LiveAttempt, parent: str, name: str | None = None) -> None:
+    def __init__(self, record: LiveAttempt, parent: str, name: str | None = None, gpus: Sequence[str] = ()) -> None:
         self.record = record
+        self.gpus = gpus
         self._task: Task | None = None
         self._directory: Path | None = None
         self.parent = parent
@@ -301,12 +305,12 @@ class Attempt:
 
     def at(self, name: str) -> Attempt:
         """Return the same attempt while its directory has another name."""
-        moved = Attempt(self.record, self.parent, name)
+        moved = Attempt(self.record, self.parent, name, self.gpus)
         moved._task = self.task  # parsed for both
         return moved
 
     def taken(self, external_id: str | None) -> Attempt:
         """Return the same attempt with what the outside calls it."""
-        known = Attempt(self.record._replace(external_id=external_id), self.parent, self.name)
+        known = Attempt(self.record._replace(external_id=external_id), self.parent, self.name, self.gpus)
         known._task = self._task
         return known

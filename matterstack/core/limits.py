@@ -1,9 +1,10 @@
-"""Limits of a workspace: what its runs hold of them, who waits, and to whom the next goes."""
+"""Limits across runs: what runs hold of them, who waits, and to whom the next goes."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 #: Who was not seen for so long waits no more: its process has ended, or a person steps it now and then.
@@ -17,7 +18,7 @@ class Holder(NamedTuple):
     ----------
     run_id : str
     place : str
-        Its directory below the workspace: a copy of it is another one.
+        Its directory, below the workspace where the limits are of one: a copy of it is another one.
     made_at : float
         When it was made, in seconds since the Unix epoch: a later run of its name is another one.
     """
@@ -74,7 +75,7 @@ class Waiter(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """All that is known of the limits of a workspace at one moment."""
+    """All that is known of limits at one moment."""
 
     amounts: Mapping[str, int]
     shares: Sequence[Share]
@@ -83,6 +84,21 @@ class Standing(NamedTuple):
     def held(self, name: str) -> int:
         """Return how much of a limit is held."""
         return sum(share.amount for share in self.shares if share.name == name)
+
+
+class Offer(NamedTuple):
+    """How much there is for who asks.
+
+    Attributes
+    ----------
+    amounts : mapping of str to int
+        By limit.
+    parts : mapping of str to sequence of str
+        Of a limit whose units are told apart, as graphics processors are: what each is called where it is held.
+    """
+
+    amounts: Mapping[str, int]
+    parts: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 NOTHING = Standing({}, [], [])
@@ -110,6 +126,8 @@ class Granting:
         By limit, what the first one that got nothing of it wants, and its priority.
     short : set of str
         The limits that kept somebody from getting it.
+    is_withdrawn : bool
+        Whether what was granted could not be written down.
     """
 
     def __init__(self, standing: Standing, holder: Holder, at: float) -> None:
@@ -117,20 +135,21 @@ class Granting:
         self.refused: dict[str, tuple[Mapping[str, int], int]] = {}
         self.short: set[str] = set()
         self.holder = holder
+        self.is_withdrawn = False
         self._at = at
-        self._amounts = standing.amounts
-        self._free = dict(standing.amounts)
+        self._whole = self._offer = Offer(standing.amounts)
         self._held: defaultdict[str, defaultdict[Holder, int]] = defaultdict(lambda: defaultdict(int))
         for share in standing.shares:
             self._held[share.name][share.holder] += share.amount
-            self._free[share.name] = self._free.get(share.name, 0) - share.amount
         self._turns = {one.name: one.turn for one in standing.waiters if one.holder == holder}
         self._rivals: defaultdict[str, list[Waiter]] = defaultdict(list)
         for one in standing.waiters:
             if one.holder != holder and one.seen_at > at - SEEN_S:
                 self._rivals[one.name].append(one)
 
-    def ask(self, token: str, attempt: str, wants: Mapping[str, int], priority: int) -> bool:
+    def ask(
+        self, token: str, attempt: str, wants: Mapping[str, int], priority: int, offer: Offer | None = None
+    ) -> bool:
         """Return whether an attempt gets all that it wants.
 
         Parameters
@@ -139,43 +158,59 @@ class Granting:
             Its token, and its label as ``0.relax.1``.
         wants : mapping of str to int
         priority : int
+        offer : Offer, optional
+            How much there is for it, where that is not the same for all.
         """
-        if short := self.lacks(wants, priority):
+        if short := self.lacks(wants, priority, offer):
             self.short.update(short)
             for name in wants:
                 self.refused.setdefault(name, (wants, priority))
             return False
         for name, amount in wants.items():
-            self._free[name] -= amount
-            self._held[name][self.holder] += amount
-            self.granted.append(Reservation(self.holder, token, attempt, name, amount, self._at))
+            parts = self._offer.parts.get(name)
+            taken = [(name, amount)] if parts is None else [(one, 1) for one in self._free_parts(parts)[:amount]]
+            for part, much in taken:
+                self._held[part][self.holder] += much
+                self.granted.append(Reservation(self.holder, token, attempt, part, much, self._at))
         return True
 
-    def lacks(self, wants: Mapping[str, int], priority: int) -> list[str]:
+    def lacks(self, wants: Mapping[str, int], priority: int, offer: Offer | None = None) -> list[str]:
         """Return the limits that keep an attempt from getting what it wants."""
+        self._offer = offer or self._whole
         return [name for name, amount in wants.items() if not self._may_have(name, amount, priority)]
 
     def free(self, name: str) -> int:
-        """Return how much of a limit nobody holds."""
-        return self._free.get(name, 0)
+        """Return how much of a limit nobody holds, as who asked last sees it."""
+        parts = self._offer.parts.get(name)
+        if parts is not None:
+            return len(self._free_parts(parts))
+        return self._offer.amounts.get(name, 0) - sum(self._held[name].values())
 
     def withdraw(self) -> None:
         """Take back all that was granted: it could not be written down."""
         self.short.update(one.name for one in self.granted)
         self.granted.clear()
+        self.is_withdrawn = True
+
+    def _free_parts(self, parts: Sequence[str]) -> list[str]:
+        return [part for part in parts if not any(self._held[part].values())]
+
+    def _holds(self, name: str, holder: Holder) -> int:
+        return sum(self._held[part][holder] for part in self._offer.parts.get(name, (name,)))
 
     def _may_have(self, name: str, amount: int, priority: int) -> bool:
-        free = self._free.get(name, 0)
-        if name not in self._amounts or free < amount:
+        free = self.free(name)
+        if name not in self._offer.amounts or free < amount:
             return False
-        held = self._held[name]
-        mine = (-priority, held[self.holder], self._turns.get(name, float("inf")))
-        before = [one.wants for one in self._rivals[name] if (-one.priority, held[one.holder], one.turn) < mine]
+        mine = (-priority, self._holds(name, self.holder), self._turns.get(name, float("inf")))
+        before = [
+            one.wants for one in self._rivals[name] if (-one.priority, self._holds(name, one.holder), one.turn) < mine
+        ]
         if name in self.refused and self.refused[name][1] >= priority:
             before.append(self.refused[name][0])
         return free - sum(wants[name] for wants in before if self._waits_for_this_only(name, wants)) >= amount
 
     def _waits_for_this_only(self, name: str, wants: Mapping[str, int]) -> bool:
         """Return whether a limit would do, all else being free that is wanted together with it."""
-        fits = all(amount <= self._amounts.get(one, 0) for one, amount in wants.items())
-        return fits and all(amount <= self._free[one] for one, amount in wants.items() if one != name)
+        fits = all(amount <= self._offer.amounts.get(one, 0) for one, amount in wants.items())
+        return fits and all(amount <= self.free(one) for one, amount in wants.items() if one != name)

@@ -91,6 +91,17 @@ class Resources:
         if self.named is not None:
             object.__setattr__(self, "named", check_named(self.named))
 
+    @property
+    def cpus(self) -> int:
+        """Cores of the whole job."""
+        return self.nodes * self.tasks * self.cpus_per_task
+
+    def memory_of(self, attempt: int) -> float | None:
+        """Return the memory, in GiB, that one attempt may use; None where none is named."""
+        if self.memory_gib is None or self.memory_factor == 1:
+            return self.memory_gib
+        return self.memory_gib * self.memory_factor ** (attempt - 1)
+
     def walltime_of(self, attempt: int) -> float | None:
         """Return the longest time, in seconds, that one attempt may run; None for no limit."""
         if self.walltime_s is None or self.walltime_factor == 1:
@@ -111,8 +122,7 @@ class Resources:
             if f.name != "named" and not f.name.endswith("_factor")  # those are of the workspace, not of a machine
         }
         values["walltime_s"] = self.walltime_of(attempt)
-        if self.memory_gib is not None and self.memory_factor != 1:
-            values["memory_gib"] = self.memory_gib * self.memory_factor ** (attempt - 1)
+        values["memory_gib"] = self.memory_of(attempt)
         return {name: value for name, value in values.items() if value}
 
 

@@ -34,6 +34,7 @@ from matterstack.core.attempts import (
     Refused,
     Submitted,
 )
+from matterstack.core.machine import Machine
 from matterstack.core.made import Made
 from matterstack.core.task import Task
 from matterstack.errors import InvalidConfigError, RunStatusError
@@ -153,6 +154,10 @@ class Operator(ABC):
         directory : pathlib.Path
             Where the run keeps this operator's attempts.
         """
+        return None
+
+    def counts(self) -> Machine | None:
+        """Return what it may use of this machine, where its attempts are counted together with those of other runs."""
         return None
 
     def prepare(self, attempt: Attempt) -> None:

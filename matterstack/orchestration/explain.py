@@ -164,11 +164,11 @@ def explain(session: Session) -> Explanation:
         found.append(Blocker(f"{len(live) - _MOST_LISTED} more attempts", "they are live", None, "see run.attempts"))
     found += [_kept_back(row) for row in kept_back[:_MOST_LISTED]]
     found += [_delayed(row, now) for row in delayed]
-    limited = waits(session.reservations, run, first) if run.status is RunStatus.RUNNING else []
+    limited = waits(session, run, first) if run.status is RunStatus.RUNNING else []
     found += [Blocker(f"task {one.task.task_id}", one.why, one.since, one.remedy) for one in limited[:_MOST_LISTED]]
     can = counts.ready - len(delayed) - min(len(limited), _MOST_LISTED)
     if limited and can and run.status is RunStatus.RUNNING:
-        why = "they wait for limits of the workspace, for a step, or for room at their operator"
+        why = "they wait for limits across runs, for a step, or for room at their operator"
         found.append(Blocker(f"{can} more ready tasks", why, None, "wait, or run.step()"))
     elif can and run.status is RunStatus.RUNNING:
         found.append(

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from matterstack.core.amended import amended
 from matterstack.core.attempts import LiveAttempt
 from matterstack.core.changes import NewAttempt
+from matterstack.core.machine import CPUS, FIELDS
 from matterstack.core.snapshot import ReadyTask, RunRecord
 from matterstack.core.states import AttemptStatus, TaskStatus
 from matterstack.orchestration import decisions as scheduling
@@ -17,7 +18,7 @@ from matterstack.orchestration.capture import capture, describe
 from matterstack.orchestration.health import Contacts, Health
 from matterstack.orchestration.made_from import inputs_of
 from matterstack.orchestration.next_attempts import made_with
-from matterstack.orchestration.reservations import wants_of
+from matterstack.orchestration.reservations import Grants, Wants, wants_of
 from matterstack.orchestration.session import Session
 from matterstack.storage.state_store import SQLiteStateStore
 
@@ -107,21 +108,22 @@ def _choose(
 ) -> list[tuple[ReadyTask, str]]:
     """Return the tasks to submit, with the tokens of their attempts; what they want of limits is reserved for these."""
     ready = {name: store.ready_tasks(name, free, at) for name, free in slots.items()}
-    found = [(task, _token(at), wants_of(task)) for task in scheduling.choose(run.status, ready, slots, most_new)]
+    found = _with_wants(session, scheduling.choose(run.status, ready, slots, most_new), at)
     if not any(wants for _, _, wants in found):
         return [(task, token) for task, token, _ in found]
     kept: list[tuple[ReadyTask, str]] = []
     waiting: set[str] = set()
-    reserved: set[str] = set()
-    with session.reservations.asking(run, at) as granting:
-        short: set[str] = set()
+    reserved: dict[str, Wants] = {}
+    with session.reservations.asking(run, at, [wants for _, _, wants in found]) as granting:
+        short: frozenset[str] = frozenset()
         full = {name for name, page in ready.items() if len(page) == slots[name]}  # there may be more
         while True:
             for task, token, wants in found:
                 label = f"{run.iteration}.{task.task_id}.{task.attempts + 1}"
-                if wants is None or granting.ask(token, label, *wants):
+                if wants is None or granting.ask(token, label, wants):
                     kept.append((task, token))
-                    reserved |= {token} if wants else set()
+                    if wants is not None:
+                        reserved[token] = wants
                 else:
                     waiting.add(task.operator)
             used = Counter(task.operator for task, _ in kept)
@@ -130,12 +132,12 @@ def _choose(
             behind = frozenset(waiting & rooms.keys() & full)
             if granting.short <= short or not behind:
                 break
-            short = set(granting.short)
-            looked_at = (store.last_event(), frozenset(short), behind)
+            short = granting.short
+            looked_at = (store.last_event(), short, behind)
             if session.reservations.nothing_behind(looked_at, at):
                 break
             seen = {task.id for task, _ in kept}
-            pages = {name: store.ready_tasks(name, slots[name], at, short) for name in behind}
+            pages = {name: _behind(session, store, name, slots[name], at, granting) for name in behind}
             full = {name for name, page in pages.items() if len(page) == slots[name]}
             ready = {name: [task for task in page if task.id not in seen] for name, page in pages.items()}
             if not any(ready.values()):
@@ -143,10 +145,26 @@ def _choose(
                 break
             begun = sum(not task.attempts for task, _ in kept)
             chosen = scheduling.choose(run.status, ready, rooms, most_new - begun)
-            found = [(task, _token(at), wants_of(task)) for task in chosen]
+            found = _with_wants(session, chosen, at)
     session.reservations.starved |= waiting & rooms.keys()
-    reserved -= {one.token for one in granting.granted}  # withdrawn
-    return [(task, token) for task, token in kept if token not in reserved]
+    return [(task, token) for task, token in kept if token not in reserved or granting.stands(reserved[token])]
+
+
+def _with_wants(session: Session, tasks: Iterable[ReadyTask], at: float) -> list[tuple[ReadyTask, str, Wants | None]]:
+    """Return tasks, each with a token for its next attempt, and with what that wants of limits."""
+    counting = session.reservations.counting
+    return [(task, _token(at), wants_of(task, counting.get(task.operator))) for task in tasks]
+
+
+def _behind(
+    session: Session, store: SQLiteStateStore, operator: str, most: int, at: float, granting: Grants
+) -> list[ReadyTask]:
+    """Return ready tasks of an operator that want nothing of what is short."""
+    short = granting.machine.short if operator in session.reservations.counting else ()
+    if CPUS in short:
+        return []  # each takes one at least
+    fields = [FIELDS[name] for name in FIELDS if name in short]
+    return store.ready_tasks(operator, most, at, granting.workspace.short, fields)
 
 
 def _token(at: float) -> str:

@@ -1,4 +1,6 @@
-"""Reservations of a run: what its attempts take of the limits of its workspace, and give back when they are over.
+"""Reservations of a run: what its attempts take of limits across runs, and give back when they are over.
+
+Two ledgers have such limits: that of the workspace, and that of this machine, for operators that count it.
 
 Reserved before the intent is stored, and given back after the end is: whatever is killed when, what is live is held.
 """
@@ -9,17 +11,20 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from matterstack.core.amended import amended
 from matterstack.core.attempts import LiveAttempt
-from matterstack.core.limits import NOTHING, Granting, Holder
-from matterstack.core.resources import check_named
+from matterstack.core.limits import NOTHING, Granting, Holder, Offer
+from matterstack.core.machine import Machine, gpu_of, in_words
+from matterstack.core.resources import Resources, check_named
 from matterstack.core.snapshot import ReadyTask, RunRecord, Snapshot
 from matterstack.errors import InvalidTaskError, MatterstackError
+from matterstack.operators.base import Operator
 from matterstack.orchestration.holders import give_back_what_is_over
 from matterstack.storage.limits import Ledger
+from matterstack.storage.machine import MachineLedger
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
 
@@ -35,54 +40,114 @@ _BEHIND_S = 5.0
 
 
 class Wants(NamedTuple):
-    """What an attempt wants of limits, all together, and the priority of its task."""
-
-    named: Mapping[str, int]
-    priority: int
-
-
-class Reservations:
-    """What one session knows of what its run holds.
-
-    Parameters
-    ----------
-    directory : RunDirectory
+    """What an attempt wants of limits, all together.
 
     Attributes
     ----------
-    ledger : Ledger or None
-        None where the directory is in no workspace: nothing is granted there.
-    short : frozenset of str
-        The limits that kept ready tasks from being submitted in this tick.
-    starved : frozenset of str
-        The operators with room, all of whose ready tasks wait for one of these.
+    named : mapping of str to int
+        Of the workspace.
+    counted : mapping of str to int
+        Of this machine.
+    offer : Offer or None
+        How much of this machine its operator may use.
+    priority : int
+        Of the task.
     """
 
-    def __init__(self, directory: RunDirectory) -> None:
-        self.ledger = None if directory.workspace is None else Ledger(directory.workspace)
+    named: Mapping[str, int]
+    counted: Mapping[str, int]
+    offer: Offer | None
+    priority: int
+
+
+class Grants:
+    """Grants of one tick, of both ledgers: an attempt gets all that it wants of both, or nothing.
+
+    Parameters
+    ----------
+    workspace, machine : Granting
+    """
+
+    def __init__(self, workspace: Granting, machine: Granting) -> None:
+        self.workspace = workspace
+        self.machine = machine
+
+    def ask(self, token: str, attempt: str, wants: Wants) -> bool:
+        """Return whether an attempt gets all that it wants."""
+        named, counted, offer, priority = wants
+        lacks = [self.workspace.lacks(named, priority), self.machine.lacks(counted, priority, offer)]
+        if lacks[0] or not any(lacks):
+            self.workspace.ask(token, attempt, named, priority)
+        if lacks[1] or not any(lacks):
+            self.machine.ask(token, attempt, counted, priority, offer)
+        return not any(lacks)
+
+    def stands(self, wants: Wants) -> bool:
+        """Return whether all that an attempt was granted is on disk."""
+        return not (wants.named and self.workspace.is_withdrawn) and not (wants.counted and self.machine.is_withdrawn)
+
+    @property
+    def short(self) -> frozenset[str]:
+        """What kept somebody from getting it, in words."""
+        return frozenset(self.workspace.short) | frozenset(map(_of_machine, self.machine.short))
+
+
+class Book:
+    """What one session knows of what its run holds in one ledger.
+
+    Parameters
+    ----------
+    ledger : Ledger or None
+        None where there is none: nothing is granted there.
+    directory : RunDirectory
+    what : str
+        What it has limits of.
+
+    Attributes
+    ----------
+    short : frozenset of str
+        The limits that kept ready tasks from being submitted in this tick.
+    """
+
+    def __init__(self, ledger: Ledger | None, directory: RunDirectory, what: str) -> None:
+        self.ledger = ledger
         self.short: frozenset[str] = frozenset()
-        self.starved: frozenset[str] = frozenset()
-        self._place = f"runs/{directory.path.name}"
+        self._place = "" if ledger is None else ledger.place_of(directory.path)
+        self._what = what
         self._usable = True  # in this tick
         #: Tokens that the ledger has of this run; None where it has to be asked.
         self._held: set[str] | None = None
+        self._names: dict[str, list[str]] = {}
+        #: Tokens of live attempts that hold nothing, as they were asked for.
+        self._without: frozenset[str] = frozenset()
         self._waits = False
         self._others_at = 0.0
-        self._nothing: tuple[tuple[int, frozenset[str], frozenset[str]], float] | None = None
 
     def holder(self, run: RunRecord) -> Holder:
         """Return the run as the ledger knows it."""
         return Holder(run.run_id, self._place, run.created_at)
 
-    def begin(self, store: StoreReader, snapshot: Snapshot) -> None:
-        """Begin a tick: what another process that was killed left of this run is put right."""
-        self.short = self.starved = frozenset()
+    def names(self, token: str) -> Sequence[str]:
+        """Return what an attempt of this run holds."""
+        return self._names.get(token, ())
+
+    def begin(self, store: StoreReader, run: RunRecord, wanting: Collection[str]) -> None:
+        """Begin a tick: what another process that was killed left of this run is put right.
+
+        Parameters
+        ----------
+        store : StoreReader
+        run : RunRecord
+        wanting : collection of str
+            Tokens of live attempts that should hold something.
+        """
+        self.short = frozenset()
         self._usable = True
-        known = self._held
-        if known is not None and any(_MARK in one.spec and one.token not in known for one in snapshot.live):
+        if self._held is not None and any(one not in self._held and one not in self._without for one in wanting):
             self._held = None
         if self._held is None:
-            self._settle(store, snapshot.run, leaves=False)
+            self._settle(store, run, leaves=False)
+            self._without = frozenset(wanting).difference(self._held or ())
 
     @contextlib.contextmanager
     def asking(self, run: RunRecord, at: float) -> Iterator[Granting]:
@@ -90,31 +155,17 @@ class Reservations:
         holder, self._held = self.holder(run), None
         granting = Granting(NOTHING, holder, at)  # where the ledger cannot be used, all wait
         with contextlib.ExitStack() as stack:
-            if (ledger := self._in_use()) is not None:
-                with self._noted():
+            with self._noted():
+                if (ledger := self._to_ask()) is not None:
                     granting = stack.enter_context(ledger.granting(holder, at))
             yield granting
             with self._noted():
                 stack.close()
             if not self._usable:
                 granting.withdraw()
+        for one in granting.granted:
+            self._names.setdefault(one.token, []).append(one.name)
         self.short = self.short.union(granting.short)
-
-    def nothing_behind(self, looked_at: tuple[int, frozenset[str], frozenset[str]], at: float) -> bool:
-        """Return whether nothing was found a moment ago behind ready tasks that wait.
-
-        Parameters
-        ----------
-        looked_at : (int, frozenset of str, frozenset of str)
-            The last event of the run, the limits that are short, and the operators whose tasks were gone through.
-        at : float
-            Seconds since the Unix epoch.
-        """
-        return self._nothing is not None and self._nothing[0] == looked_at and 0 <= at - self._nothing[1] < _BEHIND_S
-
-    def note_nothing_behind(self, looked_at: tuple[int, frozenset[str], frozenset[str]], at: float) -> None:
-        """Remember that nothing was found; see `nothing_behind`."""
-        self._nothing = (looked_at, at)
 
     def settle(self, store: StoreReader, run: RunRecord, live: Iterable[LiveAttempt]) -> bool:
         """Give back, at the end of a tick, what attempts held that are over; return whether there was any."""
@@ -136,21 +187,29 @@ class Reservations:
 
     def _settle(self, store: StoreReader, run: RunRecord, *, leaves: bool) -> bool:
         gone: Collection[str] = ()
-        self._held = set() if self._usable else None
-        if (ledger := self._in_use()) is not None:
-            self._held = None
+        ledger = self._in_use()
+        self._held = set() if self._usable and ledger is None else None
+        if ledger is not None:
             holder = self.holder(run)
             with self._noted():
-                held = ledger.tokens(holder)
-                gone = held - store.live_tokens() if held else ()
+                held = ledger.held_by(holder)
+                gone = held.keys() - store.live_tokens() if held else ()
                 if gone or leaves:
                     ledger.give_back(holder, gone, waits=not leaves)
-                self._held = held.difference(gone)
+                self._held = held.keys() - gone
+                self._names = held
         return bool(gone) and self._held is not None
 
     def _in_use(self) -> Ledger | None:
         """Return the ledger, where there is one, and it could be used up to now in this tick."""
-        return self.ledger if self._usable and self.ledger is not None and self.ledger.exists else None
+        is_there = False
+        with self._noted():
+            is_there = self._usable and self.ledger is not None and self.ledger.exists
+        return self.ledger if is_there else None
+
+    def _to_ask(self) -> Ledger | None:
+        """Return the ledger for those that ask."""
+        return self._in_use()
 
     @contextlib.contextmanager
     def _noted(self) -> Iterator[None]:
@@ -159,19 +218,151 @@ class Reservations:
             yield
         except MatterstackError as error:
             self._usable = False  # it may have taken seconds to learn that
-            log.warning("the limits of the workspace cannot be used: %s", error)
+            log.warning("the limits of %s cannot be used: %s", self._what, error)
 
 
-def wants_of(task: ReadyTask) -> Wants | None:
+class MachineBook(Book):
+    """What one session knows of what its run holds of this machine; it sleeps until an operator counts it."""
+
+    def __init__(self, directory: RunDirectory) -> None:
+        super().__init__(None, directory, "this machine")
+
+    def wake(self, directory: RunDirectory) -> None:
+        """Use the ledger from now on."""
+        if self.ledger is None:
+            self.ledger = MachineLedger()
+            self._place = self.ledger.place_of(directory.path)
+
+    def _to_ask(self) -> Ledger | None:
+        """Return the ledger for those that ask; it is made where there is none."""
+        if self._usable and self.ledger is not None:
+            self.ledger.make()
+        return self._in_use()
+
+
+class Reservations:
+    """What one session knows of what its run holds, in both ledgers.
+
+    Parameters
+    ----------
+    directory : RunDirectory
+
+    Attributes
+    ----------
+    workspace, machine : Book
+    counting : mapping of str to Machine
+        What operators count of this machine, as this tick began.
+    starved : frozenset of str
+        The operators with room, all of whose ready tasks wait for a limit.
+    """
+
+    def __init__(self, directory: RunDirectory) -> None:
+        workspace = directory.workspace
+        ledger = None if workspace is None else Ledger(workspace)
+        self.workspace = Book(ledger, directory, "the workspace")
+        self.machine = MachineBook(directory)
+        self.counting: Mapping[str, Machine] = {}
+        self.starved: frozenset[str] = frozenset()
+        self._directory = directory
+        self._names_any = False
+        self._nothing: tuple[tuple[int, frozenset[str], frozenset[str]], float] | None = None
+
+    @property
+    def short(self) -> frozenset[str]:
+        """The limits that kept ready tasks from being submitted in this tick, in words."""
+        return self.workspace.short.union(map(_of_machine, self.machine.short))
+
+    def begin(self, store: StoreReader, snapshot: Snapshot, operators: Mapping[str, Operator]) -> None:
+        """Begin a tick: what another process that was killed left of this run is put right."""
+        self.starved = frozenset()
+        self.workspace.begin(store, snapshot.run, [one.token for one in snapshot.live if _MARK in one.spec])
+        self.counting = counting(operators)
+        if self.counting:
+            self.machine.wake(self._directory)
+        if self.machine.ledger is not None:
+            wanting = [one.token for one in snapshot.live if one.operator in self.counting]
+            self.machine.begin(store, snapshot.run, wanting)
+
+    @contextlib.contextmanager
+    def asking(self, run: RunRecord, at: float, wanted: Iterable[Wants | None]) -> Iterator[Grants]:
+        """Let ready tasks ask; when the block ends, what they were granted is on disk, or was withdrawn.
+
+        Parameters
+        ----------
+        run : RunRecord
+        at : float
+            Seconds since the Unix epoch.
+        wanted : iterable of Wants or None
+            Of those that ask first: a ledger is not opened for nothing.
+        """
+        self._names_any = self._names_any or any(wants is not None and wants.named for wants in wanted)
+        nothing = Granting(NOTHING, self.workspace.holder(run), at)
+        with contextlib.ExitStack() as stack:
+            # Everybody opens them in this order, so nobody waits for who waits for him.
+            named = stack.enter_context(self.workspace.asking(run, at)) if self._names_any else nothing
+            counted = stack.enter_context(self.machine.asking(run, at)) if self.counting else nothing
+            yield Grants(named, counted)
+
+    def nothing_behind(self, looked_at: tuple[int, frozenset[str], frozenset[str]], at: float) -> bool:
+        """Return whether nothing was found a moment ago behind ready tasks that wait.
+
+        Parameters
+        ----------
+        looked_at : (int, frozenset of str, frozenset of str)
+            The last event of the run, the limits that are short, and the operators whose tasks were gone through.
+        at : float
+            Seconds since the Unix epoch.
+        """
+        return self._nothing is not None and self._nothing[0] == looked_at and 0 <= at - self._nothing[1] < _BEHIND_S
+
+    def note_nothing_behind(self, looked_at: tuple[int, frozenset[str], frozenset[str]], at: float) -> None:
+        """Remember that nothing was found; see `nothing_behind`."""
+        self._nothing = (looked_at, at)
+
+    def settle(self, store: StoreReader, run: RunRecord, live: Sequence[LiveAttempt]) -> bool:
+        """Give back, at the end of a tick, what attempts held that are over; return whether there was any."""
+        given_back = self.workspace.settle(store, run, live)
+        return (self.machine.ledger is not None and self.machine.settle(store, run, live)) or given_back
+
+    def settle_others(self, run: RunRecord) -> bool:
+        """Give back what others hold of what this run waits for and is over; return whether there was any."""
+        given_back = self.workspace.settle_others(run)
+        return self.machine.settle_others(run) or given_back
+
+    def gpus(self, token: str) -> tuple[str, ...]:
+        """Return which GPUs an attempt holds."""
+        return tuple(gpu for name in self.machine.names(token) if (gpu := gpu_of(name)) is not None)
+
+
+def counting(operators: Mapping[str, Operator]) -> Mapping[str, Machine]:
+    """Return what operators count of this machine, of those that do."""
+    return {name: machine for name, operator in operators.items() if (machine := operator.counts()) is not None}
+
+
+def wants_of(task: ReadyTask, machine: Machine | None = None) -> Wants | None:
     """Return what the next attempt of a task wants of limits; None where it wants nothing.
 
     What makes no sense wants nothing: the attempt fails of it.
+
+    Parameters
+    ----------
+    task : ReadyTask
+    machine : Machine, optional
+        What its operator counts of this machine.
     """
-    if _MARK not in task.spec and _MARK not in (task.changes or ""):
+    if machine is None and _MARK not in task.spec and _MARK not in (task.changes or ""):
         return None
     try:
         spec = json.loads(amended(task.spec, task.changes))
-        named = check_named(spec.get("resources", {}).get("named") or {})
-        return None if named is None else Wants(named, int(spec.get("priority", 0)))
+        said = spec.get("resources") or {}
+        named = check_named(said.get("named") or {}) or {}
+        counted = {} if machine is None else machine.wants(Resources(**said), task.attempts + 1)
+        if not named and not counted:
+            return None
+        return Wants(named, counted, None if machine is None else machine.offer(), int(spec.get("priority", 0)))
     except (ValueError, TypeError, AttributeError, RecursionError, InvalidTaskError):
         return None
+
+
+def _of_machine(name: str) -> str:
+    return f"{in_words(name)} of this machine"

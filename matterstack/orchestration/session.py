@@ -115,7 +115,7 @@ class Session:
     ledger : Ledger
         What the run has spent, as far as it was asked.
     reservations : Reservations
-        What it holds of the limits of its workspace.
+        What it holds of limits across runs.
     given_cache : Cache or None
         That of the run, for all calls that do not say otherwise.
     """
@@ -281,7 +281,7 @@ class Session:
 
     def attempt(self, live: LiveAttempt) -> Attempt:
         """Return an attempt as operators see it."""
-        return Attempt(live, str(self.directory.operator(live.operator)))
+        return Attempt(live, str(self.directory.operator(live.operator)), gpus=self.reservations.gpus(live.token))
 
     def monitors_of(self, operator: str) -> Monitors | None:
         """Return who looks at attempts of an operator that run; None where it has no handlers that could."""

@@ -102,7 +102,7 @@ def make_tick(
 ) -> TickReport:
     """Poll, plan, execute, analyze; the run's lock is held."""
     at, soon = snapshot.at, memory is not None
-    session.reservations.begin(store, snapshot)
+    session.reservations.begin(store, snapshot, session.operators)
     health = Health(snapshot.troubles, at, session.settings.suspend_after)
     polled = poll(session, snapshot, health, memory)
     reach("tick.polled")

@@ -1,4 +1,4 @@
-"""The ledger of a workspace's limits: their amounts, what runs hold of them, and which runs wait.
+"""A ledger of limits: their amounts, what runs hold of them, and which runs wait; that of a workspace, to begin with.
 
 It is opened for each use, and a run that names no resource never opens it.
 """
@@ -63,6 +63,15 @@ class Ledger:
         """Whether a limit was ever set."""
         return os.path.lexists(self.path)
 
+    def place_of(self, run: Path) -> str:
+        """Return how a run's directory is called here."""
+        return f"runs/{run.name}"
+
+    def path_of(self, holder: Holder) -> Path | None:
+        """Return where the directory of a run should be; None for a place that no run of ours has."""
+        folder, _, name = holder.place.partition("/")
+        return None if folder != "runs" or "/" in name or name in ("", ".", "..") else self.path.parent / "runs" / name
+
     def standing(self) -> Standing:
         """Return all that is known now, and change nothing."""
         if not self.exists:
@@ -85,8 +94,7 @@ class Ledger:
 
     def set_amounts(self, amounts: Mapping[str, int | None]) -> None:
         """Say how much there is of each; None takes a limit away. What is held stays held."""
-        if not self.exists:
-            self._make()
+        self.make()
         with self._writing() as connection:
             for name, amount in amounts.items():
                 if amount is None:
@@ -111,12 +119,18 @@ class Ledger:
             reach("limits.reserved")
 
     def tokens(self, holder: Holder) -> set[str]:
-        """Return the tokens of the attempts with which a run holds something; what a killed writer left is healed."""
+        """Return the tokens of the attempts with which a run holds something."""
+        return set(self.held_by(holder))
+
+    def held_by(self, holder: Holder) -> dict[str, list[str]]:
+        """Return what a run holds, by the tokens of its attempts; what a killed writer left is healed."""
+        found: dict[str, list[str]] = {}
         with self._opened("rw") as connection, database.transaction(connection, kind=database.READING):
             _check_tables(connection, self.path)
-            return {
-                token for (token,) in connection.execute(f"SELECT token FROM reservations WHERE {_OF_HOLDER}", holder)
-            }
+            sql = f"SELECT token, name FROM reservations WHERE {_OF_HOLDER} ORDER BY token, name"
+            for token, name in connection.execute(sql, holder):
+                found.setdefault(token, []).append(name)
+        return found
 
     def give_back(self, holder: Holder, tokens: Collection[str], *, waits: bool = True) -> None:
         """Give back what attempts of a run hold, and, unless it waits, its place among those that do."""
@@ -137,11 +151,12 @@ class Ledger:
 
     # -- the file ------------------------------------------------------------------------------
 
-    def _make(self) -> None:
-        """Make the file: it appears whole, and of several that make it at once one succeeds."""
+    def make(self) -> None:
+        """Make the file, where there is none: it appears whole, and of several that make it at once one succeeds."""
+        if self.exists:
+            return
         with interrupts.held(), database.errors(self.path):
-            there = next(folder for folder in self.workspace.parents if folder.is_dir())
-            make_directories(self.workspace, there)
+            self.make_home()
             with contextlib.closing(sqlite3.connect(":memory:")) as connection:
                 for statement in _SCHEMA:
                     connection.execute(statement)
@@ -151,7 +166,12 @@ class Ledger:
                 content = connection.serialize()
             reach("limits.made")
             with contextlib.suppress(FileExistsError):
-                write_inside(self.workspace, NAME, content, new=True)
+                write_inside(self.path.parent, self.path.name, content, new=True)
+
+    def make_home(self) -> None:
+        """Make the directory of the file."""
+        home = self.path.parent
+        make_directories(home, next(folder for folder in home.parents if folder.is_dir()))
 
     @contextlib.contextmanager
     def _opened(self, mode: str) -> Iterator[database.Connection]:

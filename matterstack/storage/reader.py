@@ -68,8 +68,9 @@ _LIVE_SQL = f"""SELECT a.id, a.task, t.iteration, t.task_id, a.attempt, a.status
 CAN_START = "status = 'PENDING' AND unmet = 0 AND held IS NULL"
 _IN_TIME = "(not_before IS NULL OR not_before <= ?)"
 #: Told by a look at the text: it is asked of all that are ready, and JSON would take ten times as long.
-_NAMES_NONE = """(instr(spec, '"named":') = 0 AND instr(coalesce(changes, ''), '"named":') = 0 OR NOT EXISTS
-  (SELECT 1 FROM json_each(?) WHERE instr(spec, value) > 0 OR instr(coalesce(changes, ''), value) > 0))"""
+_SAYS_NONE = """NOT EXISTS
+  (SELECT 1 FROM json_each(?) WHERE instr(spec, value) > 0 OR instr(coalesce(changes, ''), value) > 0)"""
+_NAMES_NONE = f"""(instr(spec, '"named":') = 0 AND instr(coalesce(changes, ''), '"named":') = 0 OR {_SAYS_NONE})"""
 #: Why a task stands where it stands: that of its attempt while it is under way, its own afterwards.
 _REASON = """CASE WHEN t.status = 'PENDING' AND t.unmet > 0 THEN 'waits for ' || t.unmet || ' of its dependencies'
     WHEN t.status = 'SUBMITTED' THEN a.reason ELSE coalesce(t.reason, a.reason) END"""
@@ -341,7 +342,9 @@ class StoreReader:
             run = self.run()
             return Snapshot(run, self.counts(run.iteration), self.live_attempts(), self.troubles(), at)
 
-    def ready_tasks(self, operator: str, limit: int, at: float, without: Collection[str] = ()) -> list[ReadyTask]:
+    def ready_tasks(
+        self, operator: str, limit: int, at: float, without: Collection[str] = (), saying_no: Collection[str] = ()
+    ) -> list[ReadyTask]:
         """Return tasks of the operator that may start now, in the order of the plan.
 
         Parameters
@@ -352,11 +355,16 @@ class StoreReader:
             Seconds since the Unix epoch.
         without : collection of str
             Of tasks that name one of these resources none is wanted.
+        saying_no : collection of str
+            Nor of those that say one of these fields of their resources.
         """
         sql, wanted = f"{CAN_START} AND operator = ? AND {_IN_TIME}", [operator, at]
         if without:
             sql += f" AND {_NAMES_NONE}"
             wanted.append(to_text([f'"{name}":' for name in sorted(without)]))
+        if saying_no:
+            sql += f" AND {_SAYS_NONE}"
+            wanted.append(to_text([f'"{name}":' for name in sorted(saying_no)]))
         rows = self.query(
             "SELECT id, task_id, operator, attempts, failures, retries, spec, changes FROM tasks "
             f"WHERE {sql} ORDER BY priority DESC, id LIMIT ?",

@@ -398,9 +398,9 @@ def test_a_look_of_a_run_that_waits_goes_through_its_ready_tasks_once(
     through = []
     asked = StoreReader.ready_tasks
 
-    def noted(self: StoreReader, operator: str, limit: int, at: float, without: Sequence[str] = ()) -> Any:
+    def noted(self: StoreReader, operator: str, limit: int, at: float, *without: Sequence[str]) -> Any:
         through.append(bool(without))
-        return asked(self, operator, limit, at, without)
+        return asked(self, operator, limit, at, *without)
 
     monkeypatch.setattr(StoreReader, "ready_tasks", noted)
     for _ in range(3):

@@ -36,8 +36,8 @@ _ESCAPE = "surrogateescape"
 #: What an interpreter may need to start at all: its programs, its shared libraries, its standard library.
 _FOR_PYTHON = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME")
 
-#: How the reason of an attempt begins that the runner stopped since its time was over.
-_TIME_LIMIT = "time limit: "
+#: How the reason of an attempt begins that the runner stopped, and of which kind its failure is.
+_STOPPED = {"time limit: ": "TIMEOUT", "memory limit: ": "OUT_OF_MEMORY"}
 
 
 class Identity(NamedTuple):
@@ -188,7 +188,7 @@ class Link:
                     started_at=said["started_at"],
                     ended_at=said["ended_at"],
                     exit_code=code,
-                    kind="TIMEOUT" if (said["reason"] or "").startswith(_TIME_LIMIT) else None,
+                    kind=_kind_of(said["reason"] or ""),
                     cpu_s=said.get("cpu_s"),
                     peak_memory_gib=said.get("peak_memory_gib"),
                 )
@@ -264,6 +264,10 @@ class Link:
             raise self._fail(f"it said {line!r:.100}, which no runner says; end that process") from None
 
 
+def _kind_of(reason: str) -> str | None:
+    return next((kind for begin, kind in _STOPPED.items() if reason.startswith(begin)), None)
+
+
 def _unclear(wrong: str) -> str:
     return f"what the runner says of it makes no sense ({wrong}): it is asked again; cancel the task, or end the runner"
 
@@ -296,7 +300,7 @@ def _connect(directory: Path) -> socket.socket:
     deadline = time.monotonic() + _START_S
     error: object = "it did not start"
     while time.monotonic() < deadline:
-        holder = _holder(directory)
+        holder = holder_of(directory)
         if holder is None:
             _start_runner(directory, deadline)
             continue
@@ -328,7 +332,7 @@ def _connect(directory: Path) -> socket.socket:
     raise OperatorUnreachableError(f"the runner of {directory} cannot be reached: {error}; see runner.log there")
 
 
-def _holder(directory: Path) -> dict[str, Any] | None:
+def holder_of(directory: Path) -> dict[str, Any] | None:
     """Return what runner.lock says of the runner that holds it; None when nobody does."""
     try:
         descriptor = _open_own(directory / "runner.lock", os.O_RDWR)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from matterstack.core.attempts import (
 )
 from matterstack.core.calls import COMMAND
 from matterstack.core.keywords import suggesting_class
+from matterstack.core.machine import Machine, visible_gpus
 from matterstack.core.made import Made
+from matterstack.core.numbers import is_number
 from matterstack.core.task import Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, OperatorUnreachableError
 from matterstack.operators.base import Operator, RunsIn, check_python, check_warm
@@ -30,6 +33,11 @@ from matterstack.operators.lookup import missing_program
 from matterstack.operators.made import of_command_here
 from matterstack.operators.results import collect
 from matterstack.operators.warm_calls import start_of
+
+#: By which programs see no other GPUs than their own (CUDA C++ Programming Guide, "CUDA Environment Variables").
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+#: How many threads OpenMP, MKL and OpenBLAS start; else each of them takes all cores of the machine.
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @suggesting_class
@@ -47,13 +55,20 @@ class LocalOperator(Operator):
         What runs calls of functions, as in ``conda run -n ase python``; by default the interpreter that planned them.
     warm : bool
         Whether calls of functions begin warm where they can: forked by a process that has imported what they need.
+    cpus, gpus : int, optional
+        How many cores and GPUs of this machine the tasks of all runs may take together that say so; by default they
+        are not counted.
+    memory_gib : float, optional
+        How much of its memory, in GiB, likewise. A task that names its ``memory_gib`` is then kept to it.
 
     Notes
     -----
     A command starts in its own directory and session, with the environment that the kernel
     had when it submitted it, the directory of that kernel's Python first in ``PATH``, the task's
     ``env``, and ``MATTERSTACK_TOKEN``, ``_TASK_ID``, ``_ITERATION``, ``_ATTEMPT`` and ``_CLAIM``.
-    ``resources.walltime_s`` is its time limit; the other resources are not enforced here.
+    ``resources.walltime_s`` is its time limit; the other resources count where ``cpus``, ``gpus`` or ``memory_gib`` are
+    given, and are not enforced otherwise. Where they are counted, ``OMP_NUM_THREADS`` and the like are the cores of
+    a rank, and ``CUDA_VISIBLE_DEVICES`` names the GPUs that the attempt has, and no other (``docs/limits.md``).
     What it leaves running is stopped when it ends, also what has left its session.
     handlers : sequence of (Handler or str)
         What may mend the inputs of a task after an attempt at it failed, by its name as ``"package.module:Class"``;
@@ -68,6 +83,9 @@ class LocalOperator(Operator):
         python: str | None = None,
         warm: bool = True,
         handlers: Sequence[Handler | str] = (),
+        cpus: int | None = None,
+        gpus: int | None = None,
+        memory_gib: float | None = None,
     ) -> None:
         self.handlers = check_handlers(handlers)
         if max_active is not None and (not isinstance(max_active, int) or max_active < 1):
@@ -75,6 +93,10 @@ class LocalOperator(Operator):
         if not kill_grace_s >= 0:
             raise InvalidConfigError(f"kill_grace_s must not be negative, but is {kill_grace_s!r}")
         check_warm(warm)
+        _check_counts(cpus, gpus, memory_gib)
+        self.cpus = cpus
+        self.gpus = gpus
+        self.memory_gib = memory_gib
         self.max_active = max_active
         check_python(python)
         self.warm = warm
@@ -83,7 +105,8 @@ class LocalOperator(Operator):
         self._links: dict[tuple[int, str], Link] = {}
 
     def __repr__(self) -> str:
-        return f"LocalOperator(max_active={self.max_active}, kill_grace_s={self.kill_grace_s:g})"
+        counted = "".join(f", {name}={value}" for name, value in self._counted().items())
+        return f"LocalOperator(max_active={self.max_active}, kill_grace_s={self.kill_grace_s:g}{counted})"
 
     def settings(self) -> Mapping[str, Any] | None:
         """Return the constructor's arguments; None with handlers that are objects."""
@@ -96,7 +119,19 @@ class LocalOperator(Operator):
             "kill_grace_s": self.kill_grace_s,
             "python": self.python,
             "warm": self.warm,
+            **self._counted(),
         }
+
+    def _counted(self) -> dict[str, Any]:
+        counted = {"cpus": self.cpus, "gpus": self.gpus, "memory_gib": self.memory_gib}
+        return {name: value for name, value in counted.items() if value is not None}
+
+    def counts(self) -> Machine | None:
+        """Return what it may use of this machine; None where it counts nothing."""
+        if not self._counted():
+            return None
+        gpus = None if self.gpus is None else visible_gpus(os.environ.get(_VISIBLE), self.gpus)
+        return Machine(self.cpus, gpus, self.memory_gib)
 
     def prepare(self, attempt: Attempt) -> None:
         """Have handlers mend the inputs after failed attempts."""
@@ -107,10 +142,21 @@ class LocalOperator(Operator):
         return self.handlers
 
     def check_task(self, task: Task) -> None:
-        """Refuse a task without a command."""
+        """Refuse a task without a command, and one that wants more of this machine than there is."""
         if task.command is None:
             raise InvalidTaskError(
                 f"task {task.task_id!r} has no command, and the local operator runs commands only", task_id=task.task_id
+            )
+        machine = self.counts()
+        if machine is None:
+            return
+        if why := machine.never(task.resources, task.operator):
+            raise InvalidTaskError(f"task {task.task_id!r} {why}", task_id=task.task_id)
+        if self.gpus is not None and _VISIBLE in task.env:
+            raise InvalidTaskError(
+                f"task {task.task_id!r} sets {_VISIBLE}, and its operator counts the GPUs and says which it gets: take "
+                "that out of its env, and say how many with ms.Resources(gpus=...)",
+                task_id=task.task_id,
             )
 
     def lacks(self, task: Task) -> str | None:
@@ -127,7 +173,7 @@ class LocalOperator(Operator):
         return self._active() + (link.ended_lately() if link else 0)
 
     def _active(self) -> int:
-        return self.max_active or os.cpu_count() or 1
+        return self.max_active or self.cpus or os.cpu_count() or 1
 
     def _known_link(self, directory: str | Path) -> Link | None:
         """Return the link that was made last to what was at the path then, where there is one."""
@@ -161,15 +207,23 @@ class LocalOperator(Operator):
     def _job(self, attempt: Attempt) -> dict[str, Any]:
         task = attempt.task
         command = task.command_with(self.python)
+        machine = self.counts()
         return {
             "token": attempt.token,
             "directory": attempt.name,
             "argv": ["/bin/sh", "-c", command] if isinstance(command, str) else list(command),
-            "env": {**task.env, **attempt.variables},
+            "env": {**self._counted_variables(attempt), **task.env, **attempt.variables},
             "limit_s": task.resources.walltime_of(attempt.attempt),
             "grace_s": self.kill_grace_s,
             "call": start_of(attempt, command, is_wanted=self.warm),
+            "memory_gib": None if machine is None else machine.memory_of(task.resources, attempt.attempt),
         }
+
+    def _counted_variables(self, attempt: Attempt) -> dict[str, str]:
+        """Return the variables that keep an attempt to the cores and GPUs that it has."""
+        threads = str(attempt.task.resources.cpus_per_task)
+        variables = {} if self.cpus is None else dict.fromkeys(_THREADS, threads)
+        return variables if self.gpus is None else {**variables, _VISIBLE: ",".join(attempt.gpus)}
 
     @interrupts.held()
     def check_status(self, attempts: Sequence[Attempt]) -> Mapping[str, Observation]:
@@ -223,3 +277,12 @@ class LocalOperator(Operator):
         """Return the connection to the runner: it turns readable when a command starts or ends."""
         link = self._known_link(directory)
         return link.socket.fileno() if link is not None and not link.closed else None
+
+
+def _check_counts(cpus: object, gpus: object, memory_gib: object) -> None:
+    """Raise `InvalidConfigError` unless these say how much of a machine there is."""
+    for name, value, least in (("cpus", cpus, 1), ("gpus", gpus, 0)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+            raise InvalidConfigError(f"{name} must be a whole number, {least} or more, not {value!r}")
+    if memory_gib is not None and not (is_number(memory_gib) and isfinite(memory_gib) and memory_gib > 0):
+        raise InvalidConfigError(f"memory_gib must be a positive number, not {memory_gib!r}")

@@ -303,29 +303,49 @@ class Journal:
 
     def _search(self, missing: dict[bytes, Records]) -> None:
         """Read all that the journal says of some attempts."""
-        for block in itertools.chain(self._blocks(0), ["".join(self.unwritten).encode()]):
-            here: Iterable[bytes] = missing
-            if len(missing) > _FEW:
-                here = missing.keys() & set(_TOKEN.findall(block))
-            for key in here:
-                for line in _lines_with(block, b'","' + key + b'"'):
-                    missing[key].take(line, key.decode(), self.mark)
+        unwritten = "".join(self.unwritten).encode()
+        _take_all(itertools.chain(_blocks(self.file), [unwritten]), missing, self.mark)
 
-    def _blocks(self, offset: int) -> Iterator[bytes]:
-        """Yield the journal from an offset, some whole lines at a time; one longer than a block is no record."""
-        rest = b""
-        is_cut = False
-        while chunk := os.pread(self.file, _BLOCK, offset):
-            offset += len(chunk)
-            lines, newline, tail = chunk.rpartition(b"\n")
-            if newline:
-                block = rest + lines + newline
-                yield block.partition(b"\n")[2] if is_cut else block
-                rest, is_cut = tail, False
-            elif not is_cut:
-                rest += tail
-            if len(rest) > _BLOCK:
-                rest, is_cut = b"", True
+
+def records_in(path: str | os.PathLike[str], tokens: Iterable[str]) -> dict[str, Records]:
+    """Return what a journal that is nobody's at the moment says of some attempts, by token; it is only read."""
+    missing = {token.encode(): Records() for token in tokens}
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(file)
+        _take_all(_blocks(file), missing, f"{status.st_dev}:{status.st_ino}")
+    finally:
+        os.close(file)
+    return {key.decode(): records for key, records in missing.items()}
+
+
+def _take_all(blocks: Iterable[bytes], missing: dict[bytes, Records], mark: str) -> None:
+    """Add to records of some attempts all that whole lines of a journal say."""
+    for block in blocks:
+        here: Iterable[bytes] = missing
+        if len(missing) > _FEW:
+            here = missing.keys() & set(_TOKEN.findall(block))
+        for key in here:
+            for line in _lines_with(block, b'","' + key + b'"'):
+                missing[key].take(line, key.decode(), mark)
+
+
+def _blocks(file: int) -> Iterator[bytes]:
+    """Yield a journal, some whole lines at a time; one longer than a block is no record."""
+    rest = b""
+    is_cut = False
+    offset = 0
+    while chunk := os.pread(file, _BLOCK, offset):
+        offset += len(chunk)
+        lines, newline, tail = chunk.rpartition(b"\n")
+        if newline:
+            block = rest + lines + newline
+            yield block.partition(b"\n")[2] if is_cut else block
+            rest, is_cut = tail, False
+        elif not is_cut:
+            rest += tail
+        if len(rest) > _BLOCK:
+            rest, is_cut = b"", True
 
 
 def _lines_with(block: bytes, needle: bytes) -> Iterator[bytes]:

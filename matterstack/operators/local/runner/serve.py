@@ -19,6 +19,7 @@ import time
 from collections import deque
 
 from .journal import Journal, Records, sync_path
+from .memory import MemoryWatch
 from .orphans import Orphan, Orphans
 from .points import reach
 from .processes import (
@@ -78,6 +79,7 @@ class Execution:
         self.env: dict[str, str] = request["env"]
         self.limit_s: float | None = request["limit_s"]
         self.grace_s: float = request["grace_s"]
+        self.memory_gib: float | None = request.get("memory_gib")
         self.environment = environment
         self.call: Message | None = request.get("call")  # of a call of a function: what it imports
         self.cold: str | None = None  # why such a call begins cold
@@ -153,6 +155,7 @@ class Runner:
             self.children = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
         self.journal = Journal()
         self.orphans = Orphans()
+        self.memory = MemoryWatch()
         self.selector = selectors.DefaultSelector()
         self.selector.register(listener, selectors.EVENT_READ, None)
         self.warm = WarmServers(self.selector)
@@ -347,6 +350,8 @@ class Runner:
         if job.limit_s is not None:
             reason = f"time limit: it was stopped after {job.limit_s:g} s"
             self.set_deadline(job.limit_s, job, reason, signal.SIGTERM)
+        if job.memory_gib is not None:
+            self.memory.begin(job.pid, job.memory_gib)
         self.unannounced[job.token] = job
 
     # -- starting warm ------------------------------------------------------------------
@@ -416,6 +421,7 @@ class Runner:
             if (job := self.running.pop(pid, None)) is None:
                 self.warm.reaped(pid)
             else:
+                self.memory.end(pid)
                 job.status, job.usage = status, usage_of(used)
                 job.strays_until = time.monotonic() + _STRAYS_S
                 over.append(job)
@@ -518,12 +524,15 @@ class Runner:
         heapq.heappush(self.deadlines, (time.monotonic() + delay_s, next(self.counter), job, reason, number))
 
     def enforce(self) -> None:
-        """Stop what has passed its deadline."""
+        """Stop what has passed its deadline, or takes more memory than it may."""
         now = time.monotonic()
         while self.deadlines and self.deadlines[0][0] <= now:
             _, _, job, reason, number = heapq.heappop(self.deadlines)
             if self.running.get(job.pid) is job:
                 self.stop(job, reason, number)
+        for pid, why in self.memory.over().items():
+            if (found := self.running.get(pid)) is not None:
+                self.stop(found, why, signal.SIGKILL)
 
     # -- answering ----------------------------------------------------------------------
 
@@ -756,6 +765,7 @@ class Runner:
         if self.ending:
             limits.append(_FLUSH_EVERY_S)
         limits.append(self.orphans.due - now)
+        limits.append(self.memory.due - now)
         limits.append(self.warm.due - now)
         if self.queue and self.has_room():
             limits.append(self.blocked_until - now)
