@@ -132,6 +132,12 @@ class Refused(NamedTuple):
     reason: str
 
 
+class Deferred(NamedTuple):
+    """The outside has surely not taken the attempt, and may at another time: it is asked again, under its token."""
+
+    reason: str
+
+
 class Absent(NamedTuple):
     """The outside surely does not know the attempt's token."""
 

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from matterstack.core.attempts import (
     Absent,
     Attempt,
+    Deferred,
     Observation,
     Refused,
     Submitted,
@@ -168,8 +169,11 @@ class Operator(ABC):
         return  # most need nothing more
 
     @abstractmethod
-    def submit(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Refused]:
-        """Hand the attempts to the outside; return by token what became of each."""
+    def submit(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Refused | Deferred]:
+        """Hand the attempts to the outside; return by token what became of each.
+
+        One that is deferred stays as it is, with the reason; `find` says when it is submitted again.
+        """
 
     def start(self, attempts: Sequence[Attempt]) -> None:
         """Let attempts begin whose reply said `Submitted.to_start`; their external ids are on disk now."""

@@ -12,11 +12,12 @@ from matterstack import interrupts
 from matterstack.core.attempts import (
     Absent,
     Attempt,
+    Deferred,
     LiveAttempt,
     Refused,
     Submitted,
 )
-from matterstack.core.changes import Change
+from matterstack.core.changes import AttemptNote, Change
 from matterstack.core.made import Recalled
 from matterstack.core.snapshot import Upstream
 from matterstack.crash_points import reach
@@ -151,6 +152,27 @@ def _execute_operator(
     reach("submit.submitted")
     if caught.error is not None:
         return Executed(changes, merge([*contacts, {name: describe(caught.error)}]))
+    taken = _taken(prepared, replies, at, soon=soon)
+    to_start = {name: taken.to_start} if taken.to_start else {}
+    return Executed(
+        [*changes, *taken.changes], merge([*contacts, {name: None}]), taken.submitted, to_start, taken.untold
+    )
+
+
+class _Taken(NamedTuple):
+    """What an operator's replies mean."""
+
+    changes: list[Change]
+    submitted: int
+    to_start: list[Attempt]
+    untold: dict[str, Submitted]
+
+
+def _taken(
+    prepared: Sequence[Attempt], replies: Mapping[str, Submitted | Refused | Deferred], at: float, *, soon: bool
+) -> _Taken:
+    """Return what the replies about submitted attempts mean; one that is missing says nothing."""
+    changes: list[Change] = []
     submitted = 0
     to_start: list[Attempt] = []
     untold: dict[str, Submitted] = {}
@@ -166,7 +188,9 @@ def _execute_operator(
                     to_start.append(attempt.taken(reply.external_id))
             case Refused(reason):
                 changes += scheduling.refused(attempt.record, at, reason)
-    return Executed(changes, merge([*contacts, {name: None}]), submitted, {name: to_start} if to_start else {}, untold)
+            case Deferred(reason) if reason != attempt.record.reason:
+                changes.append(AttemptNote(attempt.record.id, reason))
+    return _Taken(changes, submitted, to_start, untold)
 
 
 def start(session: Session, to_start: Mapping[str, Sequence[Attempt]]) -> Contacts:

@@ -264,7 +264,11 @@ def _attempt(session: Session, live: LiveAttempt) -> Blocker:
     said = f": {live.reason}" if live.reason else ""
     began = how_it_began(home) if live.status is AttemptStatus.RUNNING else None
     words = {
-        AttemptStatus.SUBMITTING: ("its submission was interrupted or is under way", "run.step() finds out"),
+        AttemptStatus.SUBMITTING: (
+            (f"it is submitted again later{said}", "wait")
+            if live.reason
+            else ("its submission was interrupted or is under way", "run.step() finds out")
+        ),
         AttemptStatus.SUBMITTED: (f"it waits its turn at {live.operator}{said}", "wait"),
         AttemptStatus.RUNNING: (
             f"it runs at {live.operator}, {age_s:.0f} s since its submission{_began(began)}{said}",

@@ -28,6 +28,9 @@ _SACCT_HEADING = "JobIDRaw|JobName|State|"
 _CLOCKS_DIFFER_S = 3600
 #: Of a job that another cluster of the federation has: that one knows how it stands.
 REVOKED = "REVOKED"
+#: What sbatch says when it takes no more jobs of this user, account or QOS now: ``AssocMaxSubmitJobLimit``,
+#: ``QOSMaxSubmitJobPerUserLimit``, ``MaxSubmitJobsPerAccount`` and so on (Slurm 22.05, slurm_protocol_defs.c).
+_FULL = r"\w*SubmitJobs?(Limit|Per)\w*"
 #: What sbatch says when it has surely not taken the job, and would not at another time (Slurm 22.05, slurm_errno.c).
 _REFUSALS = (
     r"Invalid (partition|account|qos|feature|generic resource|wckey|node name|job array|time limit)|invalid partition|"
@@ -95,13 +98,19 @@ class NotTaken(NamedTuple):
     reason: str
 
 
+class NotNow(NamedTuple):
+    """The scheduler has surely not taken a job, and may when others have ended."""
+
+    reason: str
+
+
 class Scheduler(Protocol):
     """The five things an operator asks of a scheduler.
 
     Each raises `OperatorUnreachableError` when nobody can tell what happened, within a bound.
     """
 
-    def submit_held(self, jobs: Sequence[NewJob]) -> Mapping[str, str | NotTaken]:
+    def submit_held(self, jobs: Sequence[NewJob]) -> Mapping[str, str | NotTaken | NotNow]:
         """Submit jobs so that they cannot start yet; return their ids by token.
 
         A token that is missing may have been submitted or not.
@@ -155,14 +164,35 @@ class Slurm:
             raise OperatorUnreachableError(f"{command[0]} failed: {_last_line(done.error)}")
         return done.output
 
-    def submit_held(self, jobs: Sequence[NewJob]) -> Mapping[str, str | NotTaken]:
+    def submit_held(self, jobs: Sequence[NewJob]) -> Mapping[str, str | NotTaken | NotNow]:
         """See `Scheduler.submit_held`."""
-        replies: dict[str, str | NotTaken] = {}
+        replies: dict[str, str | NotTaken | NotNow] = {}
         trouble = ""
-        # When the first is not answered, the others would wait as long.
-        for job, done in zip(
-            jobs, self.site.run([_sbatch(job) for job in jobs], self.timeout_s, _NO_CONTACT), strict=True
-        ):
+        left, until = list(jobs), time.monotonic() + self.timeout_s
+        while left and (len(left) == len(jobs) or time.monotonic() < until):
+            asked, left = left, []
+            # When the first is not answered, the others would wait as long; when one is too many, so are those like it.
+            done = self.site.run([_sbatch(job) for job in asked], self.timeout_s, f"{_NO_CONTACT}|{_FULL}")
+            full = next((number for number, one in enumerate(done) if one.code and re.search(_FULL, one.error)), None)
+            if full is not None:
+                said = re.search(_FULL, done[full].error)
+                assert said is not None
+                reply = NotNow(f"Slurm takes no more jobs now: {said.group()}")
+                replies |= {job.token: reply for job in asked[full:] if _counts_with(job, asked[full])}
+                left = [job for job in asked[full:] if not _counts_with(job, asked[full])]
+                asked, done = asked[:full], done[:full]
+            trouble = trouble or self._read_replies(asked, done, replies)
+        if jobs and not replies:
+            raise OperatorUnreachableError(trouble)
+        return replies
+
+    @staticmethod
+    def _read_replies(
+        jobs: Sequence[NewJob], answers: Sequence[Done], replies: dict[str, str | NotTaken | NotNow]
+    ) -> str:
+        """Add to `replies` what sbatch said of each; return why of some nobody can tell."""
+        trouble = ""
+        for job, done in zip(jobs, answers, strict=True):
             if done.code is None:
                 trouble = trouble or done.error
             elif done.code and re.search(_REFUSALS, done.error):
@@ -173,9 +203,7 @@ class Slurm:
                 trouble = trouble or f"sbatch printed no job id: {done.output[:200]!r}"
             else:
                 replies[job.token] = number
-        if jobs and not replies:
-            raise OperatorUnreachableError(trouble)
-        return replies
+        return trouble
 
     def release(self, ids: Sequence[str]) -> bool:
         """See `Scheduler.release`."""
@@ -240,6 +268,12 @@ def _sbatch(job: NewJob) -> Command:
     words = ["sbatch", "--parsable", "--hold", "--no-requeue", f"--job-name={job.token}", f"--comment={job.token}"]
     options = [*job.options, *sbatch_options(job.resources)]
     return Command([*words, "--output=slurm.out", *options, job.script], job.directory)
+
+
+def _counts_with(job: NewJob, other: NewJob) -> bool:
+    """Return whether two jobs are of one account, QOS and partition, as far as can be seen from here."""
+    names = ("account", "qos", "partition", "extra")
+    return [job.resources.get(name) for name in names] == [other.resources.get(name) for name in names]
 
 
 def _oldest_first(jobs: Iterable[Job], tokens: Iterable[str]) -> list[Job]:

@@ -29,6 +29,7 @@ from matterstack.core.attempt_files import MACHINERY
 from matterstack.core.attempts import (
     Absent,
     Attempt,
+    Deferred,
     Observation,
     Refused,
     Seen,
@@ -58,6 +59,7 @@ from matterstack.operators.jobs.scheduler import (
     REVOKED,
     Job,
     NewJob,
+    NotNow,
     NotTaken,
     Scheduler,
     Slurm,
@@ -88,6 +90,8 @@ _HELD_BY_US = "JobHeldUser"
 _CANCELLED = "cancelled.json"
 _MOST_JOBS = 10
 _MOST_AT_ONCE = 100
+#: Where Slurm takes no more jobs it is tried again when one of this run has ended, and after 1, 2, 4, ... seconds.
+_FULL_S, _FULL_MOST_S = 1.0, 30.0
 _NEVER = frozenset({"DependencyNeverSatisfied", "InvalidAccount", "InvalidQOS", "BadConstraints", "PartitionTimeLimit"})
 
 
@@ -240,6 +244,9 @@ class SlurmOperator(JobOperator):
         self.sees_this_machine = host is None
         self.site: Site = Here() if host is None else Ssh(host, root, self.python or "")
         self.scheduler: Scheduler = Slurm(timeout_s, self.site)
+        self._full_until = 0.0  # as `time.monotonic` counts
+        self._full_s = _FULL_S
+        self._deferred: set[str] = set()
 
     def __repr__(self) -> str:
         where = "" if self.host is None else f", host={self.host!r}"
@@ -293,12 +300,14 @@ class SlurmOperator(JobOperator):
         return [*self.options, *sbatch_options(task.resources.scaled(1))]
 
     def max_live(self, directory: Path) -> int | None:
-        """Return how many attempts may be in the queue."""
+        """Return how many attempts may be in the queue; none more where Slurm takes no more jobs."""
+        if self._is_full():
+            return 0
         return None if self.max_queued is None else self.max_queued * self.pack
 
     # -- submission -------------------------------------------------------------------------
 
-    def submit(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Refused]:
+    def submit(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Refused | Deferred]:
         """Submit held jobs; `start` releases them once their ids are stored."""
         alone = [attempt for attempt in attempts if chunk_of(attempt) is None]
         with cannot_tell("a chunk"):
@@ -306,7 +315,7 @@ class SlurmOperator(JobOperator):
                 if len(group) > 1:
                     Chunk.make(group, self.preamble, self.interpreter, self.python, self.path, warm=self.warm)
         batches = _batches(attempts)
-        replies: dict[str, Submitted | Refused] = {}
+        replies: dict[str, Submitted | Refused | Deferred] = {}
         replies |= self._push(batches)
         batches = _without(batches, replies)
         said = self._submit(batches)
@@ -314,9 +323,25 @@ class SlurmOperator(JobOperator):
             match said.get(batch.name):
                 case NotTaken(reason):
                     replies |= {attempt.token: Refused(f"Slurm refused it: {reason}") for attempt in batch.attempts}
+                case NotNow(reason):
+                    replies |= {attempt.token: Deferred(reason) for attempt in batch.attempts}
                 case str(number):
                     replies |= self._stored(batch, number)
+        self._deferred = {token for token, reply in replies.items() if isinstance(reply, Deferred)}
+        if any(isinstance(reply, Submitted) for reply in replies.values()):
+            self._note_room()
+        if self._deferred:
+            self._full_until = time.monotonic() + self._full_s
+            self._full_s = min(_FULL_MOST_S, 2 * self._full_s)
         return replies
+
+    def _note_room(self) -> None:
+        """Remember that Slurm takes jobs, or may again."""
+        self._full_until, self._full_s = 0.0, _FULL_S
+
+    def _is_full(self) -> bool:
+        """Return whether Slurm took no more jobs a moment ago, and none of this run is known to have ended since."""
+        return time.monotonic() < self._full_until
 
     @property
     def interpreter(self) -> str:
@@ -339,7 +364,7 @@ class SlurmOperator(JobOperator):
                 refused[attempt.token] = Refused(f"it cannot be brought to {self.host}: {why}")
         return refused
 
-    def _submit(self, batches: Sequence[_Batch]) -> Mapping[str, str | NotTaken]:
+    def _submit(self, batches: Sequence[_Batch]) -> Mapping[str, str | NotTaken | NotNow]:
         """Submit a held job for each batch; a name that is missing may have been submitted or not."""
         jobs = []
         for batch in batches:
@@ -373,7 +398,9 @@ class SlurmOperator(JobOperator):
                     write_inside(batch.directory, f"{MACHINERY}/released.{number}", b"")
 
     def find(self, attempts: Sequence[Attempt]) -> Mapping[str, Submitted | Absent]:
-        """Look for jobs by their names, in the queue and the accounting."""
+        """Look for jobs by their names, in the queue and the accounting; not yet for those that it was too full for."""
+        if self._is_full() and not (attempts := [one for one in attempts if one.token not in self._deferred]):
+            return {}
         batches = _batches(attempts)
         names = [batch.name for batch in batches]
         jobs = self.scheduler.find(names, _since(attempts)) + self.scheduler.poll(names)
@@ -395,23 +422,8 @@ class SlurmOperator(JobOperator):
         # Before the queue is asked: a job may begin between its answer and our look at the files.
         begun = {attempt.token for attempt in attempts if has_begun(attempt)}
         batches = _batches(attempts)
-        self.site.accompany(attempts)
-        jobs = self.scheduler.poll([batch.name for batch in batches])
         ids = {batch.name: batch.ids for batch in batches}
-        mine: dict[str, Job] = {}
-        strays = []
-        for job in jobs:
-            if job.id == (ids[job.token] or [""])[-1]:
-                mine[job.token] = job
-            elif job.state in QUEUED:
-                strays.append(job.id)
-        if strays:
-            self.scheduler.cancel(strays)  # of a submission that arrived although it seemed to fail
-        gone = [b.name for b in batches if b.name not in mine and not all(map(has_ended, b.attempts))]
-        if gone:
-            for job in self.scheduler.find(gone, _since(attempts)):
-                if job.id == (ids[job.token] or [""])[-1]:
-                    mine[job.token] = job
+        mine = self._jobs_of(batches, attempts, ids)
         self._release_more(batches, mine)
         over = {b.name for b in batches if b.name not in mine or mine[b.name].state in ENDED}
         left = [a for b in batches for a in b.attempts if (b.name in over or has_left(a)) and not has_ended(a)]
@@ -437,6 +449,30 @@ class SlurmOperator(JobOperator):
             if batch.chunk is not None and waiting:
                 seen |= self._await_turn(batch._replace(attempts=waiting), mine.get(batch.name), at)
         return seen | self._end_unseen(unseen, at)
+
+    def _jobs_of(
+        self, batches: Sequence[_Batch], attempts: Sequence[Attempt], ids: Mapping[str, Sequence[str]]
+    ) -> dict[str, Job]:
+        """Ask for the jobs of batches, by name; cancel those that nobody knows of."""
+        self.site.accompany(attempts)
+        jobs = self.scheduler.poll([batch.name for batch in batches])
+        mine: dict[str, Job] = {}
+        strays = []
+        for job in jobs:
+            if job.id == (ids[job.token] or [""])[-1]:
+                mine[job.token] = job
+            elif job.state in QUEUED:
+                strays.append(job.id)
+        if strays:
+            self.scheduler.cancel(strays)  # of a submission that arrived although it seemed to fail
+        gone = [b.name for b in batches if b.name not in mine and not all(map(has_ended, b.attempts))]
+        if gone:
+            for job in self.scheduler.find(gone, _since(attempts)):
+                if job.id == (ids[job.token] or [""])[-1]:
+                    mine[job.token] = job
+        if any(job.state in ENDED for job in mine.values()):
+            self._note_room()
+        return mine
 
     def _end_unseen(self, unseen: Sequence[tuple[Attempt, str, str]], at: float) -> dict[str, Observation]:
         """Cancel the jobs of attempts that began, which the queue does not show; say of those not over why they wait.
@@ -481,6 +517,8 @@ class SlurmOperator(JobOperator):
             with spoilt(attempt):
                 if (ended := end_of(attempt)) is not None and ended.well:
                     seen[attempt.token] = good_end(attempt, ended)
+        if seen:
+            self._note_room()
         return seen
 
     def _release_more(self, batches: Sequence[_Batch], jobs: Mapping[str, Job]) -> None:
@@ -550,6 +588,9 @@ class SlurmOperator(JobOperator):
             return {a.token: Observation(Seen.QUEUED, reason=why) for a in batch.attempts}
         if isinstance(reply, NotTaken):
             return {a.token: bad_end(f"Slurm refused it: {reply.reason}", "FAILED", at) for a in batch.attempts}
+        if isinstance(reply, NotNow):
+            why = f"the job of its chunk ended ({said}), and another one has to wait: {reply.reason}"
+            return {a.token: Observation(Seen.QUEUED, reason=why) for a in batch.attempts}
         if reply is not None:
             self._stored(batch, reply)
             self.start(batch.attempts)
