@@ -142,7 +142,7 @@ def _names_of_workspaces(parsed_args: argparse.Namespace, **_: Any) -> list[str]
 
 
 def _names_of_runs(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    from argcomplete import FilesCompleter
+    from argcomplete.completers import FilesCompleter
 
     workspaces = _names_of_workspaces(parsed_args)
     place = Path(parsed_args.base_path) / "workspaces"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from matterstack.commands.command import DONE, Commands
 from matterstack.commands.output import Table, moment, show
 from matterstack.commands.places import add_run, run_path
+from matterstack.core.tags import tags_in
 
 if TYPE_CHECKING:
     from matterstack.storage.reader import StoreReader
@@ -85,7 +86,8 @@ def _tasks(given: argparse.Namespace) -> int:
     for task in _store(given).tasks():
         row = _timed(task._asdict())
         del row["id"]
-        rows.append(row | {"held": task.held is not None, "not_before": moment(task.not_before), "asks": task.asks})
+        words = {"tags": list(tags_in(task.tags)), "not_before": moment(task.not_before)}
+        rows.append(row | words | {"held": task.held is not None, "asks": task.asks})
     rows = _wanted(rows, given.status)
     show(given, {"tasks": rows}, Table(_TASKS, rows, "There is no such task."))
     return DONE
