@@ -7,17 +7,21 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from matterstack.core.limits import Holder
+from matterstack.core.machine import in_words
 from matterstack.core.resources import check_name
+from matterstack.core.text import format_time
 from matterstack.errors import InvalidConfigError, RunNotFoundError, RunStatusError
 from matterstack.notebook.inbox import Inbox
 from matterstack.orchestration.capture import capture
 from matterstack.orchestration.holders import give_back_what_is_over, held, look
-from matterstack.orchestration.limits_explained import call, missing_runs
+from matterstack.orchestration.limits_explained import call, missing_runs, release_of
 from matterstack.orchestration.overview import MOST_STEPS, overviews
 from matterstack.orchestration.requests import Request, waiting
 from matterstack.run import Run
 from matterstack.run_lifecycle import open_run
 from matterstack.storage.limits import Ledger
+from matterstack.storage.machine import MachineLedger
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory, list_runs, runs_root
 
@@ -268,20 +272,25 @@ def release_reservations(workspace: str, run_id: str, base_path: str | os.PathLi
     RunStatusError
         The run is there, and its attempts are not over: nothing of these was given back.
     """
-    ledger = _ledger(workspace, base_path)
-    mine = {holder: tokens for holder, tokens in held(ledger).items() if holder.run_id == run_id}
-    if not mine:
+    ledger, machine = _ledger(workspace, base_path), MachineLedger()
+    place = machine.place_of(runs_root(base_path, workspace) / run_id)
+    ledgers: list[Ledger] = [ledger, machine]
+    whose: list[tuple[Ledger, Holder, set[str]]]
+    whose = [(ledger, holder, tokens) for holder, tokens in held(ledger).items() if holder.run_id == run_id]
+    whose += [(machine, holder, tokens) for holder, tokens in held(machine).items() if holder.place == place]
+    if not whose:
         raise RunNotFoundError(f"no run {run_id!r} holds anything in the workspace {workspace!r}", path=ledger.path)
-    give_back_what_is_over(ledger)
-    for holder, tokens in mine.items():
-        if look(ledger, holder, tokens).missing is not None:
-            ledger.give_back(holder, tokens, waits=False)
-    if left := [tokens for holder, tokens in held(ledger).items() if holder in mine]:
+    for one in ledgers:
+        give_back_what_is_over(one)
+    for one, holder, tokens in whose:
+        if look(one, holder, tokens).missing is not None:
+            one.give_back(holder, tokens, waits=False)
+    if left := set().union(*(held(one).get(holder, ()) for one, holder, _ in whose)):
         raise RunStatusError(
-            f"the run {run_id} is there, and {sum(map(len, left))} of its attempts that hold something are not over: "
+            f"the run {run_id} is there, and {len(left)} of its attempts that hold something are not over: "
             "cancel or step it"
         )
-    return sum(map(len, mine.values()))
+    return len(set().union(*(tokens for _, _, tokens in whose)))
 
 
 def doctor(workspace: str | os.PathLike[str]) -> tuple[str, list[str]]:
@@ -297,14 +306,15 @@ def doctor(workspace: str | os.PathLike[str]) -> tuple[str, list[str]]:
     path = Path(workspace).absolute()
     if path.parent.name != "workspaces":
         path = runs_root(".", str(workspace)).parent
-    ledger = Ledger(path)
-    table = limits(path.name, path.parent.parent)
-    if not len(table):
-        return "The workspace has no limits.", []
+    ledger, machine = Ledger(path), MachineLedger()
+    frame, counted = limits(path.name, path.parent.parent), _counted(machine)
+    table = frame.to_string(index=False) if len(frame) else "The workspace has no limits."
+    if counted:
+        table += "\n\nOf this machine runs hold:\n" + "\n".join(counted)
     found = [
-        f"run {holder.run_id} holds {len(held(ledger)[holder])} reservations, and {why}. Bring it back; or, if its "
-        f"attempts are surely over: {call(path, 'release_reservations', f'run_id={holder.run_id!r}')}"
-        for holder, why in missing_runs(ledger).items()
+        f"run {holder.run_id} holds {len(held(one)[holder])} reservations, and {why}: {release_of(one, holder)}"
+        for one in (ledger, machine)
+        for holder, why in missing_runs(one).items()
     ]
     standing = ledger.standing()
     for name in sorted({share.name for share in standing.shares}):
@@ -313,7 +323,16 @@ def doctor(workspace: str | os.PathLike[str]) -> tuple[str, list[str]]:
             found.append(
                 f"{what}: nothing new starts until enough was given back, or {call(path, 'set_limits', name + '=...')}"
             )
-    return table.to_string(index=False), found
+    return table, found
+
+
+def _counted(machine: MachineLedger) -> list[str]:
+    """Return a line for each share that a run has of this machine."""
+    return [
+        f"{in_words(share.name, share.amount)}: run {share.holder.run_id} ({share.holder.place}), since "
+        f"{format_time(share.since)}"
+        for share in machine.standing().shares
+    ]
 
 
 def _ledger(workspace: str, base_path: str | os.PathLike[str]) -> Ledger:

@@ -10,5 +10,7 @@ from small_disk import small_disk
 
 # What tests trust is no business of whoever runs them; the processes that they start see the same.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="matterstack-test-state-")
+# Nor what they hold of the machine.
+os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="matterstack-test-runtime-")
 
 __all__ = ["pytest_runtest_makereport", "small_disk"]

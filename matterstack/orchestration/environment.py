@@ -21,7 +21,8 @@ from matterstack.storage.run_directory import RunDirectory
 #: What a run records without being asked: nothing that names a person or opens a door.
 _ALLOWED = (
     "PATH", "LANG", "LC_*", "TZ", "VIRTUAL_ENV", "CONDA_*", "LD_LIBRARY_PATH", "PYTHONPATH", "MODULEPATH",
-    "LOADEDMODULES", "OMP_*", "MKL_*", "OPENBLAS_*", "SLURM_CONF", "SCRATCH", "TMPDIR",
+    "LOADEDMODULES", "OMP_*", "MKL_*", "OPENBLAS_*", "CUDA_VISIBLE_DEVICES", "SLURM_CONF", "SCRATCH",
+    "TMPDIR",
 )  # fmt: skip
 #: A value whose name holds one of these is never written down, whoever asks for it.
 _SECRET = ("TOKEN", "SECRET", "KEY", "PASSWORD", "PASSWD", "CREDENTIAL")

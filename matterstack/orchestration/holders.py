@@ -116,6 +116,14 @@ def give_back_what_is_over(ledger: Ledger, but: Holder | None = None, names: Col
     return given_back
 
 
+def take_over(ledger: Ledger, me: Holder) -> None:
+    """Have a run hold what it held where it was before it was moved; a copy leaves the original's alone."""
+    for holder, tokens in held(ledger).items():
+        is_same = (holder.run_id, holder.made_at) == (me.run_id, me.made_at) and holder != me
+        if is_same and look(ledger, holder, tokens).missing is not None:
+            ledger.hand_over(holder, me)
+
+
 def held(ledger: Ledger, names: Collection[str] | None = None) -> Mapping[Holder, set[str]]:
     """Return the tokens with which runs hold something of some limits, or of any."""
     tokens: defaultdict[Holder, set[str]] = defaultdict(set)

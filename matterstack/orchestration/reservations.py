@@ -22,7 +22,7 @@ from matterstack.core.resources import Resources, check_named
 from matterstack.core.snapshot import ReadyTask, RunRecord, Snapshot
 from matterstack.errors import InvalidTaskError, MatterstackError
 from matterstack.operators.base import Operator
-from matterstack.orchestration.holders import give_back_what_is_over
+from matterstack.orchestration.holders import give_back_what_is_over, take_over
 from matterstack.storage.limits import Ledger
 from matterstack.storage.machine import MachineLedger
 from matterstack.storage.reader import StoreReader
@@ -226,12 +226,22 @@ class MachineBook(Book):
 
     def __init__(self, directory: RunDirectory) -> None:
         super().__init__(None, directory, "this machine")
+        self._was_moved_asked = False
 
     def wake(self, directory: RunDirectory) -> None:
         """Use the ledger from now on."""
         if self.ledger is None:
             self.ledger = MachineLedger()
             self._place = self.ledger.place_of(directory.path)
+
+    def begin(self, store: StoreReader, run: RunRecord, wanting: Collection[str]) -> None:
+        """Begin a tick; the first one also looks whether the run was moved, and holds something by its old place."""
+        super().begin(store, run, wanting)
+        if not self._was_moved_asked and (ledger := self._in_use()) is not None:
+            self._was_moved_asked = True
+            with self._noted():
+                take_over(ledger, self.holder(run))
+            self._settle(store, run, leaves=False)
 
     def _to_ask(self) -> Ledger | None:
         """Return the ledger for those that ask; it is made where there is none."""

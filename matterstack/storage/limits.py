@@ -149,6 +149,14 @@ class Ledger:
         if tokens:
             reach("limits.given_back")
 
+    def hand_over(self, holder: Holder, to: Holder) -> None:
+        """Have a run hold what another one does: the same, which was moved."""
+        with self._writing() as connection:
+            connection.execute(
+                f"UPDATE reservations SET run_id = ?, place = ?, made_at = ? WHERE {_OF_HOLDER}", (*to, *holder)
+            )
+            connection.execute(f"DELETE FROM waiting WHERE {_OF_HOLDER}", holder)
+
     # -- the file ------------------------------------------------------------------------------
 
     def make(self) -> None:

@@ -33,7 +33,7 @@ class MachineLedger(Ledger):
 
     def place_of(self, run: Path) -> str:
         """Return how a run's directory is called here."""
-        return str(run)
+        return os.path.realpath(run)
 
     def path_of(self, holder: Holder) -> Path | None:
         """Return where the directory of a run should be; None for a place that no run of ours has."""
@@ -62,8 +62,9 @@ def _home() -> Path:
     """Return the directory of the file: where a login session has one, that is the same without its variables."""
     user = os.geteuid()
     for place in (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{user}"):
-        if place and os.path.isabs(place) and os.access(place, os.W_OK | os.X_OK):
-            return Path(place, "matterstack")
+        with contextlib.suppress(OSError):
+            if place and os.path.isabs(place) and os.stat(place).st_uid == user:  # after su it may be another one's
+                return Path(place, "matterstack")
     return Path(f"/tmp/matterstack-{user}")
 
 
