@@ -116,8 +116,10 @@ def _add_retry(commands: Commands) -> None:
         ("--env", "NAME=VALUE", _key_and_text, "an environment variable"),
     ):
         retry.add_argument(option, metavar=metavar, type=pair, action="append", default=[], help=said)
+    resources = retry.add_argument_group("resources of the next attempts")
     for name, kind in _RESOURCES.items():
-        retry.add_argument(f"--{name.replace('_', '-')}", dest=f"resource_{name}", metavar=name.upper(), type=kind)
+        metavar = "WORD" if kind is str else "N"
+        resources.add_argument(f"--{name.replace('_', '-')}", dest=f"resource_{name}", metavar=metavar, type=kind)
 
 
 # -- what they do ------------------------------------------------------------------------------------

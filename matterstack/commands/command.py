@@ -68,7 +68,9 @@ class Commands:
 
     def group(self, name: str, said: str) -> Commands:
         """Return commands that begin with a word in common, to add to."""
-        parser = self._subparsers.add_parser(name, description=said, formatter_class=argparse.RawTextHelpFormatter)
+        parser = self._subparsers.add_parser(
+            name, description=said, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
         inner = Commands(parser)
         inner.all, inner._group, inner._heading = self.all, f"{name} ", self._heading
         return inner
@@ -113,15 +115,18 @@ class Commands:
         parser.add_argument("--json", action="store_true", help="write one JSON document instead of text")
         parser.set_defaults(do=do, when_stopped=when_stopped)
         self.all.append(Command(whole, self._heading, said, example, parser, schema or whole.replace(" ", "-")))
+        if self._group:
+            self.parser.epilog = self.listed()
         return parser
 
     def listed(self) -> str:
-        """Return all of them, by heading, for the help of the whole."""
+        """Return all of them, by heading, for the help of the whole or the group."""
         lines: list[str] = []
-        widest = max(len(command.name) for command in self.all)
-        for heading in dict.fromkeys(command.heading for command in self.all):
+        known = [command for command in self.all if command.name.startswith(self._group)]
+        widest = max(len(command.name) for command in known)
+        for heading in dict.fromkeys(command.heading for command in known):
             lines += ["", f"{heading}:"]
-            for command in self.all:
+            for command in known:
                 if command.heading == heading:
                     said = textwrap.fill(command.said, _WIDTH, subsequent_indent=" " * (widest + 4))
                     lines.append(f"  {command.name:{widest}}  {said}")

@@ -18,6 +18,10 @@ from matterstack.errors import InvalidJsonError
 _LATEST_S = 253_402_300_799
 #: Of the words that stand in columns of these names.
 _STATUS_COLUMNS = frozenset({"status"})
+#: Of sentences, which a terminal may fold.
+_TEXT_COLUMNS = frozenset({"reason", "what", "why", "remedy", "text"})
+#: So many characters a table shows of a text, and of an object or a list.
+_MOST_TEXT, _MOST_NESTED = 200, 40
 _STYLES = {
     "COMPLETED": "green",
     "RUNNING": "blue",
@@ -118,7 +122,13 @@ def cell_text(value: object) -> str:
         return f"{value:%Y-%m-%d %H:%M:%S}"
     if isinstance(value, Mapping | list | tuple):
         value = json.dumps(value, ensure_ascii=False, default=_plain)
-    return " ".join(neutral(str(value)).split())
+        return _cut(value, _MOST_NESTED)
+    return _cut(str(value), _MOST_TEXT)
+
+
+def _cut(text: str, most: int) -> str:
+    line = " ".join(neutral(text[: 2 * most]).split())
+    return line if len(line) <= most else f"{line[:most]}..."
 
 
 def _width(text: str) -> int:
@@ -147,9 +157,10 @@ def rich_table(table: Table) -> Any:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for name in table.columns:
-        drawn.add_column(Text(name), overflow="fold")
+        is_text = name in _TEXT_COLUMNS
+        drawn.add_column(Text(name), overflow="fold" if is_text else "ellipsis", no_wrap=not is_text)
     for row in _cells(table):
         drawn.add_row(
             *(

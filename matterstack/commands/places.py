@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
 
-from matterstack.errors import MatterstackError, RunNotFoundError
+from matterstack.errors import InvalidIdentifierError, MatterstackError, RunNotFoundError
 
 RULE = (
     "RUN is the directory of a run, or else WORKSPACE/RUN_ID. WORKSPACE is the directory of a workspace, or else its "
@@ -79,20 +80,15 @@ def run_at(name: str, base_path: str) -> Path:
     if RunDirectory(path).state.exists():
         return path
     workspace, _, run_id = name.partition("/")
-    if run_id and "/" not in run_id:
-        try:
-            named = runs_root(base_path, workspace) / run_id
-        except MatterstackError:
-            named = path
-        if RunDirectory(named).state.exists():
-            return named
-        if named.parent.is_dir():
-            raise RunNotFoundError(
-                f"there is no run {run_id!r} in the workspace {workspace!r} of {os.path.abspath(base_path)}, and none "
-                f"at {path}: matterstack runs {workspace} lists them",
-                path=named,
-            )
-    return RunDirectory.at(path).path  # which says what a run is
+    hint = "RUN is the directory of a run, or WORKSPACE/RUN_ID"
+    with contextlib.suppress(InvalidIdentifierError):
+        runs = runs_root(base_path, workspace)
+        if run_id and "/" not in run_id and RunDirectory(runs / run_id).state.exists():
+            return runs / run_id
+        if runs.is_dir():
+            hint += f", and matterstack runs {workspace} lists those of {workspace}"
+    where = os.path.join(os.path.abspath(base_path), "workspaces")
+    raise RunNotFoundError(f"there is no run at {path}, and none called {name!r} in {where}: {hint}", path=path)
 
 
 def workspace_place(name: str, base_path: str) -> tuple[Path, str]:

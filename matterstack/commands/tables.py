@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from matterstack.storage.reader import StoreReader
 
 _TIMES = ("submitted_at", "started_at", "ended_at")
-_TASKS = ("iteration", "task_id", "status", "operator", "attempt", *_TIMES[1:], "exit_code", "reason")
-_ATTEMPTS = ("iteration", "task_id", "attempt", "status", "operator", *_TIMES, "exit_code", "reason")
+_TASKS = ("iteration", "task_id", "status", "operator", "attempt", "exit_code", "reason")
+_ATTEMPTS = ("iteration", "task_id", "attempt", "status", "operator", *_TIMES[1:], "exit_code", "reason")
 _EVENTS = ("seq", "at", "subject", "iteration", "task_id", "attempt", "event", "status", "reason")
 _RESULTS = ("iteration", "task_id", "attempt", "function")
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import shlex
 import shutil
+import signal
+import struct
 import subprocess
 import sys
+import termios
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +23,7 @@ from jsonschema import Draft202012Validator
 
 import matterstack as ms
 from matterstack import cli
+from matterstack.commands import output
 from matterstack.commands.command import Command
 
 SCHEMAS = Path(cli.__file__).parent / "commands" / "schemas"
@@ -104,6 +113,18 @@ def call(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(program, **{"capture_output": True, "text": True, "timeout": 60, **more})
 
 
+@contextlib.contextmanager
+def begun(*words: str) -> Iterator[subprocess.Popen[str]]:
+    """Begin a command that goes on; it is over at the end of the block in any case."""
+    program = [sys.executable, "-m", "matterstack.cli", *words]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def main(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     """Call the command line in this process."""
     capsys.readouterr()
@@ -145,8 +166,10 @@ def test_a_run_and_a_workspace_are_named_by_one_rule(place: Path, capsys: pytest
     os.chdir("/")
     missing = call("status", "w/r")
     assert (missing.returncode, missing.stdout) == (1, "")
-    assert missing.stderr.startswith("matterstack: RunNotFoundError: no run at /w/r")
-    assert "matterstack runs w lists them" in call("status", "w/s", "--base-path", str(place)).stderr
+    assert missing.stderr.startswith(
+        "matterstack: RunNotFoundError: there is no run at /w/r, and none called 'w/r' in /workspaces"
+    )
+    assert "matterstack runs w lists" in call("status", "w/s", "--base-path", str(place)).stderr
     assert "did you mean 'w'" in call("runs", "ww", "--base-path", str(place)).stderr
 
 
@@ -162,3 +185,94 @@ def test_who_stops_reading_is_no_error(place: Path) -> None:
     done = call("status", "w/r", capture_output=False, stdout=writing, stderr=subprocess.PIPE)
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+# -- what people see ----------------------------------------------------------------------------
+
+
+def in_a_terminal(words: list[str], **variables: str) -> str:
+    """Return what a command writes to a terminal of 100 columns."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS")}
+    environment |= {"TERM": "xterm-256color", **variables}
+    program = [sys.executable, "-m", "matterstack.cli", *words]
+    process = subprocess.Popen(program, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):  # what a terminal says at its end
+        while chunk := os.read(ours, 65536):
+            said += chunk
+    os.close(ours)
+    assert process.wait(timeout=60) == 0, said
+    return said.decode()
+
+
+def test_a_table_is_drawn_in_a_terminal_and_aligned_elsewhere(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drawn = in_a_terminal(["tasks", "w/r"])
+    plain = in_a_terminal(["tasks", "w/r"], NO_COLOR="1").replace("\r\n", "\n")
+    assert "\x1b[32mCOMPLETED" in drawn
+    assert "─────" in drawn
+    assert plain == main(capsys, "tasks", "w/r")[1]
+    head, *lines = plain.splitlines()
+    column = head.index("status")
+    assert [line[column:].split()[0] for line in lines] == ["COMPLETED", "FAILED", "SUBMITTED", "SUBMITTED"]
+
+
+def test_text_of_strangers_is_only_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    program = f"printf '%s' {shlex.quote(EVIL)} >&2; printf '{{\"x\": \"[red]%s\"}}' ü > result.json"
+    flow = ms.Workflow([ms.Task("good", program), ms.Task("bad", f"{program}; exit 1", allow_failure=True)])
+    ms.initialize_run("w", flow, base_path=tmp_path, run_id="r").wait(timeout_s=60)
+    for words in (["tasks", "w/r"], ["results", "w/r"], ["log", "w/r", "good", "--stderr"], ["explain", "w/r"]):
+        said = in_a_terminal(words)
+        assert "\x1b]52" not in said, words
+        assert "\x07" not in said, words
+    assert "[bold]ü[/bold]" in in_a_terminal(["tasks", "w/r"]).replace("\r\n", "").replace("  ", "")
+    assert "[red]ü" in in_a_terminal(["results", "w/r"])
+
+
+def test_wide_text_stays_aligned() -> None:
+    rows = [{"a": "日本", "b": 1}, {"a": "é", "b": None}, {"a": "e\u0301e", "b": True}]
+    assert output._aligned(output.Table(["a", "b"], rows)) == "a     b\n日本  1\né\ne\u0301e    yes"
+
+
+def test_a_log_is_followed_until_its_attempt_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo(tmp_path / "gate")
+    run = ms.initialize_run(
+        "w", ms.Workflow([ms.Task("a", f"echo one; cat {tmp_path}/gate; echo three")]), base_path=tmp_path, run_id="r"
+    )
+    run.step()
+    with begun("log", "w/r", "a", "-f") as following:
+        assert following.stdout is not None
+        assert following.stdout.readline() == "one\n"
+        (tmp_path / "gate").write_text("two\n")
+        assert following.stdout.readline() == "two\n"
+        run.wait(timeout_s=60)
+        assert following.stdout.read() == "three\n"
+        assert following.wait(timeout=60) == 0
+
+
+def test_watching_tells_what_moves_and_ends_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path, run_id="r")
+    with begun("watch", "w/r") as watching:
+        assert watching.stdout is not None
+        assert watching.stdout.readline() == "r PENDING: iteration 0, 0 of 1 tasks completed, 0 failed\n"
+        run.wait(timeout_s=60)
+        assert watching.stdout.read().endswith("r COMPLETED: iteration 0, 1 of 1 tasks completed, 0 failed\n")
+        assert watching.wait(timeout=60) == 0
+    assert "\x1b[32mCOMPLETED" in in_a_terminal(["watch", "w"])
+
+
+def test_ctrl_c_says_what_it_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path, run_id="r")
+    with begun("watch", "w/r") as watching:
+        assert watching.stdout is not None
+        assert watching.stdout.readline().startswith("r PENDING")
+        assert watching.stderr is not None
+        watching.send_signal(signal.SIGINT)
+        assert watching.stderr.read() == "matterstack: stopped watching; nothing else was\n"
+        assert watching.wait(timeout=60) == 130
