@@ -29,6 +29,7 @@
     │   ├── AnswerRefusedError        an answer violates its schema; nothing was changed
     │   ├── AnswerConflictError       another answer was first, or the request is over
     │   ├── ValueNotReadableError     what a function returned cannot be read here
+    │   ├── ExportError               a run cannot be exported so; nothing was written
     │   └── KitError                  a kit archive that cannot be taken; nothing was changed
     ├── OptimizerError                a space, a target or a row that an optimizer cannot work with
     ├── PlotError                     what shall be drawn is not there, or is no number
@@ -230,6 +231,10 @@ class AnswerConflictError(RunError):
 
 class ValueNotReadableError(RunError, ValueError):
     """What a function returned is not there, or cannot be read here; the message says why, and what to do."""
+
+
+class ExportError(RunError):
+    """A run cannot be exported so, or not to there; nothing was written."""
 
 
 class KitError(RunError, ValueError):

@@ -675,6 +675,44 @@ class Run:
 
         return verify(self._session)
 
+    def export(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        zip: bool = False,  # noqa: A002
+        files: str = "declared",
+    ) -> Path:
+        """Write the run for others: a report, tables, a record for programs, an RO-Crate, and the run itself.
+
+        It is of one moment, and may be taken of a run that is under way: no lock is taken, and nothing of the run is
+        changed. The same run gives the same bytes. What is written is a run that `open_run` opens, untrusted.
+        See ``docs/evidence.md``.
+
+        Parameters
+        ----------
+        path : path-like, optional
+            Where, which must not be there yet; by default ``<workspace>-<run_id>`` here.
+        zip : bool
+            Write a zip file in place of a directory.
+        files : {'declared', 'all', 'none'}
+            Which files of attempts are in it: what the plan and the record name, all, or none. What the run was given,
+            and the source of its functions and campaign, always are.
+
+        Returns
+        -------
+        pathlib.Path
+
+        Raises
+        ------
+        ExportError
+            Something is there already, or `files` is none of these; nothing was written.
+        DiskError
+            There is no room.
+        """
+        from matterstack.evidence.export import export
+
+        return export(self._session, path, as_zip=zip, files=files)
+
     # -- acting ---------------------------------------------------------------------------
 
     def pause(self, reason: str = "paused by a person") -> Run:

@@ -341,6 +341,7 @@ def test_every_public_method_of_a_run_can_be_called(tmp_path: Path) -> None:
     call("cancel", timeout_s=30)
     assert call("disk_usage")["files"].sum() > 0
     assert call("verify")
+    assert call("export", tmp_path / "handed on").is_dir()
     assert len(call("clean")) == 1
     assert len(call("pack")) == 0
     public = {name for name, _ in inspect.getmembers(ms.Run) if not name.startswith("_")}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import stat
+from collections.abc import Iterator
+from typing import BinaryIO
 
 from matterstack.core.identifiers import check_relative_path
 from matterstack.errors import UnsafeFileError, UnsafePathError
-from matterstack.files import open_inside, read_inside
+from matterstack.files import open_inside, walk_inside
 from matterstack.orchestration.session import Session
 from matterstack.storage import archives
 from matterstack.storage.rows import AttemptRecord
@@ -37,7 +41,9 @@ class AttemptFiles:
 
     def archive_of(self, record: AttemptRecord) -> str | None:
         """Return the archive that an attempt is in; None where its directory is there, or there is no archive."""
-        return None if os.path.lexists(self._directory.path / self.home(record)) else record.archive
+        if record.archive is None or os.path.lexists(self._directory.path / self.home(record)):
+            return None
+        return record.archive if os.path.lexists(self._directory.path / record.archive) else None
 
     def is_there(self, record: AttemptRecord) -> bool:
         """Return whether the directory of an attempt is there, or an archive of it."""
@@ -82,6 +88,24 @@ class AttemptFiles:
             self._last = (archive, archives.sums_in(self._directory, archive))
         return self._last[1]
 
+    @contextlib.contextmanager
+    def opened(self, record: AttemptRecord | None, path: str) -> Iterator[BinaryIO]:
+        """Open a file of an attempt, or of the run itself, to be read.
+
+        Raises
+        ------
+        FileNotFoundError
+            It is not there.
+        UnsafeFileError
+            It is no plain file, or its archive is damaged.
+        """
+        if record is not None and (archive := self.archive_of(record)) is not None:
+            with archives.opened_packed(self._directory, archive, path) as member:
+                yield member
+        else:
+            with open(open_inside(self._directory.path, inside(path)), "rb") as file:
+                yield file
+
     def read(self, record: AttemptRecord, path: str, max_bytes: int) -> bytes:
         """Return what a file of an attempt holds.
 
@@ -92,9 +116,28 @@ class AttemptFiles:
         UnsafeFileError
             It is larger or no plain file, or its archive is damaged.
         """
+        with self.opened(record, path) as file:
+            content = file.read(max_bytes + 1)
+        if len(content) > max_bytes:
+            raise UnsafeFileError(f"{path} holds more than {max_bytes} bytes, which is too much to be read here")
+        return content
+
+    def names(self, record: AttemptRecord) -> list[str]:
+        """Return the plain files of an attempt, in order, from the run's directory on; and nothing else.
+
+        Raises
+        ------
+        UnsafeFileError
+            Its archive is damaged, or a link leads to its directory.
+        """
+        home = self.home(record)
         if (archive := self.archive_of(record)) is not None:
-            return archives.read_packed(self._directory, archive, path, max_bytes)
-        return read_inside(self._directory.path, inside(path), max_bytes)
+            return sorted(path for path in self.sums_in(archive) if path.startswith(f"{home}/"))
+        try:
+            found = list(walk_inside(self._directory.path, inside(home)))
+        except FileNotFoundError:
+            return []
+        return sorted(f"{home}/{path}" for path, status in found if stat.S_ISREG(status.st_mode))
 
 
 def sum_of(root: os.PathLike[str], path: str) -> str:

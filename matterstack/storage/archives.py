@@ -32,7 +32,6 @@ from matterstack.files import (
     make_directories,
     open_inside,
     opened_inside,
-    read_inside,
     remove_tree,
     sync_directory,
     walk_inside,
@@ -324,28 +323,32 @@ def sums_in(directory: RunDirectory, path: str) -> dict[str, str | None]:
     return found
 
 
-def read_packed(directory: RunDirectory, path: str, name: str, max_bytes: int) -> bytes:
-    """Return what a file in an archive holds; it is named from the run's directory on.
+@contextlib.contextmanager
+def opened_packed(directory: RunDirectory, path: str, name: str) -> Iterator[BinaryIO]:
+    """Open a file in an archive, to be read; it is named from the run's directory on.
 
     Raises
     ------
     FileNotFoundError
-        There is none of that name.
+        There is no plain file of that name.
     UnsafeFileError
-        It is larger, or the archive is damaged.
+        The archive is damaged.
     """
     with _opened(directory.path, path) as archive:
         kept = _manifest(archive)[1].get(name)
         if kept is not None:
-            return read_inside(directory.path, kept, max_bytes)
+            with open(open_inside(directory.path, kept), "rb") as file:
+                yield file
+            return
         try:
             info = archive.getinfo(name)
         except KeyError:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from None
-        if info.file_size > max_bytes:
-            raise UnsafeFileError(f"{name} holds {info.file_size} bytes; {max_bytes} at most are read")
+        if stat.S_ISLNK(info.external_attr >> 16):
+            raise UnsafeFileError(f"{name} is a link: only plain files are read")
         try:
-            return archive.read(info)
+            with archive.open(info) as member:
+                yield member  # type: ignore[misc]
         except _DAMAGED as error:
             raise UnsafeFileError(f"{path}: {name} cannot be read: {error}") from None
 

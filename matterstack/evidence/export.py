@@ -1,0 +1,202 @@
+"""An export: a run as a directory or zip file for others, with its evidence beside it; written whole, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from matterstack.crash_points import reach
+from matterstack.errors import ExportError, UnsafeFileError
+from matterstack.evidence.attempt_files import AttemptFiles
+from matterstack.evidence.left_out import EVIDENCE
+from matterstack.evidence.record import as_text, record_of
+from matterstack.evidence.selection import NotTaken, Selection, Taken, check_files
+from matterstack.evidence.tables import as_csv, as_parquet, tables_of
+from matterstack.files import needing_disk, remove_tree, sync_directory, sync_tree
+from matterstack.orchestration.session import Session
+from matterstack.storage.reader import StoreReader
+from matterstack.storage.run_directory import RunDirectory
+
+#: The time of all that is in a zip file: the first that one can tell.
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+_CHUNK = 1 << 20
+_STATE, _CONFIG, SCHEMA = "state.sqlite", "config.json", "evidence.schema.json"
+#: What config.json says of the machine that the run was made on, which is nobody's business elsewhere.
+_OF_THIS_MACHINE = frozenset({"environment", "cache"})
+
+
+def export(session: Session, path: str | os.PathLike[str] | None, *, as_zip: bool, files: str) -> Path:
+    """Write a run for others; see `Run.export`.
+
+    Raises
+    ------
+    ExportError
+        Something is there already, or what is asked for makes no sense.
+    DiskError
+        There is no room for it.
+    """
+    check_files(files)
+    target = _target(session, path, as_zip)
+    with needing_disk(f"{target} cannot be written", "and export again; nothing was written"):
+        partial = target.with_name(f".{target.name}.{os.urandom(6).hex()}.partial")
+        try:
+            partial.mkdir()
+            Export(session, partial, files).write()
+            reach("export.filled")
+            made = _zipped(partial, partial.with_name(f"{partial.name}.zip")) if as_zip else partial
+            reach("export.whole")
+            if as_zip:
+                _name_file(made, target)
+            else:
+                sync_tree(made)
+                _name_directory(made, target)
+            sync_directory(target.parent)
+        finally:
+            remove_tree(partial)
+            partial.with_name(f"{partial.name}.zip").unlink(missing_ok=True)
+    return target
+
+
+def _target(session: Session, path: str | os.PathLike[str] | None, as_zip: bool) -> Path:
+    if path is None:
+        run = session.reader.run()
+        path = f"{run.workspace}-{run.run_id}{'.zip' if as_zip else ''}"
+    target = Path(path).absolute()
+    if os.path.lexists(target):
+        raise ExportError(f"there is something at {target} already, which is left as it is: name another path")
+    if not target.parent.is_dir():
+        raise ExportError(f"there is no directory {target.parent} to write {target.name} into: make it first")
+    if target.is_relative_to(session.directory.path):
+        raise ExportError(f"{target} is in the directory of the run itself: name a path outside of it")
+    return target
+
+
+def _name_directory(made: Path, target: Path) -> None:
+    try:
+        made.rename(target)
+    except OSError as error:
+        if not os.path.lexists(target):
+            raise
+        raise ExportError(f"somebody else made {target} meanwhile; it was left as it is") from error
+
+
+def _name_file(made: Path, target: Path) -> None:
+    """Give a file its name unless that is taken meanwhile."""
+    try:
+        os.link(made, target)
+    except FileExistsError as error:
+        raise ExportError(f"somebody else made {target} meanwhile; it was left as it is") from error
+    except OSError:  # a file system without hard links
+        if os.path.lexists(target):
+            raise
+        made.rename(target)
+
+
+def _zipped(folder: Path, target: Path) -> Path:
+    """Write a folder as a zip file, which is the same for the same content."""
+    with open(target, "xb") as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+                info = zipfile.ZipInfo(path.relative_to(folder).as_posix(), _ZIP_TIME)
+                info.compress_type = zipfile.ZIP_DEFLATED
+                info.create_system = 3  # Unix: the mode is in the upper half
+                info.external_attr = (stat.S_IFREG | _mode(path.stat().st_mode)) << 16
+                info.file_size = path.stat().st_size
+                with open(path, "rb") as source, archive.open(info, "w") as member:
+                    shutil.copyfileobj(source, member, _CHUNK)
+        file.flush()
+        os.fsync(file.fileno())
+    return target
+
+
+def _mode(mode: int) -> int:
+    """Return the mode that a file has in an export: who may run it is kept, the umask of before is not."""
+    return 0o755 if mode & 0o100 else 0o644
+
+
+class Export:
+    """What is written into an empty directory.
+
+    Parameters
+    ----------
+    session : Session
+        Of the run; nothing of it is changed, and its lock is not taken.
+    home : pathlib.Path
+    files : {'all', 'declared', 'none'}
+    """
+
+    def __init__(self, session: Session, home: Path, files: str) -> None:
+        self._home = home
+        self._which = files
+        # All is read from a copy of the database: it is of one moment, however long this takes.
+        session.reader.copy_to(home / _STATE)
+        os.chmod(home / _STATE, 0o644)
+        self._reader = StoreReader(home / _STATE)
+        self._session = Session(session.directory, self._reader, session.operators, session.settings, session.campaign)
+        self._written: list[dict[str, Any]] = []
+
+    def write(self) -> None:
+        """Write all of it."""
+        try:
+            selection = Selection(self._session, self._which)
+            left_out = [*selection.left_out, *self._copy(selection.taken)]
+            self._put(_CONFIG, _config(self._session.directory))
+            (self._home / "operators").mkdir(exist_ok=True)
+            record = record_of(self._session)
+            record["files"] = {
+                "which": self._which,
+                "included": sorted(self._written, key=lambda one: str(one["path"])),
+                "left_out": [one._asdict() for one in left_out],
+            }
+            self._put(EVIDENCE, as_text(record))
+            self._put(SCHEMA, Path(__file__).with_name(SCHEMA).read_bytes())
+            for name, frame in tables_of(self._reader, record).items():
+                self._put(f"tables/{name}.csv", as_csv(frame))
+                if (content := as_parquet(frame)) is not None:
+                    self._put(f"tables/{name}.parquet", content)
+        finally:
+            self._reader.close()
+
+    def _put(self, name: str, content: bytes) -> None:
+        target = self._home / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(target, "xb") as file:
+            file.write(content)
+        os.chmod(target, 0o644)
+
+    def _copy(self, taken: list[Taken]) -> Iterator[NotTaken]:
+        """Copy files, and yield those that cannot be copied."""
+        files = AttemptFiles(self._session)
+        for one in taken:
+            try:
+                with files.opened(one.record, one.path) as source:
+                    self._copy_one(one.path, source)
+            except FileNotFoundError:
+                yield NotTaken(one.path, "it was removed meanwhile")
+            except UnsafeFileError as error:
+                yield NotTaken(one.path, str(error))
+
+    def _copy_one(self, path: str, source: BinaryIO) -> None:
+        target = self._home / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        digest, size = hashlib.sha256(), 0
+        with open(target, "xb") as copy:
+            while chunk := source.read(_CHUNK):
+                digest.update(chunk)
+                size += copy.write(chunk)
+        mode = os.fstat(source.fileno()).st_mode if hasattr(source, "raw") else 0
+        os.chmod(target, _mode(mode))
+        self._written.append({"path": path, "sha256": digest.hexdigest(), "bytes": size})
+
+
+def _config(directory: RunDirectory) -> bytes:
+    """Return the config.json of an export: that of the run, without what only its machine has a use for."""
+    config = {name: value for name, value in directory.read_config().items() if name not in _OF_THIS_MACHINE}
+    return json.dumps(config, indent=2, ensure_ascii=False).encode() + b"\n"

@@ -1,0 +1,176 @@
+"""An export: the same bytes for the same run, of one moment, whole or not there; and itself a run to go on with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from crashes import in_child
+from evidence_lab import answer, copied
+
+import matterstack as ms
+from matterstack import crash_points
+from matterstack.errors import ExportError, UntrustedRunError
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file below a folder."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def unzipped(path: Path) -> Path:
+    home = path.with_suffix("")
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(home)
+    return home
+
+
+@pytest.mark.parametrize("files", ["all", "declared", "none"])
+def test_an_export_opens_as_a_run_and_verifies(files: str, packed: ms.Run, tmp_path: Path) -> None:
+    before = contents(packed.path)
+    there = packed.export(tmp_path / "e.zip", zip=True, files=files)
+    assert contents(packed.path) == before
+    run = ms.open_run(unzipped(there))
+    assert (run.status, run.run_id) == (packed.status, packed.run_id)
+    assert run.tasks.equals(packed.tasks)
+    found = run.verify()
+    assert found, found
+    left_out = found.counts.get("left out", 0)
+    assert left_out == {"all": 0, "declared": 1, "none": 14}[files]
+    if files == "all":
+        assert run.value("relax-Al", iteration=0)["a_ang"] == packed.value("relax-Al", iteration=0)["a_ang"]
+        assert found.counts == packed.verify().counts
+
+
+def test_the_same_run_gives_the_same_bytes(ended: ms.Run, tmp_path: Path) -> None:
+    """Also in another process, with another seed of hashes, from another folder, time zone and umask."""
+    program = "import matterstack as ms, sys; ms.open_run(sys.argv[1]).export('e.zip', zip=True, files='all')"
+    (tmp_path / "other").mkdir()
+    moved = copied(ended, tmp_path)
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "LC_ALL": "C"}
+    command = ["sh", "-c", 'umask 077; exec "$@"', "-", sys.executable, "-c", program, str(moved.path)]
+    subprocess.run(command, check=True, cwd=tmp_path / "other", env=environment, timeout=120)
+    here = ended.export(tmp_path / "e.zip", zip=True, files="all")
+    assert contents(unzipped(tmp_path / "other/e.zip")) == contents(unzipped(here))
+    assert here.read_bytes() == (tmp_path / "other/e.zip").read_bytes()
+    assert contents(ended.export(tmp_path / "folder", files="all")) == contents(tmp_path / "e")
+
+
+def test_nothing_in_an_export_tells_where_it_was_made(ended: ms.Run, tmp_path: Path) -> None:
+    home = ended.export(tmp_path / "e")
+    mine = (str(ended.path.parents[4]).encode(), str(Path.cwd()).encode(), str(Path.home()).encode() + b"/")
+    for path in home.rglob("*"):
+        if path.is_file() and path.name not in ("state.sqlite", "HOWTO.txt") and "operators" not in path.parts:
+            assert not [place for place in mine if place in path.read_bytes()], path
+
+
+def test_what_is_there_already_is_left_as_it_is(ended: ms.Run, tmp_path: Path) -> None:
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e.zip").write_text("mine")
+    for name, as_zip in (("e", False), ("e.zip", True)):
+        with pytest.raises(ExportError, match=r"something at .* already"):
+            ended.export(tmp_path / name, zip=as_zip)
+    with pytest.raises(ExportError, match="in the directory of the run itself"):
+        ended.export(ended.path / "e")
+    with pytest.raises(ExportError, match="no directory"):
+        ended.export(tmp_path / "nowhere/e")
+    with pytest.raises(ExportError, match="'all', 'declared', 'none'"):
+        ended.export(tmp_path / "f", files="some")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["e", "e.zip"]
+    assert list((tmp_path / "e").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("as_zip", "point"), [(False, "export.filled"), (True, "export.filled"), (True, "export.whole")]
+)
+def test_a_kill_leaves_nothing_that_looks_like_an_export(
+    as_zip: bool, point: str, ended: ms.Run, tmp_path: Path
+) -> None:
+    before = contents(ended.path)
+    code = in_child(lambda: ended.export(tmp_path / "e", zip=as_zip), lambda: crash_points.arm("kill", point))
+    assert code == -signal.SIGKILL
+    assert {path.name[0] for path in tmp_path.iterdir()} == {"."}
+    assert contents(ended.path) == before
+    ended.export(tmp_path / "e", zip=as_zip)
+
+
+@pytest.mark.parametrize("files", ["all", "declared", "none"])
+def test_a_colleague_goes_on_from_an_export_of_a_run_that_waits(
+    files: str, asked: ms.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = unzipped(asked.export(tmp_path / "e.zip", zip=True, files=files))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state of a colleague"))
+    run = ms.open_run(home)
+    with pytest.raises(UntrustedRunError):
+        run.step()
+    ms.trust(home)
+    run = ms.open_run(home)
+    answer(run)
+    while run.iteration == 0:
+        run.step()
+    run.step()
+    assert run.campaign_state["picked"] == "Cu"
+    assert [request.name for request in run.inbox()] == ["1.refine.1"]
+    assert asked.iteration == 0
+    assert run.verify()
+
+
+def test_an_export_is_of_one_moment_while_the_run_goes_on(tmp_path: Path) -> None:
+    """What runs is not run again by whoever goes on elsewhere: it is lost there, and may be retried."""
+    gate, ran = tmp_path / "gate", tmp_path / "ran"
+    command = f"while [ ! -e {gate} ]; do sleep 0.02; done; echo ran >> {ran}"
+    run = ms.initialize_run("w", ms.Workflow([ms.Task("slow", command)]), base_path=tmp_path)
+    while run.attempts.empty or run.attempts["status"].iloc[0] != "RUNNING":
+        run.step()
+    home = run.export(tmp_path / "e")
+    gate.touch()
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    ms.trust(home)
+    other = ms.open_run(home)
+    assert other.attempts["status"].iloc[0] == "RUNNING"
+    assert other.wait(timeout_s=30) is ms.RunStatus.FAILED
+    assert other.attempts["status"].iloc[0] == "LOST"
+    assert ran.read_text() == "ran\n"
+
+
+def test_the_tables_read_back_as_they_are(ended: ms.Run, tmp_path: Path) -> None:
+    import pandas as pd
+
+    home = ended.export(tmp_path / "e")
+    tasks = pd.read_csv(home / "tables/tasks.csv", index_col="task")
+    assert list(tasks.index) == list(ended.tasks.index)
+    assert pd.Timestamp(tasks.loc["0.bands", "ended_at"]) == ended.tasks.loc["0.bands", "ended_at"]
+    results = pd.read_parquet(home / "tables/results.parquet").set_index("task")
+    assert results["energy_eV"].tolist()[:2] == ended.results["energy_eV"].tolist()[:2]
+    outputs = pd.read_csv(home / "tables/outputs.csv")
+    (bands,) = outputs[outputs["name"] == "bands.txt"].to_dict("records")
+    assert hashlib.sha256((home / bands["path"]).read_bytes()).hexdigest() == bands["sha256"]
+    answers = pd.read_csv(home / "tables/answers.csv")
+    assert hashlib.sha256((home / answers["path"][0]).read_bytes()).hexdigest() == answers["sha256"][0]
+
+
+def test_the_record_is_as_its_schema_says(asked: ms.Run, packed: ms.Run, tmp_path: Path) -> None:
+    import jsonschema
+
+    for number, run in enumerate((asked, packed)):
+        home = run.export(tmp_path / str(number), files="none" if number else "all")
+        schema = json.loads((home / "evidence.schema.json").read_text())
+        jsonschema.Draft202012Validator.check_schema(schema)
+        record: Any = json.loads((home / "evidence.json").read_text())
+        jsonschema.validate(record, schema)
+        for one in record["files"]["included"]:
+            content = (home / one["path"]).read_bytes()
+            assert (len(content), hashlib.sha256(content).hexdigest()) == (one["bytes"], one["sha256"])
+    assert [one["task"] for one in record["tasks"]] == list(packed.tasks.index)
