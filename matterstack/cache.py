@@ -146,6 +146,11 @@ class Cache:
         ----------
         what : callable or str
             The function, its name, or a key.
+
+        Returns
+        -------
+        int
+            How many entries there were.
         """
         wanted = what if isinstance(what, str) else str(getattr(what, "__name__", what))
         return self._remove(path for path, entry in self._all() if wanted in (entry.name, entry.key))
@@ -159,6 +164,11 @@ class Cache:
             How long unused.
         max_gib : float, optional
             How much the files of entries may take.
+
+        Returns
+        -------
+        int
+            How many entries were removed.
         """
         for name, number in (("older_than_days", older_than_days), ("max_gib", max_gib)):
             if number is not None and not number >= 0:
@@ -185,11 +195,25 @@ class Cache:
     # -- for runs ---------------------------------------------------------------------------
 
     def find(self, key: Key) -> Entry | None:
-        """Return the entry of a key; None where there is none that can be read."""
+        """Return the entry of a key; None where there is none that can be read.
+
+        Parameters
+        ----------
+        key : Key
+            What the result depends on.
+        """
         return self._read(self._place(key.name, key.digest))
 
     def nearest(self, key: Key, but: str = "") -> Entry | None:
-        """Return the entry of the same function or command that differs in the fewest parts; not that of `but`."""
+        """Return the entry of the same function or command that differs in the fewest parts; not that of `but`.
+
+        Parameters
+        ----------
+        key : Key
+            What the result depends on.
+        but : str
+            The key, as text, of an entry that is passed over.
+        """
         folder = self._place(key.name, key.digest).parent
         entries = (self._read(path) for path in _latest(folder))
         others = [entry for entry in entries if entry is not None and entry.name == key.name and _whose(entry) != but]
@@ -197,6 +221,13 @@ class Cache:
 
     def take(self, entry: Entry, target: str) -> None:
         """Copy the files of an entry to a directory, where they must not be yet.
+
+        Parameters
+        ----------
+        entry : Entry
+            What `find` returned.
+        target : str
+            The directory.
 
         Raises
         ------
@@ -225,6 +256,13 @@ class Cache:
 
     def keep(self, entry: Entry, source: str) -> None:
         """Keep what an attempt left in a directory; where that is impossible, the entry is lost, with a warning.
+
+        Parameters
+        ----------
+        entry : Entry
+            What is kept: its key and its files, with their hashes.
+        source : str
+            The directory in which the files are.
 
         Raises
         ------

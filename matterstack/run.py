@@ -185,7 +185,15 @@ class Run:
         return made_from.made_from(self._session, task_id, iteration, attempt)
 
     def used_by(self, task_id: str, *, iteration: int | None = None, attempt: int | None = None) -> UsedBy:
-        """Return what took something of a result; otherwise as `made_from`."""
+        """Return what took something of a result; otherwise as `made_from`.
+
+        Parameters
+        ----------
+        task_id : str
+            The task whose result it is.
+        iteration, attempt : int, optional
+            As in `task_directory`.
+        """
         return made_from.used_by(self._session, task_id, iteration, attempt)
 
     def explain_cache(self, task_id: str, *, iteration: int | None = None) -> CacheExplanation:
@@ -431,9 +439,9 @@ class Run:
         timeout_s : float, optional
             Stop after so many seconds.
 
-        Yields
-        ------
-        TickReport
+        Returns
+        -------
+        iterator of TickReport
         """
         return loop.ticks(self._session, stop, timeout_s)
 
@@ -512,7 +520,13 @@ class Run:
         return TimelineView(self, by)
 
     def plot_timeline(self, axes: Any = None) -> Any:
-        """Draw when each attempt ran, by operator; see `matterstack.notebook.timeline.plot_timeline`."""
+        """Draw when each attempt ran, by operator; see `matterstack.notebook.timeline.plot_timeline`.
+
+        Parameters
+        ----------
+        axes : matplotlib.axes.Axes, optional
+            Where to draw; by default new ones.
+        """
         from matterstack.notebook.timeline import plot_timeline
 
         return plot_timeline(self, axes)
@@ -601,8 +615,8 @@ class Run:
             Directories of attempts that were not the last one, at commands and calls of tasks that are over. What is
             known of them, and their rows in every table, stay.
         scratch : bool
-            What `Task.scratch` names, of tasks that nobody waits for any more: of those of earlier iterations also
-            where they failed.
+            What ``scratch`` of `Task` names, of tasks that nobody waits for any more: of those of earlier iterations
+            also where they failed.
         do : bool
             Whether to remove it.
 
@@ -716,7 +730,13 @@ class Run:
     # -- acting ---------------------------------------------------------------------------
 
     def pause(self, reason: str = "paused by a person") -> Run:
-        """Stop submitting. What is under way goes on, and every step polls it."""
+        """Stop submitting. What is under way goes on, and every step polls it.
+
+        Parameters
+        ----------
+        reason : str
+            Kept with the run, and shown where it stands.
+        """
         controls.pause(self._session, reason)
         return self
 
@@ -762,8 +782,12 @@ class Run:
 
         Parameters
         ----------
-        task_id, group, reason
-            As in `cancel_task`.
+        task_id : str or sequence of str, optional
+            One task or several.
+        group : str, optional
+            Or all of a group that are not over.
+        reason : str
+            Kept with them.
 
         Raises
         ------
@@ -779,8 +803,10 @@ class Run:
 
         Parameters
         ----------
-        task_id, group
-            As in `cancel_task`.
+        task_id : str or sequence of str, optional
+            One task or several.
+        group : str, optional
+            Or all of a group.
 
         Raises
         ------
@@ -1082,7 +1108,13 @@ class Run:
         return self
 
     def declare_lost(self, task_id: str) -> Run:
-        """Note on your word that a task's live attempt is dead, where nobody can be asked any more."""
+        """Note on your word that a task's live attempt is dead, where nobody can be asked any more.
+
+        Parameters
+        ----------
+        task_id : str
+            A task of the current iteration.
+        """
         controls.declare_lost(self._session, task_id)
         return self
 

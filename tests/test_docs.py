@@ -10,7 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from matterstack import cli
+from matterstack import cli, errors
 from matterstack.core.attempt_files import TABLE, Family
 from matterstack.core.states import ATTEMPT_TRANSITIONS, RUN_TRANSITIONS, TASK_TRANSITIONS
 
@@ -40,7 +40,7 @@ def names() -> str:
     """Return the table of names in an attempt's directory as Markdown, a part for each family."""
     parts = []
     for family in Family:
-        rows = [f"### {family.capitalize()}\n", "| name | written by | what it is |", "|---|---|---|"]
+        rows = [f"## {family.capitalize()}\n", "| name | written by | what it is |", "|---|---|---|"]
         rows += [f"| `{entry.name}` | {entry.writer} | {entry.meaning} |" for entry in TABLE if entry.family is family]
         parts.append("\n".join(rows))
     return "\n" + "\n\n".join(parts) + "\n\n"
@@ -89,9 +89,16 @@ def test_the_first_block_of_the_readme_runs_as_it_stands(tmp_path: Path) -> None
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), ROOT / "tests/README.md"]:
+    copied = {ROOT / "docs" / folder for folder in ("tutorials", "project")}  # by the build of the site
+    written = [page for page in ROOT.glob("docs/**/*.md") if page.parent not in copied or page.name == "index.md"]
+    for page in [*ROOT.glob("*.md"), *written, ROOT / "tests/README.md"]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_each_error_has_an_anchor_in_troubleshooting() -> None:
+    told = re.findall(r"^### (\w+)$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
+    assert sorted(told) == sorted(name for name, value in vars(errors).items() if isinstance(value, type))
 
 
 # -- the map of the package ---------------------------------------------------------------------

@@ -53,7 +53,7 @@ class Approve(dict[str, Any]):
     Parameters
     ----------
     on_reject : {'fail', 'skip', 'replan'}
-        What a rejection means, for the task that is given this schema; see `Task.on_reject`.
+        What a rejection means, for the task that is given this schema; see ``on_reject`` of `Task`.
 
     Examples
     --------

@@ -149,6 +149,8 @@ class Task:
         How much longer each further one waits.
     on_failure : {'fail', 'ask'}
         What a task does when no retry is left: it fails, or asks a person in the inbox, and waits for the word.
+    call : Call, optional
+        The call of a function, as `Workflow.add` makes it.
     restart : mapping of str to str, optional
         Where a further attempt begins: ``{"POSCAR": "CONTCAR"}`` gives it as ``POSCAR`` what the last attempt that
         left a ``CONTCAR``, not empty, has left; where none has, the file that was planned.
@@ -182,7 +184,7 @@ class Task:
         ``analyze`` sees the comment, and it plans again.
     scratch : sequence of str
         Patterns of files, and of folders with all in them, that nobody wants once the task and all that depend on it
-        are completed: ``["WAVECAR", "*.tmp", "work/**/core"]``. They are removed then. Names of `outputs` and of the
+        are completed: ``["WAVECAR", "*.tmp", "work/**/core"]``. They are removed then. Names of ``outputs`` and of the
         run's own are refused.
     cache : bool or 'read', optional
         Whether a result that is known from before is taken in place of running, and this one kept; ``"read"`` keeps
@@ -391,7 +393,7 @@ class Task:
 
     @property
     def shown(self) -> tuple[tuple[str, str], ...]:
-        """What `show` names, as task id and path; the data of a task is its ``result.json``."""
+        """What ``show`` names, as task id and path; the data of a task is its ``result.json``."""
         kept = cast("tuple[FromTask | str, ...]", self.show)
         return tuple(dict.fromkeys((one, RESULT) if isinstance(one, str) else (one.task_id, one.path) for one in kept))
 

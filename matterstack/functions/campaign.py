@@ -71,7 +71,13 @@ class Campaign:
         return {}
 
     def plan(self, state: Any) -> Workflow | None:
-        """Return the next workflow, or None when the campaign is done."""
+        """Return the next workflow, or None when the campaign is done.
+
+        Parameters
+        ----------
+        state : Any
+            The campaign's own data, after the last ``analyze``.
+        """
         raise NotImplementedError(f"{type(self).__name__} needs a plan(state) that returns a Workflow or None")
 
     def analyze(self, state: Any, results: Mapping[str, TaskResult]) -> Any:

@@ -32,6 +32,11 @@ _NEGATIVE = re.compile(r"-[0-9.]")
 class Workflow:
     """A directed acyclic graph of tasks.
 
+    Parameters
+    ----------
+    tasks : sequence of Task
+        Tasks to begin with, as by `add_task`.
+
     Examples
     --------
     >>> from matterstack.core.task import Task
@@ -58,6 +63,16 @@ class Workflow:
 
     def add_task(self, task: Task) -> Workflow:
         """Add a task and return the workflow, so that calls chain.
+
+        Parameters
+        ----------
+        task : Task
+            Its id has to be new in the workflow.
+
+        Returns
+        -------
+        Workflow
+            The workflow itself.
 
         Raises
         ------
@@ -127,11 +142,13 @@ class Workflow:
         items : mapping, or iterable
             The first argument of each call, by key; the keys of an iterable are 0, 1, 2, ... A key that is no id,
             such as ``Li(CoO2)``, is made one.
-        *args, **kwargs
+        *args
             Further arguments, the same for all.
         name : str, optional
             How the ids begin; by default as the function is called, with a number where the workflow has a map of
             that name already.
+        **kwargs
+            Further arguments by name, the same for all.
 
         Returns
         -------
@@ -249,6 +266,11 @@ class Workflow:
             As in `check`.
         there : container of str
             Tasks that the workflow is added to, and may depend on.
+
+        Yields
+        ------
+        tuple of (str or None, WorkflowError)
+            The task, and what is wrong with it.
         """
         before: set[str] = set()
         ordered = True

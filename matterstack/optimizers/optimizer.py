@@ -134,7 +134,9 @@ def suggest(optimizer: Optimizer, n: int, observed: Rows = (), pending: Rows = (
     optimizer : Optimizer
         Of a space without a constraint: a function is no value that a task can be given. A task of one's own makes
         the space within itself.
-    n, observed, pending
+    n : int
+        How many points.
+    observed, pending : pandas.DataFrame or list of dict
         As of `Optimizer.suggest`.
     """
     return optimizer.suggest(n, observed, pending)

@@ -199,18 +199,18 @@ class StoreReader:
         How much work SQLite may do, in steps of its virtual machine, before it is cut off: where many runs
         are looked at, and one of them may be anybody's.
 
+    Attributes
+    ----------
+    path : pathlib.Path
+    version : int
+        Of the schema, when it was opened.
+
     Raises
     ------
     RunNotFoundError
         There is no file.
     DamagedStoreError, ForeignStoreError, NewerStoreError
         The file is refused with its bytes unchanged.
-
-    Attributes
-    ----------
-    path : pathlib.Path
-    version : int
-        Of the schema, when it was opened.
     """
 
     def __init__(self, path: str | os.PathLike[str], most_steps: int | None = None) -> None:

@@ -56,14 +56,14 @@ class DaskOperator(JobOperator):
     environment : str, optional
         A name for the Python and packages there, as in ``"chgnet-0.4"``: results of functions are cached under it. Give
         another one when they change.
+    handlers : sequence of (Handler or str)
+        What may mend the inputs of a task after an attempt at it failed, by its name as ``"package.module:Class"``;
+        see `matterstack.operators.handlers.Handler`. An operator with objects has to be passed to `open_run` again.
 
     Notes
     -----
     The workers run as you, on machines that share the run's directory, with matterstack
     installed. ``Resources.walltime_s`` and the like are not enforced: they are the workers'.
-    handlers : sequence of (Handler or str)
-        What may mend the inputs of a task after an attempt at it failed, by its name as ``"package.module:Class"``;
-        see `matterstack.operators.handlers.Handler`. An operator with objects has to be passed to `open_run` again.
     """
 
     watched = True

@@ -60,6 +60,9 @@ class LocalOperator(Operator):
         are not counted.
     memory_gib : float, optional
         How much of its memory, in GiB, likewise. A task that names its ``memory_gib`` is then kept to it.
+    handlers : sequence of (Handler or str)
+        What may mend the inputs of a task after an attempt at it failed, by its name as ``"package.module:Class"``;
+        see `matterstack.operators.handlers.Handler`. An operator with objects has to be passed to `open_run` again.
 
     Notes
     -----
@@ -70,9 +73,6 @@ class LocalOperator(Operator):
     given, and are not enforced otherwise. Where they are counted, ``OMP_NUM_THREADS`` and the like are the cores of
     a rank, and ``CUDA_VISIBLE_DEVICES`` names the GPUs that the attempt has, and no other (``docs/limits.md``).
     What it leaves running is stopped when it ends, also what has left its session.
-    handlers : sequence of (Handler or str)
-        What may mend the inputs of a task after an attempt at it failed, by its name as ``"package.module:Class"``;
-        see `matterstack.operators.handlers.Handler`. An operator with objects has to be passed to `open_run` again.
     """
 
     def __init__(
