@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from crashes import in_child, killed_at
 from ledger import check_executions, witnessed
-from slurm_lab import ACCOUNTING, Cluster, cluster, mended
+from slurm_lab import ACCOUNTING, Cluster, cluster, mended, wait_for
 
 import matterstack as ms
 
@@ -77,8 +82,144 @@ def test_a_job_that_counts_elsewhere_is_not_kept_back(two_at_once: Cluster, tmp_
     two_at_once.command("sacctmgr", "-i", "modify", "qos", "other", "set", "maxsubmitjobsperuser=1")
     user = two_at_once.command("id", "-un").strip()
     two_at_once.command("sacctmgr", "-i", "modify", "user", user, "set", "maxsubmit=-1", "qos=normal,other")
-    two_at_once.command("sbatch", "--hold", "--qos=other", "--wrap", "true")
+    two_at_once.command("sbatch", "--hold", "--qos=other", "--output=/dev/null", "--wrap", "true")
     tasks = [task(tmp_path, f"a{n}", resources=ms.Resources(qos="other")) for n in range(3)]
     run = start(tmp_path, *tasks, task(tmp_path, "b"))
     run.step()
     assert list(run.attempts["status"]) == ["SUBMITTING"] * 3 + ["SUBMITTED"]
+
+
+# -- one question for all runs -----------------------------------------------------------------
+
+
+class Counted:
+    """Programs of Slurm that note each call."""
+
+    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+        self.place = place
+        (place / "bin").mkdir(parents=True)
+        for name in names:
+            program = place / "bin" / name
+            program.write_text(f'#!/bin/sh\necho "{name} $*" >>{place}/calls\nexec {shutil.which(name)} "$@"\n')
+            program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{place}/bin:{os.environ['PATH']}")
+
+    def take(self) -> list[str]:
+        """Return the calls since the last time."""
+        calls = (self.place / "calls").read_text().splitlines() if (self.place / "calls").exists() else []
+        (self.place / "calls").unlink(missing_ok=True)
+        return calls
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return where the answers of this test are."""
+    (tmp_path / "runtime").mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
+    return tmp_path / "runtime" / "matterstack"
+
+
+@pytest.fixture
+def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Callable[[], int]:
+    """Return what tells how often squeue was called since the last time."""
+    counted = Counted(tmp_path / "counted", monkeypatch, "squeue")
+    return lambda: len(counted.take())
+
+
+@pytest.mark.parametrize("many", [2, 8])
+def test_runs_that_share_a_cluster_ask_it_once(
+    healthy: Cluster, tmp_path: Path, squeue: Callable[[], int], many: int
+) -> None:
+    tasks = task(tmp_path, "a", gate(tmp_path))
+    runs = [start(tmp_path, tasks, run_id=f"r{n}", poll_s=60.0) for n in range(many)]
+    for run in runs:
+        run.step()
+    assert squeue() == 0
+    for run in runs * 3:
+        run.step()
+    assert squeue() == 1
+    shutil.rmtree(tmp_path / "runtime" / "matterstack")
+    with ThreadPoolExecutor(many) as together:  # a process each
+        assert list(together.map(lambda run: in_child(run.step), runs)) == [0] * many
+    assert squeue() <= 2, "what was asked before one wanted to know is no answer to that one"
+
+
+def test_what_an_answer_does_not_show_is_asked_for_anew(
+    healthy: Cluster, tmp_path: Path, squeue: Callable[[], int]
+) -> None:
+    first = start(tmp_path, task(tmp_path, "a", gate(tmp_path)), run_id="first", poll_s=600.0)
+    first.step()
+    first.step()
+    second = start(tmp_path, task(tmp_path, "b", gate(tmp_path)), run_id="second", poll_s=600.0, grace_s=0.0)
+    second.step()
+    assert squeue() == 1
+    second.step()
+    assert squeue() == 1, "it was submitted after the answer was given"
+    assert second.counts.failed == 0
+    assert len(second.attempts) == 1
+    first.step()
+    assert squeue() == 0
+
+
+def test_a_job_that_has_begun_since_the_answer_is_not_taken_for_requeued(
+    healthy: Cluster, tmp_path: Path, squeue: Callable[[], int]
+) -> None:
+    blocker = healthy.command(
+        "sbatch", "--parsable", "--cpus-per-task=16", "--output=/dev/null", "--wrap", "sleep 300"
+    ).strip()
+    wait_for(lambda: "RUNNING" in healthy.command("squeue", "-h", "-o", "%T", "-j", blocker))
+    run = start(tmp_path, task(tmp_path, "a", gate(tmp_path)), poll_s=600.0)
+    run.step()
+    run.step()
+    assert run.attempts.loc["0.a.1", "status"] == "SUBMITTED"
+    squeue()
+    healthy.command("scancel", blocker)
+    wait_for(lambda: (run.path / "operators/slurm/0.a.1/.matterstack/claim/started.json").exists())
+    run.step()
+    assert squeue() == 1
+    assert run.attempts.loc["0.a.1", "status"] == "RUNNING"
+
+
+@pytest.mark.parametrize("spoil", ["garbage", "future", "boot", "link", "open"])
+def test_an_answer_that_is_none_is_ignored_and_written_anew(
+    healthy: Cluster, tmp_path: Path, squeue: Callable[[], int], folder: Path, spoil: str
+) -> None:
+    run = start(tmp_path, task(tmp_path, "a", gate(tmp_path)), poll_s=600.0)
+    run.step()
+    run.step()
+    assert squeue() == 1
+    (answer,) = folder.glob("*.json")
+    said = json.loads(answer.read_bytes())
+    if spoil == "garbage":
+        answer.write_bytes(b"\xff{")
+    elif spoil == "link":
+        answer.rename(tmp_path / "elsewhere")
+        answer.symlink_to(tmp_path / "elsewhere")
+    elif spoil == "open":
+        folder.chmod(0o755)  # others may look: what is in it may be anybody's
+    else:
+        answer.write_text(json.dumps(said | ({"began_s": 1e12} if spoil == "future" else {"boot": "another"})))
+    run.step()
+    assert squeue() == 1
+    run.step()
+    assert squeue() == (1 if spoil == "open" else 0)
+    assert run.attempts.loc["0.a.1", "status"] in ("SUBMITTED", "RUNNING")
+
+
+@pytest.mark.parametrize("point", ["answers.asked", "answers.written"])
+def test_who_is_killed_while_it_asks_keeps_nobody_waiting(
+    healthy: Cluster, tmp_path: Path, squeue: Callable[[], int], point: str
+) -> None:
+    tasks = [witnessed("a", gate(tmp_path), tmp_path / f"r{n}", operator="slurm") for n in range(2)]
+    runs = [start(tmp_path, one, run_id=f"r{n}", poll_s=600.0) for n, one in enumerate(tasks)]
+    for run in runs:
+        run.step()
+    assert killed_at(point, 1, runs[0].step)
+    squeue()
+    for run in runs:
+        run.step()
+    assert squeue() == (1 if point == "answers.asked" else 0)
+    (tmp_path / "go").write_text("")
+    for run in runs:
+        wait_for(lambda run=run: run.step().status is ms.RunStatus.COMPLETED)
+        check_executions(run, tmp_path / run.run_id)

@@ -1,6 +1,6 @@
-"""Slurm by its command line: five calls, and pure parsers of what they print.
+"""Slurm by its command line: six calls, and pure parsers of what they print.
 
-Another scheduler can take Slurm's place in `SlurmOperator` by doing the same five things:
+Another scheduler can take Slurm's place in `SlurmOperator` by doing the same six things:
 see `Scheduler`.
 
 No answer is never "no jobs": a command is believed when it ended well and told so itself (`site_agent.proved`), and
@@ -11,21 +11,31 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from matterstack.errors import OperatorUnreachableError
+from matterstack.operators.jobs.answers import Answers
 from matterstack.operators.jobs.sites import Command, Done, Site
 from matterstack.operators.sbatch import sbatch_options
 
-_MOST_NAMES = 100  # squeue compares every job with every name
 _MOST_ACCOUNTED = 2000
 _MOST_IDS = 500
 _SQUEUE_FORMAT = "%A|%j|%T|%r|%M|%l"
 _SQUEUE_HEADING = "JOBID|NAME|STATE|"
+#: All jobs of this user: an answer that serves every run.
+_SQUEUE = ("squeue", "--states=all", "--me", f"--format={_SQUEUE_FORMAT}")
 _SACCT_FORMAT = "JobIDRaw,JobName,State,ExitCode,Elapsed,Timelimit"
 _SACCT_HEADING = "JobIDRaw|JobName|State|"
 _CLOCKS_DIFFER_S = 3600
+#: What each state of a job means (squeue(1), JOB STATE CODES).
+QUEUED = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"})
+RUNNING = frozenset(
+    {"CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
+)
+ENDED = frozenset(
+    {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "BOOT_FAIL", "DEADLINE"}
+)
 #: Of a job that another cluster of the federation has: that one knows how it stands.
 REVOKED = "REVOKED"
 #: What sbatch says when it takes no more jobs of this user, account or QOS now: ``AssocMaxSubmitJobLimit``,
@@ -105,7 +115,7 @@ class NotNow(NamedTuple):
 
 
 class Scheduler(Protocol):
-    """The five things an operator asks of a scheduler.
+    """The six things an operator asks of a scheduler.
 
     Each raises `OperatorUnreachableError` when nobody can tell what happened, within a bound.
     """
@@ -121,6 +131,13 @@ class Scheduler(Protocol):
 
     def poll(self, tokens: Sequence[str]) -> list[Job]:
         """Return the jobs of these names that the queue knows, ended ones too, oldest first, in one question."""
+
+    def glance(self, tokens: Sequence[str], begun: Collection[str], age_s: float) -> list[Job] | None:
+        """Return what `poll` told another run at most `age_s` seconds ago, where that will do, or None.
+
+        It will do where it shows all of these names, and none of `begun`, those known to have begun, as waiting: what
+        an answer does not show may have been submitted, and what waits may have begun, after it was given.
+        """
 
     def find(self, tokens: Sequence[str], since: float) -> list[Job]:
         """Return the jobs of these names that the accounting knows, oldest first; empty where there is none.
@@ -149,6 +166,7 @@ class Slurm:
     def __init__(self, timeout_s: float, site: Site) -> None:
         self.timeout_s = timeout_s
         self.site = site
+        self.answers = Answers(site)
         self._accounting = True
 
     def _run(self, words: Sequence[str]) -> Done:
@@ -218,16 +236,32 @@ class Slurm:
 
     def poll(self, tokens: Sequence[str]) -> list[Job]:
         """See `Scheduler.poll`."""
-        which = f"--name={','.join(tokens)}" if len(tokens) <= _MOST_NAMES else "--me"
-        command = ["squeue", "--states=all", which, f"--format={_SQUEUE_FORMAT}"]
-        output = self._ask(command)
+        output, is_own = self.answers.ask(_SQUEUE, lambda: self._ask(_SQUEUE))
+        if not is_own:
+            self._look()
         jobs = _oldest_first(parse_squeue(output), tokens)
         if any(job.state == REVOKED for job in jobs):
-            output = self._ask([*command, "--federation"])
+            output = self._ask([*_SQUEUE, "--federation"])
             jobs = _oldest_first(parse_squeue(output), tokens)
         if not _headed(output, _SQUEUE_HEADING) and not {job.token for job in jobs}.issuperset(tokens):
             raise OperatorUnreachableError(f"squeue ended well without a list of jobs; it begins with {output[:200]!r}")
         return jobs
+
+    def glance(self, tokens: Sequence[str], begun: Collection[str], age_s: float) -> list[Job] | None:
+        """See `Scheduler.glance`."""
+        output = self.answers.known(_SQUEUE, time.monotonic() - age_s)
+        if output is None:
+            return None
+        jobs = _oldest_first(parse_squeue(output), tokens)
+        unsure = any(job.state == REVOKED or (job.state in QUEUED and job.token in begun) for job in jobs)
+        if unsure or not {job.token for job in jobs}.issuperset(tokens):
+            return None
+        self._look()
+        return jobs
+
+    def _look(self) -> None:
+        """Have the site tell what it was asked to accompany a question with that another run has asked."""
+        self.site.run((), self.timeout_s)
 
     def find(self, tokens: Sequence[str], since: float) -> list[Job]:
         """See `Scheduler.find`."""

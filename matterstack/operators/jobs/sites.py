@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -66,7 +67,16 @@ class Done(NamedTuple):
 
 
 class Site(Protocol):
-    """Where jobs live."""
+    """Where jobs live.
+
+    Attributes
+    ----------
+    identity : str
+        What tells it, and the scheduler that its commands reach, from others.
+    """
+
+    @property
+    def identity(self) -> str: ...  # noqa: D102 - it is in the docstring of the class
 
     def place(self, parent: str, name: str) -> str:
         """Return a directory there: that of an attempt or a chunk, below an operator's directory here."""
@@ -109,6 +119,11 @@ class Site(Protocol):
 
 class Here:
     """A file system that this machine and the nodes share."""
+
+    @property
+    def identity(self) -> str:
+        """See `Site`: the cluster of this machine is the one that its commands and settings say."""
+        return f"here {shutil.which('squeue')} {os.environ.get('SLURM_CONF')}"
 
     def place(self, parent: str, name: str) -> str:
         """See `Site.place`."""
@@ -168,6 +183,11 @@ class Ssh:
         self._words: list[str] = []
         self._control: list[str] = []  # what makes the connection ours; empty where the user's configuration has one
         self._accompanied: dict[str, Attempt] = {}
+
+    @property
+    def identity(self) -> str:
+        """See `Site`."""
+        return f"ssh {self.host}"
 
     # -- the connection -----------------------------------------------------------------------
 
@@ -265,6 +285,8 @@ class Ssh:
     def run(self, commands: Sequence[Command], timeout_s: float, stop: str = "") -> list[Done]:
         """See `Site.run`."""
         look, self._accompanied = self._accompanied, {}
+        if not commands and not look:
+            return []
         reply = self._ask(_request(self.root, commands, timeout_s, stop, look=list(look)), self._bound_s(timeout_s))
         for place, attempt in look.items():
             with spoilt(attempt):

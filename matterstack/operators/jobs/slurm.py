@@ -56,7 +56,10 @@ from matterstack.operators.jobs.chunks import Chunk, chunk_of, groups
 from matterstack.operators.jobs.claim import began_at, claim_of, end_of, has_begun, has_ended
 from matterstack.operators.jobs.faults import cannot_tell, spoilt
 from matterstack.operators.jobs.scheduler import (
+    ENDED,
+    QUEUED,
     REVOKED,
+    RUNNING,
     Job,
     NewJob,
     NotNow,
@@ -77,14 +80,6 @@ from matterstack.operators.unchanged import note_unchanged
 
 log = logging.getLogger("matterstack.operators.jobs.slurm")
 
-#: What each state of a job means (squeue(1), JOB STATE CODES).
-QUEUED = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"})
-RUNNING = frozenset(
-    {"CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
-)
-ENDED = frozenset(
-    {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "BOOT_FAIL", "DEADLINE"}
-)
 _ELSEWHERE = "Slurm says REVOKED: another cluster of the federation has its job, and does not show it here"
 _HELD_BY_US = "JobHeldUser"
 _CANCELLED = "cancelled.json"
@@ -423,7 +418,7 @@ class SlurmOperator(JobOperator):
         begun = {attempt.token for attempt in attempts if has_begun(attempt)}
         batches = _batches(attempts)
         ids = {batch.name: batch.ids for batch in batches}
-        mine = self._jobs_of(batches, attempts, ids)
+        mine = self._jobs_of(batches, ids, begun)
         self._release_more(batches, mine)
         over = {b.name for b in batches if b.name not in mine or mine[b.name].state in ENDED}
         left = [a for b in batches for a in b.attempts if (b.name in over or has_left(a)) and not has_ended(a)]
@@ -451,11 +446,16 @@ class SlurmOperator(JobOperator):
         return seen | self._end_unseen(unseen, at)
 
     def _jobs_of(
-        self, batches: Sequence[_Batch], attempts: Sequence[Attempt], ids: Mapping[str, Sequence[str]]
+        self, batches: Sequence[_Batch], ids: Mapping[str, Sequence[str]], begun: Collection[str]
     ) -> dict[str, Job]:
         """Ask for the jobs of batches, by name; cancel those that nobody knows of."""
+        attempts = [attempt for batch in batches for attempt in batch.attempts]
+        names = [batch.name for batch in batches]
+        has_begun_in = {batch.name for batch in batches if any(one.token in begun for one in batch.attempts)}
         self.site.accompany(attempts)
-        jobs = self.scheduler.poll([batch.name for batch in batches])
+        jobs = self.scheduler.glance(names, has_begun_in, self.traits.poll_s)
+        if jobs is None:
+            jobs = self.scheduler.poll(names)
         mine: dict[str, Job] = {}
         strays = []
         for job in jobs:
