@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matterstack.commands.command import DONE, FAILED, Commands
 from matterstack.commands.output import show
-from matterstack.commands.places import add_run, add_workspace, run_path, workspace_place
+from matterstack.commands.places import add_place, add_run, place_at, run_path
+from matterstack.errors import RunNotFoundError
+
+if TYPE_CHECKING:
+    from matterstack.core.diagnosis import Diagnosis
 
 
 def add(commands: Commands) -> None:
@@ -21,15 +28,20 @@ def add(commands: Commands) -> None:
             more="Exit status 1 where it contradicts itself.",
         )
     )
-    add_workspace(
-        commands.add(
-            "doctor",
-            _doctor,
-            "List the limits of a workspace, who holds what of them, and what somebody has to see to.",
-            "matterstack doctor oxides",
-            more="Exit status 1 where there is something.",
-        )
+    doctor = commands.add(
+        "doctor",
+        _doctor,
+        "Look at what is around runs: what is wrong, why it matters, and what to do.",
+        "matterstack doctor --ssh cluster --slurm",
+        more="Of a run: who holds it, its database, trust, environment, operators, limits. Of a workspace: its limits, "
+        "who holds what of them, and whether its runs can be read. Of any other directory: its file system, in a "
+        "folder that is made there and removed. Of a host: whether ssh and rsync come in, and what is there. Of a "
+        "Slurm: whether it answers. Exit status 1 where something is wrong; with what is weak one can work.",
     )
+    add_place(doctor, "a run, a workspace, or any directory (default: here)", optional=True)
+    doctor.add_argument("--ssh", metavar="HOST", help="look at a host, as ssh takes it")
+    doctor.add_argument("--slurm", action="store_true", help="look at the Slurm of this machine, or of that host")
+    doctor.add_argument("--python", metavar="NAME", default="python3", help="Python of that host (%(default)s)")
 
 
 def _check(given: argparse.Namespace) -> int:
@@ -41,9 +53,57 @@ def _check(given: argparse.Namespace) -> int:
 
 
 def _doctor(given: argparse.Namespace) -> int:
+    from matterstack.core.diagnosis import Grade
+
+    found: list[Diagnosis] = []
+    table = ""
+    if given.ssh is not None or given.slurm:
+        from matterstack.operators.jobs.surroundings import examine_slurm, examine_ssh
+
+        found += [] if given.ssh is None else examine_ssh(given.ssh, given.python)
+        if given.slurm:
+            found += examine_slurm(given.ssh, given.python)
+    if given.place is not None or not found:
+        table, more = _place(given.place or os.curdir, given.base_path)
+        found += more
+    document = [one._asdict() | {"grade": str(one.grade)} for one in found]
+    show(given, {"diagnoses": document}, *([table] if table else []), "\n".join(map(_told, found)))
+    return FAILED if any(one.grade is Grade.WRONG for one in found) else DONE
+
+
+def _place(name: str, base_path: str) -> tuple[str, list[Diagnosis]]:
+    """Return a table to show, and what is found at a run, at a workspace, or else in a directory."""
+    try:
+        place = place_at(name, base_path)
+    except RunNotFoundError:
+        if not Path(name).is_dir():
+            raise
+        from matterstack.storage.file_system import examine
+
+        return "", examine(Path(name).absolute())
+    if isinstance(place, Path):
+        from matterstack.orchestration.examination import examine_run
+
+        return "", examine_run(place)
+    return _workspace(*place)
+
+
+def _workspace(base_path: Path, name: str) -> tuple[str, list[Diagnosis]]:
+    from matterstack.core.diagnosis import well, wrong
+    from matterstack.orchestration.overview import overviews
     from matterstack.workspace import doctor
 
-    base_path, workspace = workspace_place(given.workspace, given.base_path)
-    table, found = doctor(base_path / "workspaces" / workspace)
-    show(given, {"found": found}, "\n".join([table, *(f"- {one}" for one in found)]))
-    return FAILED if found else DONE
+    table, texts = doctor(base_path / "workspaces" / name)
+    found = [wrong("limits", *text.partition(": ")[::2]) for text in texts] or [well("limits", "they hold")]
+    seen = dict(overviews(base_path, name))
+    found += [
+        wrong("runs", f"{path.name} cannot be read: {why}", f"matterstack doctor {path}")
+        for path, why in seen.items()
+        if isinstance(why, str)
+    ] or [well("runs", f"all {len(seen)} can be read")]
+    return table, found
+
+
+def _told(one: Diagnosis) -> str:
+    remedy = f"\n       -> {one.remedy}" if one.remedy else ""
+    return f"{one.grade:5}  {one.what}: {one.why}{remedy}"

@@ -33,9 +33,12 @@ def add_workspace(parser: argparse.ArgumentParser, *, several: bool = False) -> 
     add_base_path(parser)
 
 
-def add_place(parser: argparse.ArgumentParser) -> None:
+def add_place(
+    parser: argparse.ArgumentParser, said: str = "a run, or a workspace for all of its runs", *, optional: bool = False
+) -> None:
     """Let a command take a run or a workspace."""
-    action = parser.add_argument("place", metavar="RUN|WORKSPACE", help="a run, or a workspace for all of its runs")
+    nargs = "?" if optional else None
+    action = parser.add_argument("place", metavar="RUN|WORKSPACE", nargs=nargs, help=said)
     action.completer = _names_of_runs  # type: ignore[attr-defined]
     add_base_path(parser)
 
@@ -113,7 +116,18 @@ def workspace_place(name: str, base_path: str) -> tuple[Path, str]:
 
 
 def place_of(given: argparse.Namespace) -> Path | tuple[Path, str]:
-    """Return the directory of a run, or base path and name of a workspace.
+    """Return the directory of the run that was given, or base path and name of the workspace.
+
+    Raises
+    ------
+    RunNotFoundError
+        There is neither.
+    """
+    return place_at(given.place, given.base_path)
+
+
+def place_at(name: str, base_path: str) -> Path | tuple[Path, str]:
+    """Return the directory of a run, or base path and name of a workspace, by path or name; see `RULE`.
 
     Raises
     ------
@@ -121,12 +135,12 @@ def place_of(given: argparse.Namespace) -> Path | tuple[Path, str]:
         There is neither.
     """
     try:
-        return run_at(given.place, given.base_path)
+        return run_at(name, base_path)
     except RunNotFoundError as error:
         try:
-            return workspace_place(given.place, given.base_path)
+            return workspace_place(name, base_path)
         except MatterstackError as other:
-            raise (error if os.sep in given.place else other) from None
+            raise (error if os.sep in name or not isinstance(other, RunNotFoundError) else other) from None
 
 
 # -- what a shell completes: nothing where anything is wrong, since it has no place to say so -----------

@@ -37,6 +37,8 @@ log = logging.getLogger("matterstack.operators.jobs.sites")
 
 _KEY = ".remote-key"
 _RSYNC_PARTIAL = 23
+#: What ssh itself ends with, be it that a command does so too (ssh(1)).
+_NO_CONNECTION = 255
 _CONNECT_S = 10
 _LEAVE_S = 5.0
 #: What comes home of every attempt, beside its outputs.
@@ -262,6 +264,19 @@ class Ssh:
                     reply: dict[str, Any] = json.loads(line.removeprefix(site_agent.MARK))
                     return reply
         raise OperatorUnreachableError(self._trouble("ssh to", done, bound_s))
+
+    def shell(self, line: str, timeout_s: float) -> Done:
+        """Run a line of the login shell there, as it is.
+
+        Raises
+        ------
+        OperatorUnreachableError
+            The host was not reached in that time.
+        """
+        done = self._start([*self._ssh(), "--", self.host, line], timeout_s)
+        if done.code in (None, _NO_CONNECTION):
+            raise OperatorUnreachableError(self._trouble("ssh to", done, timeout_s))
+        return done
 
     # -- what a site does ---------------------------------------------------------------------
 
