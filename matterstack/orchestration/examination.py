@@ -38,8 +38,8 @@ def examine_run(path: Path) -> list[Diagnosis]:
     """
     directory = RunDirectory.at(path)
     found = [_lock(directory)]
-    reader = StoreReader(directory.state)
     try:
+        reader = StoreReader(directory.state)
         contradictions = reader.check()
     except MatterstackError as error:
         remedy = "keep a copy of the directory as it is, and get state.sqlite from a backup; see docs/store.md"

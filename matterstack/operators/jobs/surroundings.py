@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ _PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol")
 _SAID = "matterstack-doctor"
 _MOST_SKEW_S = 60.0
 _SHORTEST_MEMORY_S = 60
+_LEAST_KIB = 1 << 20
 #: Where a probe works on a host: in its home, where it makes nothing.
 _ROOT = "."
 
@@ -45,47 +47,48 @@ def examine_ssh(host: str, python: str = "python3") -> list[Diagnosis]:
 
 
 def _host(ssh: Ssh) -> Iterator[Diagnosis]:
+    # For any login shell, in one session: a line each, with a name before it.
+    python = f"{shlex.quote(ssh.python)} -c 'import sys; print(*sys.version_info[:2])'"
+    asked = {"date": "date +%s", "python": python, "rsync": "command -v rsync", "room": "df -Pk . | tail -n 1"}
+    script = "; ".join(f'echo "{_SAID} {name} $({line} 2>/dev/null)"' for name, line in asked.items())
     began = time.time()
-    said = ssh.shell(f"echo {_SAID} $(date +%s)", _TIMEOUT_S)
+    output = ssh.shell(f"/bin/sh -c {shlex.quote(script)}", _TIMEOUT_S).output
     ended = time.time()
+    lines = [line.split() for line in output.splitlines() if line.startswith(f"{_SAID} ")]
+    told = {line[1]: line[2:] for line in lines}
     yield well("reaching it", f"ssh comes in without asking anything, in {ended - began:.1f} s")
-    printed, _, rest = said.output.partition(_SAID)
-    if printed.strip():
-        why = f"a login that is no terminal prints {printed.strip()[:100]!r}, which rsync takes for its protocol"
+    if printed := output.partition(_SAID)[0].strip():
+        why = f"a login that is no terminal prints {printed[:100]!r}, which rsync takes for its protocol"
         yield wrong("its shell", why, "let ~/.bashrc there print only in a terminal: [[ $- == *i* ]] || return")
     else:
         yield well("its shell", "it prints nothing of its own")
-    if (now := rest.strip()).isdigit():
+    if (now := "".join(told.get("date", []))).isdigit():
         skew = max(began - int(now) - 1, int(now) - ended, 0.0)
         seen = f"its clock differs from this machine's by {skew:.0f} s"
         remedy = "have both machines set their clocks by one server (chrony or ntp)"
         late = weak("its clock", f"{seen}, and times in tables with it", remedy)
         yield late if skew > _MOST_SKEW_S else well("its clock", seen)
-    yield _python(ssh)
-    if ssh.shell("command -v rsync", _TIMEOUT_S).code:
+    yield _python(ssh.python, told.get("python", []))
+    if told.get("rsync"):
+        yield well("rsync there", "it is there")
+    else:
         yield wrong(
             "rsync there", "it is not in PATH there, so no file goes there or comes home", "install rsync there"
         )
-    else:
-        yield well("rsync there", "it is there")
-    kib = re.findall(r"^\S+\s+\d+\s+\d+\s+(\d+)", ssh.shell("df -Pk .", _TIMEOUT_S).output, re.MULTILINE)
-    if kib:
-        free = int(kib[-1]) / 1024**2
-        little = weak("room there", f"{free:.1f} GiB are free in its home", "remove something there, or set root=")
-        yield well("room there", f"{free:.1f} GiB are free in its home; a quota may allow less") if free > 1 else little
+    room = told.get("room", [])
+    if len(room) > 3 and room[3].isdigit():
+        seen = f"{int(room[3]) / 1024**2:.1f} GiB are free in its home"
+        little = weak("room there", f"{seen}: results need more", "remove something, or set root= to another place")
+        yield well("room there", f"{seen}; a quota may allow less") if int(room[3]) > _LEAST_KIB else little
 
 
-def _python(ssh: Ssh) -> Diagnosis:
-    line = f"{ssh.python} -c 'import sys; print(*sys.version_info[:2])'"
-    words = ssh.shell(line, _TIMEOUT_S).output.split()
+def _python(name: str, version: list[str]) -> Diagnosis:
     remedy = "name one of 3.8 or newer: SlurmOperator(python=...), or --python here"
-    if len(words) < 2 or not all(word.isdigit() for word in words[-2:]):
-        return wrong("Python there", f"{ssh.python} does not start there, and carries out what is asked", remedy)
-    version = (int(words[-2]), int(words[-1]))
-    text = f"{ssh.python} is Python {version[0]}.{version[1]}"
-    return (
-        well("Python there", text) if version >= (3, 8) else wrong("Python there", f"{text}, which is too old", remedy)
-    )
+    if len(version) != 2 or not all(word.isdigit() for word in version):
+        return wrong("Python there", f"{name} does not start there, and it carries out what is asked", remedy)
+    text = f"{name} is Python {'.'.join(version)}"
+    is_new = (int(version[0]), int(version[1])) >= (3, 8)
+    return well("Python there", text) if is_new else wrong("Python there", f"{text}, which is too old", remedy)
 
 
 # -- Slurm -------------------------------------------------------------------------------------------
