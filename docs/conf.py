@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from docutils.nodes import SkipNode, math_block
+from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.util.nodes import make_refnode
 
 import matterstack
@@ -43,6 +45,7 @@ templates_path = ["templates"]
 # The theme, without anything that a page would have to fetch.
 html_theme = "pydata_sphinx_theme"
 html_title = "MatterStack"
+html_math_renderer = "mathml"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_copy_source = False
@@ -119,8 +122,18 @@ def lead_to_name(app: Any, env: Any, node: Any, shown: Any) -> Any:
     return shown if pydoc.locate(node["reftarget"]) else None
 
 
+def write_formula(writer: Any, node: Any) -> None:
+    """Write a formula as MathML, which browsers draw by themselves."""
+    formula = node.astext()
+    if formula.startswith(("_", "^")):
+        formula = "{}" + formula  # as in LiMO$_2$, whose index belongs to the text before it
+    writer.body.append(tex2mathml(formula, as_block=isinstance(node, math_block)))
+    raise SkipNode
+
+
 def setup(app: Any) -> None:
     """Have Sphinx call what is above."""
+    app.add_html_math_renderer("mathml", (write_formula, None), (write_formula, None))
     app.connect("builder-inited", take_pages, priority=1)
     app.connect("source-read", relink)
     app.connect("missing-reference", lead_to_name)
