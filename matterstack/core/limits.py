@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -94,7 +95,8 @@ class Offer(NamedTuple):
     amounts : mapping of str to int
         By limit.
     parts : mapping of str to sequence of str
-        Of a limit whose units are told apart, as graphics processors are: what each is called where it is held.
+        Of a limit whose units are told apart, as graphics processors are: what each is called where it is held, which
+        is ``<limit>:<which>``.
     """
 
     amounts: Mapping[str, int]
@@ -109,7 +111,8 @@ class Granting:
 
     Of those that wait for a limit, the next is for the one with the highest priority; then for who holds less of it;
     then for who has waited longest. So nothing goes to a run as long as another one that comes before it could use
-    it. One that waits for something else at the same time keeps nothing back.
+    it. One that waits for something else at the same time keeps nothing back, and neither does one that is not first
+    in the queue for something else.
 
     Parameters
     ----------
@@ -177,7 +180,14 @@ class Granting:
     def lacks(self, wants: Mapping[str, int], priority: int, offer: Offer | None = None) -> list[str]:
         """Return the limits that keep an attempt from getting what it wants."""
         self._offer = offer or self._whole
-        return [name for name, amount in wants.items() if not self._may_have(name, amount, priority)]
+        if not self._fits(wants):
+            return [name for name, amount in wants.items() if not self._fits({name: amount})]
+        queues = self._queues(wants, priority)
+        return [
+            name
+            for name, amount in wants.items()
+            if self.free(name) - self._kept_back(name, queues) - self._kept_for_own(name, priority) < amount
+        ]
 
     def free(self, name: str) -> int:
         """Return how much of a limit nobody holds, as who asked last sees it."""
@@ -198,19 +208,59 @@ class Granting:
     def _holds(self, name: str, holder: Holder) -> int:
         return sum(self._held[part][holder] for part in self._offer.parts.get(name, (name,)))
 
-    def _may_have(self, name: str, amount: int, priority: int) -> bool:
-        free = self.free(name)
-        if name not in self._offer.amounts or free < amount:
-            return False
-        mine = (-priority, self._holds(name, self.holder), self._turns.get(name, float("inf")))
-        before = [
-            one.wants for one in self._rivals[name] if (-one.priority, self._holds(name, one.holder), one.turn) < mine
-        ]
-        if name in self.refused and self.refused[name][1] >= priority:
-            before.append(self.refused[name][0])
-        return free - sum(wants[name] for wants in before if self._waits_for_this_only(name, wants)) >= amount
+    def _fits(self, wants: Mapping[str, int]) -> bool:
+        """Return whether all that is wanted together is free."""
+        return all(name in self._offer.amounts and amount <= self.free(name) for name, amount in wants.items())
+
+    def _queues(self, wants: Mapping[str, int], priority: int) -> Mapping[str, list[_Place]]:
+        """Return who waits for each limit and for nothing else, in their order; who asks is among them."""
+        queues: defaultdict[str, list[_Place]] = defaultdict(list)
+        for rivals in self._rivals.values():
+            for one in rivals:
+                if self._waits_for_this_only(one.name, one.wants):
+                    key = (-one.priority, self._holds(one.name, one.holder), float(one.turn))
+                    queues[one.name].append(_Place(key, one.holder, one.wants))
+        for name in wants:
+            key = (-priority, self._holds(name, self.holder), self._turns.get(name, float("inf")))
+            queues[name].append(_Place(key, self.holder, wants))
+            queues[name].sort(key=lambda place: place.key)
+        return queues
+
+    def _kept_back(self, name: str, queues: Mapping[str, list[_Place]]) -> int:
+        """Return how much of a limit is left to those that come first.
+
+        Who comes first here may come later in the queue for something else that it wants: it keeps nothing back then,
+        or two runs would wait for each other.
+        """
+        return sum(
+            place.wants[name]
+            for place in _before(self.holder, queues[name])
+            if all(
+                amount + sum(one.wants[other] for one in _before(place.holder, queues[other])) <= self.free(other)
+                for other, amount in place.wants.items()
+                if other != name
+            )
+        )
+
+    def _kept_for_own(self, name: str, priority: int) -> int:
+        """Return how much of a limit is left to an earlier task of the same run."""
+        wants, of = self.refused.get(name, ({}, priority))
+        return wants[name] if wants and of >= priority and self._waits_for_this_only(name, wants) else 0
 
     def _waits_for_this_only(self, name: str, wants: Mapping[str, int]) -> bool:
         """Return whether a limit would do, all else being free that is wanted together with it."""
         fits = all(amount <= self._offer.amounts.get(one, 0) for one, amount in wants.items())
         return fits and all(amount <= self.free(one) for one, amount in wants.items() if one != name)
+
+
+class _Place(NamedTuple):
+    """A place in the queue for a limit; the smallest key is first."""
+
+    key: tuple[int, int, float]
+    holder: Holder
+    wants: Mapping[str, int]
+
+
+def _before(holder: Holder, queue: Sequence[_Place]) -> Iterator[_Place]:
+    """Yield who comes before a run; all, where it is not there."""
+    return takewhile(lambda place: place.holder != holder, queue)

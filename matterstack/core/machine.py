@@ -12,7 +12,7 @@ from matterstack.core.resources import Resources
 #: What is counted, as the ledger calls it. Memory is counted in whole MiB.
 CPUS, GPUS, MEMORY = "cpus", "gpus", "memory_mib"
 #: A GPU as the ledger calls it: which one is held counts.
-_GPU = "gpu "
+_GPU = f"{GPUS}:"
 #: What the JSON of a task says of it; of cores each task takes one at least, whatever it says.
 FIELDS: Mapping[str, str] = {GPUS: "gpus", MEMORY: "memory_gib"}
 _MIB = 1024
@@ -105,7 +105,7 @@ def gpu_of(name: str) -> str | None:
 
 def is_of(name: str, part: str) -> bool:
     """Return whether a name in the ledger is that of a count, or of a part of it."""
-    return name == part or (name == GPUS and part.startswith(_GPU))
+    return name == part.partition(":")[0]
 
 
 def in_words(name: str, amount: int | None = None) -> str:
@@ -113,7 +113,7 @@ def in_words(name: str, amount: int | None = None) -> str:
 
     Examples
     --------
-    >>> in_words("cpus", 4), in_words("memory_mib", 2048), in_words("gpu 1", 1), in_words("cpus")
+    >>> in_words("cpus", 4), in_words("memory_mib", 2048), in_words("gpus:1", 1), in_words("cpus")
     ('4 cpus', '2 GiB of memory', 'GPU 1', 'cpus')
     """
     if (gpu := gpu_of(name)) is not None:

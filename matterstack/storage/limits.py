@@ -42,6 +42,8 @@ _SCHEMA = (
 )
 _OF_HOLDER = "run_id = ? AND place = ? AND made_at = ?"
 _WAITING = "run_id, place, made_at, name, wants, priority, since, seen_at, turn"
+#: Of a part, the limit that it is one of.
+_WHOLE = "iif(instr(name, ':') = 0, name, substr(name, 1, instr(name, ':') - 1))"
 _NEXT_TURN = "(SELECT coalesce(max(turn), 0) + 1 FROM waiting)"
 
 
@@ -140,7 +142,7 @@ class Ledger:
             for token in tokens:
                 connection.execute(
                     f"UPDATE waiting SET turn = {_NEXT_TURN} WHERE {_OF_HOLDER}"
-                    f" AND name IN (SELECT name FROM reservations WHERE token = ? AND {_OF_HOLDER})",
+                    f" AND name IN (SELECT {_WHOLE} FROM reservations WHERE token = ? AND {_OF_HOLDER})",
                     (*holder, token, *holder),
                 )
                 connection.execute(f"DELETE FROM reservations WHERE token = ? AND {_OF_HOLDER}", (token, *holder))

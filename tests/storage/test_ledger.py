@@ -14,7 +14,7 @@ from crashes import ENDED, in_child, killed_at, points_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matterstack.core.limits import SEEN_S, Granting, Holder, Share, Standing, Waiter
+from matterstack.core.limits import SEEN_S, Granting, Holder, Offer, Share, Standing, Waiter
 from matterstack.errors import DamagedStoreError, ForeignStoreError, NewerStoreError, StoreError
 from matterstack.storage.limits import Ledger
 
@@ -148,6 +148,50 @@ def test_who_comes_first_by_all_rules_gets_what_is_free() -> None:
     waiters = [Waiter(holder, "x", {"x": 1}, 0, 0.0, 99.0, turn) for turn, holder in enumerate((C, A, B))]
     standing = Standing({"x": 1}, [], waiters)
     assert [Granting(standing, holder, 100.0).ask("t", "0.t.1", {"x": 1}, 0) for holder in (C, A, B)] == [1, 0, 0]
+
+
+def test_two_runs_that_come_first_for_one_limit_each_do_not_wait_for_each_other() -> None:
+    both = {"x": 1, "y": 1}
+    turns = [(A, "x", 2), (A, "y", 7), (B, "x", 4), (B, "y", 5)]
+    standing = Standing(both, [], [Waiter(of, name, both, 0, 0.0, 99.0, turn) for of, name, turn in turns])
+    assert Granting(standing, A, 100.0).ask("a", "0.a.1", both, 0)
+    assert Granting(standing, B, 100.0).ask("b", "0.b.1", both, 0)
+    # One that is behind nobody keeps its place.
+    ahead = [*standing.waiters, Waiter(C, "x", {"x": 1}, 0, 0.0, 99.0, 1)]
+    assert not Granting(standing._replace(waiters=ahead), B, 100.0).ask("b", "0.b.1", both, 0)
+
+
+@given(st.dictionaries(HOLDERS, st.tuples(WANTS, st.integers(-1, 1)), min_size=1), st.permutations(range(6)))
+def test_of_those_that_wait_for_what_nobody_holds_one_goes_on(asks: Any, turns: Any) -> None:
+    """In whatever order they wait for one and for the other."""
+    waiters = [
+        Waiter(holder, name, wants, priority, 0.0, 99.0, turns[2 * "abc".index(holder.run_id) + (name == "y")])
+        for holder, (wants, priority) in asks.items()
+        for name in wants
+    ]
+    standing = Standing({"x": 4, "y": 4}, [], waiters)
+    assert any(Granting(standing, holder, 100.0).ask("t", "0.t.1", *one) for holder, one in asks.items())
+
+
+@given(st.data())
+def test_each_asks_against_its_own_amount_and_gets_parts_of_its_own(data: Any) -> None:
+    """Runs with offers of their own of the same limits, whose units are told apart or not."""
+    pools = [("g:0",), ("g:0", "g:1"), ("g:1", "g:2", "g:3")]
+    shares: list[Share] = []
+    for n in range(data.draw(st.integers(1, 12))):
+        holder, pool = data.draw(HOLDERS), data.draw(st.sampled_from(pools))
+        cores = data.draw(st.integers(0, 6))
+        wants = data.draw(st.dictionaries(st.sampled_from(["cores", "g"]), st.integers(1, 3), min_size=1))
+        before = sum(share.amount for share in shares if share.name == "cores")
+        taken = {share.name for share in shares}
+        granting = Granting(Standing({}, shares, []), holder, 100.0)
+        got = granting.ask(str(n), f"0.{n}.1", wants, 0, Offer({"cores": cores, "g": len(pool)}, {"g": pool}))
+        fits = wants.get("cores", 0) + before <= cores if "cores" in wants else True
+        assert got == (fits and wants.get("g", 0) <= len(set(pool) - taken))
+        parts = [one.name for one in granting.granted if one.name != "cores"]
+        assert len(parts) == len(set(parts)) == (wants.get("g", 0) if got else 0)
+        assert set(parts) <= set(pool) - taken
+        shares += [Share(one.holder, one.name, one.amount, 0.0) for one in granting.granted]
 
 
 def test_killed_at_every_point_of_each_use_it_is_as_before_or_after(tmp_path: Path) -> None:
