@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matterstack.operators.requests.experiment import ExperimentOperator
     from matterstack.operators.requests.human import HumanOperator
     from matterstack.operators.requests.manual_hpc import ManualHPCOperator
+    from matterstack.orchestration.find import find_file, find_tasks, results
     from matterstack.run import Run
     from matterstack.run_lifecycle import initialize_run, open_run, preview, step_run, trust
     from matterstack.storage.reader import StoreReader
@@ -58,6 +59,9 @@ _HOMES = {
     "StoreReader": "storage.reader",
     "show_structure": "notebook.structure_view",
     "Run": "run",
+    "find_file": "orchestration.find",
+    "find_tasks": "orchestration.find",
+    "results": "orchestration.find",
     "initialize_run": "run_lifecycle",
     "open_run": "run_lifecycle",
     "preview": "run_lifecycle",
@@ -96,6 +100,8 @@ __all__ = [
     "Workflow",
     "__version__",
     "compare",
+    "find_file",
+    "find_tasks",
     "inbox",
     "initialize_run",
     "limits",
@@ -103,6 +109,7 @@ __all__ = [
     "optimizers",
     "preview",
     "release_reservations",
+    "results",
     "runs",
     "set_limits",
     "show_structure",

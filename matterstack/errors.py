@@ -31,6 +31,7 @@
     │   ├── ValueNotReadableError     what a function returned cannot be read here
     │   ├── ExportError               a run cannot be exported so; nothing was written
     │   └── KitError                  a kit archive that cannot be taken; nothing was changed
+    ├── FindError                     what shall be looked for makes no sense; saying which part
     ├── OptimizerError                a space, a target or a row that an optimizer cannot work with
     ├── PlotError                     what shall be drawn is not there, or is no number
     ├── StructureError                what shall be shown in 3D is no structure
@@ -239,6 +240,10 @@ class ExportError(RunError):
 
 class KitError(RunError, ValueError):
     """An archive of kits is damaged, altered, unsafe or of another run; nothing was changed."""
+
+
+class FindError(MatterstackError, ValueError):
+    """What shall be looked for makes no sense: a path, a condition, a hash; the message says which, and what would."""
 
 
 class OptimizerError(MatterstackError, ValueError):

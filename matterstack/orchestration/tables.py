@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from matterstack.core.amended import in_words
@@ -88,9 +88,9 @@ def events(store: StoreReader) -> pd.DataFrame:
 _OF_RESULTS = ("iteration", "task_id", "attempt", "function")
 
 
-def result_column(key: str) -> str:
-    """Return what a key of a result is called as a column of `results`."""
-    return f"{key}_" if key.rstrip("_") in _OF_RESULTS else key
+def result_column(key: str, taken: Sequence[str] = _OF_RESULTS) -> str:
+    """Return what a key of a result is called as a column of `results`, beside those whose names are taken."""
+    return f"{key}_" if key.rstrip("_") in taken else key
 
 
 def given_data(
@@ -123,27 +123,42 @@ def results(store: StoreReader, function: str | None = None) -> pd.DataFrame:
     function : str, optional
         Only calls of the function of this name, and only columns that they fill.
     """
+    rows = (((*row[:3], called), data) for row, called, data in given_data(store, function))
+    frame = results_frame(_OF_RESULTS, rows)
+    frame.index = _labels(frame, "task", "iteration", "task_id")
+    return frame
+
+
+def results_frame(names: Sequence[str], rows: Iterable[tuple[Sequence[Any], Mapping[str, Any]]]) -> pd.DataFrame:
+    """Return a row a result, with a column for each of its keys, each of its own dtype.
+
+    Parameters
+    ----------
+    names : sequence of str
+        What stands first.
+    rows : iterable of (sequence, mapping)
+        Their values, and what a task gave.
+    """
     import pandas as pd
 
-    columns: dict[str, list[Any]] = {name: [] for name in _OF_RESULTS}
+    columns: dict[str, list[Any]] = {name: [] for name in names}
     count = 0
-    for row, called, data in given_data(store, function):
-        for name, value in zip(_OF_RESULTS, (*row[:3], called), strict=True):
+    for first, data in rows:
+        for name, value in zip(names, first, strict=True):
             columns[name].append(value)
         for key, value in data.items():
-            column = columns.setdefault(result_column(key), [])
+            column = columns.setdefault(result_column(key, names), [])
             column.extend([None] * (count - len(column)))
             column.append(value)
         count += 1
     for column in columns.values():
         column.extend([None] * (count - len(column)))
-    frame = pd.DataFrame({name: _column(values) for name, values in columns.items()})
+    frame = pd.DataFrame({name: column_of(values) for name, values in columns.items()})
     frame["function"] = frame["function"].astype("category")
-    frame.index = _labels(frame, "task", "iteration", "task_id")
     return frame
 
 
-def _column(values: list[Any]) -> pd.Series[Any]:
+def column_of(values: list[Any]) -> pd.Series[Any]:
     """Return values of JSON as a column of the dtype that they have in common; what is missing is missing."""
     import pandas as pd
 

@@ -42,7 +42,8 @@ from matterstack.storage import migrations
 
 WRITING, READING = "IMMEDIATE", "DEFERRED"
 
-_BUSY_TIMEOUT_S = 30.0
+#: How long a statement waits for another program that has the database locked, unless something else is said.
+PATIENCE_S = 30.0
 #: SQLite hears no signal while it waits for another program, so it waits in portions.
 _BUSY_PORTION_S = 0.25
 _COPY_TIMEOUT_S = 300.0
@@ -82,7 +83,7 @@ class Connection(sqlite3.Connection):
     """A connection that is known for as long as it is open, and closes when nobody holds it any more."""
 
     identity: tuple[int, int] | None = None
-    patience_s = _BUSY_TIMEOUT_S
+    patience_s = PATIENCE_S
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         """Execute a statement; wait for another program that has the database locked, unless somebody says Stop."""
@@ -264,7 +265,7 @@ def _has_journal(path: Path) -> bool:
     return size > 0
 
 
-def connect(path: Path, mode: str, patience_s: float = _BUSY_TIMEOUT_S) -> Connection:
+def connect(path: Path, mode: str, patience_s: float = PATIENCE_S) -> Connection:
     """Return a connection of the calling thread; nothing was read yet.
 
     Parameters
@@ -298,7 +299,7 @@ def open_known(
     files: Files,
     mode: str,
     check_head: Callable[[Path, bytes], None] | None = None,
-    patience_s: float = _BUSY_TIMEOUT_S,
+    patience_s: float = PATIENCE_S,
 ) -> Connection:
     """Return a connection to a database that was looked at; one in write-ahead mode is refused.
 

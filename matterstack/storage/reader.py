@@ -198,6 +198,8 @@ class StoreReader:
     most_steps : int, optional
         How much work SQLite may do, in steps of its virtual machine, before it is cut off: where many runs
         are looked at, and one of them may be anybody's.
+    patience_s : float
+        How long it is waited for while another program has it locked.
 
     Attributes
     ----------
@@ -213,8 +215,14 @@ class StoreReader:
         The file is refused with its bytes unchanged.
     """
 
-    def __init__(self, path: str | os.PathLike[str], most_steps: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        most_steps: int | None = None,
+        patience_s: float = database.PATIENCE_S,
+    ) -> None:
         self.path = Path(path)
+        self._patience_s = patience_s
         self._mine = _Mine()
         self._most_steps = most_steps
         with interrupts.held(), database.errors(self.path):
@@ -237,7 +245,7 @@ class StoreReader:
             self.close()
             # Where nothing locks, a private copy is what can be looked at.
             with contextlib.suppress(LockUnsupportedError):
-                mine.connection = database.open_known(self.path, files, "ro")
+                mine.connection = database.open_known(self.path, files, "ro", patience_s=self._patience_s)
                 mine.identity = (os.getpid(), files.identity)
                 if self._most_steps is not None:
                     database.bound(mine.connection, self._most_steps)
