@@ -35,6 +35,7 @@
     ├── OptimizerError                a space, a target or a row that an optimizer cannot work with
     ├── PlotError                     what shall be drawn is not there, or is no number
     ├── StructureError                what shall be shown in 3D is no structure
+    ├── NoticeError                   a notice that did not reach whom it is for
     ├── MissingLibraryError           an optional library that a view needs is not installed
     ├── LockError
     │   ├── RunLockedError            another process, thread or cell is stepping the run
@@ -256,6 +257,10 @@ class PlotError(MatterstackError, ValueError):
 
 class StructureError(MatterstackError, ValueError):
     """What shall be shown is no structure that can be; the message says why."""
+
+
+class NoticeError(MatterstackError):
+    """A notice did not reach everybody it is for; the message says whom not, and why."""
 
 
 class MissingLibraryError(MatterstackError, ImportError):

@@ -36,7 +36,7 @@ from matterstack.orchestration import (
     tables as frames,
 )
 from matterstack.orchestration.cleaning import Cleaning
-from matterstack.orchestration.configure import configure, configure_budget, take_environment
+from matterstack.orchestration.configure import configure, configure_budget, configure_notify, take_environment
 from matterstack.orchestration.made_from import MadeFrom, UsedBy
 from matterstack.orchestration.mending import Mend
 from matterstack.orchestration.overview import Overview, look
@@ -1038,7 +1038,8 @@ class Run:
             The most the run may spend, as ``{"tasks": 500, "core_h": 100, "wall_h": 48}``; what is not named stays, and
             None is no limit. Where it was spent, `resume` goes on.
         **settings
-            Arguments of its class; those that are not named stay as they are.
+            Arguments of its class; those that are not named stay as they are. Without an operator, ``notify`` is whom
+            the run tells, as ``initialize_run(config={"notify": ...})`` takes it; None for nobody.
 
         Raises
         ------
@@ -1051,11 +1052,34 @@ class Run:
             configure(self._session, operator, settings)
         elif operator is None and budget is not None and not settings:
             configure_budget(self._session, budget)
+        elif operator is None and budget is None and set(settings) == {"notify"}:
+            configure_notify(self._session, settings["notify"])
         else:
             raise InvalidConfigError(
                 "name the operator, as in run.configure('local', max_active=8), or the budget of the run, as in "
-                "run.configure(budget={'tasks': 500})"
+                "run.configure(budget={'tasks': 500}), or whom it tells, as in run.configure(notify='env:MY_ADDRESS')"
             )
+        return self
+
+    def tell(self, text: str = "a trial") -> Run:
+        """Send a notice of your own to whom the run tells, and wait until it has got there: to try that, or to use it.
+
+        Parameters
+        ----------
+        text : str
+
+        Raises
+        ------
+        InvalidConfigError
+            The run tells nobody; ``configure(notify=...)`` says whom.
+        NoticeError
+            It did not reach everybody; the message says whom not, and why.
+        UntrustedRunError
+            You have neither made the run nor trusted it.
+        """
+        from matterstack.orchestration.telling import trial
+
+        trial(self._session, text)
         return self
 
     def take_environment(self) -> Run:

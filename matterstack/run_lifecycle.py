@@ -252,6 +252,8 @@ def _check_given(
         raise CampaignError(f"plan must be a Campaign or a Workflow, {_not_a_plan(plan)}")
     given = check_operators({"local": rebuild("local", {})} if operators is None else operators)
     settings = Settings.from_config(config)
+    if settings.notify is not None:
+        settings.notify.require_usable()
     if not settings.target:
         said = targets_of(campaign.target, f"{type(campaign).__name__}.target", InvalidConfigError)
         settings = replace(settings, target=said)

@@ -323,6 +323,8 @@ def test_every_public_method_of_a_run_can_be_called(tmp_path: Path) -> None:
     for name in ("dag", "table", "watch", "timeline", "plot_timeline", "explain", "spent"):
         assert call(name) is not None
     call("take_environment")
+    run.configure(notify=["/bin/true"])
+    call("tell", "hello")
     call("pause")
     call("resume")
     call("retry", "bad")

@@ -125,6 +125,8 @@ class TickReport(NamedTuple):
     look_again_s : float or None
         After how many seconds another tick may find more: 0 where there is work at once. None where
         nothing changes until somebody acts.
+    tell_again_s : float or None
+        After how many seconds there may be something to tell whom the run tells of itself, although nothing changes.
     """
 
     ready: int
@@ -138,6 +140,7 @@ class TickReport(NamedTuple):
     reason: str | None = None
     waits_for: Waiting = Waiting.NOTHING
     look_again_s: float | None = None
+    tell_again_s: float | None = None
 
     @property
     def progressed(self) -> bool:

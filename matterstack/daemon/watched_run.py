@@ -61,6 +61,8 @@ class WatchedRun:
         self._seen: dict[str, Stamp | None] = {}
         self._held: Stamp | None = None
         self._may_step = False
+        #: Whether it has something to tell, be it over or not.
+        self._tells = False
         self._read_at = 0.0
         self._pace_s = _FIRST_LOOK_S
         self._idle = self._locked = self._broken = 0
@@ -101,7 +103,7 @@ class WatchedRun:
         could, self._may_step, self._read_at = self._may_step, False, now + _ASKED_S
         if caught.error is not None:
             return self._tell(f"cannot be read: {describe(caught.error)}")
-        if over or record.status is RunStatus.PAUSED:
+        if (over or record.status is RunStatus.PAUSED) and not self._tells:
             self._read_at = math.inf
             return self._tell(_standing(record.status, record.reason))
         if not trusted:
@@ -163,7 +165,8 @@ class WatchedRun:
         self._earliest = now + (0.0 if said.get("told") or said.get("moved") else soonest_s)
         # The worker has stamped all this before its last tick, so what came since is seen.
         self._seen = {**dict.fromkeys(self._database), **said["database"], **said["watched"]}
-        if status == RunStatus.PAUSED or waits_for == Waiting.NOTHING:
+        self._tells = bool(said.get("tells"))
+        if (status == RunStatus.PAUSED or waits_for == Waiting.NOTHING) and not self._tells:
             self._may_step = False
         again_s = said.get("look_again_s")
         if said.get("told"):

@@ -90,7 +90,8 @@ class _Steps:
             "status": str(report.status),
             "reason": neutral(report.reason or ""),
             "waits_for": str(report.waits_for),
-            "look_again_s": _look_again_s(self._run, report, seen.live),
+            "look_again_s": _sooner(_look_again_s(self._run, report, seen.live), report.tell_again_s),
+            "tells": report.tell_again_s is not None,
             "told": is_told_to_stop(),
             "moved": self._moved,
             "database": seen.database,
@@ -147,6 +148,10 @@ def _look_again_s(run: Run, report: TickReport, live: list[LiveAttempt]) -> floa
     waiting = [one for one in live if one.status is AttemptStatus.WAITING] if report.waits_for is Waiting.PEOPLE else []
     ends = [one.submitted_at + limit_s for one in waiting if (limit_s := one.task_of().timeout_s) is not None]
     return max(0.0, min(ends) - time.time()) + 1.0 if ends else None
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    return min((time_s for time_s in (one, other) if time_s is not None), default=None)
 
 
 def _tells_by_journal(run: Run, operator: str) -> bool:

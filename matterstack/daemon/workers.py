@@ -15,7 +15,7 @@ from typing import Any
 from matterstack.core.text import neutral
 from matterstack.daemon.watched_run import WatchedRun
 from matterstack.errors import OperatorUnreachableError
-from matterstack.orchestration.environment import recorded, variables_for
+from matterstack.orchestration.environment import recorded, variables_for, variables_of_addresses
 from matterstack.storage.run_directory import RunDirectory
 
 _MOST_SAID = 10_000_000
@@ -49,10 +49,13 @@ class Worker:
         self.counts = True
         self.is_silent = False
         self._said, self._words = b"", b""
-        made_in = recorded(RunDirectory(run.path))
+        directory = RunDirectory(run.path)
+        made_in = recorded(directory)
         python = sys.executable if made_in is None else made_in.python
         folder = "/" if made_in is None or not Path(made_in.folder).is_dir() else made_in.folder
-        environment = dict(os.environ) if made_in is None else variables_for(made_in, os.environ)
+        environment = dict(os.environ)
+        if made_in is not None:
+            environment = variables_for(made_in, os.environ, variables_of_addresses(directory))
         self._report, said = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         fcntl.fcntl(said, fcntl.F_SETFL, 0)
         try:

@@ -32,6 +32,28 @@ def configure_budget(session: Session, given: Mapping[str, Any] | None) -> None:
         session.directory.write_config({**config, "settings": {**config["settings"], "budget": asdict(changed)}})
 
 
+def configure_notify(session: Session, given: object) -> None:
+    """Change whom the run tells; where it told nobody, it begins with what comes from now on.
+
+    Raises
+    ------
+    InvalidConfigError, MissingLibraryError
+        It cannot be set so; nothing was changed.
+    """
+    from matterstack.notices.sinks import Notify
+    from matterstack.orchestration import telling
+
+    changed = Notify.from_config(given)
+    if changed is not None:
+        changed.require_usable()
+    with session.locked() as store:
+        config = session.directory.read_config()
+        if changed is not None and session.settings.notify is None:
+            telling.begin(session, store)
+        said = None if changed is None else asdict(changed)
+        session.directory.write_config({**config, "settings": {**config["settings"], "notify": said}})
+
+
 def take_environment(session: Session) -> None:
     """Record that the run goes on in what this process runs in: its Python, packages and variables."""
     with session.locked():

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from matterstack.core.secrets import is_secret_name
 from matterstack.errors import InvalidConfigError
 from matterstack.files import read_inside
 from matterstack.functions.revision import folder_of_script
@@ -24,8 +25,6 @@ _ALLOWED = (
     "LOADEDMODULES", "OMP_*", "MKL_*", "OPENBLAS_*", "CUDA_VISIBLE_DEVICES", "SLURM_CONF", "SCRATCH",
     "TMPDIR",
 )  # fmt: skip
-#: A value whose name holds one of these is never written down, whoever asks for it.
-_SECRET = ("TOKEN", "SECRET", "KEY", "PASSWORD", "PASSWD", "CREDENTIAL")
 #: What belongs to whoever steps, not to the run: where their files and their agents are.
 _OF_WHO_STEPS = (
     "HOME", "USER", "LOGNAME", "SHELL", "XDG_*", "MATTERSTACK_*", "SSH_AUTH_SOCK", "KRB5CCNAME",
@@ -75,8 +74,8 @@ def here(names: Iterable[str]) -> dict[str, Any]:
         python=sys.executable,
         version=platform.python_version(),
         folder=str(folder_of_script()),
-        variables={name: value for name, value in sorted(known.items()) if not _is_secret(name)},
-        secrets=sorted(name for name in names if _is_secret(name) and "*" not in name),
+        variables={name: value for name, value in sorted(known.items()) if not is_secret_name(name)},
+        secrets=sorted(name for name in names if is_secret_name(name) and "*" not in name),
     )
     return asdict(made_in)
 
@@ -120,7 +119,16 @@ def recorded(directory: RunDirectory) -> Environment | None:
     return found
 
 
-def variables_for(made_in: Environment, own: Mapping[str, str]) -> dict[str, str]:
+def variables_of_addresses(directory: RunDirectory) -> list[str]:
+    """Return the variables that hold addresses of whom a run tells: passed on where they are set, and never needed."""
+    from matterstack.notices.sinks import Notify
+
+    settings = directory.read_config().get("settings")
+    notify = Notify.from_config(settings.get("notify") if isinstance(settings, Mapping) else None)
+    return [] if notify is None else notify.variables
+
+
+def variables_for(made_in: Environment, own: Mapping[str, str], also: Iterable[str] = ()) -> dict[str, str]:
     """Return the variables to step a run with: those it was made with, and those of whoever steps it.
 
     Parameters
@@ -128,8 +136,10 @@ def variables_for(made_in: Environment, own: Mapping[str, str]) -> dict[str, str
     made_in : Environment
     own : mapping of str to str
         Variables of this process.
+    also : iterable of str
+        Further ones of these.
     """
-    allowed = (*_OF_WHO_STEPS, *made_in.secrets)
+    allowed = (*_OF_WHO_STEPS, *made_in.secrets, *also)
     return {**made_in.variables, **{name: value for name, value in own.items() if _matches(name, allowed)}}
 
 
@@ -168,10 +178,6 @@ def check_names(given: object) -> tuple[str, ...]:
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _is_secret(name: str) -> bool:
-    return any(word in name.upper() for word in _SECRET)
 
 
 def _version(package: str) -> str | None:

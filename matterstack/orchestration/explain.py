@@ -180,6 +180,7 @@ def explain(session: Session) -> Explanation:
         filled = min(counts.unfinished, stream.places)
         why = f"it waits for results; {filled} of {stream.places} places are filled"
         found.append(Blocker("campaign", why, None, "wait"))
+    found += _not_told(session)
     for task_id, reason in failed[:_MOST_LISTED]:
         remedy = _remedy(run.status, task_id, reason or "")
         found.append(Blocker(f"task {task_id}", f"it failed: {reason}", None, remedy))
@@ -195,6 +196,16 @@ def explain(session: Session) -> Explanation:
     if not found:
         headline += " Nothing holds it up."
     return Explanation(headline, found)
+
+
+def _not_told(session: Session) -> list[Blocker]:
+    """Return which notices did not reach whom."""
+    if session.settings.notify is None:
+        return []
+    from matterstack.orchestration.telling import not_told  # most runs tell nobody
+
+    remedy = "run.tell() tries whom it tells; run.configure(notify=...) changes that"
+    return [Blocker(what, why, None, remedy) for what, why in not_told(session)]
 
 
 def _kept_back(row: TaskRow) -> Blocker:

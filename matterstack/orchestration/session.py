@@ -31,7 +31,9 @@ from matterstack.storage.state_store import SQLiteStateStore
 if TYPE_CHECKING:
     from matterstack.cache import Cache
     from matterstack.core.task import Task
+    from matterstack.notices.sinks import Notify
     from matterstack.orchestration.monitors import Monitors
+    from matterstack.orchestration.telling import Teller
 
 
 NO_LIMIT = Budget()
@@ -54,6 +56,8 @@ class Settings:
         campaign says. Views show the best so far.
     environment : list of str
         Variables to record besides those that always are, for a daemon that steps the run; see ``docs/daemon.md``.
+    notify : mapping, or one sink or several
+        Whom the run tells what becomes of it, and of what; see ``docs/notices.md``.
     """
 
     suspend_after: int = 10
@@ -61,6 +65,7 @@ class Settings:
     budget: Budget = NO_LIMIT
     target: Mapping[str, str] = field(default_factory=dict)
     environment: tuple[str, ...] = ()
+    notify: Notify | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any] | None) -> Settings:
@@ -82,12 +87,22 @@ class Settings:
                 values[name] = targets_of(value, "config: target", InvalidConfigError)
             elif name == "environment":
                 values[name] = environment.check_names(value)
+            elif name == "notify":
+                values[name] = _notify_of(value)
             elif name == "made_from":
                 if not isinstance(value, bool):
                     raise InvalidConfigError(f"config: {name} must be True or False, not {value!r}")
             elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InvalidConfigError(f"config: {name} must be a positive whole number, not {value!r}")
         return cls(**values)
+
+
+def _notify_of(given: object) -> Notify | None:
+    if given is None:
+        return None
+    from matterstack.notices.sinks import Notify  # most runs tell nobody
+
+    return Notify.from_config(given)
 
 
 @dataclass
@@ -135,6 +150,7 @@ class Session:
     _config: tuple[int, ...] | None = None
     _store: SQLiteStateStore | None = None
     _cache: Cache | None = None
+    _teller: Teller | None = None
     _trusted: bool = False
     _excludes: bool = False
     _streams_not: int | None = None
@@ -256,6 +272,15 @@ class Session:
             home = self.directory.workspace or self.directory.path
             self._cache = self.given_cache or Cache(home / "cache")
         return self._cache
+
+    @property
+    def teller(self) -> Teller:
+        """Who tells of the run, in this process."""
+        if self._teller is None:
+            from matterstack.orchestration.telling import Teller
+
+            self._teller = Teller()
+        return self._teller
 
     def caches(self, task: Task) -> bool | str:
         """Return whether a task is cached: True, ``"read"``, or False."""

@@ -161,7 +161,7 @@ def make_tick(
         left = {name: free for name, free in left.items() if name not in session.reservations.starved}
     outlook = _outlook(session, store, run, counts, live, left, polled, concluded)
     outlook = _settle(session, store, run, live, outlook, memory)
-    return TickReport(
+    report = TickReport(
         ready=ready,
         submitted=submitted,
         completed=moves[TaskEvent.COMPLETE],
@@ -174,6 +174,11 @@ def make_tick(
         waits_for=outlook.waits_for,
         look_again_s=outlook.look_again_s,
     )
+    if session.settings.notify is None:
+        return report
+    from matterstack.orchestration.telling import tell  # most runs tell nobody
+
+    return tell(session, store, run, live, health, report)
 
 
 def _hand_over(

@@ -49,6 +49,10 @@ def would_run(directory: RunDirectory, reader: StoreReader) -> str:
     python = made_in.get("python") if isinstance(made_in, Mapping) else None
     if python not in (None, sys.executable):
         parts.append(f"a daemon would step it with {_short(python)}")
+    settings = config.get("settings")
+    notify = settings.get("notify") if isinstance(settings, Mapping) else None
+    if isinstance(notify, Mapping) and isinstance(notify.get("to"), list):
+        parts.append(f"it tells {', '.join(_short(sink) for sink in notify['to'])}")
     campaign = config.get("campaign")
     if isinstance(campaign, str) and campaigns.is_stored(campaign):
         parts.append(f"its campaign, whose source is in {campaigns.folder_of(campaign)}/")

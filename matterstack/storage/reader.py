@@ -49,10 +49,12 @@ if TYPE_CHECKING:
         GivenRow,
         IterationRow,
         LinkRow,
+        NewsRow,
         OverAttempt,
         TaskColumns,
         TaskRow,
         TimeRow,
+        ToldRow,
     )
 
 #: The last second that a timestamp of Python can show.
@@ -133,6 +135,20 @@ _DOWN_SQL = """SELECT t.iteration, t.task_id, a.attempt, i.name, i.path, o.sha25
 _FROM_ELSEWHERE_SQL = """SELECT t.iteration, t.task_id, a.attempt, i.name, i.path, i.sha256, i.origin FROM inputs i
   JOIN attempts a ON a.id = i.attempt JOIN tasks t ON t.id = a.task WHERE i.origin = ?1 ORDER BY a.id"""
 _OVER = ", ".join(f"'{status}'" for status in TaskStatus if status in TERMINAL_TASK)
+#: What somebody may have to be told of since an event, as far as it is so still: the first few of each kind, and how
+#: many there are.
+_NEWS_SQL = """SELECT event, status, reason, iteration, task_id, task, operator, total FROM (
+  SELECT e.seq, e.event, e.status, e.reason, t.iteration, t.task_id, t.id AS task, t.operator,
+    count(*) OVER kinds AS total, row_number() OVER (kinds ORDER BY e.seq) AS place
+  FROM events e CROSS JOIN runs r LEFT JOIN tasks t ON t.id = e.task LEFT JOIN attempts a ON a.id = e.attempt
+  WHERE e.seq > ? AND (
+    e.event IN ('pause', 'complete', 'fail') AND e.task IS NULL AND e.status = r.status
+    OR e.event = 'fail' AND e.attempt IS NULL AND t.status = 'FAILED' AND NOT t.allow_failure AND t.taken IS NULL
+    OR e.event = 'ask' AND t.held IS NOT NULL
+    OR e.event = 'waiting' AND a.status = 'WAITING' AND t.status = 'SUBMITTED')
+  WINDOW kinds AS (PARTITION BY e.event, e.task IS NULL, t.operator)) WHERE place <= ? ORDER BY seq"""
+_TOLD_SQL = """SELECT r.told, e.seq, e.at, e.event, t.data FROM runs r
+  LEFT JOIN events e ON e.seq = (SELECT max(seq) FROM events) LEFT JOIN events t ON t.seq = r.told"""
 #: Of results that tasks wait for: how many tasks are looked at together, up to how many characters one comes with them,
 #: and how many characters of larger ones are held.
 _TASKS_AT_ONCE = 50
@@ -639,6 +655,19 @@ class StoreReader:
         number: int = self.query("SELECT coalesce(max(seq), 0) FROM events")[0][0]
         return number
 
+    def told(self) -> ToldRow:
+        """Return up to which event somebody was told, and what stands in the journal with that."""
+        from matterstack.storage.rows import ToldRow
+
+        told, seq, at, event, memory = self.query(_TOLD_SQL)[0]
+        return ToldRow(told or 0, seq or 0, at or 0.0, event == "told", memory)
+
+    def news_after(self, seq: int, most: int) -> list[NewsRow]:
+        """Return what somebody may have to be told of since an event, so many of each kind at most."""
+        from matterstack.storage.rows import NewsRow
+
+        return [NewsRow._make(row) for row in self.query(_NEWS_SQL, (seq, most))]
+
     def begun_after(self, attempt: int) -> tuple[int, int]:
         """Return how many tasks were begun since an attempt, by its row, and the row of the last attempt."""
         sql = "SELECT coalesce(sum(attempt = 1), 0), coalesce(max(id), ?1) FROM attempts WHERE id > ?1"
@@ -664,7 +693,7 @@ class StoreReader:
     def moved_at(self, *, last: bool = False) -> float | None:
         """Return when the run itself first moved from one status to another, or when last; None where it never did."""
         order = "DESC" if last else "ASC"
-        moves = "task IS NULL AND attempt IS NULL AND event NOT IN ('update', 'tag', 'untag')"
+        moves = "task IS NULL AND attempt IS NULL AND event NOT IN ('update', 'tag', 'untag', 'told')"
         rows = self.query(f"SELECT at FROM events WHERE {moves} ORDER BY seq {order} LIMIT 1")
         return rows[0][0] if rows and isinstance(rows[0][0], float) and 0 <= rows[0][0] <= _LATEST_S else None
 

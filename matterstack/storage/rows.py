@@ -287,3 +287,54 @@ class LinkRow(NamedTuple):
     path: str | None
     sha256: str | None
     origin: str | None
+
+
+class NewsRow(NamedTuple):
+    """An event that somebody may have to be told of, and how many there are like it.
+
+    Attributes
+    ----------
+    event, status : str
+    reason : str or None
+    iteration : int or None
+        None of the run itself.
+    task_id : str or None
+    task : int or None
+        Its row.
+    operator : str or None
+    total : int
+        Of this event, at this operator.
+    """
+
+    event: str
+    status: str
+    reason: str | None
+    iteration: int | None
+    task_id: str | None
+    task: int | None
+    operator: str | None
+    total: int
+
+
+class ToldRow(NamedTuple):
+    """How far somebody was told, and what has happened last.
+
+    Attributes
+    ----------
+    told : int
+        The last event that says something of notices; 0 where none does.
+    seq : int
+        The last event.
+    at : float
+        When that was, in seconds since the Unix epoch.
+    is_of_notices : bool
+        Whether it only says something of notices.
+    memory : str or None
+        What stands in the journal for the next notices, as JSON text.
+    """
+
+    told: int
+    seq: int
+    at: float
+    is_of_notices: bool
+    memory: str | None

@@ -13,7 +13,7 @@ CREATE TABLE runs (
   campaign_state TEXT NOT NULL,
   code TEXT,  -- the revision of the user's own modules when the run was made, JSON
   tags TEXT,  -- words that the run is found by, a JSON list; NULL for none
-  told INTEGER  -- the last event that somebody was told of (not filled yet: notices, each once)
+  told INTEGER  -- the last event that says something of notices; its data is what has to be known for the next ones
 );
 -- The counters spare every tick a scan of the tasks.
 CREATE TABLE iterations (

@@ -298,6 +298,29 @@ class SQLiteStateStore(StoreReader):
             (at, event, status, reason, data),
         )
 
+    def note_told(self, at: float, status: str, said: Sequence[str], memory: str) -> int:
+        """Write in the journal what somebody is told; return the number of the last event of that.
+
+        Parameters
+        ----------
+        at : float
+        status : str
+            Of the run.
+        said : sequence of str
+            A row each, and not empty.
+        memory : str
+            All that has to be known for the next notices, as JSON text.
+        """
+        connection = self._connection()
+        for text in said:
+            last = connection.execute(
+                "INSERT INTO events (at, event, status, reason) VALUES (?, 'told', ?, ?)", (at, status, storable(text))
+            ).lastrowid
+        connection.execute("UPDATE events SET data = ? WHERE seq = ?", (memory, last))
+        connection.execute("UPDATE runs SET told = ?", (last,))
+        assert last is not None
+        return last
+
     def end_iteration(self, iteration: int, at: float, campaign_state: str) -> None:
         """Note that an iteration was analyzed, with the campaign's new state."""
         connection = self._connection()

@@ -281,6 +281,7 @@ def test_all_that_shows_a_run_reads_by_read_only_connections(tmp_path: Path, mon
         "files_taken_of": (1,),
         "copy_to": (tmp_path.parent / f"{tmp_path.name}.sqlite",),
         "begun_after": (0,), "spending_after": (0,), "next_start": ([],), "ready_operators": (0.0,),
+            "news_after": (0, 5),
     }  # fmt: skip
     reader = StoreReader(run.path / "state.sqlite")
     before = everything(tmp_path)
