@@ -43,7 +43,7 @@ log = logging.getLogger("matterstack.notices")
 _AGAIN_S = (300.0, 3600.0, 86400.0)
 #: Failures of tasks and requests that come so soon after others are told together, where another tick will come.
 _QUIET_S = 600.0
-_START_AGAIN_S, _LOOK_AGAIN_S = 120.0, 60.0
+_START_AGAIN_S, _LOOK_AGAIN_S = 120.0, 10.0
 _MOST_STARTED, _MOST_LOST = 5, 5
 _MAY_WAIT = (NoticeKind.TASKS_FAILED, NoticeKind.NEEDS_YOU)
 _AT_ONCE = (RunStatus.FAILED, RunStatus.COMPLETED, RunStatus.PAUSED)

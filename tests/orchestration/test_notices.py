@@ -9,7 +9,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -20,6 +20,7 @@ import pytest
 import told
 from crashes import ENDED, in_child, killed_at
 from no_skips import NOT_REQUIRED
+from test_daemon import daemon
 from test_run_lifecycle_scale import Completer, counted
 from told import all_sent, came, journal, wait_for, writes
 
@@ -496,19 +497,42 @@ class Inbox(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_apprise_posts_to_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def server() -> Iterator[HTTPServer]:
     pytest.importorskip("apprise", reason=f"{NOT_REQUIRED}apprise is not installed")
-    with HTTPServer(("127.0.0.1", 0), Inbox) as server:
-        server.came = []  # type: ignore[attr-defined]
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        port = server.server_address[1]
-        monkeypatch.setenv("MATTERSTACK_NOTIFY_TO", f"json://ada:hunter22@127.0.0.1:{port}/in")
-        run = make(tmp_path, ms.Task("a", "true"), notify=[f"json://127.0.0.1:{port}", "env:MATTERSTACK_NOTIFY_TO"])
-        run.tell("a word")
-        bodies = [body.decode() for body in server.came]  # type: ignore[attr-defined]
-        server.shutdown()
+    with HTTPServer(("127.0.0.1", 0), Inbox) as it:
+        it.came = []  # type: ignore[attr-defined]
+        threading.Thread(target=it.serve_forever, daemon=True).start()
+        yield it
+        it.shutdown()
+
+
+def test_apprise_posts_to_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: HTTPServer) -> None:
+    port = server.server_address[1]
+    monkeypatch.setenv("MATTERSTACK_NOTIFY_TO", f"json://ada:hunter22@127.0.0.1:{port}/in")
+    run = make(tmp_path, ms.Task("a", "true"), notify=[f"json://127.0.0.1:{port}", "env:MATTERSTACK_NOTIFY_TO"])
+    run.tell("a word")
+    bodies = [body.decode() for body in server.came]  # type: ignore[attr-defined]
     assert len(bodies) == 2
     assert all("w/r: a word" in body for body in bodies)
-    with pytest.raises(NoticeError, match="could not deliver"):
+    monkeypatch.setenv("MATTERSTACK_NOTIFY_TO", "nonsense")
+    with pytest.raises(NoticeError, match=r"env:MATTERSTACK_NOTIFY_TO \(apprise does not know"):
         run.tell()
     assert b"hunter22" not in b"".join(path.read_bytes() for path in run.path.rglob("*") if path.is_file())
+
+
+def test_a_daemon_passes_on_the_variable_that_holds_an_address(tmp_path: Path, server: HTTPServer) -> None:
+    run = make(tmp_path, ms.Task("a", "true"), notify="env:WHERE_ADA_IS")
+    with daemon(tmp_path, WHERE_ADA_IS=f"json://127.0.0.1:{server.server_address[1]}"):
+        wait_for(lambda: server.came)  # type: ignore[attr-defined]
+        wait_for(lambda: "notice 1 to env:WHERE_ADA_IS: sent" in journal(run))
+    assert run.status is ms.RunStatus.COMPLETED
+
+
+def test_a_daemon_brings_to_mind_what_waits_in_a_run_that_it_need_not_step(tmp_path: Path) -> None:
+    notify = {"to": writes(tmp_path / "told"), "remind_h": 1e-3}
+    run = make(tmp_path, *asks(1), notify=notify, operators=HUMAN)
+    with daemon(tmp_path):
+        wait_for(lambda: ["reminder"] in kinds(tmp_path))
+        wait_for(lambda: all_sent(run))
+    assert kinds(tmp_path)[0] == ["needs_you"]
