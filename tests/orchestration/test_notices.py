@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import sys
 import threading
@@ -33,12 +34,14 @@ from matterstack.errors import (
     MissingLibraryError,
     NoticeError,
     OperatorUnreachableError,
+    StoreUnwritableError,
     UntrustedRunError,
 )
 from matterstack.notices import outbox, sender
 from matterstack.notices.outbox import Errand, Standing
 from matterstack.notices.sinks import Notify, name_of
 from matterstack.orchestration import loop, telling
+from matterstack.storage.state_store import SQLiteStateStore
 
 FAILS = ms.Task("bad", "echo 'no license' >&2; exit 3")
 NOTICE = Notice(1, ("trial",), "a title", "a text", "w", "r", "/r", 0.0)
@@ -70,6 +73,7 @@ def test_a_run_that_fails_or_completes_says_so_once_with_the_reason(tmp_path: Pa
     wait_for(lambda: all_sent(run))
     for again in (run, reopen(tmp_path), run):
         again.step()
+    wait_for(lambda: all_sent(run))
     (said,) = [one for one in came(tmp_path / "told") if "failed" in one["kinds"]]
     assert said["title"].startswith("w/r: FAILED")
     assert "no license" in "".join(one["text"] for one in came(tmp_path / "told"))
@@ -98,7 +102,7 @@ def test_sixty_requests_are_one_notice_and_those_that_fail_together_too(tmp_path
     run = make(tmp_path, *asks(60), *failing, operators={"human": ms.HumanOperator(), "fake": fake})
     for _ in range(5):
         run.step()
-    wait_for(lambda: all_sent(run))
+    wait_for(lambda: run.step() and all_sent(run))
     first, last = sorted(came(tmp_path / "told"), key=lambda said: int(said["number"]))
     assert first["title"] == "w/r: 60 requests at human wait"
     assert "and 55 more" in first["text"]
@@ -158,6 +162,7 @@ def test_killed_at_each_point_of_the_tick_that_tells_it_is_told_once(tmp_path: P
             wait_for(lambda run=run: run.step().status is ms.RunStatus.FAILED)  # type: ignore[misc]
             wait_for(lambda run=run: all_sent(run))  # type: ignore[misc]
             run.step()
+            wait_for(lambda run=run: all_sent(run))  # type: ignore[misc]
             assert sum("failed" in one["kinds"] for one in came(base / "told")) == 1, point
             assert all(row.count("sent") == 1 for row in journal(run) if " to command" in row)
     assert {"notices.written", "notices.told", "notices.started"} <= killed
@@ -177,6 +182,7 @@ def test_who_sends_is_killed_and_nobody_sends_again(
     os.utime(claim, (0, 0))
     for again in (run, reopen(tmp_path), run):
         again.step()
+    wait_for(lambda: len(list(run.path.glob("notices/*.claim"))) == 1)
     assert len(came(tmp_path / "told")) == sent
     last = "sent" if point == "notices.ended" else "not known whether it was sent"
     assert last in journal(run)[-1]
@@ -210,20 +216,38 @@ def test_a_full_disk_keeps_a_notice_back_and_not_the_run(tmp_path: Path, error: 
     assert kinds(tmp_path) == [["completed"]]
 
 
+def test_a_notice_that_could_not_be_written_is_told_by_the_next_tick_of_the_same_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make(tmp_path, ms.Task("a", "true"))
+    with monkeypatch.context() as patched:
+        patched.setattr(SQLiteStateStore, "note_told", full)
+        assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    run.step()
+    wait_for(lambda: all_sent(run))
+    assert [said["number"] for said in came(tmp_path / "told")] == [1]
+
+
+def full(*_: object) -> int:
+    raise StoreUnwritableError("the disk is full")
+
+
 def test_what_the_journal_keeps_for_notices_may_be_spoilt(tmp_path: Path) -> None:
     run = make(tmp_path, ms.Task("a", "true"), *asks(1), operators=HUMAN)
     run.wait(timeout_s=60)
+    run.tell("one")
+    run.tell("two")
     wait_for(lambda: all_sent(run))
     run.step()
-    before = len(came(tmp_path / "told"))
     with closing(sqlite3.connect(run.path / "state.sqlite")) as connection, connection:
         connection.execute("UPDATE events SET data = '[1' WHERE seq = (SELECT told FROM runs)")
     again = reopen(tmp_path)
     again.step()
     again.respond("ask0", {})
     again.wait(timeout_s=60)
-    wait_for(lambda: len(came(tmp_path / "told")) > before)
-    assert [said["number"] for said in came(tmp_path / "told")][-1] > before, "no number is used twice"
+    wait_for(lambda: ["completed"] in kinds(tmp_path))
+    numbers = [said["number"] for said in came(tmp_path / "told")]
+    assert sorted(numbers) == list(range(1, len(numbers) + 1)), "no number is used twice"
 
 
 # -- the run's harm -----------------------------------------------------------------------------------
@@ -254,9 +278,10 @@ def test_what_a_sink_does_ends_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert (
         sender.send(NOTICE, ("no-such-program",)).why == "no-such-program cannot be started: No such file or directory"
     )
-    monkeypatch.setattr(sender, "MOST_S", 20.0)
-    flood = "yes | head -c 20000000; yes word | head -c 20000000 >&2; sleep 60 & exit 0"
+    monkeypatch.setattr(sender, "MOST_S", 100.0)
+    flood = f"yes | head -c 20000000; yes word | head -c 20000000 >&2; sleep 60 & echo $! > {tmp_path}/left; exit 0"
     assert sender.send(NOTICE, (*shell, flood)).standing is Standing.SENT
+    os.kill(int((tmp_path / "left").read_text()), signal.SIGKILL)  # it was not waited for
     assert sender.send(NOTICE, (*shell, "exit 0")).standing is Standing.SENT, "it need not read"
     assert sender.send(NOTICE, {"function": "told:refuse"}).why.startswith("ValueError: ")
     assert sender.send(NOTICE, {"function": "told:nothing"}).standing is Standing.FAILED
