@@ -39,11 +39,10 @@ class Command(NamedTuple):
     @property
     def usage(self) -> str:
         """Its name, and what it takes besides options."""
-        taken = (
-            action.metavar if action.nargs != "?" else f"[{action.metavar}]"
-            for action in self.parser._get_positional_actions()  # noqa: SLF001 - argparse lists them nowhere else
-        )
-        return " ".join([self.name, *map(str, taken)])
+        shapes: dict[object, str] = {None: "{}", "?": "[{}]", "*": "[{} ...]", "+": "{} ..."}
+        actions = self.parser._get_positional_actions()  # noqa: SLF001 - argparse lists them nowhere else
+        taken = (shapes[action.nargs].format(action.metavar) for action in actions)
+        return " ".join([self.name, *taken])
 
 
 class Commands:

@@ -12,8 +12,8 @@ from matterstack.errors import InvalidIdentifierError, MatterstackError, RunNotF
 
 RULE = (
     "RUN is the directory of a run, or else WORKSPACE/RUN_ID. WORKSPACE is the directory of a workspace, or else its "
-    "name. Names are looked for in workspaces/ below --base-path, which is the present directory by default. TASK is "
-    "the id of a task, of the latest iteration that has it, or ITERATION.TASK."
+    "name. PLACE is either. Names are looked for in workspaces/ below --base-path, which is the present directory by "
+    "default. TASK is the id of a task, of the latest iteration that has it, or ITERATION.TASK."
 )
 
 
@@ -38,7 +38,7 @@ def add_place(
 ) -> None:
     """Let a command take a run or a workspace."""
     nargs = "?" if optional else None
-    action = parser.add_argument("place", metavar="RUN|WORKSPACE", nargs=nargs, help=said)
+    action = parser.add_argument("place", metavar="PLACE", nargs=nargs, help=said)
     action.completer = _names_of_runs  # type: ignore[attr-defined]
     add_base_path(parser)
 

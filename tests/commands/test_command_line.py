@@ -276,3 +276,51 @@ def test_ctrl_c_says_what_it_means(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         watching.send_signal(signal.SIGINT)
         assert watching.stderr.read() == "matterstack: stopped watching; nothing else was\n"
         assert watching.wait(timeout=60) == 130
+
+
+def completed(typed: str, place: Path) -> set[str]:
+    """Return what a shell offers for the last word, as bash asks for it."""
+    environment = {
+        **os.environ,
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_SHELL": "bash",
+        "_ARGCOMPLETE_SUPPRESS_SPACE": "1",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(place / "offered"),
+        "COMP_LINE": typed,
+        "COMP_POINT": str(len(typed.encode())),
+        "COMP_TYPE": "9",
+    }
+    call(env=environment)
+    return set((place / "offered").read_text().split("\v"))
+
+
+def test_a_shell_completes_commands_runs_and_tasks(place: Path) -> None:
+    assert {"status", "step", "kits"} <= completed("matterstack ", place)
+    assert completed("matterstack stat", place) == {"status"}
+    assert completed("matterstack kits ex", place) == {"export"}
+    assert completed("matterstack runs ", place) >= {"w", "over"}
+    assert completed("matterstack status w", place) >= {"w/r", "w/p"}
+    assert completed("matterstack log w/r ", place) >= {"good", "bad", "ask", "kit"}
+    assert completed("matterstack hold w/r ki", place) == {"kit"}
+    assert not {"good", "bad"} & completed("matterstack log no/such ", place)
+
+
+def test_a_reader_of_one_line_is_no_error(place: Path) -> None:
+    flow = ms.Workflow([ms.Task(f"t{n}", "true") for n in range(3000)])
+    ms.initialize_run("w", flow, base_path=place, run_id="many")
+    command = f"{sys.executable} -m matterstack.cli tasks w/many | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    head, code = done.stdout.splitlines()
+    assert (head.split()[:2], code, done.stderr) == (["iteration", "task_id"], "141", "")
+
+
+def test_looking_needs_no_operator_no_campaign_and_no_trust(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = json.loads((place / "workspaces/w/runs/r/config.json").read_text())
+    config |= {"operators": {**config["operators"], "hpc": None}, "campaign": "no_such_module:Campaign"}
+    (place / "workspaces/w/runs/r/config.json").write_text(json.dumps(config))
+    monkeypatch.setenv("XDG_STATE_HOME", str(place / "another_home"))
+    for name in ("runs", "status", "explain", "tasks", "attempts", "events", "results", "log", "files", "check"):
+        assert main(capsys, name, *CALLS[name])[0] == 0, name
+    assert main(capsys, "step", "w/r")[0] == 1
