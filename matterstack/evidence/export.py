@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,13 +14,18 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from matterstack.crash_points import reach
-from matterstack.errors import ExportError, UnsafeFileError
+from matterstack.errors import ExportError, InvalidTaskError, UnsafeFileError
 from matterstack.evidence.attempt_files import AttemptFiles
+from matterstack.evidence.document import Document
+from matterstack.evidence.figures import graph_of, results_of, structures_of, time_of
 from matterstack.evidence.left_out import EVIDENCE
+from matterstack.evidence.page import page_of
+from matterstack.evidence.plain_text import markdown_of
 from matterstack.evidence.record import as_text, record_of
+from matterstack.evidence.report import report_of
 from matterstack.evidence.selection import NotTaken, Selection, Taken, check_files
 from matterstack.evidence.tables import as_csv, as_parquet, tables_of
-from matterstack.files import needing_disk, remove_tree, sync_directory, sync_tree
+from matterstack.files import needing_disk, read_inside, remove_tree, sync_directory, sync_tree
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
@@ -27,6 +33,7 @@ from matterstack.storage.run_directory import RunDirectory
 #: The time of all that is in a zip file: the first that one can tell.
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 _CHUNK = 1 << 20
+_MOST_SOURCE_BYTES = 1_000_000
 _STATE, _CONFIG, SCHEMA = "state.sqlite", "config.json", "evidence.schema.json"
 #: What config.json says of the machine that the run was made on, which is nobody's business elsewhere.
 _OF_THIS_MACHINE = frozenset({"environment", "cache"})
@@ -157,12 +164,40 @@ class Export:
             }
             self._put(EVIDENCE, as_text(record))
             self._put(SCHEMA, Path(__file__).with_name(SCHEMA).read_bytes())
+            document = self._report(record)
+            self._put("report.html", page_of(document))
+            self._put("report.md", markdown_of(document))
             for name, frame in tables_of(self._reader, record).items():
                 self._put(f"tables/{name}.csv", as_csv(frame))
                 if (content := as_parquet(frame)) is not None:
                     self._put(f"tables/{name}.parquet", content)
         finally:
             self._reader.close()
+
+    def _report(self, record: dict[str, Any]) -> Document:
+        moved = self._reader.events_after(0, 1)
+        figures = {
+            "graph": graph_of(self._reader),
+            "results": results_of(self._reader, record["asked"]["target"]),
+            "time": time_of(self._reader, moved[-1].at if moved else 0.0),
+        }
+        structures = structures_of(AttemptFiles(self._session), list(self._reader.records()))
+        return report_of(record, figures, structures, dict(self._sources(record)))
+
+    def _sources(self, record: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yield the source of the campaign, and of each function, as it is in the export."""
+        if source := record["asked"]["campaign"].get("source"):
+            with contextlib.suppress(OSError, UnsafeFileError):
+                yield (
+                    f"The campaign, {source}",
+                    read_inside(self._home, source, _MOST_SOURCE_BYTES).decode(errors="replace"),
+                )
+        programs = {task["program"]: task["function"] for task in record["tasks"] if "program" in task}
+        for program, function in programs.items():
+            with contextlib.suppress(
+                OSError, UnsafeFileError, InvalidTaskError, ValueError, LookupError, AttributeError
+            ):
+                yield f"The function {function}", self._session.program(program.removeprefix("files/")).text
 
     def _put(self, name: str, content: bytes) -> None:
         target = self._home / name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -62,3 +63,13 @@ def _parts(directory: RunDirectory, sha256: str) -> list[str]:
         return [one for one in listing["files"].values() if isinstance(one, str) and _SHA256.match(one)]
     except (OSError, UnsafeFileError, InvalidTaskError, InvalidJsonError, LookupError, TypeError, AttributeError):
         return []
+
+
+def literal(source: Any) -> bytes | None:
+    """Return the content of a file of a task that its specification holds itself; None for any other."""
+    if isinstance(source, str):
+        return source.encode("utf-8", "surrogateescape")
+    try:
+        return base64.b64decode(source["base64"])
+    except (TypeError, KeyError, ValueError):
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from matterstack.core.text import neutral, storable
 from matterstack.errors import UnsafeFileError
 from matterstack.evidence.answers import answer_of, asks_people
 from matterstack.evidence.attempt_files import AttemptFiles
+from matterstack.evidence.kept_files import literal
 from matterstack.files import read_inside
 from matterstack.orchestration import campaigns
 from matterstack.orchestration.session import Session
@@ -215,7 +217,7 @@ def _attempt(
         "cached": row.cached,
         "packed": record.archive,
         "directory": f"{files.home(record)}/",
-        "inputs": [_link(session, one) for one in session.reader.links_up(record.id)],
+        "inputs": [*_written(record), *(_link(session, one) for one in session.reader.links_up(record.id))],
         "outputs": [
             {"name": name, "path": files.results(record, name), "sha256": sha256, "bytes": size}
             for name, sha256, size in record.outputs
@@ -235,6 +237,13 @@ def _answer(files: AttemptFiles, record: AttemptRecord) -> dict[str, Any] | None
     except (UnsafeFileError, OSError) as error:
         return {"outcome": "unknown", "reason": neutral(str(error))}
     return None if answer is None else {**answer._asdict(), "at": moment(answer.at)}
+
+
+def _written(record: AttemptRecord) -> Iterator[dict[str, Any]]:
+    """Yield the inputs whose content the plan itself holds."""
+    for name, source in _object(_object(record.spec).get("files")).items():
+        if (content := literal(source)) is not None:
+            yield {"name": name, "of": "the plan", "path": None, "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def _link(session: Session, link: LinkRow) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import json
 from collections import Counter
@@ -18,7 +16,7 @@ from matterstack.core.text import neutral
 from matterstack.errors import InvalidJsonError, UnsafeFileError
 from matterstack.evidence.answers import answer_of, asks_people, says_otherwise
 from matterstack.evidence.attempt_files import AttemptFiles, sum_of
-from matterstack.evidence.kept_files import kept_of
+from matterstack.evidence.kept_files import kept_of, literal
 from matterstack.evidence.left_out import LeftOut
 from matterstack.orchestration import campaigns
 from matterstack.orchestration.cleaning import why_gone
@@ -270,7 +268,7 @@ class _Looked:
         """Yield copies of inputs that are not what was given: whatever ran may have changed its own."""
         wanted = {name: one.sha256 for one in links if (name := _copy(one)) and one.sha256}
         for name, source in _object(_object(record.spec).get("files")).items():
-            if (content := _literal(source)) is not None:
+            if (content := literal(source)) is not None:
                 wanted[name] = hashlib.sha256(content).hexdigest()
         for name, sha256 in wanted.items():
             path = f"{self._files.home(record)}/{name}"
@@ -345,13 +343,3 @@ def _copy(link: LinkRow) -> str:
     if link.name == "inputs.json" or link.name.startswith("show/"):
         return ""
     return f"{link.name}/{link.path}" if link.name.startswith("values/") else link.name
-
-
-def _literal(source: Any) -> bytes | None:
-    """Return the content of a file that the specification holds itself."""
-    if isinstance(source, str):
-        return source.encode("utf-8", "surrogateescape")
-    try:
-        return base64.b64decode(source["base64"])
-    except (TypeError, KeyError, binascii.Error, ValueError):
-        return None
