@@ -24,11 +24,11 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     add_base_path(parser)
 
 
-def add_workspace(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
-    """Let a command take a workspace, or several."""
-    action = parser.add_argument(
-        "workspace", metavar="WORKSPACE", nargs="+" if several else None, help="its directory, or its name"
-    )
+def add_workspace(parser: argparse.ArgumentParser, *, several: bool = False, optional: bool = False) -> None:
+    """Let a command take a workspace, or several, or none for all."""
+    nargs = "+" if several else "?" if optional else None
+    said = "its directory, or its name" + (" (default: all)" if optional else "")
+    action = parser.add_argument("workspace", metavar="WORKSPACE", nargs=nargs, help=said)
     action.completer = _names_of_workspaces  # type: ignore[attr-defined]
     add_base_path(parser)
 
@@ -115,6 +115,12 @@ def workspace_place(name: str, base_path: str) -> tuple[Path, str]:
     return base, name
 
 
+def workspaces_below(base_path: str) -> list[tuple[Path, str]]:
+    """Return base path and name of each workspace."""
+    base = Path(base_path).absolute()
+    return [(base, path.parent.name) for path in sorted((base / "workspaces").glob("*/runs"))]
+
+
 def place_of(given: argparse.Namespace) -> Path | tuple[Path, str]:
     """Return the directory of the run that was given, or base path and name of the workspace.
 
@@ -147,8 +153,7 @@ def place_at(name: str, base_path: str) -> Path | tuple[Path, str]:
 
 
 def _names_of_workspaces(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    place = Path(parsed_args.base_path) / "workspaces"
-    return sorted(path.name for path in place.iterdir()) if place.is_dir() else []
+    return [name for _, name in workspaces_below(parsed_args.base_path)]
 
 
 def _names_of_runs(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:

@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from matterstack.commands.command import DONE, Commands
 from matterstack.commands.output import Table, moment, show
-from matterstack.commands.places import add_run, add_workspace, run_path, workspace_place
+from matterstack.commands.places import add_run, add_workspace, run_path, workspace_place, workspaces_below
 
 if TYPE_CHECKING:
     from matterstack.orchestration.overview import Overview
 
-_COLUMNS = ("run_id", "status", "iteration", "tasks", "completed", "failed", "created_at", "reason")
+_COLUMNS = ("workspace", "run_id", "status", "iteration", "tasks", "completed", "failed", "created_at", "reason")
 
 
 def add(commands: Commands) -> None:
     """Add what looks at whole runs."""
     commands.heading("Look at runs")
-    add_workspace(
-        commands.add("runs", _runs, "List the runs of a workspace: where each stands.", "matterstack runs oxides")
+    runs = commands.add(
+        "runs", _runs, "List the runs of a workspace, or of all: where each stands.", "matterstack runs oxides"
     )
+    add_workspace(runs, optional=True)
     add_run(commands.add("status", _status, "Say in a few lines where a run stands.", "matterstack status oxides/r1"))
     add_run(
         commands.add(
@@ -51,7 +52,8 @@ def status_document(seen: Overview) -> dict[str, Any]:
 
 def row_of_run(path: Path, seen: Overview | str) -> dict[str, Any]:
     """Return a row of a run for tables; one that cannot be read has only the reason why."""
-    row: dict[str, Any] = {"run_id": path.name, "path": path, **dict.fromkeys(_COLUMNS[1:])}
+    row: dict[str, Any] = dict.fromkeys(_COLUMNS)
+    row |= {"workspace": path.parents[1].name, "run_id": path.name, "path": path}
     if isinstance(seen, str):
         return row | {"reason": seen}
     run, counts, *_ = seen
@@ -72,13 +74,16 @@ def table_of_runs(rows: list[dict[str, Any]]) -> Table:
     from matterstack.notebook.summary import in_a_line
 
     shown = [row | {"reason": in_a_line(row["reason"] or "")} for row in rows]
-    return Table(_COLUMNS, shown, "The workspace has no runs.")
+    return Table(_COLUMNS, shown, "There are no runs.")
 
 
 def _runs(given: argparse.Namespace) -> int:
-    base_path, workspace = workspace_place(given.workspace, given.base_path)
-    rows = rows_of_runs(base_path, workspace)
-    show(given, {"workspace": workspace, "base_path": base_path, "runs": rows}, table_of_runs(rows))
+    if given.workspace is None:
+        places = workspaces_below(given.base_path)
+    else:
+        places = [workspace_place(given.workspace, given.base_path)]
+    rows = [row for place in places for row in rows_of_runs(*place)]
+    show(given, {"runs": rows}, table_of_runs(rows))
     return DONE
 
 

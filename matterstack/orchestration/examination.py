@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -54,6 +53,8 @@ def examine_run(path: Path) -> list[Diagnosis]:
 
 
 def _lock(directory: RunDirectory) -> Diagnosis:
+    import fcntl  # not on Windows
+
     holder = read_holder(directory.lock)
     try:
         descriptor = os.open(directory.lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

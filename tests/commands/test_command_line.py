@@ -162,7 +162,12 @@ def test_a_run_and_a_workspace_are_named_by_one_rule(place: Path, capsys: pytest
     for words in (["w/r"], [str(run)], ["workspaces/w/runs/r"], ["w/r", "--base-path", str(place)]):
         assert main(capsys, "status", *words)[1].startswith("Run r of w:"), words
     for words in (["w"], ["workspaces/w"], [str(run.parents[1])]):
-        assert main(capsys, "runs", *words)[1].splitlines()[2].startswith("r "), words
+        assert main(capsys, "runs", *words)[1].splitlines()[2].split()[:2] == ["w", "r"], words
+    assert [line.split()[:2] for line in main(capsys, "runs")[1].splitlines()[1:]] == [
+        ["over", "r"],
+        ["w", "p"],
+        ["w", "r"],
+    ]
     os.chdir("/")
     missing = call("status", "w/r")
     assert (missing.returncode, missing.stdout) == (1, "")
