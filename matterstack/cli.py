@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from matterstack import __version__
 from matterstack.commands import acts, answers, health, kits, left, plans, room, runs, steps, tables, watching
-from matterstack.commands.command import FAILED, INTERRUPTED, LOCKED, NOBODY_READS, Commands
+from matterstack.commands.command import FAILED, INTERRUPTED, LOCKED, NOBODY_READS, USAGE, Commands
 from matterstack.commands.places import RULE
 from matterstack.core.text import neutral
 from matterstack.errors import MatterstackError, RunLockedError
@@ -20,7 +20,7 @@ from matterstack.errors import MatterstackError, RunLockedError
 _NOUNS = (runs, watching, tables, left, plans, steps, answers, acts, kits, room, health)
 EXIT_CODES = {
     0: "done",
-    1: "an error; a run that is FAILED after step or wait; something that check or doctor found",
+    1: "an error; a run that is FAILED after step or wait; what check, verify, doctor or preview found",
     2: "wrong usage",
     75: "another process steps the run: try again",
     130: "interrupted (Ctrl-C)",
@@ -37,6 +37,7 @@ def build() -> Commands:
             100,
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"matterstack {__version__}")
     commands = Commands(parser)
@@ -63,7 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import argcomplete
 
         argcomplete.autocomplete(commands.parser)
-    given = commands.parser.parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if not words:
+        commands.parser.print_help(sys.stderr)
+        return USAGE
+    given = commands.parser.parse_args(words)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files, in whatever code
     try:

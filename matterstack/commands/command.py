@@ -110,6 +110,7 @@ class Commands:
             description="\n\n".join(paragraphs),
             epilog=f"example:\n  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,  # or a script would break when an option comes that begins so, too
         )
         parser.add_argument("--json", action="store_true", help="write one JSON document instead of text")
         parser.set_defaults(do=do, when_stopped=when_stopped)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from matterstack.commands.command import DONE, Commands
-from matterstack.commands.output import Table, moment, show
+from matterstack.commands.output import Table, moment, show, write
 from matterstack.commands.places import add_run, run_path
 from matterstack.core.tags import tags_in
+from matterstack.core.text import neutral
 
 if TYPE_CHECKING:
     from matterstack.storage.reader import StoreReader
@@ -127,9 +129,11 @@ def _results(given: argparse.Namespace) -> int:
 
 
 def _write_csv(columns: list[str], rows: list[dict[str, Any]]) -> None:
-    """Write values as they are, so that a program reads what was given."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    """Write values as they are, so that a program reads what was given; to a terminal as harmless text."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
         values = (row.get(name) for name in columns)
         writer.writerow([json.dumps(one) if isinstance(one, dict | list | bool) else one for one in values])
+    write(neutral(text.getvalue()) if sys.stdout.isatty() else text.getvalue(), end="")

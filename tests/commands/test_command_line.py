@@ -180,7 +180,10 @@ def test_a_run_and_a_workspace_are_named_by_one_rule(place: Path, capsys: pytest
 
 def test_wrong_words_and_the_version() -> None:
     assert call("dance").returncode == 2
-    assert call().returncode == 2
+    alone = call()
+    assert (alone.returncode, alone.stdout) == (2, "")
+    assert "Look at runs:" in alone.stderr, "somebody who knows no command sees all of them"
+    assert call("tasks", "w/r", "--stat", "FAILED").returncode == 2, "no option is abbreviated"
     assert call("--version").stdout == f"matterstack {ms.__version__}\n"
 
 
@@ -226,7 +229,9 @@ def test_a_table_is_drawn_in_a_terminal_and_aligned_elsewhere(place: Path, capsy
 
 def test_text_of_strangers_is_only_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    program = f"printf '%s' {shlex.quote(EVIL)} >&2; printf '{{\"x\": \"[red]%s\"}}' ü > result.json"
+    program = (
+        f'printf \'%s\' {shlex.quote(EVIL)} >&2; printf \'{{"x": "[red]%s", "y": "\\\\u001b[31m"}}\' ü > result.json'
+    )
     flow = ms.Workflow([ms.Task("good", program), ms.Task("bad", f"{program}; exit 1", allow_failure=True)])
     ms.initialize_run("w", flow, base_path=tmp_path, run_id="r").wait(timeout_s=60)
     for words in (["tasks", "w/r"], ["results", "w/r"], ["log", "w/r", "good", "--stderr"], ["explain", "w/r"]):
@@ -235,6 +240,7 @@ def test_text_of_strangers_is_only_text(tmp_path: Path, monkeypatch: pytest.Monk
         assert "\x07" not in said, words
     assert "[bold]ü[/bold]" in in_a_terminal(["tasks", "w/r"]).replace("\r\n", "").replace("  ", "")
     assert "[red]ü" in in_a_terminal(["results", "w/r"])
+    assert "\x1b" not in in_a_terminal(["results", "w/r", "--csv"])
 
 
 def test_wide_text_stays_aligned() -> None:
