@@ -23,7 +23,7 @@ from jsonschema import Draft202012Validator
 
 import matterstack as ms
 from matterstack import cli
-from matterstack.commands import output
+from matterstack.commands import output, watching
 from matterstack.commands.command import Command
 
 SCHEMAS = Path(cli.__file__).parent / "commands" / "schemas"
@@ -268,25 +268,36 @@ def test_a_log_is_followed_until_its_attempt_is_over(tmp_path: Path, monkeypatch
 def test_watching_tells_what_moves_and_ends_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path, run_id="r")
-    with begun("watch", "w/r") as watching:
-        assert watching.stdout is not None
-        assert watching.stdout.readline() == "r PENDING: iteration 0, 0 of 1 tasks completed, 0 failed\n"
+    with begun("watch", "w/r") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "r PENDING: iteration 0, 0 of 1 tasks completed, 0 failed\n"
         run.wait(timeout_s=60)
-        assert watching.stdout.read().endswith("r COMPLETED: iteration 0, 1 of 1 tasks completed, 0 failed\n")
-        assert watching.wait(timeout=60) == 0
+        assert process.stdout.read().endswith("r COMPLETED: iteration 0, 1 of 1 tasks completed, 0 failed\n")
+        assert process.wait(timeout=60) == 0
     assert "\x1b[32mCOMPLETED" in in_a_terminal(["watch", "w"])
+
+
+def test_watching_says_nothing_where_nothing_has_moved(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = watching._row(place / "workspaces/over/runs/r")
+    looks = iter([over | {"status": status} for status in ("PENDING", "PENDING", "RUNNING", "RUNNING", "COMPLETED")])
+    monkeypatch.setattr(watching, "_row", lambda path: next(looks))
+    monkeypatch.setattr(watching, "_LOOK_EACH_S", 0)
+    code, said = main(capsys, "watch", "over/r")
+    assert (code, [line.split()[1] for line in said.splitlines()]) == (0, ["PENDING:", "RUNNING:", "COMPLETED:"])
 
 
 def test_ctrl_c_says_what_it_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path, run_id="r")
-    with begun("watch", "w/r") as watching:
-        assert watching.stdout is not None
-        assert watching.stdout.readline().startswith("r PENDING")
-        assert watching.stderr is not None
-        watching.send_signal(signal.SIGINT)
-        assert watching.stderr.read() == "matterstack: stopped watching; nothing else was\n"
-        assert watching.wait(timeout=60) == 130
+    with begun("watch", "w/r") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("r PENDING")
+        assert process.stderr is not None
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == "matterstack: stopped watching; nothing else was\n"
+        assert process.wait(timeout=60) == 130
 
 
 def completed(typed: str, place: Path) -> set[str]:
@@ -335,3 +346,12 @@ def test_looking_needs_no_operator_no_campaign_and_no_trust(
     for name in ("runs", "status", "explain", "tasks", "attempts", "events", "results", "log", "files", "check"):
         assert main(capsys, name, *CALLS[name])[0] == 0, name
     assert main(capsys, "step", "w/r")[0] == 1
+
+
+@pytest.mark.parametrize("name", ["runs", "status", "explain", "tasks", "attempts", "events", "results"])
+def test_looking_is_quick_since_nothing_heavy_is_loaded(name: str, place: Path) -> None:
+    heavy = ("pandas", "numpy", "rich", "networkx", "ipywidgets", "argcomplete", "jsonschema")
+    program = f"import sys; from matterstack import cli; code = cli.main({[name, *CALLS[name]]!r}); "
+    program += f"print([name for name in {heavy} if name in sys.modules], code, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stderr == "[] 0\n"
