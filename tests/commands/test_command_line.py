@@ -355,3 +355,63 @@ def test_looking_is_quick_since_nothing_heavy_is_loaded(name: str, place: Path) 
     program += f"print([name for name in {heavy} if name in sys.modules], code, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.stderr == "[] 0\n"
+
+
+# -- what is typed reaches the run --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [['{"ok": 1}'], ["--file", "answer.json"], ["-"]])
+def test_an_answer_comes_as_a_word_from_a_file_or_from_a_pipe(words: list[str], place: Path) -> None:
+    (place / "answer.json").write_text('{"ok": 1}')
+    done = call("respond", "w/r", "ask", *words, input='{"ok": 1}')
+    assert (done.returncode, done.stdout) == (0, "Answered: the next step takes it up.\n"), done.stderr
+    ms.open_run("workspaces/w/runs/r").step()
+    assert '"ok": 1' in call("results", "w/r", "--json").stdout
+
+
+def test_an_answer_that_is_none(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(capsys, "respond", "w/r", "ask", "{}")[0] == 1, "the schema wants more"
+    assert main(capsys, "respond", "w/r", "ask", "{")[0] == 1
+    for words in ([], ["{}", "--file", "answer.json"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(capsys, "respond", "w/r", "ask", *words)
+
+
+def test_a_mend_a_hold_and_settings(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "new.in").write_text("new")
+    words = ["--memory-gib", "2", "--env", "A=b", "--file", "x.in=new.in", "--command", "cat x.in > result.txt"]
+    assert main(capsys, "retry", "w/r", "bad", *words)[0] == 0
+    assert main(capsys, "step", "w/r")[0] == 0
+    attempts = json.loads(main(capsys, "attempts", "w/r", "--json")[1])["attempts"]
+    (changes,) = [row["changes"] for row in attempts if row["task_id"] == "bad" and row["attempt"] == 2]
+    assert changes["resources"]["memory_gib"] == 2
+    assert changes["env"] == {"A": "b"}
+    assert changes["command"] == "cat x.in > result.txt"
+    assert list(changes["files"]) == ["x.in"]
+    held = {row["task_id"]: row["held"] for row in json.loads(main(capsys, "tasks", "w/r", "--json")[1])["tasks"]}
+    assert [name for name, is_held in held.items() if is_held] == ["kit"]
+    assert main(capsys, "release", "w/r", "kit")[0] == 0
+    assert main(capsys, "hold", "w/r", "ask", "--reason", "later")[0] == 0
+    held = {row["task_id"]: row["held"] for row in json.loads(main(capsys, "tasks", "w/r", "--json")[1])["tasks"]}
+    assert [name for name, is_held in held.items() if is_held] == ["ask"]
+    assert main(capsys, "configure", "w/r", "--budget", "tasks=7", "wall_h=null")[0] == 0
+    assert main(capsys, "configure", "w/r", "--operator", "local", "max_active=3")[0] == 0
+    config = json.loads((place / "workspaces/w/runs/r/config.json").read_text())
+    assert config["settings"]["budget"]["tasks"] == 7
+    assert config["operators"]["local"]["settings"]["max_active"] == 3
+    with pytest.raises(SystemExit):
+        main(capsys, "configure", "w/r", "--operator", "local", "max_active=three")
+
+
+def test_cleaning_shows_first(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flow = ms.Workflow([ms.Task("a", f"test -e {place}/gate")])
+    run = ms.initialize_run("w", flow, base_path=place, run_id="tried")
+    assert run.wait(timeout_s=60) is ms.RunStatus.FAILED
+    first = run.task_directory("a")
+    (place / "gate").touch()
+    assert run.retry().wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert "Nothing was removed: --do removes it." in main(capsys, "clean", "w/tried")[1]
+    assert first.exists()
+    assert "There is nothing to remove." in main(capsys, "clean", "w/tried", "--no-earlier-attempts", "--do")[1]
+    assert "Removed." in main(capsys, "clean", "w/tried", "--do")[1]
+    assert not first.exists()
