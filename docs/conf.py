@@ -122,6 +122,11 @@ def lead_to_name(app: Any, env: Any, node: Any, shown: Any) -> Any:
     return shown if pydoc.locate(node["reftarget"]) else None
 
 
+def is_no_field(app: Any, kind: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out the fields of named tuples: their class tells of them already."""
+    return True if (getattr(member, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
 def write_formula(writer: Any, node: Any) -> None:
     """Write a formula as MathML, which browsers draw by themselves."""
     formula = node.astext()
@@ -137,3 +142,4 @@ def setup(app: Any) -> None:
     app.connect("builder-inited", take_pages, priority=1)
     app.connect("source-read", relink)
     app.connect("missing-reference", lead_to_name)
+    app.connect("autodoc-skip-member", is_no_field)
