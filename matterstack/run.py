@@ -719,7 +719,7 @@ class Run:
         Raises
         ------
         ExportError
-            Something is there already, or `files` is none of these; nothing was written.
+            Something is there already, or ``files`` is none of these; nothing was written.
         DiskError
             There is no room.
         """
@@ -848,7 +848,15 @@ class Run:
 
     @suggesting
     def untag(self, *tags: str, task_id: str | Sequence[str] | None = None) -> Run:
-        """Take away words that `tag` or the plan gave; otherwise as `tag`. One that is not there is none to take."""
+        """Take away words that `tag` or the plan gave; otherwise as `tag`. One that is not there is none to take.
+
+        Parameters
+        ----------
+        *tags : str
+            The words.
+        task_id : str or sequence of str, optional
+            Which tasks; by default the run itself.
+        """
         tagging.tag(self._session, tags, _names(task_id), away=True)
         return self
 

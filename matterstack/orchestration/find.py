@@ -141,8 +141,18 @@ def results(
 
     Parameters
     ----------
-    workspaces, function, task, tags, where, base_path
-        As in `find_tasks`.
+    workspaces : str, path-like, or a sequence of them
+        As in `find_tasks`, which tells of all that follows, too.
+    function : callable or str, optional
+        Only calls of this function.
+    task : str, optional
+        Only tasks whose id is of this pattern.
+    tags : str or sequence of str
+        Only tasks that have all of these.
+    where : mapping, optional
+        By path, what a value has to be.
+    base_path : path-like
+        Where ``workspaces/`` is.
 
     Returns
     -------
@@ -191,8 +201,10 @@ def find_file(
     ----------
     file : str or path-like
         Its SHA-256, or the first 12 digits of it or more; or the path of a file, whose content is looked for.
-    workspaces, base_path
+    workspaces : str, path-like, or a sequence of them
         As in `find_tasks`; by default all workspaces.
+    base_path : path-like
+        Where ``workspaces/`` is.
 
     Returns
     -------

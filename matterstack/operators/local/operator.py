@@ -55,14 +55,14 @@ class LocalOperator(Operator):
         What runs calls of functions, as in ``conda run -n ase python``; by default the interpreter that planned them.
     warm : bool
         Whether calls of functions begin warm where they can: forked by a process that has imported what they need.
+    handlers : sequence of (Handler or str)
+        What may mend the inputs of a task after an attempt at it failed, by its name as ``"package.module:Class"``;
+        see `matterstack.operators.handlers.Handler`. An operator with objects has to be passed to `open_run` again.
     cpus, gpus : int, optional
         How many cores and GPUs of this machine the tasks of all runs may take together that say so; by default they
         are not counted.
     memory_gib : float, optional
         How much of its memory, in GiB, likewise. A task that names its ``memory_gib`` is then kept to it.
-    handlers : sequence of (Handler or str)
-        What may mend the inputs of a task after an attempt at it failed, by its name as ``"package.module:Class"``;
-        see `matterstack.operators.handlers.Handler`. An operator with objects has to be passed to `open_run` again.
 
     Notes
     -----
