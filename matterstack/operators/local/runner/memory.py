@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 _LOOK_EVERY_S = 1.0
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _GIB = 1 << 30
+#: What to do about it.
+RAISE = "raise it with run.retry(task, resources={'memory_gib': ...})"
 
 
 class MemoryWatch:
@@ -53,8 +55,7 @@ class MemoryWatch:
                 if used > most_gib * _GIB:
                     found[pid] = (
                         f"memory limit: used {used / _GIB:.3g} GiB, and its memory_gib is {most_gib:.3g}; it was "
-                        "watched, each second, and stopped: raise it with run.retry(task, "
-                        "resources={'memory_gib': ...})"
+                        f"watched, each second, and stopped: {RAISE}"
                     )
         return found
 

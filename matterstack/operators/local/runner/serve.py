@@ -18,6 +18,7 @@ import struct
 import time
 from collections import deque
 
+from .control_groups import ControlGroup, ControlGroups
 from .journal import Journal, Records, sync_path
 from .memory import MemoryWatch
 from .orphans import Orphan, Orphans
@@ -80,6 +81,7 @@ class Execution:
         self.limit_s: float | None = request["limit_s"]
         self.grace_s: float = request["grace_s"]
         self.memory_gib: float | None = request.get("memory_gib")
+        self.group: ControlGroup | None = None  # where its memory is enforced
         self.environment = environment
         self.call: Message | None = request.get("call")  # of a call of a function: what it imports
         self.cold: str | None = None  # why such a call begins cold
@@ -156,6 +158,7 @@ class Runner:
         self.journal = Journal()
         self.orphans = Orphans()
         self.memory = MemoryWatch()
+        self.groups: ControlGroups | None = None
         self.selector = selectors.DefaultSelector()
         self.selector.register(listener, selectors.EVENT_READ, None)
         self.warm = WarmServers(self.selector)
@@ -303,12 +306,15 @@ class Runner:
             return
         write_note(job)
         self.note_time(job)
+        argv = job.argv
+        if (group := self.group_of(job)) is not None:
+            program, argv = group.entering(program, argv)
         os.chdir(job.directory)
         before = boot_ticks()
         try:
             job.pid = os.posix_spawn(
                 program,
-                job.argv,
+                argv,
                 environment,
                 file_actions=(
                     (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
@@ -325,12 +331,21 @@ class Runner:
             if isinstance(failure, OSError) and failure.errno in _NO_ROOM:
                 raise
             reason = failure.strerror if isinstance(failure, OSError) else str(failure)
+            if job.group is not None:
+                job.group.remove()
             self.finish(job, 126, f"{job.argv[0]} cannot be started: {reason}")
             return
         finally:
             os.fchdir(self.root)
         job.start = (before, boot_ticks())
         self.begin(job)
+
+    def group_of(self, job: Execution) -> ControlGroup | None:
+        """Return the control group that keeps an attempt to its memory, where it has one and there can be one."""
+        if job.memory_gib is not None and job.group is None:
+            self.groups = self.groups or ControlGroups()
+            job.group = self.groups.make(job.token, job.memory_gib)
+        return job.group
 
     def note_time(self, job: Execution) -> None:
         """Note when an attempt begins, and what had ended for want of memory by then."""
@@ -366,6 +381,8 @@ class Runner:
             if ask.pid:
                 ask.job.pid, ask.job.start = ask.pid, (ask.start, ask.start)
                 self.gates.append(ask)
+                if (group := self.group_of(ask.job)) is not None:
+                    group.take(ask.pid)
                 self.note_time(ask.job)
                 self.begin(ask.job)
             else:
@@ -437,6 +454,9 @@ class Runner:
         if code > 0 and could_not_fork(job.directory):
             self.crowded = True  # the next one waits until there is room, and is not lost in the same way
         reason = job.stopping
+        if job.group is not None:
+            reason = reason or job.group.why_killed()
+            job.group.remove()
         if reason is None and code < 0:
             reason = f"killed by {signal_name(-code)}"
             if code == -signal.SIGKILL and (kills := oom_kills()) != job.oom_kills:
