@@ -1084,6 +1084,8 @@ class Run:
             It did not reach everybody; the message says whom not, and why.
         UntrustedRunError
             You have neither made the run nor trusted it.
+        RunLockedError
+            Another process is stepping the run.
         """
         from matterstack.orchestration.telling import trial
 

@@ -43,6 +43,8 @@ log = logging.getLogger("matterstack.notices")
 _AGAIN_S = (300.0, 3600.0, 86400.0)
 #: Failures of tasks and requests that come so soon after others are told together, where another tick will come.
 _QUIET_S = 600.0
+#: A process that begins looks at no more events than these that were looked at before.
+_MOST_UNSAID = 10_000
 _START_AGAIN_S, _LOOK_AGAIN_S = 120.0, 10.0
 _MOST_STARTED, _MOST_LOST = 5, 5
 _MAY_WAIT = (NoticeKind.TASKS_FAILED, NoticeKind.NEEDS_YOU)
@@ -143,6 +145,8 @@ class Teller:
 
     def __init__(self) -> None:
         self.memory = Memory()
+        #: Up to which event somebody has looked, as the journal has it.
+        self.kept = 0
         self._told = -1
         self._started: dict[Errand, float] = {}
 
@@ -154,6 +158,7 @@ class Teller:
         """
         if told.told != self._told:
             self.memory, self._told = Memory.of(told, str(session.directory.path)), told.told
+            self.kept = self.memory.looked
         if not told.is_of_notices:
             self.memory.moved, self.memory.moved_at = told.seq, told.at
         try:
@@ -166,7 +171,7 @@ class Teller:
         """Write the memory into the journal, with what there is to say."""
         with store.transaction():
             last = store.note_told(at, str(run.status), said, self.memory.text())
-        self._told = last
+        self._told, self.kept = last, self.memory.looked
 
     def add(
         self, session: Session, run: RunRecord, news: Sequence[News], notify: Notify, rows: Sequence[NewsRow]
@@ -279,6 +284,8 @@ def _tell(
         if any(one.kind in (NoticeKind.NEEDS_YOU, NoticeKind.REMINDER) for one in found):
             memory.asked_at = at
         said.insert(0, teller.add(session, run, found, notify, rows))
+    if not said and memory.looked - teller.kept > _MOST_UNSAID:
+        said.append("nothing else to tell up to here")
     if said:
         teller.write(store, run, said, at)
         reach("notices.told")

@@ -41,6 +41,7 @@ from matterstack.notices import outbox, sender
 from matterstack.notices.outbox import Errand, Standing
 from matterstack.notices.sinks import Notify, name_of
 from matterstack.orchestration import loop, telling
+from matterstack.storage.reader import StoreReader
 from matterstack.storage.state_store import SQLiteStateStore
 
 FAILS = ms.Task("bad", "echo 'no license' >&2; exit 3")
@@ -226,6 +227,7 @@ def test_a_notice_that_could_not_be_written_is_told_by_the_next_tick_of_the_same
     run.step()
     wait_for(lambda: all_sent(run))
     assert [said["number"] for said in came(tmp_path / "told")] == [1]
+    assert journal(run)[0] == "notice 1: w/r: COMPLETED"
 
 
 def full(*_: object) -> int:
@@ -324,6 +326,27 @@ def test_where_nobody_is_told_nothing_is_done_and_else_one_statement_a_tick(
             counts.append(len(statements))
         assert not (run.path / "notices").exists()
     assert counts[1] == counts[0] + 1
+
+
+def test_a_new_process_does_not_look_at_all_that_others_have_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telling, "_MOST_UNSAID", 20)
+    fake = Completer(10)
+    flow = [ms.Task(f"t{n}", "true", operator="fake") for n in range(40)]
+    run = make(tmp_path, *flow, operators={"fake": fake})
+    looks: list[int] = []
+    news_after = StoreReader.news_after
+    monkeypatch.setattr(
+        StoreReader, "news_after", lambda self, seq, most: looks.append(seq) or news_after(self, seq, most)
+    )
+    for _ in range(4):
+        ms.open_run(run.path, operators={"fake": fake}).step()
+    last = run.store.last_event()
+    assert len(looks) == 4
+    assert last - 100 < looks[-1] < last
+    assert all(said == "nothing else to tell up to here" for said in journal(run))
+    assert not (run.path / "notices").exists()
 
 
 def test_a_run_of_somebody_else_tells_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
