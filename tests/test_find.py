@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from older import run_of_version_1
 
 import matterstack as ms
+from matterstack import cli
 from matterstack.core.conditions import Condition, conditions_of, parse_condition, path_of
 from matterstack.core.tags import tags_of
 from matterstack.errors import (
@@ -426,17 +427,12 @@ def test_what_is_no_condition_of_a_shell_is_refused(text: str) -> None:
 def test_any_text_of_a_shell_is_a_condition_or_refused(text: str) -> None:
     with contextlib.suppress(FindError):
         condition = parse_condition(text)
-        assert conditions_of({condition.path: _said(condition)}) == (condition,)
+        assert conditions_of({condition.path: condition.said}) == (condition,)
 
 
 @given(st.lists(KEYS, min_size=1, max_size=4))
 def test_every_path_can_be_written(keys: list[str]) -> None:
     assert path_of(".".join(json.dumps(key) for key in keys)) == tuple(keys)
-
-
-def _said(condition: Condition) -> tuple[Any, ...]:
-    several = condition.operator == "between"
-    return (condition.operator, *condition.value) if several else (condition.operator, condition.value)
 
 
 # -- files --------------------------------------------------------------------------------------
@@ -623,3 +619,46 @@ def test_to_find_changes_nothing_and_leaves_no_thread(base: Path) -> None:
         if thread.name == "matterstack-find":
             thread.join(timeout=10)
             assert not thread.is_alive()
+
+
+# -- from a shell -------------------------------------------------------------------------------
+
+
+def test_find_from_a_shell(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def find(*words: str) -> tuple[int, str, str]:
+        code = cli.main(["find", "--base-path", str(base), *words])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    where = ["--where", "energy_eV<-4", "--where", "strain exists", "--function", "relax"]
+    code, out, _ = find("*", *where, "--tag", "cathode")
+    assert code == 0
+    assert [line.split() for line in out.splitlines()] == [
+        ["workspace", "run_id", "iteration", "task_id", "status", "function", "tags", "energy_eV", "strain"],
+        ["oxides", "r1", "0", "relax_0", "COMPLETED", "relax", "cathode", "-6", "0"],
+        ["oxides", "r1", "0", "relax_1", "COMPLETED", "relax", "cathode", "-4.1", "0.1"],
+    ]
+    document = json.loads(find("oxides", "alloys", "--columns", '"a.b",cell,temperature_K', "--json")[1])
+    assert len(document["tasks"]) == 7
+    assert document["tasks"][3]["values"] == {'"a.b"': 1, "cell": {"a": 3.9, "sites": ["Li"]}, "temperature_K": 300}
+    assert document["tasks"][4]["tags"] == ["anode"]
+    assert document["unread"] == {}
+    file = ms.open_run(base / "workspaces/oxides/runs/r2").file("done", "given.json")
+    (row,) = json.loads(find(str(base / "workspaces/oxides"), "--file", str(file), "--json")[1])["files"]
+    assert (row["role"], row["attempt"], row["name"]) == ("made", "0.done.1", "result.json"), "which is a copy of it"
+    assert "There is no such task." in find("oxides", "--task", "none")[1]
+    for wrong, said in {"energy_eV": "is no condition", "x == True": "write true"}.items():
+        code, _, err = find("oxides", "--where", wrong)
+        assert (code, said in err) == (1, True)
+    assert "looked for alone" in find("oxides", "--file", "0" * 64, "--tag", "x")[2]
+
+
+def test_the_exit_code_of_find_says_that_a_run_could_not_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = many(tmp_path, 2, 2)
+    (places[1] / "state.sqlite").write_bytes(b"garbage" * 100)
+    assert cli.main(["find", "w", "--base-path", str(tmp_path), "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert [row["run_id"] for row in document["tasks"]] == ["r000", "r000"]
+    assert list(document["unread"]) == [str(places[1])]

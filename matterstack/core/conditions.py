@@ -49,6 +49,11 @@ class Condition:
     operator: str
     value: Any
 
+    @property
+    def said(self) -> tuple[Any, ...]:
+        """The operator and what it takes, as `conditions_of` is given them."""
+        return (self.operator, *self.value) if self.operator == "between" else (self.operator, self.value)
+
 
 def path_of(given: str | Sequence[str]) -> Path:
     r"""Return the keys of a path.

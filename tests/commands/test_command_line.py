@@ -45,6 +45,7 @@ CALLS: dict[str, list[str]] = {
     "results": ["w/r"],
     "log": ["w/r", "good"],
     "files": ["w/r", "good"],
+    "find": ["w", "ov*", "--where", "gap_eV < 2", "--columns", "name,gap_eV"],
     "preview": ["plan_of_mine:flow"],
     "inbox": ["w"],
     "respond": ["w/r", "ask", '{"ok": true}'],
