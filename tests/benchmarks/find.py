@@ -1,4 +1,4 @@
-"""To find over many runs: ``python tests/benchmarks/find.py`` makes 1,000 runs of 1,000 tasks, and prints what it takes.
+"""To find over many runs: ``python tests/benchmarks/find.py`` makes 1,000 runs of 1,000 tasks, and prints its costs.
 
 The runs are copies of one database with other ids and other results. Medians of nine, the files being in memory, and
 what the process asked to read.
