@@ -15,7 +15,8 @@ from typing import Any, BinaryIO
 
 from matterstack.crash_points import reach
 from matterstack.errors import ExportError, InvalidTaskError, UnsafeFileError
-from matterstack.evidence.attempt_files import AttemptFiles
+from matterstack.evidence.attempt_files import AttemptFiles, sum_of
+from matterstack.evidence.crate import CRATE, crate_of
 from matterstack.evidence.document import Document
 from matterstack.evidence.figures import graph_of, results_of, structures_of, time_of
 from matterstack.evidence.left_out import EVIDENCE
@@ -171,8 +172,17 @@ class Export:
                 self._put(f"tables/{name}.csv", as_csv(frame))
                 if (content := as_parquet(frame)) is not None:
                     self._put(f"tables/{name}.parquet", content)
+            if (crate := crate_of(record, self._own())) is not None:
+                self._put(CRATE, crate)
         finally:
             self._reader.close()
+
+    def _own(self) -> dict[str, tuple[str, int]]:
+        """Return the files that are not the run's: SHA-256 and size by path."""
+        copied = {one["path"] for one in self._written}
+        paths = sorted(path for path in self._home.rglob("*") if path.is_file())
+        names = [name for path in paths if (name := path.relative_to(self._home).as_posix()) not in copied]
+        return {name: (sum_of(self._home, name), (self._home / name).stat().st_size) for name in names}
 
     def _report(self, record: dict[str, Any]) -> Document:
         moved = self._reader.events_after(0, 1)
