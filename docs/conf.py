@@ -50,6 +50,7 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
+html_domain_indices = False  # the reference is by name, and not by module
 html_theme_options = {
     "show_prev_next": True,
     "navigation_depth": 3,
