@@ -50,12 +50,13 @@ def add(commands: Commands) -> None:
         commands,
         "configure",
         _configure,
-        "Change settings of an operator, or the budget, while the run lives.",
+        "Change settings of an operator, the budget, or whom the run tells, while it lives.",
         "--operator local max_active=8",
-        "They are kept with the run, and every process takes them up at its next tick. Another example: "
-        "matterstack configure oxides/r1 --budget tasks=500 wall_h=null",
+        "They are kept with the run, and every process takes them up at its next tick. So it is for the budget: "
+        "matterstack configure oxides/r1 --budget tasks=500 wall_h=null; and for whom the run tells: "
+        """matterstack configure oxides/r1 'notify="env:MY_ADDRESS"'""",
     )
-    of = configure.add_mutually_exclusive_group(required=True)
+    of = configure.add_mutually_exclusive_group()
     of.add_argument("--operator", metavar="NAME", help="whose settings they are")
     of.add_argument("--budget", action="store_true", help="they are the most that the run may spend")
     configure.add_argument("settings", metavar="KEY=JSON", nargs="+", type=_key_and_json, help="null is no limit")

@@ -397,7 +397,10 @@ def test_a_mend_a_hold_and_settings(place: Path, capsys: pytest.CaptureFixture[s
     assert [name for name, is_held in held.items() if is_held] == ["ask"]
     assert main(capsys, "configure", "w/r", "--budget", "tasks=7", "wall_h=null")[0] == 0
     assert main(capsys, "configure", "w/r", "--operator", "local", "max_active=3")[0] == 0
+    assert main(capsys, "configure", "w/r", 'notify={"to": ["true"], "remind_h": 3}')[0] == 0
+    assert main(capsys, "configure", "w/r", "max_active=3")[0] == 1, "of whom?"
     config = json.loads((place / "workspaces/w/runs/r/config.json").read_text())
+    assert "remind_h" in json.dumps(config["settings"]["notify"])
     assert config["settings"]["budget"]["tasks"] == 7
     assert config["operators"]["local"]["settings"]["max_active"] == 3
     with pytest.raises(SystemExit):
