@@ -11,6 +11,7 @@ from matterstack.commands.output import show
 from matterstack.commands.places import add_base_path, add_run, add_workspace, run_at, run_path, workspace_place
 from matterstack.commands.runs import status_document
 
+_OF_A_STEP = ("ready", "submitted", "completed", "failed", "skipped", "live", "iteration", "reason", "look_again_s")
 _MOST_WORKERS, _MORE_THAN_ANYBODY_WANTS = 16, 1000
 
 
@@ -78,7 +79,8 @@ def _step(given: argparse.Namespace) -> int:
     from matterstack.run_lifecycle import open_run
 
     report = open_run(run_path(given)).step()
-    document = report._asdict() | {"status": str(report.status), "waits_for": str(report.waits_for)}
+    document = {name: getattr(report, name) for name in _OF_A_STEP}
+    document |= {"status": str(report.status), "waits_for": str(report.waits_for)}
     show(given, document, str(report), *([report.reason] if report.reason else []))
     return FAILED if report.status is RunStatus.FAILED else DONE
 
