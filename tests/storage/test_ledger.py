@@ -107,6 +107,18 @@ def test_who_gives_back_takes_its_turn_after_those_that_wait(tmp_path: Path) -> 
     assert order == ["b", "a"] * 3
 
 
+def test_who_gives_a_part_back_goes_to_the_end_of_the_queue_for_the_whole(tmp_path: Path) -> None:
+    ledger = ledger_of(tmp_path)
+    offer = Offer({"g": 1}, {"g": ["g:0"]})
+    for at, holder in enumerate((A, A, B)):
+        with ledger.granting(holder, at) as granting:
+            granting.ask(f"t{at}", f"0.t{at}.1", {"g": 1}, 0, offer)
+    assert ledger.held_by(A) == {"t0": ["g:0"]}
+    assert [one.holder for one in ledger.standing().waiters] == [A, B]
+    ledger.give_back(A, ["t0"])
+    assert [one.holder for one in ledger.standing().waiters] == [B, A]
+
+
 NAMES = st.sampled_from(["x", "y"])
 WANTS = st.dictionaries(NAMES, st.integers(1, 4), min_size=1)
 HOLDERS = st.sampled_from([A, B, C])
