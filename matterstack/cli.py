@@ -10,14 +10,28 @@ import textwrap
 from collections.abc import Sequence
 
 from matterstack import __version__
-from matterstack.commands import acts, answers, finding, health, kits, left, plans, room, runs, steps, tables, watching
+from matterstack.commands import (
+    acts,
+    answers,
+    evidence,
+    finding,
+    health,
+    kits,
+    left,
+    plans,
+    room,
+    runs,
+    steps,
+    tables,
+    watching,
+)
 from matterstack.commands.command import FAILED, INTERRUPTED, LOCKED, NOBODY_READS, USAGE, Commands
 from matterstack.commands.places import RULE
 from matterstack.core.text import neutral
 from matterstack.errors import MatterstackError, RunLockedError
 
 #: In the order in which the help lists them.
-_NOUNS = (runs, watching, tables, left, finding, plans, steps, answers, acts, kits, room, health)
+_NOUNS = (runs, watching, tables, left, finding, plans, steps, answers, acts, kits, evidence, room, health)
 EXIT_CODES = {
     0: "done",
     1: "an error; a run that is FAILED after step or wait; what check, verify, doctor or preview found",

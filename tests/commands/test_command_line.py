@@ -60,6 +60,8 @@ CALLS: dict[str, list[str]] = {
     "configure": ["w/r", "--operator", "local", "max_active=3"],
     "kits export": ["w/r", "away.zip"],
     "kits import": ["w/r", "back.zip"],
+    "export": ["w/r", "handed.zip", "--zip"],
+    "verify": ["w/r"],
     "clean": ["over/r"],
     "cache list": ["cache"],
     "cache info": ["cache"],
