@@ -148,6 +148,7 @@ def test_an_export_is_of_one_moment_while_the_run_goes_on(tmp_path: Path) -> Non
 def test_the_tables_read_back_as_they_are(ended: ms.Run, tmp_path: Path) -> None:
     import pandas as pd
 
+    pytest.importorskip("pyarrow")
     home = ended.export(tmp_path / "e")
     tasks = pd.read_csv(home / "tables/tasks.csv", index_col="task")
     assert list(tasks.index) == list(ended.tasks.index)
