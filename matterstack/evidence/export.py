@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from matterstack.crash_points import reach
-from matterstack.errors import ExportError, InvalidTaskError, UnsafeFileError
-from matterstack.evidence.attempt_files import AttemptFiles, sum_of
+from matterstack.errors import ExportError, InvalidTaskError, MatterstackError, UnsafeFileError
+from matterstack.evidence.attempt_files import AttemptFiles, inside, sum_of
 from matterstack.evidence.crate import CRATE, crate_of
 from matterstack.evidence.document import Document
 from matterstack.evidence.figures import graph_of, results_of, structures_of, time_of
@@ -56,7 +56,8 @@ def export(session: Session, path: str | os.PathLike[str] | None, *, as_zip: boo
         partial = target.with_name(f".{target.name}.{os.urandom(6).hex()}.partial")
         try:
             partial.mkdir()
-            Export(session, partial, files).write()
+            with _making_sense(session.directory.state):
+                Export(session, partial, files).write()
             reach("export.filled")
             made = _zipped(partial, partial.with_name(f"{partial.name}.zip")) if as_zip else partial
             reach("export.whole")
@@ -70,6 +71,20 @@ def export(session: Session, path: str | os.PathLike[str] | None, *, as_zip: boo
             remove_tree(partial)
             partial.with_name(f"{partial.name}.zip").unlink(missing_ok=True)
     return target
+
+
+@contextlib.contextmanager
+def _making_sense(state: Path) -> Iterator[None]:
+    """Refuse a database of which something cannot be shown, such as a time that is a word."""
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        if isinstance(error, MatterstackError):
+            raise
+        raise ExportError(
+            f"{state} says something that makes no sense ({type(error).__name__}: {error}): matterstack check tells "
+            "where it contradicts itself; nothing was written"
+        ) from error
 
 
 def _target(session: Session, path: str | os.PathLike[str] | None, as_zip: bool) -> Path:
@@ -229,7 +244,7 @@ class Export:
                 yield NotTaken(one.path, str(error))
 
     def _copy_one(self, path: str, source: BinaryIO) -> None:
-        target = self._home / path
+        target = self._home / inside(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         digest, size = hashlib.sha256(), 0
         with open(target, "xb") as copy:

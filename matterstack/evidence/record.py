@@ -10,6 +10,7 @@ from typing import Any
 
 from matterstack import __version__
 from matterstack.core.amended import in_words
+from matterstack.core.numbers import is_time
 from matterstack.core.text import neutral, storable
 from matterstack.errors import UnsafeFileError
 from matterstack.evidence.answers import answer_of, asks_people
@@ -78,15 +79,15 @@ def record_of(session: Session) -> dict[str, Any]:
         }
 
 
-def moment(at: float | None) -> str | None:
-    """Return a moment as ISO 8601, in UTC and whole milliseconds.
+def moment(at: object) -> str | None:
+    """Return a moment, in seconds since the Unix epoch, as ISO 8601, in UTC and whole milliseconds; None for none.
 
     Examples
     --------
     >>> moment(0.0625)
     '1970-01-01T00:00:00.062Z'
     """
-    if at is None:
+    if not (isinstance(at, int | float) and is_time(at)):  # a database of a stranger may say anything
         return None
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 

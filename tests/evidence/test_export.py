@@ -6,15 +6,17 @@ import hashlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import zipfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from crashes import in_child
-from evidence_lab import answer, copied
+from evidence_lab import HOSTILE, answer, copied
 
 import matterstack as ms
 from matterstack import crash_points
@@ -175,3 +177,38 @@ def test_the_record_is_as_its_schema_says(asked: ms.Run, packed: ms.Run, tmp_pat
             content = (home / one["path"]).read_bytes()
             assert (len(content), hashlib.sha256(content).hexdigest()) == (one["bytes"], one["sha256"])
     assert [one["task"] for one in record["tasks"]] == list(packed.tasks.index)
+
+
+def test_an_export_of_a_strangers_run_writes_nowhere_else(packed: ms.Run, tmp_path: Path) -> None:
+    """An archive with a member that leads elsewhere, and names in the database that do."""
+    run = copied(packed, tmp_path)
+    archive = run.path / "archives/0.zip"
+    evil = "operators/local/0.bands.1/../../../../planted"
+    with zipfile.ZipFile(archive) as old:
+        content = {name: old.read(name) for name in old.namelist()}
+    manifest = json.loads(content["MANIFEST.json"])
+    content[evil] = b"planted"
+    manifest["sha256"][evil] = hashlib.sha256(b"planted").hexdigest()
+    content["MANIFEST.json"] = json.dumps(manifest).encode()
+    with zipfile.ZipFile(archive, "w") as new:
+        for name, member in content.items():
+            new.writestr(name, member)
+    with closing(sqlite3.connect(run.path / "state.sqlite")) as store, store:
+        store.execute("UPDATE attempts SET reason = ?", (HOSTILE,))
+        store.execute("UPDATE outputs SET name = '../../../../planted' WHERE name = 'bands.txt'")
+    before = contents(tmp_path)
+    for files in ("declared", "all"):
+        home = run.export(tmp_path / files, files=files)
+        assert not list(home.rglob("planted"))
+        assert "<script>alert" not in (home / "report.html").read_text()
+    written = {path for path in contents(tmp_path) if not path.startswith(("declared/", "all/"))}
+    assert written == set(before)
+
+
+def test_a_database_without_sense_is_refused_whole(ended: ms.Run, tmp_path: Path) -> None:
+    run = copied(ended, tmp_path)
+    with closing(sqlite3.connect(run.path / "state.sqlite")) as store, store:
+        store.execute("UPDATE attempts SET ended_at = 'never'")
+    with pytest.raises(ExportError, match="makes no sense"):
+        run.export(tmp_path / "e")
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
