@@ -27,7 +27,7 @@ from matterstack.commands import (
 )
 from matterstack.commands.command import FAILED, INTERRUPTED, LOCKED, NOBODY_READS, USAGE, Commands
 from matterstack.commands.places import RULE
-from matterstack.core.text import neutral
+from matterstack.core.text import did_you_mean, neutral
 from matterstack.errors import MatterstackError, RunLockedError
 
 #: In the order in which the help lists them.
@@ -82,6 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words:
         commands.parser.print_help(sys.stderr)
         return USAGE
+    known = {command.name.split()[0] for command in commands.all}
+    if not words[0].startswith("-") and words[0] not in known:
+        commands.parser.error(
+            f"there is no command {words[0]!r}{did_you_mean(words[0], known)}; matterstack --help lists them"
+        )
     given = commands.parser.parse_args(words)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files, in whatever code

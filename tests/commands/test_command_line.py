@@ -182,7 +182,8 @@ def test_a_run_and_a_workspace_are_named_by_one_rule(place: Path, capsys: pytest
 
 
 def test_wrong_words_and_the_version() -> None:
-    assert call("dance").returncode == 2
+    wrong = call("stauts", "w/r")
+    assert (wrong.returncode, "(did you mean 'status'?)" in wrong.stderr) == (2, True)
     alone = call()
     assert (alone.returncode, alone.stdout) == (2, "")
     assert "Look at runs:" in alone.stderr, "somebody who knows no command sees all of them"
