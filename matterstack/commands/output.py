@@ -20,6 +20,9 @@ _LATEST_S = 253_402_300_799
 _STATUS_COLUMNS = frozenset({"status"})
 #: Of sentences, which a terminal may fold.
 _TEXT_COLUMNS = frozenset({"reason", "what", "why", "remedy", "text"})
+#: What tells rows apart, and is not cut where a terminal is narrow.
+_NAMES = frozenset({"workspace", "run_id", "task_id", "status"})
+_LONGEST_NAME = 30
 #: So many characters a table shows of a text, and of an object or a list.
 _MOST_TEXT, _MOST_NESTED = 200, 40
 _STYLES = {
@@ -158,10 +161,12 @@ def rich_table(table: Table) -> Any:
     from rich.text import Text
 
     drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-    for name in table.columns:
+    rows = _cells(table)
+    for name, column in zip(table.columns, zip(*rows, strict=True), strict=True):
+        least = min(_LONGEST_NAME, max(map(_width, column))) if name in _NAMES else None
         is_text = name in _TEXT_COLUMNS
-        drawn.add_column(Text(name), overflow="fold" if is_text else "ellipsis", no_wrap=not is_text)
-    for row in _cells(table):
+        drawn.add_column(Text(name), overflow="fold" if is_text else "ellipsis", no_wrap=not is_text, min_width=least)
+    for row in rows:
         drawn.add_row(
             *(
                 Text(text, style=_STYLES.get(text, "") if name in _STATUS_COLUMNS else "")

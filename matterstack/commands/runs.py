@@ -13,7 +13,7 @@ from matterstack.commands.places import add_run, add_workspace, run_path, worksp
 if TYPE_CHECKING:
     from matterstack.orchestration.overview import Overview
 
-_COLUMNS = ("workspace", "run_id", "status", "iteration", "tasks", "completed", "failed", "created_at", "reason")
+_COLUMNS = ("workspace", "run_id", "status", "iteration", "tasks", "completed", "failed", "reason")
 
 
 def add(commands: Commands) -> None:
@@ -52,7 +52,7 @@ def status_document(seen: Overview) -> dict[str, Any]:
 
 def row_of_run(path: Path, seen: Overview | str) -> dict[str, Any]:
     """Return a row of a run for tables; one that cannot be read has only the reason why."""
-    row: dict[str, Any] = dict.fromkeys(_COLUMNS)
+    row: dict[str, Any] = dict.fromkeys((*_COLUMNS, "created_at"))
     row |= {"workspace": path.parents[1].name, "run_id": path.name, "path": path}
     if isinstance(seen, str):
         return row | {"reason": seen}
