@@ -179,7 +179,7 @@ def release_of(ledger: Ledger, holder: Holder) -> str:
     path = ledger.path_of(holder)
     workspace = None if path is None else RunDirectory(path).workspace
     if workspace is None:
-        return f"bring that run back; or, when nothing of it runs any more, remove {ledger.path}"
+        return f"bring that run back; or, when no run that counts has a command left, remove {ledger.path}"
     release = call(workspace, "release_reservations", f"run_id={holder.run_id!r}")
     return f"bring that run back; or, if its attempts are surely over, {release}"
 
