@@ -124,6 +124,7 @@ def test_tags_that_cannot_be_added_change_nothing(tmp_path: Path) -> None:
         run.tag("x")
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(min_size=1), max_size=40))
 def test_a_tag_is_kept_in_one_form(words: list[str]) -> None:
     try:
@@ -132,6 +133,17 @@ def test_a_tag_is_kept_in_one_form(words: list[str]) -> None:
         return
     assert tags_of(list(tags), lambda rule, value: ValueError(rule)) == tags
     assert tuple(", ".join(tags).split(", ")) == (tags or ("",))
+
+
+def test_to_tag_is_no_move_of_the_run(tmp_path: Path) -> None:
+    run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path)
+    run.tag("early").tag("early", task_id="a")
+    assert run.store.moved_at() is None, "so that no view takes it for the start"
+    run.wait(timeout_s=60)
+    ended = run.store.moved_at(last=True)
+    hours = run.spent.wall_h
+    run.tag("late")
+    assert (run.store.moved_at(last=True), run.spent.wall_h) == (ended, hours)
 
 
 def test_a_run_of_version_1_is_tagged_once_it_is_lifted(tmp_path: Path) -> None:
@@ -422,6 +434,7 @@ def test_what_is_no_condition_of_a_shell_is_refused(text: str) -> None:
         parse_condition(text)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20))
 @example("a<" + "[" * 5000)
 def test_any_text_of_a_shell_is_a_condition_or_refused(text: str) -> None:
@@ -430,6 +443,7 @@ def test_any_text_of_a_shell_is_a_condition_or_refused(text: str) -> None:
         assert conditions_of({condition.path: condition.said}) == (condition,)
 
 
+@settings(deadline=None)
 @given(st.lists(KEYS, min_size=1, max_size=4))
 def test_every_path_can_be_written(keys: list[str]) -> None:
     assert path_of(".".join(json.dumps(key) for key in keys)) == tuple(keys)
@@ -562,7 +576,7 @@ def test_a_run_that_cannot_be_read_is_said_and_stops_no_other(
 
 def test_a_run_that_never_answers_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As of a disk that is away: nothing comes back from there."""
-    monkeypatch.setattr(each_run, "_SILENT_S", 0.5)
+    monkeypatch.setattr(each_run, "_SILENT_S", 2.0)
     places = many(tmp_path, 3, 3)
     gate = threading.Event()
 
@@ -578,7 +592,7 @@ def test_a_run_that_never_answers_is_said(tmp_path: Path, monkeypatch: pytest.Mo
     finally:
         gate.set()
     assert sorted(set(frame["run_id"])) == ["r000", "r002"]
-    assert frame.attrs["unread"] == {str(places[1]): "it has not answered within 0 s"}
+    assert frame.attrs["unread"] == {str(places[1]): "it has not answered within 2 s"}
 
 
 def test_one_statement_a_run_and_no_byte_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
