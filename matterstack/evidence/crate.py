@@ -61,6 +61,8 @@ class _Crate:
         self._files = {one["path"]: one for one in record["files"]["included"]}
         self._tasks = {task["task"]: task for task in record["tasks"]}
         self._outputs: dict[tuple[str, str], Reference] = {}
+        #: What was described: rocrate looks through all of a crate for what it does not know.
+        self._described: dict[str, Any] = {}
 
     def describe(self, own: Mapping[str, tuple[str, int]]) -> None:
         """Describe all of it."""
@@ -115,7 +117,7 @@ class _Crate:
         else:
             language = self._add("#plan", "ComputerLanguage", name="Plan of MatterStack, as evidence.json has it")
         self._file(path, {"@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"]})
-        entity = self.crate.get(_id(path))
+        entity = self._described[_id(path)]
         entity["name"] = _text(campaign["name"])
         entity["programmingLanguage"] = language
         entity["version"] = self.record["run"]["run_id"]
@@ -207,8 +209,8 @@ class _Crate:
                 str(task.get("instructions") or ""),
             )
         identity = f"#tool-{hashlib.sha256(json.dumps([kind, name, said]).encode()).hexdigest()[:16]}"
-        if (known := self.crate.get(identity)) is not None:
-            return {"@id": known.id}
+        if (known := self._known(identity)) is not None:
+            return known
         about = _text(said if kind == "a request to people" else f"{kind} of the plan")
         version = identity.rpartition("-")[2]
         return self._add(identity, "SoftwareApplication", name=_text(name), description=about, softwareVersion=version)
@@ -300,16 +302,19 @@ class _Crate:
             "sha256": one["sha256"],
             **(more or {}),
         }
-        self.crate.add_file(dest_path=identity, properties=properties)
+        self._described[identity] = self.crate.add_file(dest_path=identity, properties=properties)
         return {"@id": identity}
 
     def _known(self, identity: str) -> Reference | None:
-        return {"@id": identity} if self.crate.get(identity) is not None else None
+        return {"@id": identity} if identity in self._described else None
 
     def _add(self, identity: str, kind: str, **properties: Any) -> Reference:
+        from rocrate.model.contextentity import ContextEntity
+
         said = {name: _single(value) for name, value in properties.items() if value not in (None, [], "")}
         said |= {name: f"{said[name].removesuffix('Z')}+00:00" for name in ("startTime", "endTime") if name in said}
-        self.crate.add_jsonld({"@id": identity, "@type": kind, **said})
+        entity = ContextEntity(self.crate, identity, properties={"@type": kind, **said})
+        self._described[identity] = self.crate.add(entity)
         return {"@id": identity}
 
 

@@ -225,7 +225,7 @@ def _attempt(
         ],
         "not_hashed": {str(name): str(why) for name, why in _object(record.not_hashed).items()},
         "data": bounded(_json(row.data)),
-        "removed": [_json(text) for _, text in session.reader.cleaned(row.iteration, row.task_id, row.attempt)],
+        "removed": [_json(text) for text in record.removed],
     }
     if asks_people(session, record):
         said["answer"] = _answer(files, record)

@@ -946,12 +946,23 @@ class StoreReader:
         outputs: dict[int, list[tuple[str, str, int]]] = {}
         for attempt, *output in self.query("SELECT attempt, name, sha256, size FROM outputs ORDER BY attempt, name"):
             outputs.setdefault(attempt, []).append(tuple(output))
+        removed: dict[int, list[str]] = {}
+        for attempt, what in self.query("SELECT attempt, data FROM events WHERE event = 'cleaned' ORDER BY seq"):
+            removed.setdefault(attempt, []).append(what)
         for *row, number, spec, environment, not_hashed, archive in self.query(
             f"{columns} LEFT JOIN environments e ON e.id = a.environment ORDER BY a.id"
         ):
             known = AttemptRow._make(row)
-            made_with = amended(spec, known.changes)
-            yield AttemptRecord(number, known, made_with, environment, not_hashed, archive, outputs.get(number, []))
+            yield AttemptRecord(
+                number,
+                known,
+                amended(spec, known.changes),
+                environment,
+                not_hashed,
+                archive,
+                outputs.get(number, []),
+                removed.get(number, []),
+            )
 
     def copy_to(self, path: str | os.PathLike[str]) -> None:
         """Write the database, as it is at one moment, to a file that is not there yet.

@@ -128,6 +128,8 @@ class AttemptRecord(NamedTuple):
         The archive that its directory was put into.
     outputs : sequence of tuple
         Name, SHA-256 and size in bytes of what it left.
+    removed : sequence of str
+        What was said of each removal of files of it, as JSON text.
     """
 
     id: int
@@ -137,6 +139,7 @@ class AttemptRecord(NamedTuple):
     not_hashed: str | None
     archive: str | None
     outputs: Sequence[tuple[str, str, int]]
+    removed: Sequence[str]
 
     @property
     def name(self) -> str:
