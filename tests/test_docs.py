@@ -161,7 +161,8 @@ def house() -> str:
             name, home = (
                 (f"{room}/", PACKAGE / room / "__init__.py") if folder else (f"{room}.py", PACKAGE / f"{room}.py")
             )
-            knows = [f"`{other}`" for other in rooms() if other in imports_of(room)]
+            imported = imports_of(room)
+            knows = [f"`{other}`" for other in rooms() if other in imported]
             rows.append(
                 f"| {len(floors()) - number} | `{name}` | {first_words(home)} | {', '.join(knows) or 'nothing'} |"
             )
