@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from types import MappingProxyType
@@ -10,6 +10,16 @@ from typing import NamedTuple
 
 #: Who was not seen for so long waits no more: its process has ended, or a person steps it now and then.
 SEEN_S = 10.0
+#: A limit whose name ends so is a rate: what was taken of it counts for a minute, and is not given back before.
+RATE = "_per_min"
+RATE_S = 60.0
+#: So long it counts where nobody can tell when it was used: who took it was killed, or has not used it yet.
+RATE_UNKNOWN_S = 600.0
+
+
+def is_rate(name: str) -> bool:
+    """Return whether a limit is a rate, so much a minute."""
+    return name.endswith(RATE)
 
 
 class Holder(NamedTuple):
@@ -106,6 +116,27 @@ class Offer(NamedTuple):
 NOTHING = Standing({}, [], [])
 
 
+class Wants(NamedTuple):
+    """What an attempt wants of limits, all together.
+
+    Attributes
+    ----------
+    named : mapping of str to int
+        Of the workspace.
+    counted : mapping of str to int
+        Of this machine.
+    offer : Offer or None
+        How much of this machine its operator may use.
+    priority : int
+        Of the task.
+    """
+
+    named: Mapping[str, int]
+    counted: Mapping[str, int]
+    offer: Offer | None
+    priority: int
+
+
 class Granting:
     """Grants of one moment to one run: its attempts ask one after the other, and each gets all that it wants, or none.
 
@@ -144,6 +175,7 @@ class Granting:
         self._held: defaultdict[str, defaultdict[Holder, int]] = defaultdict(lambda: defaultdict(int))
         for share in standing.shares:
             self._held[share.name][share.holder] += share.amount
+        self._besides: Counter[str] = Counter()
         self._turns = {one.name: one.turn for one in standing.waiters if one.holder == holder}
         self._rivals: defaultdict[str, list[Waiter]] = defaultdict(list)
         for one in standing.waiters:
@@ -174,8 +206,13 @@ class Granting:
             taken = [(name, amount)] if parts is None else [(one, 1) for one in self._free_parts(parts)[:amount]]
             for part, much in taken:
                 self._held[part][self.holder] += much
-                self.granted.append(Reservation(self.holder, token, attempt, part, much, self._at))
+                since = self._at + RATE_UNKNOWN_S - RATE_S if is_rate(name) else self._at
+                self.granted.append(Reservation(self.holder, token, attempt, part, much, since))
         return True
+
+    def count_besides(self, amounts: Mapping[str, int]) -> None:
+        """Count what is taken of limits by what no run of the workspace knows of."""
+        self._besides.update(amounts)
 
     def lacks(self, wants: Mapping[str, int], priority: int, offer: Offer | None = None) -> list[str]:
         """Return the limits that keep an attempt from getting what it wants."""
@@ -194,7 +231,7 @@ class Granting:
         parts = self._offer.parts.get(name)
         if parts is not None:
             return len(self._free_parts(parts))
-        return self._offer.amounts.get(name, 0) - sum(self._held[name].values())
+        return self._offer.amounts.get(name, 0) - sum(self._held[name].values()) - self._besides[name]
 
     def withdraw(self) -> None:
         """Take back all that was granted: it could not be written down."""

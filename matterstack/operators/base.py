@@ -62,6 +62,11 @@ class Traits(NamedTuple):
         the first can then start while the others are submitted.
     script : str
         Where in an attempt's directory `Operator.prepare` puts the script that runs it; empty where there is none.
+    pack : int
+        How many attempts that want the same resources share a job.
+    queue_limit, rate_limit : str
+        Limits of a workspace that each job takes one of, where they are set: while it is in a queue, and when it is
+        submitted. `Operator.queued` tells who is in that queue.
     """
 
     by_people: bool = False
@@ -69,6 +74,9 @@ class Traits(NamedTuple):
     poll_s: float = 0.0
     most_at_once: int | None = None
     script: str = ""
+    pack: int = 1
+    queue_limit: str = ""
+    rate_limit: str = ""
 
 
 class RunsIn(NamedTuple):
@@ -160,6 +168,23 @@ class Operator(ABC):
     def counts(self) -> Machine | None:
         """Return what it may use of this machine, where its attempts are counted together with those of other runs."""
         return None
+
+    def queued(self, age_s: float, *, ask: bool) -> Sequence[str] | None:
+        """Return the jobs of this user that count against `Traits.queue_limit`, whoever submitted them.
+
+        Parameters
+        ----------
+        age_s : float
+            How old the answer may be.
+        ask : bool
+            Whether somebody may be asked; else None where nobody was lately.
+
+        Returns
+        -------
+        sequence of str or None
+            A name a job; of a job of ours the token of its first attempt.
+        """
+        return ()
 
     def prepare(self, attempt: Attempt) -> None:
         """Fill ``attempt.directory``, which holds the task's files already.

@@ -13,6 +13,7 @@ from matterstack.core.limits import Holder
 from matterstack.core.machine import is_of
 from matterstack.core.states import LIVE_ATTEMPT, AttemptStatus
 from matterstack.errors import LockError, MatterstackError
+from matterstack.orchestration.job_limits import still_leading
 from matterstack.storage.limits import Ledger
 from matterstack.storage.machine import MachineLedger
 from matterstack.storage.reader import StoreReader
@@ -58,6 +59,7 @@ def look(ledger: Ledger, holder: Holder, tokens: Collection[str]) -> Holding:
         with store.reading():
             run, found = store.run(), store.statuses_of(tokens)
             over = {token for token, status in found.items() if AttemptStatus(status) not in LIVE_ATTEMPT}
+            over -= still_leading(store, over)
             live = store.live_attempts() if len(over) < len(found) and isinstance(ledger, MachineLedger) else []
         over |= _ended_here(directory, [one for one in live if one.token in tokens])
     except (MatterstackError, OSError, ValueError) as error:  # a stranger's database may say anything

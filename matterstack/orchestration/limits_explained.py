@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
-from matterstack.core.limits import NOTHING, Granting, Holder, Share
+from matterstack.core.limits import NOTHING, Granting, Holder, Share, Wants, is_rate
 from matterstack.core.machine import CPUS, FIELDS, MEMORY, in_words, is_of
 from matterstack.core.snapshot import ReadyTask, RunRecord
 from matterstack.core.task import Task
 from matterstack.core.text import format_time
 from matterstack.errors import InvalidTaskError, MatterstackError
 from matterstack.orchestration.holders import held, look
+from matterstack.orchestration.job_limits import NO_JOB_LIMITS, JobLimits, job_limits
 from matterstack.orchestration.overview import shown_path
 from matterstack.orchestration.reservations import Grants, counting, wants_of
 from matterstack.orchestration.session import Session
@@ -79,46 +82,75 @@ def _never(workspace: Path | None, name: str, amount: int, amounts: Mapping[str,
 
 def waits(session: Session, run: RunRecord, ready: Sequence[ReadyTask]) -> list[Wait]:
     """Return which of some ready tasks a limit keeps from starting."""
-    machines = counting(session.operators)
-    wanting = [(task, wants) for task in ready if (wants := wants_of(task, machines.get(task.operator))) is not None]
+    machines, jobs = counting(session.operators), _job_limits(session, ready)
+    asking = [(task, wants_of(task, machines.get(task.operator))) for task in ready]
+    wanting = [(task, own, wants) for task, own in asking if (wants := jobs.wants(task, own)) is not None]
     if not wanting:
         return []
+    named, counted = [one.named for _, _, one in wanting], [one.counted for _, _, one in wanting]
     held, now = session.reservations, time.time()
     ledger = held.machine.ledger or (MachineLedger() if machines else None)
     places = None if ledger is None else Holder(run.run_id, ledger.place_of(session.directory.path), run.created_at)
     try:
-        workspace = _Seen(held.workspace.ledger, held.workspace.holder(run), now, [one.named for _, one in wanting])
-        machine = _Seen(ledger, places or workspace.me, now, [one.counted for _, one in wanting])
+        workspace = _Seen(held.workspace.ledger, held.workspace.holder(run), now, named, jobs.besides)
+        machine = _Seen(ledger, places or workspace.me, now, counted)
     except MatterstackError as error:
-        names = [*wanting[0][1].named, *(f"{in_words(*one)} of this machine" for one in wanting[0][1].counted.items())]
+        task, _, first = wanting[0]
+        names = [*first.named, *(f"{in_words(*one)} of this machine" for one in first.counted.items())]
         why = f"it waits for {', '.join(names)}, and what is held cannot be read: {error}"
-        return [Wait(wanting[0][0], why, None, "mend that, and the next step goes on")]
+        return [Wait(task, why, None, "mend that, and the next step goes on")]
     found = []
     grants = Grants(workspace.granting, machine.granting)
-    for task, wants in wanting:
-        if short := workspace.granting.lacks(wants.named, wants.priority):
-            name = short[0]
-            if wants.named[name] > workspace.standing.amounts.get(name, 0):
-                home = None if workspace.ledger is None else workspace.ledger.path.parent
-                why, remedy = _never(home, name, wants.named[name], workspace.standing.amounts)
-                why = f"it waits, since it {why}"
-            else:
-                why, remedy = workspace.why(name, name, workspace.standing.amounts[name])
-            found.append(Wait(task, why, workspace.since.get(name), remedy))
-        elif short := machine.granting.lacks(wants.counted, wants.priority, wants.offer):
-            name = short[0]
-            there = machines[task.operator].offer().amounts[name]
-            if wants.counted[name] > there:
-                what = in_words(name, wants.counted[name])
-                why = f"it waits, since it wants {what} of this machine, of which its operator may use "
-                why += in_words(name, there)
-                remedy = f"run.configure({task.operator!r}, {FIELDS.get(name, name)}=...)"
-            else:
-                why, remedy = machine.why(name, f"{in_words(name, wants.counted[name])} of this machine", there)
-            found.append(Wait(task, why, machine.since.get(name), remedy))
-        else:
+    for task, own, _ in wanting:
+        wants, wait = jobs.wants(task, own), None
+        if wants is not None:
+            wait = _for_workspace(task, wants, workspace) or _for_machine(task, wants, machine)
+        if wait is not None:
+            found.append(wait)
+            continue
+        if wants is not None:  # else it goes with one before it
             grants.ask("", "", wants)
+        jobs.note(task, "")
     return found
+
+
+def _job_limits(session: Session, ready: Sequence[ReadyTask]) -> JobLimits:
+    """Return what jobs of ready tasks take without naming it, as far as that is known without asking anybody."""
+    ledger = session.reservations.workspace.ledger
+    if ledger is None or not ledger.exists:
+        return NO_JOB_LIMITS
+    operators = {name: session.operators[name] for name in {task.operator for task in ready} & session.operators.keys()}
+    with contextlib.suppress(MatterstackError):  # it is told where the ledger is looked at
+        return job_limits(ledger, operators, ask=False)
+    return NO_JOB_LIMITS
+
+
+def _for_workspace(task: ReadyTask, wants: Wants, seen: _Seen) -> Wait | None:
+    short = seen.granting.lacks(wants.named, wants.priority)
+    if not short:
+        return None
+    name, amounts = short[0], seen.standing.amounts
+    if wants.named[name] > amounts.get(name, 0):
+        home = None if seen.ledger is None else seen.ledger.path.parent
+        why, remedy = _never(home, name, wants.named[name], amounts)
+        why = f"it waits, since it {why}"
+    else:
+        why, remedy = seen.why(name, name, amounts[name])
+    return Wait(task, why, seen.since.get(name), remedy)
+
+
+def _for_machine(task: ReadyTask, wants: Wants, seen: _Seen) -> Wait | None:
+    short = seen.granting.lacks(wants.counted, wants.priority, wants.offer)
+    if not short or wants.offer is None:
+        return None
+    name, there = short[0], wants.offer.amounts[short[0]]
+    what = f"{in_words(name, wants.counted[name])} of this machine"
+    if wants.counted[name] > there:
+        why = f"it waits, since it wants {what}, of which its operator may use {in_words(name, there)}"
+        remedy = f"run.configure({task.operator!r}, {FIELDS.get(name, name)}=...)"
+    else:
+        why, remedy = seen.why(name, what, there)
+    return Wait(task, why, seen.since.get(name), remedy)
 
 
 class _Seen:
@@ -132,15 +164,26 @@ class _Seen:
         Seconds since the Unix epoch.
     wanted : iterable of mapping
         What is asked for: with nothing, the ledger is not looked at.
+    besides : mapping of str to int, optional
+        By limit, how much of it is taken by what no run knows of.
     """
 
-    def __init__(self, ledger: Ledger | None, me: Holder, at: float, wanted: Iterable[Mapping[str, int]]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger | None,
+        me: Holder,
+        at: float,
+        wanted: Iterable[Mapping[str, int]],
+        besides: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         names = {name for one in wanted for name in one}
         self.ledger = ledger if names else None
         self.me = me
         self.standing = NOTHING if self.ledger is None else self.ledger.standing()
         self.missing = {} if self.ledger is None else missing_runs(self.ledger, names)
+        self.besides = besides
         self.granting = Granting(self.standing, me, at)
+        self.granting.count_besides(besides)
         self.since = {one.name: one.since for one in self.standing.waiters if one.holder == me}
 
     def why(self, name: str, what: str, amount: int) -> tuple[str, str]:
@@ -149,11 +192,15 @@ class _Seen:
         shares = [share for share in self.standing.shares if is_of(name, share.name)]
         held = sum(share.amount for share in shares)
         shown = (f"{held / 1024:.3g}", f"{amount / 1024:.3g} GiB") if name == MEMORY else (held, amount)
-        why = f"it waits for {what}: {shown[0]} of {shown[1]} are held"
+        taken = "were taken within a minute" if is_rate(name) else "are held"
+        why = f"it waits for {what}: {shown[0]} of {shown[1]} {taken}"
         if shares:
             by = [f"{self._named(share.holder)} ({self._amount(share)})" for share in shares[:_MOST_HOLDERS]]
             more = f" and {len(shares) - _MOST_HOLDERS} more" if len(shares) > _MOST_HOLDERS else ""
-            why += f" by {', '.join(by)}{more}, since {format_time(min(share.since for share in shares))}"
+            why += f" by {', '.join(by)}{more}"
+            why += "" if is_rate(name) else f", since {format_time(min(share.since for share in shares))}"
+        if besides := self.besides.get(name):
+            why += f"; {besides} are jobs of yours that no run of the workspace holds"
         if self.granting.free(name) > 0:
             first = [one.holder for one in self.standing.waiters if one.name == name and one.holder != self.me]
             if first:
@@ -161,6 +208,8 @@ class _Seen:
         lost = next((share.holder for share in shares if share.holder in self.missing), None)
         if lost is not None:
             return f"{why}; {self.missing[lost]}", release_of(self.ledger, lost)
+        if is_rate(name):
+            return why, "wait: each counts for a minute from its use on"
         return why, "wait: each is given back when its attempt is over and its run is stepped"
 
     def _named(self, holder: Holder) -> str:

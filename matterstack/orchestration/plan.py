@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from matterstack.core.amended import amended
 from matterstack.core.attempts import LiveAttempt
 from matterstack.core.changes import NewAttempt
+from matterstack.core.limits import Wants
 from matterstack.core.machine import CPUS, FIELDS
 from matterstack.core.snapshot import ReadyTask, RunRecord
 from matterstack.core.states import AttemptStatus, TaskStatus
@@ -18,7 +19,7 @@ from matterstack.orchestration.capture import capture, describe
 from matterstack.orchestration.health import Contacts, Health
 from matterstack.orchestration.made_from import inputs_of
 from matterstack.orchestration.next_attempts import made_with
-from matterstack.orchestration.reservations import Grants, Wants, wants_of
+from matterstack.orchestration.reservations import Grants, wants_of
 from matterstack.orchestration.session import Session
 from matterstack.storage.state_store import SQLiteStateStore
 
@@ -109,27 +110,31 @@ def _choose(
     """Return the tasks to submit, with the tokens of their attempts; what they want of limits is reserved for these."""
     ready = {name: store.ready_tasks(name, free, at) for name, free in slots.items()}
     found = _with_wants(session, scheduling.choose(run.status, ready, slots, most_new), at)
-    if not any(wants for _, _, wants in found):
+    jobs = session.reservations.workspace.jobs
+    wanted = [jobs.wants(task, wants) for task, _, wants in found]
+    if not any(wanted):
         return [(task, token) for task, token, _ in found]
     kept: list[tuple[ReadyTask, str]] = []
     waiting: set[str] = set()
     reserved: dict[str, Wants] = {}
-    with session.reservations.asking(run, at, [wants for _, _, wants in found]) as granting:
+    with session.reservations.asking(run, at, wanted) as granting:
         short: frozenset[str] = frozenset()
         full = {name for name, page in ready.items() if len(page) == slots[name]}  # there may be more
         while True:
-            for task, token, wants in found:
+            for task, token, own in found:
+                wants = jobs.wants(task, own)
                 label = f"{run.iteration}.{task.task_id}.{task.attempts + 1}"
                 if wants is None or granting.ask(token, label, wants):
                     kept.append((task, token))
                     if wants is not None:
                         reserved[token] = wants
+                    jobs.note(task, token)
                 else:
                     waiting.add(task.operator)
             used = Counter(task.operator for task, _ in kept)
             rooms = {name: free - used[name] for name, free in slots.items() if free > used[name]}
             # Behind those that wait there may be some that want nothing of what is short.
-            behind = frozenset(waiting & rooms.keys() & full)
+            behind = frozenset(waiting & rooms.keys() & full) - jobs.all_wait(granting.workspace.short)
             if granting.short <= short or not behind:
                 break
             short = granting.short
@@ -147,7 +152,8 @@ def _choose(
             chosen = scheduling.choose(run.status, ready, rooms, most_new - begun)
             found = _with_wants(session, chosen, at)
     session.reservations.starved |= waiting & rooms.keys()
-    return [(task, token) for task, token in kept if token not in reserved or granting.stands(reserved[token])]
+    lost = {token for token, wants in reserved.items() if not granting.stands(wants)}
+    return [(task, token) for task, token in kept if lost.isdisjoint((token, jobs.leaders.get(token)))]
 
 
 def _with_wants(session: Session, tasks: Iterable[ReadyTask], at: float) -> list[tuple[ReadyTask, str, Wants | None]]:

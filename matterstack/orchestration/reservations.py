@@ -12,17 +12,17 @@ import json
 import logging
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from matterstack.core.amended import amended
 from matterstack.core.attempts import LiveAttempt
-from matterstack.core.limits import NOTHING, Granting, Holder, Offer
+from matterstack.core.limits import NOTHING, Granting, Holder, Wants, is_rate
 from matterstack.core.machine import Machine, gpu_of, in_words
 from matterstack.core.resources import Resources, check_named
 from matterstack.core.snapshot import ReadyTask, RunRecord, Snapshot
 from matterstack.errors import InvalidTaskError, MatterstackError
 from matterstack.operators.base import Operator
 from matterstack.orchestration.holders import give_back_what_is_over, take_over
+from matterstack.orchestration.job_limits import NO_JOB_LIMITS, JobLimits, job_limits, still_leading
 from matterstack.storage.limits import Ledger
 from matterstack.storage.machine import MachineLedger
 from matterstack.storage.reader import StoreReader
@@ -37,27 +37,6 @@ _OTHERS_S = 10.0
 #: Where nothing has happened in a run, all its ready tasks are gone through again after so long only: one may have
 #: waited for its time.
 _BEHIND_S = 5.0
-
-
-class Wants(NamedTuple):
-    """What an attempt wants of limits, all together.
-
-    Attributes
-    ----------
-    named : mapping of str to int
-        Of the workspace.
-    counted : mapping of str to int
-        Of this machine.
-    offer : Offer or None
-        How much of this machine its operator may use.
-    priority : int
-        Of the task.
-    """
-
-    named: Mapping[str, int]
-    counted: Mapping[str, int]
-    offer: Offer | None
-    priority: int
 
 
 class Grants:
@@ -118,8 +97,6 @@ class Book:
         #: Tokens that the ledger has of this run; None where it has to be asked.
         self._held: set[str] | None = None
         self._names: dict[str, list[str]] = {}
-        #: Tokens of live attempts that hold nothing, as they were asked for.
-        self._without: frozenset[str] = frozenset()
         self._waits = False
         self._others_at = 0.0
 
@@ -131,23 +108,20 @@ class Book:
         """Return what an attempt of this run holds."""
         return self._names.get(token, ())
 
-    def begin(self, store: StoreReader, run: RunRecord, wanting: Collection[str]) -> None:
+    def begin(self, store: StoreReader, run: RunRecord, *, alone: bool) -> None:
         """Begin a tick: what another process that was killed left of this run is put right.
 
         Parameters
         ----------
         store : StoreReader
         run : RunRecord
-        wanting : collection of str
-            Tokens of live attempts that should hold something.
+        alone : bool
+            Whether nobody else has submitted anything of this run since the last tick.
         """
         self.short = frozenset()
         self._usable = True
-        if self._held is not None and any(one not in self._held and one not in self._without for one in wanting):
-            self._held = None
-        if self._held is None:
+        if not alone or self._held is None:
             self._settle(store, run, leaves=False)
-            self._without = frozenset(wanting).difference(self._held or ())
 
     @contextlib.contextmanager
     def asking(self, run: RunRecord, at: float) -> Iterator[Granting]:
@@ -193,12 +167,16 @@ class Book:
             holder = self.holder(run)
             with self._noted():
                 held = ledger.held_by(holder)
-                gone = held.keys() - store.live_tokens() if held else ()
+                gone = self._over(store, held) if held else ()
                 if gone or leaves:
                     ledger.give_back(holder, gone, waits=not leaves)
                 self._held = held.keys() - gone
                 self._names = held
         return bool(gone) and self._held is not None
+
+    def _over(self, store: StoreReader, tokens: Collection[str]) -> set[str]:
+        """Return those of the attempts that hold something which do so no more."""
+        return set(tokens) - store.live_tokens()
 
     def _in_use(self) -> Ledger | None:
         """Return the ledger, where there is one, and it could be used up to now in this tick."""
@@ -221,6 +199,55 @@ class Book:
             log.warning("the limits of %s cannot be used: %s", self._what, error)
 
 
+class WorkspaceBook(Book):
+    """What one session knows of what its run holds of its workspace.
+
+    Attributes
+    ----------
+    jobs : JobLimits
+        What jobs take without naming it, in this tick.
+    """
+
+    def __init__(self, directory: RunDirectory) -> None:
+        workspace = directory.workspace
+        super().__init__(None if workspace is None else Ledger(workspace), directory, "the workspace")
+        self.jobs: JobLimits = NO_JOB_LIMITS
+        #: Whether rates were taken whose use is not noted yet.
+        self._used = True
+
+    def begin(self, store: StoreReader, run: RunRecord, *, alone: bool) -> None:
+        """Begin a tick; which limits jobs take is found out only where some may be submitted."""
+        self.jobs = NO_JOB_LIMITS
+        super().begin(store, run, alone=alone)
+
+    def look_around(self, operators: Mapping[str, Operator]) -> None:
+        """Find out what jobs of some operators take without naming it, before any of their tasks asks."""
+        self.jobs = NO_JOB_LIMITS
+        if (ledger := self._in_use()) is not None:
+            with self._noted():
+                self.jobs = job_limits(ledger, operators, ask=True)
+
+    @contextlib.contextmanager
+    def asking(self, run: RunRecord, at: float) -> Iterator[Granting]:
+        """Let ready tasks ask; what is in queues and no run of the workspace knows of counts, too."""
+        with super().asking(run, at) as granting:
+            granting.count_besides(self.jobs.besides)
+            yield granting
+        self._used |= any(is_rate(one.name) for one in granting.granted)
+
+    def _settle(self, store: StoreReader, run: RunRecord, *, leaves: bool) -> bool:
+        if self._used and (ledger := self._in_use()) is not None:
+            with self._noted():
+                ledger.note_used(self.holder(run), time.time())
+                self._used = False
+        return super()._settle(store, run, leaves=leaves)
+
+    def _over(self, store: StoreReader, tokens: Collection[str]) -> set[str]:
+        """Return those of the attempts that hold something which do so no more: a job is over when all in it are."""
+        over = super()._over(store, tokens)
+        return over - still_leading(store, over)
+
+
 class MachineBook(Book):
     """What one session knows of what its run holds of this machine; it sleeps until an operator counts it."""
 
@@ -234,9 +261,9 @@ class MachineBook(Book):
             self.ledger = MachineLedger()
             self._place = self.ledger.place_of(directory.path)
 
-    def begin(self, store: StoreReader, run: RunRecord, wanting: Collection[str]) -> None:
+    def begin(self, store: StoreReader, run: RunRecord, *, alone: bool) -> None:
         """Begin a tick; the first one also looks whether the run was moved, and holds something by its old place."""
-        super().begin(store, run, wanting)
+        super().begin(store, run, alone=alone)
         if not self._was_moved_asked and (ledger := self._in_use()) is not None:
             self._was_moved_asked = True
             with self._noted():
@@ -259,7 +286,8 @@ class Reservations:
 
     Attributes
     ----------
-    workspace, machine : Book
+    workspace : WorkspaceBook
+    machine : MachineBook
     counting : mapping of str to Machine
         What operators count of this machine, as this tick began.
     starved : frozenset of str
@@ -267,13 +295,13 @@ class Reservations:
     """
 
     def __init__(self, directory: RunDirectory) -> None:
-        workspace = directory.workspace
-        ledger = None if workspace is None else Ledger(workspace)
-        self.workspace = Book(ledger, directory, "the workspace")
+        self.workspace = WorkspaceBook(directory)
         self.machine = MachineBook(directory)
         self.counting: Mapping[str, Machine] = {}
         self.starved: frozenset[str] = frozenset()
         self._directory = directory
+        #: Tokens that were live when the last tick ended: who submits others has reserved for them.
+        self._lately: frozenset[str] = frozenset()
         self._names_any = False
         self._nothing: tuple[tuple[int, frozenset[str], frozenset[str]], float] | None = None
 
@@ -285,13 +313,13 @@ class Reservations:
     def begin(self, store: StoreReader, snapshot: Snapshot, operators: Mapping[str, Operator]) -> None:
         """Begin a tick: what another process that was killed left of this run is put right."""
         self.starved = frozenset()
-        self.workspace.begin(store, snapshot.run, [one.token for one in snapshot.live if _MARK in one.spec])
+        alone = all(one.token in self._lately for one in snapshot.live)
+        self.workspace.begin(store, snapshot.run, alone=alone)
         self.counting = counting(operators)
         if self.counting:
             self.machine.wake(self._directory)
         if self.machine.ledger is not None:
-            wanting = [one.token for one in snapshot.live if one.operator in self.counting]
-            self.machine.begin(store, snapshot.run, wanting)
+            self.machine.begin(store, snapshot.run, alone=alone)
 
     @contextlib.contextmanager
     def asking(self, run: RunRecord, at: float, wanted: Iterable[Wants | None]) -> Iterator[Grants]:
@@ -312,6 +340,7 @@ class Reservations:
             named = stack.enter_context(self.workspace.asking(run, at)) if self._names_any else nothing
             counted = stack.enter_context(self.machine.asking(run, at)) if self.counting else nothing
             yield Grants(named, counted)
+            self._names_any = self._names_any or bool(named.short)  # one of those that asked later: the next tick opens
 
     def nothing_behind(self, looked_at: tuple[int, frozenset[str], frozenset[str]], at: float) -> bool:
         """Return whether nothing was found a moment ago behind ready tasks that wait.
@@ -331,6 +360,7 @@ class Reservations:
 
     def settle(self, store: StoreReader, run: RunRecord, live: Sequence[LiveAttempt]) -> bool:
         """Give back, at the end of a tick, what attempts held that are over; return whether there was any."""
+        self._lately = frozenset(one.token for one in live)
         given_back = self.workspace.settle(store, run, live)
         return (self.machine.ledger is not None and self.machine.settle(store, run, live)) or given_back
 

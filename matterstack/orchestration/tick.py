@@ -117,6 +117,8 @@ def make_tick(
     moves: Counter[TaskEvent] = Counter()
     new: list[LiveAttempt] = []
     counts = snapshot.counts
+    if slots and (changes or counts.ready):
+        session.reservations.workspace.look_around({name: session.operators[name] for name in slots})
     if changes or (slots and counts.ready):
         with store.transaction():
             moves += apply_with_skips(store, changes, run.iteration)
@@ -140,6 +142,8 @@ def make_tick(
     # A loop submits at once what is planned now; of single steps one may look at it before.
     at_once = concluded.follows and soon and health.all_well and most_new == math.inf
     more = free_slots(session, live, health, soon=soon)[0] if at_once else {}
+    if more:
+        session.reservations.workspace.look_around({name: session.operators[name] for name in more})
     run, new = _write_conclusion(session, store, run, concluded, at, more)
     if concluded.updated is not None:
         reach("update.stored")

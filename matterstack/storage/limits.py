@@ -9,12 +9,24 @@ import contextlib
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from matterstack import interrupts
-from matterstack.core.limits import NOTHING, Granting, Holder, Reservation, Share, Standing, Waiter
+from matterstack.core.limits import (
+    NOTHING,
+    RATE,
+    RATE_S,
+    RATE_UNKNOWN_S,
+    Granting,
+    Holder,
+    Reservation,
+    Share,
+    Standing,
+    Waiter,
+)
 from matterstack.core.strict_json import to_text
 from matterstack.crash_points import reach
 from matterstack.errors import DamagedStoreError, ForeignStoreError, NewerStoreError
@@ -44,6 +56,9 @@ _OF_HOLDER = "run_id = ? AND place = ? AND made_at = ?"
 _WAITING = "run_id, place, made_at, name, wants, priority, since, seen_at, turn"
 #: Of a part, the limit that it is one of.
 _WHOLE = "iif(instr(name, ':') = 0, name, substr(name, 1, instr(name, ':') - 1))"
+#: Of a rate what was taken counts for its time, be it over or not.
+_IS_RATE = f"substr(name, -{len(RATE)}) = '{RATE}'"
+_COUNTS = f"(NOT {_IS_RATE} OR since BETWEEN ? - {RATE_S} AND ? + {RATE_UNKNOWN_S})"
 _NEXT_TURN = "(SELECT coalesce(max(turn), 0) + 1 FROM waiting)"
 
 
@@ -83,14 +98,14 @@ class Ledger:
             return _standing(connection)
 
     def reservations(self) -> list[Reservation]:
-        """Return what attempts hold, the oldest first, and change nothing."""
+        """Return what attempts hold until they are over, the oldest first, and change nothing."""
         if not self.exists:
             return []
         with self._opened("ro") as connection, database.transaction(connection, kind=database.READING):
             _check_tables(connection, self.path)
             rows = connection.execute(
                 "SELECT run_id, place, made_at, token, attempt, name, amount, since FROM reservations"
-                " ORDER BY since, token"
+                f" WHERE NOT {_IS_RATE} ORDER BY since, token"
             )
             return [Reservation(Holder(*row[:3]), *row[3:]) for row in rows]
 
@@ -111,6 +126,7 @@ class Ledger:
             standing = _standing(connection)
             granting = Granting(standing, holder, at)
             yield granting
+            connection.execute(f"DELETE FROM reservations WHERE NOT {_COUNTS}", (at, at))
             connection.executemany(
                 "INSERT INTO reservations (run_id, place, made_at, token, attempt, name, amount, since)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -129,10 +145,17 @@ class Ledger:
         found: dict[str, list[str]] = {}
         with self._opened("rw") as connection, database.transaction(connection, kind=database.READING):
             _check_tables(connection, self.path)
-            sql = f"SELECT token, name FROM reservations WHERE {_OF_HOLDER} ORDER BY token, name"
+            sql = f"SELECT token, name FROM reservations WHERE {_OF_HOLDER} AND NOT {_IS_RATE} ORDER BY token, name"
             for token, name in connection.execute(sql, holder):
                 found.setdefault(token, []).append(name)
         return found
+
+    def note_used(self, holder: Holder, at: float) -> None:
+        """Note that what a run took of rates was used by now, so that it counts for a minute from here on."""
+        with self._writing() as connection:
+            connection.execute(
+                f"UPDATE reservations SET since = ? WHERE {_OF_HOLDER} AND {_IS_RATE} AND since > ?", (at, *holder, at)
+            )
 
     def give_back(self, holder: Holder, tokens: Collection[str], *, waits: bool = True) -> None:
         """Give back what attempts of a run hold, and, unless it waits, its place among those that do."""
@@ -145,7 +168,9 @@ class Ledger:
                     f" AND name IN (SELECT {_WHOLE} FROM reservations WHERE token = ? AND {_OF_HOLDER})",
                     (*holder, token, *holder),
                 )
-                connection.execute(f"DELETE FROM reservations WHERE token = ? AND {_OF_HOLDER}", (token, *holder))
+                connection.execute(
+                    f"DELETE FROM reservations WHERE token = ? AND {_OF_HOLDER} AND NOT {_IS_RATE}", (token, *holder)
+                )
             if not waits:
                 connection.execute(f"DELETE FROM waiting WHERE {_OF_HOLDER}", holder)
         if tokens:
@@ -205,9 +230,11 @@ class Ledger:
 
 def _standing(connection: sqlite3.Connection) -> Standing:
     amounts = connection.execute("SELECT name, amount FROM limits ORDER BY name").fetchall()
+    now = time.time()
     shares = connection.execute(
-        "SELECT run_id, place, made_at, name, sum(amount), min(since) FROM reservations"
-        " GROUP BY run_id, place, made_at, name ORDER BY min(since)"
+        f"SELECT run_id, place, made_at, name, sum(amount), min(since) FROM reservations WHERE {_COUNTS}"
+        " GROUP BY run_id, place, made_at, name ORDER BY min(since)",
+        (now, now),
     ).fetchall()
     waiting = connection.execute(f"SELECT {_WAITING} FROM waiting ORDER BY turn").fetchall()
     return Standing(

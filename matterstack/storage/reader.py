@@ -355,6 +355,11 @@ class StoreReader:
         """Return the tokens of all attempts that are not over."""
         return {token for (token,) in self.query(f"SELECT token FROM attempts WHERE status IN ({_LIVE})")}
 
+    def live_external_ids(self) -> set[str]:
+        """Return what the outside calls the attempts that are not over."""
+        sql = f"SELECT DISTINCT external_id FROM attempts WHERE status IN ({_LIVE}) AND external_id IS NOT NULL"
+        return {name for (name,) in self.query(sql)}
+
     def statuses_of(self, tokens: Collection[str]) -> dict[str, str]:
         """Return how attempts stand, by their tokens; nothing of those that are not there."""
         sql = "SELECT token, status FROM json_each(?) CROSS JOIN attempts ON token = value"

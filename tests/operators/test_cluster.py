@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,10 +14,16 @@ from typing import Any
 
 import pytest
 from crashes import in_child, killed_at
-from ledger import check_executions, witnessed
+from hypothesis import given
+from hypothesis import strategies as st
+from ledger import check_executions, starts, witnessed
 from slurm_lab import ACCOUNTING, Cluster, cluster, mended, wait_for
 
 import matterstack as ms
+from matterstack.operators.jobs import scheduler
+from matterstack.orchestration import job_limits
+from matterstack.orchestration.holders import give_back_what_is_over
+from matterstack.storage.limits import Ledger
 
 
 @pytest.fixture(scope="module")
@@ -223,3 +231,154 @@ def test_who_is_killed_while_it_asks_keeps_nobody_waiting(
     for run in runs:
         wait_for(lambda run=run: run.step().status is ms.RunStatus.COMPLETED)
         check_executions(run, tmp_path / run.run_id)
+
+
+# -- limits of the workspace -------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the queue asked for each time, so that a test need not wait for ten seconds to pass."""
+    monkeypatch.setattr(job_limits, "_QUEUE_AGE_S", 0.0)
+
+
+def counted(running: Cluster) -> int:
+    """Return how many jobs count against MaxSubmitJobs."""
+    return len(running.command("squeue", "-h", "--array", "-o", "%i").splitlines())
+
+
+def held(base: Path) -> int:
+    return int(ms.limits("w", base).set_index("name").loc["slurm_jobs", "held"])
+
+
+def test_jobs_of_all_runs_and_all_others_of_the_user_count(
+    healthy: Cluster, tmp_path: Path, folder: Path, asked_anew: None
+) -> None:
+    ms.set_limits("w", base_path=tmp_path, slurm_jobs=4)
+    beside = ["sbatch", "--hold", "--parsable", "--output=/dev/null"]
+    healthy.command(*beside, "--wrap", "true")
+    array = healthy.command(*beside, "--array=0-1", "--wrap", "true").strip()
+    runs = [
+        start(tmp_path, *(task(tmp_path, f"{name}{n}", gate(tmp_path)) for n in range(3)), run_id=name) for name in "ab"
+    ]
+    for run in runs * 2:
+        run.step()
+    assert counted(healthy) == 4
+    assert held(tmp_path) == 1
+    said = repr(runs[1].explain())
+    assert "it waits for slurm_jobs: 1 of 4 are held by run a (1)" in said
+    assert "3 are jobs of yours that no run of the workspace holds" in said
+    healthy.command("scancel", array)
+    wait_for(lambda: counted(healthy) == 2)
+    for run in runs * 2:
+        run.step()
+    assert counted(healthy) == 4
+    assert held(tmp_path) == 3, "one is somebody else's"
+    (tmp_path / "go").write_text("")
+    for run in runs:
+        wait_for(lambda run=run: (run.step(), counted(healthy) <= 4, run.counts.completed == 3)[2])
+        assert len(run.attempts) == 3
+        assert not run.counts.failed
+    assert held(tmp_path) == 0
+    assert starts(tmp_path / "ledger").total() == 6
+
+
+def test_the_queue_is_asked_once_in_a_while_by_all_and_not_at_all_without_the_limit(
+    healthy: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    squeue = Counted(tmp_path / "counted", monkeypatch, "squeue")
+    ms.set_limits("w", base_path=tmp_path, furnace=1)
+    runs = [start(tmp_path, *(task(tmp_path, f"t{n}") for n in range(3)), run_id=f"r{m}") for m in range(3)]
+    runs[0].step()
+    assert squeue.take() == []
+    ms.set_limits("w", base_path=tmp_path, slurm_jobs=0)
+    for run in runs[1:] * 3:
+        run.step()
+    assert [call for call in squeue.take() if "--array" in call] == ["squeue " + " ".join(scheduler._COUNT[1:])]
+    runs[1].explain()
+    assert squeue.take() == [], "to look asks nobody"
+
+
+def test_a_queue_that_does_not_answer_has_room_for_nothing(
+    healthy: Cluster, tmp_path: Path, folder: Path, asked_anew: None
+) -> None:
+    ms.set_limits("w", base_path=tmp_path, slurm_jobs=9)
+    run = start(tmp_path, task(tmp_path, "a"), timeout_s=1.0)
+    with healthy.stopped("slurmctld"):
+        assert run.step().submitted == 0
+    assert run.tasks.loc["0.a", "status"] == "PENDING"
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+
+
+def test_a_job_that_packs_several_is_one_until_the_last_of_them_is_over(
+    healthy: Cluster, tmp_path: Path, folder: Path, asked_anew: None
+) -> None:
+    ms.set_limits("w", base_path=tmp_path, slurm_jobs=1)
+    commands = ["true", gate(tmp_path), "true", "true", "true", "true"]
+    run = start(tmp_path, *(task(tmp_path, f"t{n}", command) for n, command in enumerate(commands)), pack=3)
+    run.step()
+    assert list(run.attempts["status"]) == ["SUBMITTED"] * 3
+    assert held(tmp_path) == 1
+    wait_for(lambda: (run.step(), run.tasks.loc["0.t0", "status"] == "COMPLETED")[1])
+    assert not give_back_what_is_over(Ledger(tmp_path / "workspaces" / "w"))
+    run.step()
+    assert (held(tmp_path), counted(healthy), len(run.attempts)) == (1, 1, 3)
+    (tmp_path / "go").write_text("")
+    wait_for(lambda: (run.step(), counted(healthy) <= 1, run.counts.completed == 6)[2])
+    assert len(run.attempts) == 6
+    assert held(tmp_path) == 0
+    check_executions(run, tmp_path / "ledger")
+
+
+def later(base: Path, seconds: float) -> None:
+    """Have all that was taken lie back so much longer."""
+    with contextlib.closing(sqlite3.connect(base / "workspaces/w/limits.sqlite")) as ledger, ledger:
+        ledger.execute("UPDATE reservations SET since = since - ?", (seconds,))
+
+
+@pytest.mark.parametrize("pack", [1, 3])
+def test_no_more_is_submitted_a_minute_by_all_runs(
+    healthy: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path, pack: int
+) -> None:
+    sbatch = Counted(tmp_path / "counted", monkeypatch, "sbatch")
+    ms.set_limits("w", base_path=tmp_path, slurm_jobs=100, slurm_submissions_per_min=3)
+    runs = [
+        start(tmp_path, *(task(tmp_path, f"{name}{n}") for n in range(2 * pack)), run_id=name, pack=pack)
+        for name in "ab"
+    ]
+    for run in runs:
+        run.step()
+    assert len(sbatch.take()) == 3
+    said = repr(runs[1].explain())
+    assert "it waits for slurm_submissions_per_min: 3 of 3 were taken within a minute by run a (2), this run (1)" in said
+    wait_for(lambda: (runs[0].step(), runs[0].status is ms.RunStatus.COMPLETED)[1])
+    later(tmp_path, 50)
+    runs[1].step()
+    assert sbatch.take() == [], "that they are over makes no room"
+    later(tmp_path, 11)
+    runs[1].step()
+    assert len(sbatch.take()) == 1
+    assert runs[1].wait(timeout_s=60) is ms.RunStatus.COMPLETED
+
+
+POINTS = ["limits.reserved", "submit.prepared", "submit.submitted", "submit.stored", "limits.giving_back"]
+
+
+@pytest.mark.parametrize("point", [*POINTS, "limits.given_back"])
+def test_who_is_killed_leaves_no_place_taken_and_none_twice(
+    healthy: Cluster, tmp_path: Path, folder: Path, asked_anew: None, point: str
+) -> None:
+    ms.set_limits("w", base_path=tmp_path, slurm_jobs=1, slurm_submissions_per_min=100)
+    run = start(tmp_path, task(tmp_path, "a"), task(tmp_path, "b"))
+    path = run.path
+    killed = killed_at(point, 1, lambda: ms.open_run(path).wait(timeout_s=60))
+    assert killed
+    wait_for(lambda: (run.step(), counted(healthy) <= 1, run.status is ms.RunStatus.COMPLETED)[2])
+    assert len(run.attempts) == 2
+    assert held(tmp_path) == 0
+    check_executions(run, tmp_path / "ledger")
+
+
+@given(st.text() | st.lists(st.sampled_from(["RUNNING", "PENDING", "|", "\n", "a", "STATE|NAME"])).map("".join))
+def test_a_list_that_counts_jobs_may_be_any_text(text: str) -> None:
+    assert len(scheduler.parse_count(text)) <= text.count("|")

@@ -30,7 +30,8 @@ _PROGRAMS = {
     "warm_server.py": Path(__file__).parent.parent / "warm_server.py",
 }
 _NAME = f"{MACHINERY}/chunk"
-_PREFIX = "ms-chunk-"
+_PREFIX, _OF_TOKENS = "ms-chunk-", "ms-"
+_RANDOM_BYTES = 4
 _CHUNK = re.compile(rf"{_PREFIX}[0-9a-f]+")
 _MOST_BYTES = 100_000
 _MOST_LIST_BYTES = 1_000_000_000
@@ -79,7 +80,9 @@ class Chunk:
         warm : bool
             Whether calls of functions begin warm where they can.
         """
-        chunk = cls(attempts[0].parent, f"{_PREFIX}{os.urandom(10).hex()}")
+        # Named after its first attempt, which stands for it in limits; one that was killed halfway leaves its name.
+        first = attempts[0].token.removeprefix(_OF_TOKENS)
+        chunk = cls(attempts[0].parent, f"{_PREFIX}{first}{os.urandom(_RANDOM_BYTES).hex()}")
         place = "" if path is None else f'export PATH={shlex.quote(path)}:"$PATH"\n'
         script = f"""#!/bin/sh
 # {len(attempts)} attempts, one after the other.
@@ -119,6 +122,17 @@ command cd "$matterstack_home" && exec {shlex.join(shlex.split(interpreter))} -I
         """Store the id of another job, durably."""
         if number not in (known := self.ids):
             write_inside(self.directory, "jobs", "\n".join([*known, number]).encode())
+
+
+def leader_of(name: str) -> str:
+    """Return the token of the first attempt of a chunk, by its name; any other name as it is.
+
+    Examples
+    --------
+    >>> leader_of("ms-chunk-0123abcd89ef4567"), leader_of("ms-0123abcd")
+    ('ms-0123abcd', 'ms-0123abcd')
+    """
+    return _OF_TOKENS + name.removeprefix(_PREFIX)[: -2 * _RANDOM_BYTES] if _CHUNK.fullmatch(name) else name
 
 
 def chunk_of(attempt: Attempt) -> str | None:

@@ -1,6 +1,6 @@
-"""Slurm by its command line: six calls, and pure parsers of what they print.
+"""Slurm by its command line: seven calls, and pure parsers of what they print.
 
-Another scheduler can take Slurm's place in `SlurmOperator` by doing the same six things:
+Another scheduler can take Slurm's place in `SlurmOperator` by doing the same seven things:
 see `Scheduler`.
 
 No answer is never "no jobs": a command is believed when it ended well and told so itself (`site_agent.proved`), and
@@ -28,6 +28,9 @@ _SQUEUE = ("squeue", "--states=all", "--me", f"--format={_SQUEUE_FORMAT}")
 _SACCT_FORMAT = "JobIDRaw,JobName,State,ExitCode,Elapsed,Timelimit"
 _SACCT_HEADING = "JobIDRaw|JobName|State|"
 _CLOCKS_DIFFER_S = 3600
+#: Each job that counts against MaxSubmitJobs, and so each task of an array: a line (seen with Slurm 22.05).
+_COUNT = ("squeue", "--states=all", "--me", "--array", "--format=%T|%j")
+_COUNT_HEADING = "STATE|NAME"
 #: What each state of a job means (squeue(1), JOB STATE CODES).
 QUEUED = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"})
 RUNNING = frozenset(
@@ -115,7 +118,7 @@ class NotNow(NamedTuple):
 
 
 class Scheduler(Protocol):
-    """The six things an operator asks of a scheduler.
+    """The seven things an operator asks of a scheduler.
 
     Each raises `OperatorUnreachableError` when nobody can tell what happened, within a bound.
     """
@@ -137,6 +140,12 @@ class Scheduler(Protocol):
 
         It will do where it shows all of these names, and none of `begun`, those known to have begun, as waiting: what
         an answer does not show may have been submitted, and what waits may have begun, after it was given.
+        """
+
+    def queued(self, age_s: float, *, ask: bool) -> list[str] | None:
+        """Return the names of all jobs of this user that are not over, one for each that counts.
+
+        What another run was told at most `age_s` seconds ago will do; without `ask`, None where none was.
         """
 
     def find(self, tokens: Sequence[str], since: float) -> list[Job]:
@@ -259,6 +268,17 @@ class Slurm:
         self._look()
         return jobs
 
+    def queued(self, age_s: float, *, ask: bool) -> list[str] | None:
+        """See `Scheduler.queued`."""
+        output = self.answers.known(_COUNT, time.monotonic() - age_s)
+        if output is None and not ask:
+            return None
+        if output is None:
+            output = self.answers.ask(_COUNT, lambda: self._ask(_COUNT)).text
+        if not _headed(output, _COUNT_HEADING):
+            raise OperatorUnreachableError(f"squeue ended well without a list of jobs; it begins with {output[:200]!r}")
+        return parse_count(output)
+
     def _look(self) -> None:
         """Have the site tell what it was asked to accompany a question with that another run has asked."""
         self.site.run((), self.timeout_s)
@@ -351,6 +371,18 @@ def parse_squeue(text: str) -> list[Job]:
             number, token, state, reason, elapsed, limit = parts
             found.append(Job(number, token, state, "" if reason == "None" else reason, elapsed, limit))
     return found
+
+
+def parse_count(text: str) -> list[str]:
+    r"""Return the names of the jobs of ``squeue --array --format=%T|%j`` that are not over; other lines are left out.
+
+    Examples
+    --------
+    >>> parse_count("STATE|NAME\nPENDING|a|b\nCOMPLETED|c\nRUNNING|d\n")
+    ['a|b', 'd']
+    """
+    pairs = [line.split("|", 1) for line in text.splitlines() if "|" in line]
+    return [name for state, name in pairs if state in QUEUED | RUNNING]
 
 
 def parse_sacct(text: str) -> list[Job]:

@@ -52,7 +52,7 @@ from matterstack.operators.jobs.base import (
     still,
     words_of,
 )
-from matterstack.operators.jobs.chunks import Chunk, chunk_of, groups
+from matterstack.operators.jobs.chunks import Chunk, chunk_of, groups, leader_of
 from matterstack.operators.jobs.claim import began_at, claim_of, end_of, has_begun, has_ended
 from matterstack.operators.jobs.faults import cannot_tell, spoilt
 from matterstack.operators.jobs.scheduler import (
@@ -231,7 +231,12 @@ class SlurmOperator(JobOperator):
         self.handlers = check_handlers(handlers)
         self.pack = pack
         self.traits = Traits(
-            poll_s=poll_s, most_at_once=_MOST_AT_ONCE if pack == 1 else None, script=f"{MACHINERY}/job.sh"
+            poll_s=poll_s,
+            most_at_once=_MOST_AT_ONCE if pack == 1 else None,
+            script=f"{MACHINERY}/job.sh",
+            pack=pack,
+            queue_limit="slurm_jobs",
+            rate_limit="slurm_submissions_per_min",
         )
         self.host, self.root = host, root
         self.python = python or (None if host is None else "python3")
@@ -299,6 +304,11 @@ class SlurmOperator(JobOperator):
         if self._is_full():
             return 0
         return None if self.max_queued is None else self.max_queued * self.pack
+
+    def queued(self, age_s: float, *, ask: bool) -> Sequence[str] | None:
+        """Return all jobs of this user on the cluster, each task of an array for itself."""
+        names = self.scheduler.queued(age_s, ask=ask)
+        return None if names is None else [leader_of(name) for name in names]
 
     # -- submission -------------------------------------------------------------------------
 
