@@ -175,7 +175,9 @@ def set_limits(workspace: str, /, *, base_path: str | os.PathLike[str] = ".", **
     base_path : path-like
         Where ``workspaces/`` is.
     **amounts : int or None
-        How much there is of each, by a name of your own; 0 for nothing now, None to take the limit away.
+        How much there is of each, by a name of your own; 0 for nothing now, None to take the limit away. One that ends
+        in ``_per_min`` is so much a minute. Jobs of Slurm take ``slurm_jobs`` and ``slurm_submissions_per_min`` by
+        themselves.
 
     Returns
     -------

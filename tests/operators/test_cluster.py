@@ -350,7 +350,7 @@ def test_no_more_is_submitted_a_minute_by_all_runs(
         run.step()
     assert len(sbatch.take()) == 3
     said = repr(runs[1].explain())
-    assert "it waits for slurm_submissions_per_min: 3 of 3 were taken within a minute by run a (2), this run (1)" in said
+    assert "slurm_submissions_per_min: 3 of 3 were taken within a minute by run a (2), this run (1)" in said
     wait_for(lambda: (runs[0].step(), runs[0].status is ms.RunStatus.COMPLETED)[1])
     later(tmp_path, 50)
     runs[1].step()
