@@ -137,10 +137,16 @@ def _besides(
             besides[limit] += len(names)
     if besides:
         # After the queue has answered: whatever of ours is in it was reserved before.
-        ours = {one.token for one in ledger.reservations()}
+        held = {(one.name, one.token) for one in ledger.reservations()}
         for limit in besides:
-            besides[limit] -= sum(name in ours for names in seen for name in names)
+            besides[limit] -= sum((limit, name) in held for names in seen for name in names)
     return besides
+
+
+def all_job_limits(operators: Mapping[str, Operator]) -> JobLimits:
+    """Return what jobs of some operators may take, where nobody can tell which limits are set."""
+    takes = {name: tuple(limits) for name, one in operators.items() if (limits := _named_by(one.traits))}
+    return JobLimits(takes, {name: operators[name].traits.pack for name in takes}, {})
 
 
 def still_leading(store: StoreReader, tokens: Collection[str]) -> set[str]:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from matterstack.core.limits import NOTHING, Granting, Holder, Share, Wants, is_rate
+from matterstack.core.limits import NOTHING, Granting, Holder, Share, Standing, Wants, is_rate
 from matterstack.core.machine import CPUS, FIELDS, MEMORY, in_words, is_of
 from matterstack.core.snapshot import ReadyTask, RunRecord
 from matterstack.core.task import Task
 from matterstack.core.text import format_time
 from matterstack.errors import InvalidTaskError, MatterstackError
 from matterstack.orchestration.holders import held, look
-from matterstack.orchestration.job_limits import NO_JOB_LIMITS, JobLimits, job_limits
+from matterstack.orchestration.job_limits import NO_JOB_LIMITS, JobLimits, all_job_limits, job_limits
 from matterstack.orchestration.overview import shown_path
 from matterstack.orchestration.reservations import Grants, counting, wants_of
 from matterstack.orchestration.session import Session
@@ -91,14 +90,8 @@ def waits(session: Session, run: RunRecord, ready: Sequence[ReadyTask]) -> list[
     held, now = session.reservations, time.time()
     ledger = held.machine.ledger or (MachineLedger() if machines else None)
     places = None if ledger is None else Holder(run.run_id, ledger.place_of(session.directory.path), run.created_at)
-    try:
-        workspace = _Seen(held.workspace.ledger, held.workspace.holder(run), now, named, jobs.besides)
-        machine = _Seen(ledger, places or workspace.me, now, counted)
-    except MatterstackError as error:
-        task, _, first = wanting[0]
-        names = [*first.named, *(f"{in_words(*one)} of this machine" for one in first.counted.items())]
-        why = f"it waits for {', '.join(names)}, and what is held cannot be read: {error}"
-        return [Wait(task, why, None, "mend that, and the next step goes on")]
+    workspace = _Seen(held.workspace.ledger, held.workspace.holder(run), now, named, jobs.besides)
+    machine = _Seen(ledger, places or workspace.me, now, counted)
     found = []
     grants = Grants(workspace.granting, machine.granting)
     for task, own, _ in wanting:
@@ -120,12 +113,15 @@ def _job_limits(session: Session, ready: Sequence[ReadyTask]) -> JobLimits:
     if ledger is None or not ledger.exists:
         return NO_JOB_LIMITS
     operators = {name: session.operators[name] for name in {task.operator for task in ready} & session.operators.keys()}
-    with contextlib.suppress(MatterstackError):  # it is told where the ledger is looked at
+    try:
         return job_limits(ledger, operators, ask=False)
-    return NO_JOB_LIMITS
+    except MatterstackError:  # it is told where the ledger is looked at
+        return all_job_limits(operators)
 
 
 def _for_workspace(task: ReadyTask, wants: Wants, seen: _Seen) -> Wait | None:
+    if seen.error is not None and wants.named:
+        return _unreadable(task, list(wants.named), seen.error)
     short = seen.granting.lacks(wants.named, wants.priority)
     if not short:
         return None
@@ -140,6 +136,8 @@ def _for_workspace(task: ReadyTask, wants: Wants, seen: _Seen) -> Wait | None:
 
 
 def _for_machine(task: ReadyTask, wants: Wants, seen: _Seen) -> Wait | None:
+    if seen.error is not None and wants.counted:
+        return _unreadable(task, [f"{in_words(*one)} of this machine" for one in wants.counted.items()], seen.error)
     short = seen.granting.lacks(wants.counted, wants.priority, wants.offer)
     if not short or wants.offer is None:
         return None
@@ -151,6 +149,11 @@ def _for_machine(task: ReadyTask, wants: Wants, seen: _Seen) -> Wait | None:
     else:
         why, remedy = seen.why(name, what, there)
     return Wait(task, why, seen.since.get(name), remedy)
+
+
+def _unreadable(task: ReadyTask, names: Sequence[str], error: MatterstackError) -> Wait:
+    why = f"it waits for {', '.join(names)}, and what is held cannot be read: {error}"
+    return Wait(task, why, None, "mend that, and the next step goes on")
 
 
 class _Seen:
@@ -179,8 +182,14 @@ class _Seen:
         names = {name for one in wanted for name in one}
         self.ledger = ledger if names else None
         self.me = me
-        self.standing = NOTHING if self.ledger is None else self.ledger.standing()
-        self.missing = {} if self.ledger is None else missing_runs(self.ledger, names)
+        self.standing: Standing = NOTHING
+        self.missing: Mapping[Holder, str] = {}
+        self.error: MatterstackError | None = None
+        if self.ledger is not None:
+            try:
+                self.standing, self.missing = self.ledger.standing(), missing_runs(self.ledger, names)
+            except MatterstackError as error:
+                self.error = error
         self.besides = besides
         self.granting = Granting(self.standing, me, at)
         self.granting.count_besides(besides)
@@ -205,11 +214,11 @@ class _Seen:
             first = [one.holder for one in self.standing.waiters if one.name == name and one.holder != self.me]
             if first:
                 why += f"; {self._named(first[0])} comes before it"
+        if is_rate(name):
+            return why, "wait: each counts for a minute from its use on"
         lost = next((share.holder for share in shares if share.holder in self.missing), None)
         if lost is not None:
             return f"{why}; {self.missing[lost]}", release_of(self.ledger, lost)
-        if is_rate(name):
-            return why, "wait: each counts for a minute from its use on"
         return why, "wait: each is given back when its attempt is over and its run is stepped"
 
     def _named(self, holder: Holder) -> str:

@@ -22,7 +22,7 @@ from matterstack.core.snapshot import ReadyTask, RunRecord, Snapshot
 from matterstack.errors import InvalidTaskError, MatterstackError
 from matterstack.operators.base import Operator
 from matterstack.orchestration.holders import give_back_what_is_over, take_over
-from matterstack.orchestration.job_limits import NO_JOB_LIMITS, JobLimits, job_limits, still_leading
+from matterstack.orchestration.job_limits import NO_JOB_LIMITS, JobLimits, all_job_limits, job_limits, still_leading
 from matterstack.storage.limits import Ledger
 from matterstack.storage.machine import MachineLedger
 from matterstack.storage.reader import StoreReader
@@ -226,6 +226,8 @@ class WorkspaceBook(Book):
         if (ledger := self._in_use()) is not None:
             with self._noted():
                 self.jobs = job_limits(ledger, operators, ask=True)
+        if not self._usable:
+            self.jobs = all_job_limits(operators)
 
     @contextlib.contextmanager
     def asking(self, run: RunRecord, at: float) -> Iterator[Granting]:

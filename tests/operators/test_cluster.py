@@ -330,6 +330,33 @@ def test_a_job_that_packs_several_is_one_until_the_last_of_them_is_over(
     check_executions(run, tmp_path / "ledger")
 
 
+def test_what_was_submitted_before_the_limit_was_set_counts_too(
+    healthy: Cluster, tmp_path: Path, folder: Path, asked_anew: None
+) -> None:
+    ms.set_limits("w", base_path=tmp_path, vasp_license=5)
+    licensed = ms.Resources(named={"vasp_license": 1})
+    first = start(tmp_path, task(tmp_path, "a", gate(tmp_path), resources=licensed), run_id="first")
+    first.step()
+    ms.set_limits("w", base_path=tmp_path, slurm_jobs=1)
+    second = start(tmp_path, task(tmp_path, "b"), run_id="second")
+    assert second.step().submitted == 0
+    (tmp_path / "go").write_text("")
+    for run in (first, second):
+        assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+
+
+def test_where_nobody_can_tell_what_is_held_jobs_wait(healthy: Cluster, tmp_path: Path, folder: Path) -> None:
+    ms.set_limits("w", base_path=tmp_path, slurm_jobs=1)
+    ledger = tmp_path / "workspaces/w/limits.sqlite"
+    kept = ledger.read_bytes()
+    ledger.write_bytes(b"damaged")
+    run = start(tmp_path, task(tmp_path, "a"))
+    assert run.step().submitted == 0
+    assert "what is held cannot be read" in repr(run.explain())
+    ledger.write_bytes(kept)
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+
+
 def later(base: Path, seconds: float) -> None:
     """Have all that was taken lie back so much longer."""
     with contextlib.closing(sqlite3.connect(base / "workspaces/w/limits.sqlite")) as ledger, ledger:
