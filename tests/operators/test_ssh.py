@@ -123,6 +123,15 @@ def test_a_tick_makes_as_many_calls_for_many_jobs_as_for_one(
     assert run.status is ms.RunStatus.COMPLETED
 
 
+def test_an_answer_that_runs_share_does_not_keep_results_from_coming_home(link: Server, tmp_path: Path) -> None:
+    gate = f"while ! [ -e {tmp_path}/go ]; do sleep 0.1; done"
+    run = start(tmp_path, tmp_path / "there", task(tmp_path, "a", gate), poll_s=600.0)
+    run.step()
+    (tmp_path / "go").write_text("")
+    wait_for(lambda: run.step().status is ms.RunStatus.COMPLETED)  # the answer says for ten minutes that it runs
+    check_executions(run, tmp_path / "ledger")
+
+
 def test_chunks_run_there_and_go_on_where_they_stood(slurm: Cluster, link: Server, tmp_path: Path) -> None:
     wait = f"while ! [ -e {tmp_path}/go ]; do sleep 0.1; done"
     tasks = [task(tmp_path, f"t{i}", wait if i == 1 else f"echo {i}", retries=int(i == 1)) for i in range(6)]
