@@ -388,7 +388,7 @@ def test_no_more_is_submitted_a_minute_by_all_runs(
     assert runs[1].wait(timeout_s=60) is ms.RunStatus.COMPLETED
 
 
-POINTS = ["limits.reserved", "submit.prepared", "submit.submitted", "submit.stored", "limits.giving_back"]
+POINTS = ["limits.reserved", "submit.submitted", "submit.stored"]
 
 
 @pytest.mark.parametrize("point", [*POINTS, "limits.given_back"])
