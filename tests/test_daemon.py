@@ -13,13 +13,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import slurm_lab
+from daemon_lab import daemon, make, wait_for
 from ledger import check_executions, starts, witnessed
 
 import matterstack as ms
@@ -48,51 +47,6 @@ class Beside(Raises):
         return ms.Workflow([ms.Task("a", "true")])
     def analyze(self, state, results): return {"n": state["n"] + 1}
 """
-
-
-def wait_for(true: Callable[[], object], seconds: float = 60.0) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "waited in vain"
-        select.poll().poll(50)
-
-
-class Daemon:
-    """A daemon process, and what it says."""
-
-    def __init__(self, place: Path, *options: str, **variables: str) -> None:
-        self.said = place / f"daemon-{random.getrandbits(32)}.log"
-        command = [sys.executable, "-m", "matterstack.cli", "daemon", *options, "w", "--base-path", str(place)]
-        with open(self.said, "w") as log:
-            self.process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **variables}, cwd="/"
-            )
-
-    @property
-    def log(self) -> str:
-        return self.said.read_text()
-
-    def children(self) -> list[int]:
-        found = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        return [int(pid) for path in found for pid in path.read_text().split()]
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(timeout=60)
-
-
-@contextmanager
-def daemon(place: Path, *options: str, **variables: str) -> Iterator[Daemon]:
-    it = Daemon(place, *options, **variables)
-    try:
-        yield it
-    finally:
-        it.process.kill()
-        it.process.wait()
-
-
-def make(place: Path, run_id: str, plan: ms.Workflow | ms.Campaign, **named: object) -> ms.Run:
-    return ms.initialize_run("w", plan, base_path=place, run_id=run_id, **named)  # type: ignore[arg-type]
 
 
 def ask() -> ms.Workflow:
@@ -190,7 +144,7 @@ def test_kills_double_nothing_and_lose_nothing(tmp_path: Path, seed: int) -> Non
     for _ in range(6):
         with daemon(tmp_path) as it:
             select.poll().poll(dice.uniform(200, 1500))
-            for pid in it.children():
+            for pid in it.workers() + it.keepers():
                 if dice.random() < 0.5:
                     os.kill(pid, signal.SIGKILL)
             it.end(signal.SIGKILL)
@@ -203,8 +157,8 @@ def test_kills_double_nothing_and_lose_nothing(tmp_path: Path, seed: int) -> Non
 def test_the_end_of_a_daemon_ends_its_workers(tmp_path: Path) -> None:
     make(tmp_path, "long", ms.Workflow([ms.Task(f"t{i}", "sleep 0.2") for i in range(500)]))
     with daemon(tmp_path) as it:
-        wait_for(it.children)
-        (worker,) = it.children()
+        wait_for(it.workers)
+        (worker,) = it.workers()
         it.end(signal.SIGKILL)
         wait_for(
             lambda: not Path(f"/proc/{worker}/cmdline").exists() or not Path(f"/proc/{worker}/cmdline").read_bytes()
@@ -251,8 +205,8 @@ def test_a_long_command_is_not_asked_about_but_looked_at(tmp_path: Path) -> None
     assert said["look_again_s"] == 600
     assert list(said["watched"]) == [str(run.path / "operators/local/journal.jsonl")]
     with daemon(tmp_path) as it:  # and once it was killed by somebody, that is seen
-        wait_for(it.children)
-        wait_for(lambda: not it.children())
+        wait_for(it.workers)
+        wait_for(lambda: not it.workers())
         os.killpg(int(re.findall(r"\d+", run.attempts["external_id"].iloc[0])[0]), signal.SIGKILL)
         wait_for(lambda: run.status is ms.RunStatus.FAILED)
 

@@ -101,9 +101,9 @@ def _daemon(given: argparse.Namespace) -> int:
     from matterstack.daemon.supervisor import serve
 
     places = list(dict.fromkeys(workspace_place(name, given.base_path) for name in given.workspace))
-    ended_by = serve(places, given.workers, once=given.once, log_file=given.log)
-    show(given, {"ended_by": None if ended_by is None else ended_by.name})
-    return DONE if ended_by is not None or given.once else FAILED
+    ended = serve(places, given.workers, once=given.once, log_file=given.log)
+    show(given, {"ended_by": None if ended.by is None else ended.by.name})
+    return FAILED if ended.failed else DONE
 
 
 def _trust(given: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
-"""The keeper of a workspace: a thread that looks at its runs, and has workers step those that are due.
+"""The keeper of a workspace: it looks at its runs, and has workers step those that are due.
 
-A thread each, so that a disk that hangs holds up nobody else's runs.
+A process each, so that a disk that hangs holds up nobody else's runs: even to start a process closes, in the new one,
+whatever the old one had open, and that may hang.
 """
 
 from __future__ import annotations
@@ -8,11 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import select
-import threading
 import time
 from pathlib import Path
 
-from matterstack.daemon.slots import Slots
+from matterstack.daemon.slots import Share
 from matterstack.daemon.watched_run import WatchedRun
 from matterstack.daemon.workers import Worker
 from matterstack.errors import MatterstackError, RunNotFoundError
@@ -23,28 +23,29 @@ log = logging.getLogger("matterstack.daemon")
 
 #: Where others wait, a worker is told to stop after so long.
 _SLICE_S = 3.0
-#: Who has not stopped so long after that holds no slot any more.
-_STUCK_S = 60.0
+#: Who has not stopped so long after that holds no slot any more; nor is it waited for at the end of the daemon.
+STUCK_S = 60.0
 _LIST_S = 2.0
 #: Between two rounds over all runs, where no worker ends.
 _ROUND_S = 0.25
 
 
-class Keeper(threading.Thread):
+class Keeper:
     """Keep the runs of a workspace going.
 
     Parameters
     ----------
     base_path : pathlib.Path
     workspace : str
-    slots : Slots
+    slots : Share
+    told : int
+        A descriptor whose end, that of a pipe, tells it to stop.
     once : bool
         End when nothing is due any more.
     """
 
-    def __init__(self, base_path: Path, workspace: str, slots: Slots, *, once: bool) -> None:
-        super().__init__(name=f"matterstack-{workspace}", daemon=True)
-        self.place = base_path / "workspaces" / workspace
+    def __init__(self, base_path: Path, workspace: str, slots: Share, told: int, *, once: bool) -> None:
+        self._place = base_path / "workspaces" / workspace
         self._base_path, self._workspace, self._slots, self._once = base_path, workspace, slots, once
         self._runs: dict[Path, WatchedRun] = {}
         self._queue: dict[Path, WatchedRun] = {}  # those that are due, in their order
@@ -52,33 +53,34 @@ class Keeper(threading.Thread):
         self._poll = select.poll()
         self._listed: tuple[int, float] | None = None
         self._there = True
-        self._stopping = False
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._poll.register(self._wake, select.POLLIN)
-
-    def stop(self) -> None:
-        """Have no new work begun, and tell the workers to stop."""
-        self._stopping = True
-        os.eventfd_write(self._wake, 1)
+        self._stops_at: float | None = None
+        self._told = told
+        self._poll.register(told, select.POLLIN)
 
     def run(self) -> None:
         """Go round until told to stop; then wait for the workers."""
-        while not (self._stopping and not self._workers):
+        while self._stops_at is None or self._workers:
             self._make_round()
             if self._once and not self._queue and not self._workers and self._listed is not None:
                 return
 
     def _make_round(self) -> None:
-        if self._stopping:
-            for worker in self._workers.values():
-                worker.stop()
+        if self._stops_at is not None:
+            self._stop(time.monotonic() - self._stops_at)
         else:
             self._list()
             self._look()
             self._start()
-        self._slots.set_hungry(str(self.place), hungry=bool(self._queue))
+        self._slots.set_hungry(bool(self._queue))
         self._share()
         self._hear()
+
+    def _stop(self, since_s: float) -> None:
+        """Tell the workers to stop after their tick; a tick that is killed doubles and loses nothing."""
+        for worker in self._workers.values():
+            worker.stop()
+            if since_s > STUCK_S and worker.kill():
+                self._tell(worker.run, f"has been in one tick for {STUCK_S:g} s, and was killed (pid {worker.pid})")
 
     # -- looking --------------------------------------------------------------------------
 
@@ -88,7 +90,7 @@ class Keeper(threading.Thread):
         if self._listed is not None and now < self._listed[1]:
             return
         try:
-            stamp = os.stat(self.place / "runs").st_mtime_ns
+            stamp = os.stat(self._place / "runs").st_mtime_ns
             if self._listed is None or stamp != self._listed[0]:
                 paths = {directory.path for directory in list_runs(self._base_path, self._workspace)}
                 busy = {worker.run.path for worker in self._workers.values()}
@@ -99,11 +101,11 @@ class Keeper(threading.Thread):
                     self._runs[path] = WatchedRun(path)
             self._listed = (stamp, now + _LIST_S)
             if not self._there:
-                log.info("workspace %s: it is there again", self.place)
+                log.info("workspace %s: it is there again", self._place)
             self._there = True
         except (OSError, RunNotFoundError) as error:
             if self._there:
-                log.warning("workspace %s: it cannot be looked at: %s", self.place, error)
+                log.warning("workspace %s: it cannot be looked at: %s", self._place, error)
             self._there = False
             self._listed = (0, now + _LIST_S)
 
@@ -119,7 +121,7 @@ class Keeper(threading.Thread):
                 with capture() as caught:
                     self._tell(run, run.look())
                 if caught.error is not None:
-                    run.look_at = now + _STUCK_S
+                    run.look_at = now + STUCK_S
                     self._tell(run, f"cannot be looked at: {describe(caught.error)}")
             if run.is_due and not (self._once and run.is_done_once):
                 self._queue[path] = run
@@ -131,14 +133,14 @@ class Keeper(threading.Thread):
     # -- workers --------------------------------------------------------------------------
 
     def _start(self) -> None:
-        while self._queue and self._slots.take(str(self.place)):
+        while self._queue and self._slots.take():
             path = next(iter(self._queue))
             run = self._queue.pop(path)
             run.begun()
             try:
                 worker = Worker(run)
             except (MatterstackError, OSError) as error:
-                self._slots.give(str(self.place))
+                self._slots.give()
                 self._tell(run, run.ended({"refused": str(error)}, ""))
                 continue
             self._workers[worker.pidfd] = worker
@@ -152,15 +154,16 @@ class Keeper(threading.Thread):
         for worker in self._workers.values():
             if wanted and now - worker.since > _SLICE_S:
                 worker.stop()
-            if worker.counts and worker.told_at is not None and now - worker.told_at > _STUCK_S:
+            if worker.counts and worker.told_at is not None and now - worker.told_at > STUCK_S:
                 worker.counts = False
-                self._slots.give(str(self.place))
-                self._tell(worker.run, f"has been in one tick for {_STUCK_S:g} s (pid {worker.pid}); others go on")
+                self._slots.give()
+                self._tell(worker.run, f"has been in one tick for {STUCK_S:g} s (pid {worker.pid}); others go on")
 
     def _hear(self) -> None:
         ready = dict(self._poll.poll(_ROUND_S * 1000))
-        if self._wake in ready:
-            os.eventfd_read(self._wake)
+        if self._told in ready:
+            self._poll.unregister(self._told)
+            self._stops_at = time.monotonic()
         for pidfd, worker in list(self._workers.items()):
             worker.hear()
             if ready.get(worker.words, 0) & select.POLLHUP:
@@ -175,5 +178,5 @@ class Keeper(threading.Thread):
         if not worker.is_silent:
             self._poll.unregister(worker.words)
         if worker.counts:
-            self._slots.give(str(self.place))
+            self._slots.give()
         self._tell(worker.run, worker.run.ended(*worker.end()))

@@ -6,26 +6,37 @@ import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
-from matterstack.daemon.keeper import Keeper
+from matterstack.daemon.keepers import KeeperProcess, end, wait
 from matterstack.daemon.slots import Slots
-from matterstack.errors import RunLockedError
-from matterstack.storage.run_lock import RunLock
 
 log = logging.getLogger("matterstack.daemon")
 
-#: At the end the workers have so long for the ticks that they are in; they stop after those in any case.
-_LAST_TICKS_S = 60.0
+#: So soon a signal is heard.
+_LOOK_S = 0.5
 _ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def serve(
-    places: Sequence[tuple[Path, str]], workers: int, *, once: bool, log_file: Path | None
-) -> signal.Signals | None:
+class End(NamedTuple):
+    """The end of a daemon.
+
+    Attributes
+    ----------
+    by : signal.Signals or None
+        None where it ended by itself.
+    failed : bool
+        Whether it ended because a workspace could not be kept any more; the log says which, and why.
+    """
+
+    by: signal.Signals | None
+    failed: bool
+
+
+def serve(places: Sequence[tuple[Path, str]], workers: int, *, once: bool, log_file: Path | None) -> End:
     """Step every run of workspaces that is active and trusted, until a signal ends it.
 
     Parameters
@@ -41,8 +52,7 @@ def serve(
 
     Returns
     -------
-    signal.Signals or None
-        What ended it; None where it ended by itself.
+    End
 
     Raises
     ------
@@ -62,49 +72,21 @@ def serve(
             handler.close()
 
 
-def _serve(places: Sequence[tuple[Path, str]], workers: int, *, once: bool) -> signal.Signals | None:
-    slots = Slots(workers)
-    came: list[int] = []
+def _serve(places: Sequence[tuple[Path, str]], workers: int, *, once: bool) -> End:
+    slots, keepers, came = Slots(workers, len(places)), list[KeeperProcess](), list[int]()
     with ExitStack() as stack:
-        for base_path, workspace in places:
-            stack.callback(_locked(base_path / "workspaces" / workspace).release)
         before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in _ENDS}
         stack.callback(lambda: [signal.signal(number, handler) for number, handler in before.items()])
-        keepers = [Keeper(base_path, workspace, slots, once=once) for base_path, workspace in places]
+        stack.callback(end, keepers)
+        for number, (base_path, workspace) in enumerate(places):
+            keepers.append(KeeperProcess(base_path, workspace, slots.of(number), once=once, others=keepers))
         for keeper in keepers:
-            keeper.start()
+            while not came and not keeper.has_begun(_LOOK_S):
+                pass
         log.info("pid %s steps the runs of %s", os.getpid(), ", ".join(str(keeper.place) for keeper in keepers))
-        alive = any if once else all  # else one that has ended has failed, and told why
-        while not came and alive(keeper.is_alive() for keeper in keepers):
-            for keeper in keepers:
-                keeper.join(0.5 / len(keepers))
-        for keeper in keepers:
-            keeper.stop()
-        until = time.monotonic() + _LAST_TICKS_S
-        for keeper in keepers:
-            keeper.join(max(0.0, until - time.monotonic()))
-        ended_by = signal.Signals(came[0]) if came else None
-        log.info("ended%s", f" by {ended_by.name}" if ended_by else "")
-    return ended_by
-
-
-def _locked(place: Path) -> RunLock:
-    """Take the lock that one daemon of this user holds of a workspace.
-
-    Raises
-    ------
-    RunLockedError
-        Another one does.
-    """
-    lock = RunLock(place / f".daemon-{os.getuid()}.lock")
-    try:
-        lock.acquire()
-    except RunLockedError as error:
-        who = error.holder
-        keeper = (
-            f"pid {who['pid']} on {who.get('host')}, since {who.get('since')}" if "pid" in who else "it says not who"
-        )
-        raise RunLockedError(
-            f"another daemon of yours steps the runs of {place} ({keeper}): leave them to it, or stop it first", who
-        ) from None
-    return lock
+        goes_on = any if once else all  # else one that has ended has failed, and told why
+        while not came and goes_on([keeper.is_alive() for keeper in keepers]):
+            wait(keepers, _LOOK_S)
+    by = signal.Signals(came[0]) if came else None
+    log.info("ended%s", f" by {by.name}" if by else "")
+    return End(by, not by and (not once or any(keeper.code for keeper in keepers)))

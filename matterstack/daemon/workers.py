@@ -48,6 +48,7 @@ class Worker:
         self.told_at: float | None = None
         self.counts = True
         self.is_silent = False
+        self._killed = False
         self._said, self._words = b"", b""
         directory = RunDirectory(run.path)
         made_in = recorded(directory)
@@ -89,6 +90,14 @@ class Worker:
             self.told_at = time.monotonic()
             assert self._process.stdin is not None
             self._process.stdin.close()
+
+    def kill(self) -> bool:
+        """Kill it, once; return whether that was done now."""
+        if self._killed:
+            return False
+        self._process.kill()
+        self._killed = True
+        return True
 
     def hear(self) -> None:
         """Take in what it has said and printed."""

@@ -36,6 +36,8 @@ class RunLock:
     ----------
     path : pathlib.Path
         The lock file; made where it is missing, never deleted.
+    pid : int, optional
+        Who the file says holds it: by default this process, else the one that it is held for.
 
     Attributes
     ----------
@@ -53,10 +55,11 @@ class RunLock:
     matterstack.errors.RunLockedError: Another process is running: ...
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, pid: int | None = None) -> None:
         from filelock import FileLock
 
         self.path = path
+        self._pid = pid
         self.identity: tuple[int, int] | None = None
         self._lock = FileLock(
             path, blocking=False, thread_local=False, fallback_to_soft=False, on_acquired=self._on_acquired
@@ -93,7 +96,9 @@ class RunLock:
         self.identity = (status.st_dev, status.st_ino)
         # Fixed length, in place: a reader never meets an empty or half-shortened file.
         with contextlib.suppress(OSError):  # a full disk must not keep the lock from being held
-            os.pwrite(descriptor, _holder_text().ljust(_HOLDER_BYTES - 1).encode()[: _HOLDER_BYTES - 1] + b"\n", 0)
+            os.pwrite(
+                descriptor, _holder_text(self._pid).ljust(_HOLDER_BYTES - 1).encode()[: _HOLDER_BYTES - 1] + b"\n", 0
+            )
 
     def check(self) -> None:
         """Raise `RunLockLostError` unless the file at the path is still the one that is held."""
@@ -140,12 +145,12 @@ def _user(uid: int) -> str:
         return str(uid)
 
 
-def _holder_text() -> str:
+def _holder_text(pid: int | None) -> str:
     from datetime import UTC, datetime
 
     return json.dumps(
         {
-            "pid": os.getpid(),
+            "pid": pid or os.getpid(),
             "host": os.uname().nodename,
             "user": _user(os.getuid()),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),

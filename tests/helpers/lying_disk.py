@@ -682,7 +682,11 @@ class Mounted:
         Where it is, as one machine sees it.
     other : pathlib.Path
         Where it is, as another machine sees it.
+    server : subprocess.Popen
+        Who serves it.
     """
+
+    server: subprocess.Popen[bytes]
 
     def __init__(self, folder: Path, views: int) -> None:
         self.folder = folder
@@ -744,7 +748,7 @@ def lying_disk(
     kind = json.dumps({"locks": locks, "links": links, "stale_s": stale_s})
     command = [sys.executable, __file__, str(folder), kind, *map(str, disk.views)]
     with open(folder / "server.log", "wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        disk.server = server = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     try:
         until = time.monotonic() + 30
         while not all(view.is_mount() for view in disk.views):
