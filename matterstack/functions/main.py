@@ -229,9 +229,9 @@ def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType 
         os.replace(partial, os.path.join(HERE, "error.json"))
         _note_made({})
     except OSError as failed:  # a full disk: stderr is left
-        sys.stderr.write(f"error.json could not be written: {failed}\n")
         if os.path.lexists(partial):
             os.unlink(partial)
+        sys.stderr.write(f"error.json could not be written: {failed}\n")
     begun = _from_users_line(trace)
     sys.__excepthook__(kind, error.with_traceback(begun), begun)
 

@@ -64,6 +64,21 @@ class Cluster:
         os.kill(pid, signal.SIGKILL)
         wait_for(lambda: not Path(f"/proc/{pid}").exists() or "State:\tZ" in Path(f"/proc/{pid}/status").read_text())
 
+    def save(self, place: Path) -> None:
+        """Keep what the controller knows, all of which it writes at an orderly end; it goes on then."""
+        pid = self.pid("slurmctld")
+        os.kill(pid, signal.SIGTERM)
+        wait_for(lambda: not Path(f"/proc/{pid}").exists() or "State:\tZ" in Path(f"/proc/{pid}/status").read_text())
+        shutil.copytree(self.state / "ctld", place)
+        self.start()
+
+    def restore(self, place: Path) -> None:
+        """Kill the controller; it begins with what it knew once, as one that crashed before it could write more."""
+        self.kill("slurmctld")
+        shutil.rmtree(self.state / "ctld")
+        shutil.copytree(place, self.state / "ctld")
+        self.start()
+
     def command(self, *words: str) -> str:
         return subprocess.run(words, check=True, capture_output=True, text=True, timeout=60).stdout
 

@@ -281,6 +281,42 @@ def test_held_by_an_administrator_is_left_held_and_said(healthy: Cluster, tmp_pa
     assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
 
 
+def test_a_controller_that_has_forgotten_what_it_released_is_told_again(healthy: Cluster, tmp_path: Path) -> None:
+    tasks = [
+        task(tmp_path, "z", gate(tmp_path)),
+        task(tmp_path, "a", "exit 3", allow_failure=True),
+        task(tmp_path, "b"),
+    ]
+    run = start(tmp_path, *tasks, max_active=1)
+    until(run, "RUNNING", "z")
+    healthy.save(tmp_path / "saved")  # a and b are held
+    (tmp_path / "go").write_text("")
+    mine = run.path / "operators/slurm/0.a.1/.matterstack"
+    wait_for(lambda: (run.step(), list(mine.glob("released.*")))[1])
+    wait_for((mine / "exit.json").exists)
+    healthy.restore(tmp_path / "saved")
+    number = run.attempts.loc["0.b.1", "external_id"]
+    (run.path / f"operators/slurm/0.b.1/.matterstack/released.{number}").touch()  # as that of a
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED, run.explain()
+    assert reason(run) == "exit code 3"
+    check_executions(run, tmp_path / "ledger")
+
+
+def test_what_a_person_holds_after_its_release_is_left_held(healthy: Cluster) -> None:
+    scheduler = ms.SlurmOperator().scheduler
+
+    def submit(*options: str) -> str:
+        return healthy.command("sbatch", "--parsable", "--output=/dev/null", *options, "--wrap=sleep 100").strip()
+
+    submit("--ntasks=16")  # what is released waits for its turn
+    never, held = submit("--hold"), submit("--hold")
+    assert scheduler.forgotten([never, held]) == [never, held]
+    scheduler.release([held])
+    wait_for(lambda: scheduler.forgotten([never, held]) == [never])
+    healthy.command("scontrol", "hold", held)
+    assert scheduler.forgotten([never, held]) == [never]
+
+
 def test_a_dependency_that_can_never_be_satisfied_ends_the_attempt(healthy: Cluster, tmp_path: Path) -> None:
     failed = healthy.command("sbatch", "--parsable", "--output=/dev/null", "--chdir=/tmp", "--wrap=exit 1").strip()
     wait_for(lambda: (failed, "FAILED") in {(number, state) for number, _, state in healthy.jobs()})

@@ -1,6 +1,6 @@
-"""Slurm by its command line: seven calls, and pure parsers of what they print.
+"""Slurm by its command line: eight calls, and pure parsers of what they print.
 
-Another scheduler can take Slurm's place in `SlurmOperator` by doing the same seven things:
+Another scheduler can take Slurm's place in `SlurmOperator` by doing the same eight things:
 see `Scheduler`.
 
 No answer is never "no jobs": a command is believed when it ended well and told so itself (`site_agent.proved`), and
@@ -118,7 +118,7 @@ class NotNow(NamedTuple):
 
 
 class Scheduler(Protocol):
-    """The seven things an operator asks of a scheduler.
+    """The eight things an operator asks of a scheduler.
 
     Each raises `OperatorUnreachableError` when nobody can tell what happened, within a bound.
     """
@@ -131,6 +131,12 @@ class Scheduler(Protocol):
 
     def release(self, ids: Sequence[str]) -> bool:
         """Let held jobs start, and return whether all of them surely may; one that is gone does no harm."""
+
+    def forgotten(self, ids: Sequence[str]) -> list[str]:
+        """Return those of held jobs of which the scheduler does not know that they were ever released.
+
+        One that crashed soon after a release has lost it. A job that a person holds was released before.
+        """
 
     def poll(self, tokens: Sequence[str]) -> list[Job]:
         """Return the jobs of these names that the queue knows, ended ones too, oldest first, in one question."""
@@ -242,6 +248,16 @@ class Slurm:
             # It fails as a whole when one of the jobs is gone or ended; the next look shows which are held still.
             every = every and not done.code
         return every
+
+    def forgotten(self, ids: Sequence[str]) -> list[str]:
+        """See `Scheduler.forgotten`."""
+        found = []
+        for first in range(0, len(ids), _MOST_IDS):
+            some = ids[first : first + _MOST_IDS]
+            # A job that was released has been in the queue for its turn, since when its priority accrues.
+            output = self._ask(["squeue", f"--jobs={','.join(some)}", "--Format=JobID:|,AccrueTime:|"])
+            found += [line.split("|")[0] for line in output.splitlines() if line.split("|")[1:2] == ["N/A"]]
+        return [number for number in ids if number in found]
 
     def poll(self, tokens: Sequence[str]) -> list[Job]:
         """See `Scheduler.poll`."""

@@ -110,6 +110,11 @@ class _Batch(NamedTuple):
         return self.chunk.directory if self.chunk is not None else self.attempts[0].directory
 
 
+def _is_held_by_us(directory: Path, job: Job) -> bool:
+    """Return whether a job is held and was never released: one that was is held by somebody else."""
+    return job.reason == _HELD_BY_US and not os.path.lexists(directory / MACHINERY / f"released.{job.id}")
+
+
 def _batches(attempts: Iterable[Attempt]) -> list[_Batch]:
     found: dict[str, _Batch] = {}
     for attempt in attempts:
@@ -532,16 +537,21 @@ class SlurmOperator(JobOperator):
         return seen
 
     def _release_more(self, batches: Sequence[_Batch], jobs: Mapping[str, Job]) -> None:
-        """Release held jobs: of a tick that was interrupted, or as many as may run now."""
-        held, active = [], 0
+        """Release held jobs: of a tick that was interrupted, as many as may run now, or whose release was forgotten."""
+        held, doubtful, active = [], {}, 0
         for batch in batches:
             job = jobs.get(batch.name)
             if job is None or job.state in ENDED:
                 continue
-            if job.reason == _HELD_BY_US and not (batch.directory / MACHINERY / f"released.{job.id}").exists():
+            if _is_held_by_us(batch.directory, job):
                 held.append(batch)
-            else:
-                active += 1
+                continue
+            active += 1
+            if job.reason == _HELD_BY_US:
+                doubtful[job.id] = batch
+        for number in self.scheduler.forgotten(list(doubtful)) if doubtful else ():
+            held.append(doubtful[number])
+            active -= 1
         room = len(held) if self.max_active is None else max(0, self.max_active - active)
         self._release(held[:room])
 
@@ -573,8 +583,9 @@ class SlurmOperator(JobOperator):
         """Say of attempts whose turn has not come why; give a chunk whose job was killed another one."""
         assert batch.chunk is not None
         if job is not None and job.state not in ENDED and job.reason not in _NEVER:
-            why = "held until there is room" if job.reason == _HELD_BY_US else f"its turn in job {job.id} has not come"
-            if job.state in QUEUED and job.reason and job.reason != _HELD_BY_US:
+            held = _is_held_by_us(batch.directory, job)
+            why = "held until there is room" if held else f"its turn in job {job.id} has not come"
+            if job.state in QUEUED and job.reason and not held:
                 why = f"Slurm says {job.reason}"
             return {a.token: Observation(Seen.QUEUED, reason=why) for a in batch.attempts}
         said = f"{job.reason if job.reason in _NEVER else job.state}" if job else "gone"
@@ -618,6 +629,10 @@ class SlurmOperator(JobOperator):
                     Seen.RUNNING, reason=_ELSEWHERE, external_id=job.id, started_at=began_at(attempt) or at
                 )
             return still(attempt, _ELSEWHERE)
+        if job is not None and job.state in QUEUED and ended is not None:
+            # Slurm queues it again, or has crashed and forgotten that it ran: its claim lets nothing run any more.
+            self.scheduler.cancel([job.id])
+            return ended_badly(attempt, ended, self.last_words(attempt))
         if job is not None and job.state not in ENDED and job.state != REVOKED:
             return self._judge_live(attempt, job, begun and ended is None, at)
         began = began_at(attempt)
@@ -646,7 +661,8 @@ class SlurmOperator(JobOperator):
         if job.reason in _NEVER:
             self.scheduler.cancel([job.id])
             return bad_end(f"{job.reason}: Slurm says that it can never start", "CANCELLED", at)
-        why = "held until there is room" if job.reason == _HELD_BY_US else f"Slurm says {job.reason or job.state}"
+        held = _is_held_by_us(attempt.directory, job)
+        why = "held until there is room" if held else f"Slurm says {job.reason or job.state}"
         return Observation(Seen.QUEUED, reason=why, external_id=job.id)
 
     # -- the end ----------------------------------------------------------------------------
