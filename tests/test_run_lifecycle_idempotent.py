@@ -72,6 +72,7 @@ def check_undisturbed(base: Path) -> None:
     assert list(run.tasks["status"]) == ["COMPLETED"] * 6
     assert list(run.tasks["attempt"]) == [1, 2, 1] * 2
     check_executions(run, base / "ledger")
+    assert not list(run.path.glob("operators/*/.*.new"))
     assert sum(starts(base / "ledger").values()) == 8
     counts = run.counts
     assert (counts.total, counts.completed, counts.ready, counts.unfinished) == (3, 3, 0, 0)

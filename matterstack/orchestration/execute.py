@@ -98,6 +98,8 @@ def execute(
     groups: dict[str, list[LiveAttempt]] = {}
     for live in submissions:
         groups.setdefault(live.operator, []).append(live)
+    for name in {live.operator for live in submissions if live.id in interrupted}:
+        session.directory.sweep_attempts(name)
     parts = [
         _execute_operator(session, name, group, reader, interrupted, at, soon)
         for name, group in groups.items()

@@ -245,6 +245,11 @@ class RunDirectory:
         """Bring the names of an operator's attempts to disk, before anybody outside hears of them."""
         sync_directory(self.operator(operator))
 
+    def sweep_attempts(self, operator: str) -> None:
+        """Remove what is left of attempts that a killed process was making: only whoever has the lock makes any."""
+        for left in (self.path / "operators" / operator).glob(".*.new"):
+            remove_tree(left)
+
     def build_attempt(
         self, operator: str, name: str, token: str, populate: Callable[[str], None], *, may_exist: bool
     ) -> None:

@@ -64,6 +64,12 @@ class Farm:
         process.send_signal(signal.SIGKILL)
         process.wait(timeout=30)
 
+    def mend(self) -> None:
+        """Start what has died."""
+        if self.scheduler.poll() is not None:
+            self.scheduler = self.start_scheduler()
+        self.workers = [one if one.poll() is None else self.start_worker() for one in self.workers]
+
     def close(self) -> None:
         for process in self.processes:
             process.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import matterstack as ms
@@ -26,10 +27,11 @@ def starts(ledger: Path) -> Counter[str]:
     return Counter(line.split()[1] for line in lines if line.startswith("start "))
 
 
-def check_executions(run: ms.Run, ledger: Path) -> None:
-    """Check that nothing was executed twice, unbidden, or claimed without having run."""
+def check_executions(run: ms.Run, ledger: Path, besides: Sequence[str] = ()) -> None:
+    """Check that nothing was executed twice, unbidden, or claimed without having run, but by some operators."""
     counted = starts(ledger)
     attempts = run.attempts
+    attempts = attempts[~attempts["operator"].isin(besides)]
     assert max(counted.values(), default=0) <= 1, f"executed more than once: {counted}"
     assert set(counted) <= set(attempts["token"]), "something ran that the run does not know"
     for _, attempt in attempts[attempts["status"] == "COMPLETED"].iterrows():

@@ -5,10 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+
+@contextlib.contextmanager
+def mounted(place: Path, size: str) -> Iterator[str]:
+    """Mount a file system of some size; give why it cannot be, or nothing."""
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    yield done.stderr.strip()
+    if not done.returncode:
+        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 @pytest.fixture
@@ -16,13 +27,10 @@ def small_disk(tmp_path: Path) -> Any:
     """A file system of a few megabytes."""
     place = tmp_path / "disk"
     place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"mounting a small file system needs root: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with mounted(place, "3m") as why_not:
+        if why_not:
+            pytest.skip(f"mounting a small file system needs root: {why_not}")
+        yield place
 
 
 def fill(place: Path, leave: int) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -45,6 +46,19 @@ class Server:
         finally:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Kill every process of sshd."""
+        for pid in reversed(self.sessions()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(30)
+
+    def start(self) -> None:
+        """Start it again, at the same port."""
+        command = list(self.process.args)  # type: ignore[arg-type]
+        with open(self.state / "sshd.log", "ab") as log:
+            self.process = subprocess.Popen(command, stderr=log)
 
     def masters(self) -> list[int]:
         """Return the ids of the connections that the client keeps."""
@@ -105,9 +119,7 @@ def server() -> Iterator[Server]:
     finally:
         for pid in running.masters():
             os.kill(pid, signal.SIGKILL)
-        for pid in reversed(running.sessions()):
-            os.kill(pid, signal.SIGKILL)
-        process.wait(30)
+        running.kill()
         for name, value in before.items():
             if value is not None:
                 os.environ[name] = value
