@@ -61,7 +61,7 @@ except (MatterstackError, KeyboardInterrupt) as error:
 """
 #: What a daemon says that it never should.
 _BAD_WORDS = re.compile(
-    r"^Traceback|Exception in|has failed|ended without a word: with exit code|cannot be read: (?!.*(full|disk|not there))"
+    r"^Traceback|Exception in|has failed|without a word: with exit code|cannot be read: (?!.*(full|disk|not there))"
 )
 
 
