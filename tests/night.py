@@ -358,6 +358,8 @@ class Night:
         for _, mend in self.later:
             mend()
         self.later.clear()
+        if self.around.slurm is not None:  # what was killed with its controller holds places of the node for good
+            self.around.slurm.start("slurmd")
         self.settle(quiet_s)
         for one in self.runs:
             run = one.open()

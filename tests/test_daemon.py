@@ -211,6 +211,16 @@ def test_a_long_command_is_not_asked_about_but_looked_at(tmp_path: Path) -> None
         wait_for(lambda: run.status is ms.RunStatus.FAILED)
 
 
+def test_a_worker_whose_run_was_moved_meanwhile_says_so(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    command = [sys.executable, "-m", "matterstack.daemon.worker", str(tmp_path / "gone"), str(writer)]
+    done = subprocess.run(command, timeout=60, pass_fds=(writer,), stdin=subprocess.DEVNULL, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(os.read(reader, 1 << 16))["error"].startswith("RunNotFoundError: no run at ")
+    for descriptor in (reader, writer):
+        os.close(descriptor)
+
+
 def test_a_round_for_cron(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     done = make(tmp_path, "done", ms.Workflow([witnessed("t", "true", ledger)]))

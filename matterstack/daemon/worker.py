@@ -44,10 +44,10 @@ _OF_OTHERS = sorted(
 
 def main() -> int:
     """Step a run; see the module."""
-    directory, descriptor = RunDirectory.at(sys.argv[1]), int(sys.argv[2])
+    path, descriptor = sys.argv[1], int(sys.argv[2])
     fcntl.fcntl(descriptor, fcntl.F_SETFD, fcntl.FD_CLOEXEC)  # nothing that is started here keeps it open
     try:
-        said = _step(directory)
+        said = _step(RunDirectory.at(path))
     except RunLockedError as error:
         said = {"locked": str(error)}
     except MatterstackError as error:
