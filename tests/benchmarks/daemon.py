@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import matterstack as ms
+from matterstack.operators.local.runner.processes import children
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -33,15 +34,21 @@ def daemon(place: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.terminate()
 
 
-def cpu_s(pid: int) -> float:
-    """Return the time on a processor of a process and of those of its children that are over, as the kernel counts."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / TICK
+def family(pid: int) -> list[int]:
+    """Return a daemon and its keepers."""
+    return [pid, *children(pid)]
 
 
-def memory_mib(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+def cpu_s(pids: list[int]) -> float:
+    """Return the time on a processor of processes and of those of their children that are over."""
+    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
+    return sum(sum(map(int, some[11:15])) for some in fields) / TICK
+
+
+def memory_mib(pids: list[int]) -> float:
+    """Return the memory of processes, of which each counts its share of what they share."""
+    lines = [line for pid in pids for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()]
+    return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
 
 
 def idle(runs: int, seconds: float = 60.0) -> None:
@@ -55,10 +62,11 @@ def idle(runs: int, seconds: float = 60.0) -> None:
             while (place / "daemon.log").read_text().count("waits for people") < runs:
                 pause(1.0)
             pause(15.0)
-            before, at = cpu_s(process.pid), time.monotonic()
+            pids = family(process.pid)
+            before, at = cpu_s(pids), time.monotonic()
             pause(seconds)
-            share = (cpu_s(process.pid) - before) / (time.monotonic() - at)
-            print(f"{runs} idle runs: {share:.2%} of a core, {memory_mib(process.pid):.0f} MiB")
+            share = (cpu_s(pids) - before) / (time.monotonic() - at)
+            print(f"{runs} idle runs: {share:.2%} of a core, {memory_mib(pids):.0f} MiB", flush=True)
             noticed = []
             for run in made[:: max(1, runs // 5)]:
                 (request,) = run.inbox()
