@@ -59,6 +59,8 @@ try:
 except (MatterstackError, KeyboardInterrupt) as error:
     print(type(error).__name__, error)
 """
+#: What is written whole is written under such a name first; it goes, unless whoever writes it is killed just then.
+_OF_A_KILL = re.compile(r"^\..+\.[0-9a-f]{12}\.partial$")
 #: What a daemon says that it never should.
 _BAD_WORDS = re.compile(
     r"^Traceback|Exception in|has failed|without a word: with exit code|cannot be read: (?!.*(full|disk|not there))"
@@ -428,7 +430,9 @@ class Night:
         if wrong:
             self.findings.append(f"{one.name}: matterstack check: {said.getvalue()}")
         for path in one.path.rglob(".*"):
-            if path.name.endswith((".partial", ".new", ".tmp")):
+            if _OF_A_KILL.search(path.name):
+                self.counted["halves of files that kills left"] += 1
+            elif path.name.endswith((".partial", ".new", ".tmp")):
                 self.findings.append(f"{one.name}: a stray file, {path.relative_to(one.path)}")
 
     def check_answer(self, run: ms.Run, token: str, task_id: str) -> None:
