@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from matterstack.core.identifiers import stem_of
 from matterstack.evidence.document import Block, Document, Facts, Figure, Gallery, Section, Table, Text, Words
 from matterstack.evidence.units import headed
 from matterstack.notebook.moments import in_words, memory
@@ -95,17 +96,28 @@ def _asked(record: Mapping[str, Any]) -> Iterator[Block]:
             ("settings", _short(asked["settings"])),
         ]
     )
-    by_kind: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    likes: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for task in record["tasks"]:
-        what = (
-            f"{task['function']}()" if "function" in task else _short(task.get("command") or task.get("instructions"))
-        )
-        by_kind.setdefault((what, task["operator"]), []).append(task)
+        likes.setdefault((_likes(task), task["operator"]), []).append(task)
     rows = [
-        [what, operator, str(len(tasks)), tasks[0]["task"], _short(tasks[0]["done_with"])]
-        for (what, operator), tasks in by_kind.items()
+        [_done(tasks[0]), operator, str(len(tasks)), tasks[0]["task"], _short(tasks[0]["done_with"])]
+        for (_, operator), tasks in likes.items()
     ]
-    yield _table(("what is done", "by", "tasks", "for example", "with"), rows, "evidence.json", numbers={2})
+    yield _table(
+        ("what is done, for example", "by", "such tasks", "the first", "with"), rows, "evidence.json", numbers={2}
+    )
+
+
+def _likes(task: Mapping[str, Any]) -> str:
+    """Return what a task has in common with its likes: its function, its group, or the stem of its name."""
+    return str(task.get("function") or task.get("group") or stem_of(task["task_id"]) or task["task_id"])
+
+
+def _done(task: Mapping[str, Any]) -> str:
+    """Return what is done in a task."""
+    if "function" in task:
+        return f"{task['function']}()"
+    return _short(task.get("command") or task.get("instructions"))
 
 
 def _source(caption: str, text: str) -> Block:
