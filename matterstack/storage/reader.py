@@ -974,7 +974,13 @@ class StoreReader:
 
         The same content gives the same bytes: what was removed is not in it, and no page is where it was by chance.
         """
-        self.query("VACUUM INTO ?", (os.fspath(path),))
+        with interrupts.held(), database.errors(self.path):
+            connection = self._connection()
+            try:
+                connection.execute("PRAGMA query_only = OFF")  # that of a private copy, which counts this as writing
+                connection.execute("VACUUM INTO ?", (os.fspath(path),))
+            finally:
+                connection.execute(f"PRAGMA query_only = {'ON' if connection is self._mine.copy else 'OFF'}")
 
     # -- room on disk -----------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from crashes import in_child
 from evidence_lab import HOSTILE, answer, copied
+from older import run_of_version_1
 
 import matterstack as ms
 from matterstack import crash_points
@@ -212,3 +213,21 @@ def test_a_database_without_sense_is_refused_whole(ended: ms.Run, tmp_path: Path
     with pytest.raises(ExportError, match="makes no sense"):
         run.export(tmp_path / "e")
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+def test_a_database_that_is_read_from_a_private_copy_is_exported_too(tmp_path: Path) -> None:
+    """One of an older schema, and one whose writer was killed in the middle of a commit; neither is changed."""
+    old = ms.open_run(run_of_version_1(tmp_path))
+    before = contents(old.path)
+    home = old.export(tmp_path / "old")
+    assert contents(old.path) == before
+    assert ms.open_run(home).tasks.equals(old.tasks)
+    torn = ms.initialize_run("w", ms.Workflow([ms.Task(f"t{n}", "true") for n in range(40)]), base_path=tmp_path)
+    stepped = ms.open_run(torn.path)
+    assert in_child(stepped.step, lambda: crash_points.arm("kill", "store.commit")) == -signal.SIGKILL
+    assert (torn.path / "state.sqlite-journal").stat().st_size > 0
+    before = contents(torn.path)
+    home = torn.export(tmp_path / "torn")
+    assert contents(torn.path) == before
+    assert len(ms.open_run(home).tasks) == 40
+    assert sorted(path.name for path in home.iterdir() if path.name.startswith("state")) == ["state.sqlite"]
