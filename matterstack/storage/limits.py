@@ -1,6 +1,6 @@
 """A ledger of limits: their amounts, what runs hold of them, and which runs wait; that of a workspace, to begin with.
 
-It is opened for each use, and a run that names no resource never opens it.
+It is opened for each use, and a run that wants nothing of it never opens it.
 """
 
 from __future__ import annotations

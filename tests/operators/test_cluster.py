@@ -24,6 +24,7 @@ from matterstack.operators.jobs import scheduler
 from matterstack.orchestration import job_limits
 from matterstack.orchestration.holders import give_back_what_is_over
 from matterstack.storage.limits import Ledger
+from matterstack.storage.machine import MachineLedger
 
 
 @pytest.fixture(scope="module")
@@ -355,6 +356,59 @@ def test_where_nobody_can_tell_what_is_held_jobs_wait(healthy: Cluster, tmp_path
     assert "what is held cannot be read" in repr(run.explain())
     ledger.write_bytes(kept)
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+
+
+# -- limits of the machine beside them ------------------------------------------------------------
+
+
+def start_both(base: Path) -> ms.Run:
+    """Return a run of two jobs and two commands that share a license, and one that takes a core only."""
+    ms.set_limits("w", base_path=base, slurm_jobs=1, license=1)
+    wants = ms.Resources(named={"license": 1})
+    flow = [task(base, name, resources=wants) for name in ("job0", "job1")]
+    flow += [witnessed(name, "true", base / "ledger", resources=wants) for name in ("command0", "command1")]
+    flow.append(witnessed("free", "true", base / "ledger"))
+    operators = {"slurm": ms.SlurmOperator(timeout_s=15, poll_s=0.1), "local": ms.LocalOperator(cpus=1)}
+    return ms.initialize_run("w", ms.Workflow(flow), base_path=base, run_id="r", operators=operators)
+
+
+def amounts_held(base: Path) -> dict[str, int]:
+    """Return what is held of all limits, of both kinds."""
+    shares = [*Ledger(base / "workspaces/w").standing().shares, *MachineLedger().standing().shares]
+    return {share.name: share.amount for share in shares}
+
+
+def never_over(base: Path) -> None:
+    assert all(amount == 1 for amount in amounts_held(base).values())
+
+
+@pytest.mark.parametrize("hit", [1, 2])
+def test_killed_between_the_two_ledgers_nothing_stays_taken(
+    healthy: Cluster, tmp_path: Path, folder: Path, asked_anew: None, hit: int
+) -> None:
+    run = start_both(tmp_path)
+    path = run.path
+    assert killed_at("limits.reserved", hit, lambda: ms.open_run(path).wait(timeout_s=60))
+    wait_for(lambda: (run.step(), never_over(tmp_path), run.status is ms.RunStatus.COMPLETED)[2])
+    assert amounts_held(tmp_path) == {}
+    check_executions(run, tmp_path / "ledger")
+
+
+def test_jobs_and_commands_of_a_run_take_what_they_want_of_both_kinds_together_or_nothing(
+    healthy: Cluster, tmp_path: Path, folder: Path, asked_anew: None
+) -> None:
+    run = start_both(tmp_path)
+    ledger = tmp_path / "workspaces/w/limits.sqlite"
+    kept = ledger.read_bytes()
+    ledger.write_bytes(b"damaged")
+    assert run.step().submitted == 1, "the one that wants nothing of that ledger"
+    assert {share.name: share.amount for share in MachineLedger().standing().shares} == {"cpus": 1}
+    said = {one.what: one.why for one in run.explain()}
+    assert all("what is held cannot be read" in said[f"task {name}"] for name in ("job0", "job1", "command0"))
+    ledger.write_bytes(kept)
+    wait_for(lambda: (run.step(), never_over(tmp_path), run.status is ms.RunStatus.COMPLETED)[2])
+    assert amounts_held(tmp_path) == {}
+    check_executions(run, tmp_path / "ledger")
 
 
 def later(base: Path, seconds: float) -> None:

@@ -289,6 +289,22 @@ def test_tasks_behind_those_that_wait_for_a_gpu_go_on(tmp_path: Path) -> None:
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
 
 
+def test_tasks_behind_those_that_wait_for_a_gpu_find_the_limits_of_the_workspace(tmp_path: Path) -> None:
+    ms.set_limits("w", base_path=tmp_path, furnace=1)
+    gate = tmp_path / "gate"
+    other = make(tmp_path, "other", [task("t", f"touch begun; {UNTIL.format(gate=gate)}", gpus=1)], gpus=1)
+    begun(other, "t")
+    tasks = [*(task(f"hot{n}", gpus=1) for n in range(9)), task("named", named={"furnace": 1})]
+    run = make(tmp_path, "r", tasks, gpus=1, max_active=2)
+    for _ in run.ticks(timeout_s=20):
+        if run.counts.completed == 1:
+            break
+    assert set(run.tasks[run.tasks["status"] == "COMPLETED"]["task_id"]) == {"named"}
+    gate.touch()
+    assert other.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+
+
 @ms.task
 def threads() -> str:
     """Return what a call finds."""
