@@ -122,8 +122,8 @@ class AttemptFiles:
             raise UnsafeFileError(f"{path} holds more than {max_bytes} bytes, which is too much to be read here")
         return content
 
-    def names(self, record: AttemptRecord) -> list[str]:
-        """Return the plain files of an attempt, in order, from the run's directory on; and nothing else.
+    def names(self, record: AttemptRecord) -> tuple[list[str], list[str]]:
+        """Return the plain files of an attempt, and what is neither that nor a folder, from the run's directory on.
 
         Raises
         ------
@@ -132,12 +132,14 @@ class AttemptFiles:
         """
         home = self.home(record)
         if (archive := self.archive_of(record)) is not None:
-            return sorted(path for path in self.sums_in(archive) if path.startswith(f"{home}/"))
+            return sorted(path for path in self.sums_in(archive) if path.startswith(f"{home}/")), []
         try:
             found = list(walk_inside(self._directory.path, inside(home)))
         except FileNotFoundError:
-            return []
-        return sorted(f"{home}/{path}" for path, status in found if stat.S_ISREG(status.st_mode))
+            return [], []
+        plain = sorted(f"{home}/{path}" for path, status in found if stat.S_ISREG(status.st_mode))
+        folders = {f"{home}/{path}" for path, status in found if stat.S_ISDIR(status.st_mode)}
+        return plain, sorted({f"{home}/{path}" for path, _ in found} - folders - set(plain))
 
 
 def sum_of(root: os.PathLike[str], path: str) -> str:

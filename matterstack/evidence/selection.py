@@ -126,17 +126,18 @@ class Selection:
     def _take_attempt(self, record: AttemptRecord) -> None:
         home = self._files.home(record)
         try:
-            names = self._files.names(record)
+            names, others = self._files.names(record)
         except (UnsafeFileError, OSError) as error:
             self.left_out.append(NotTaken(f"{home}/", str(error)))
             return
-        if not names:
+        if not names and not others:
             return
         if self.which == NONE and record.attempt.status not in _LIVE:
             self.left_out.append(NotTaken(f"{home}/", "no files of attempts were asked for"))
             return
         if self.which == ALL and self._files.archive_of(record) is not None:
             return  # it is in its archive
+        self.left_out += [NotTaken(path, "it is a link, or no file at all") for path in others]
         for path in names:
             name = path.removeprefix(f"{home}/")
             if not _LOCAL.isdisjoint(name.split("/")):

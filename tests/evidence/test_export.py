@@ -231,3 +231,13 @@ def test_a_database_that_is_read_from_a_private_copy_is_exported_too(tmp_path: P
     assert contents(torn.path) == before
     assert len(ms.open_run(home).tasks) == 40
     assert sorted(path.name for path in home.iterdir() if path.name.startswith("state")) == ["state.sqlite"]
+
+
+def test_links_and_pipes_are_left_out_and_named(tmp_path: Path) -> None:
+    flow = ms.Workflow([ms.Task("a", "echo 1 > out.txt; ln -s /etc/passwd link; mkfifo pipe", outputs=["out.txt"])])
+    run = ms.initialize_run("w", flow, base_path=tmp_path)
+    run.wait(timeout_s=30)
+    home = run.export(tmp_path / "e", files="all")
+    record = json.loads((home / "evidence.json").read_text())
+    assert [Path(one["path"]).name for one in record["files"]["left_out"]] == ["link", "pipe"]
+    assert not [path for path in home.rglob("*") if path.is_symlink() or not (path.is_file() or path.is_dir())]
