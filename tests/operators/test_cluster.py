@@ -362,10 +362,10 @@ def test_where_nobody_can_tell_what_is_held_jobs_wait(healthy: Cluster, tmp_path
 
 
 def start_both(base: Path) -> ms.Run:
-    """Return a run of two jobs and two commands that share a license, and one that takes a core only."""
+    """Return a run of a job and two commands that share a license, and a job and a command that do without."""
     ms.set_limits("w", base_path=base, slurm_jobs=1, license=1)
     wants = ms.Resources(named={"license": 1})
-    flow = [task(base, name, resources=wants) for name in ("job0", "job1")]
+    flow = [task(base, "job0", resources=wants), task(base, "job1")]
     flow += [witnessed(name, "true", base / "ledger", resources=wants) for name in ("command0", "command1")]
     flow.append(witnessed("free", "true", base / "ledger"))
     operators = {"slurm": ms.SlurmOperator(timeout_s=15, poll_s=0.1), "local": ms.LocalOperator(cpus=1)}
