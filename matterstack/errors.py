@@ -37,6 +37,7 @@
     ├── StructureError                what shall be shown in 3D is no structure
     ├── NoticeError                   a notice that did not reach whom it is for
     ├── MissingLibraryError           an optional library that a view needs is not installed
+    ├── PlatformError                 this operating system cannot do that; which can, and what to do
     ├── LockError
     │   ├── RunLockedError            another process, thread or cell is stepping the run
     │   ├── RunLockLostError          run.lock was replaced while it was held
@@ -265,6 +266,10 @@ class NoticeError(MatterstackError):
 
 class MissingLibraryError(MatterstackError, ImportError):
     """An optional library is not installed; the message says which, and how to get it."""
+
+
+class PlatformError(MatterstackError, ImportError):
+    """What is asked for cannot be done on this operating system; the message says what can, and what to do."""
 
 
 class LockError(MatterstackError):

@@ -29,7 +29,7 @@ _MACHINE_TROUBLE = frozenset(
         errno.ETIMEDOUT,
         errno.ENOTCONN,  # the process behind a FUSE file system has gone
         errno.EHOSTDOWN,
-        errno.EREMOTEIO,
+        getattr(errno, "EREMOTEIO", errno.EIO),  # not on macOS
     }
 )
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})

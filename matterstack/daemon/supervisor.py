@@ -11,8 +11,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+from matterstack import platforms
 from matterstack.daemon.keepers import KeeperProcess, end, wait
 from matterstack.daemon.slots import Slots
+from matterstack.errors import PlatformError
 
 log = logging.getLogger("matterstack.daemon")
 
@@ -56,9 +58,13 @@ def serve(places: Sequence[tuple[Path, str]], workers: int, *, once: bool, log_f
 
     Raises
     ------
+    PlatformError
+        Daemons need Linux.
     RunLockedError
         Another daemon of this user keeps one of them.
     """
+    if why := platforms.why_not(platforms.DAEMON):
+        raise PlatformError(why)
     handlers = [logging.StreamHandler(sys.stderr)] + ([logging.FileHandler(log_file)] if log_file else [])
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

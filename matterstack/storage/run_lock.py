@@ -205,10 +205,11 @@ def check_exclusion(path: Path) -> None:
         pass
     else:
         raise _lies(path, "flock")
-    # SQLite locks ranges of its file. On NFS a flock is such a range, and refuses the first of these two already.
-    with _opened(path, os.O_RDWR) as first, _opened(path, os.O_RDWR) as second:
-        if _locks_range(path, first) and _locks_range(path, second):
-            raise _lies(path, "fcntl")
+    if hasattr(fcntl, "F_OFD_SETLK"):  # without it, two openings of one process never refuse each other a range
+        # SQLite locks ranges of its file. On NFS a flock is such a range, and refuses the first of these two already.
+        with _opened(path, os.O_RDWR) as first, _opened(path, os.O_RDWR) as second:
+            if _locks_range(path, first) and _locks_range(path, second):
+                raise _lies(path, "fcntl")
 
     with contextlib.suppress(OSError):  # there may be no /proc
         if option := local_locks(Path("/proc/self/mountinfo").read_text(), os.stat(path).st_dev):

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from matterstack import crash_points, interrupts
+from matterstack import crash_points, interrupts, platforms
 from matterstack.core.attempts import Attempt, Observation, Seen
 from matterstack.core.states import AttemptStatus
 from matterstack.errors import OperatorUnreachableError
@@ -295,8 +295,8 @@ def _crash_point() -> dict[str, str]:
 
 def _connect(directory: Path) -> socket.socket:
     """Return a connection to the runner of a directory, starting one where there is none."""
-    if not sys.platform.startswith("linux"):
-        raise OperatorUnreachableError("the local operator needs Linux: it relies on /proc and abstract sockets")
+    if why := platforms.why_not(platforms.LOCAL):  # it relies on /proc and abstract sockets
+        raise OperatorUnreachableError(why)
     deadline = time.monotonic() + _START_S
     error: object = "it did not start"
     while time.monotonic() < deadline:

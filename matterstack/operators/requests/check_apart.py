@@ -24,6 +24,7 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
+from matterstack import platforms
 from matterstack.core.schemas import is_costly
 from matterstack.operators.requests.answers import Reading, Violation, read_answer
 from matterstack.operators.requests.check_server import BEGUN, ONE_THREAD, PLAIN, WITH_IRIS, WITH_WORKBOOKS
@@ -215,7 +216,7 @@ def _stop() -> None:
 
 def prepare_checks(schema: Mapping[str, Any]) -> None:
     """Start what a schema's checks need, where they may take long, so that the first one begins at once."""
-    if is_costly(schema, 0):
+    if is_costly(schema, 0) and platforms.why_not(platforms.CHECK_COSTLY) is None:
         _current().start()
 
 
@@ -258,6 +259,9 @@ class Patience:
 
 
 def _read_apart(source: str, raw: bytes, schema: Mapping[str, Any], until: float) -> Reading | NotYet:
+    if why := platforms.why_not(platforms.CHECK_COSTLY):
+        log.warning("%s", why)
+        return NotYet.NOT_STARTED
     server = _current()
     key = hashlib.sha256(json.dumps([source, schema]).encode() + b"\0" + raw).hexdigest()
     for _ in range(_TRIES):

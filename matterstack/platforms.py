@@ -1,0 +1,55 @@
+"""The table of what each operating system can do, and the sentence where one cannot."""
+
+from __future__ import annotations
+
+import sys
+from typing import NamedTuple
+
+LOOK = "look at runs"
+ANSWER = "take answers of people"
+CHECK_COSTLY = "check answers whose check may take long, such as workbooks"
+KITS = "carry kits"
+SLURM = "send commands to Slurm over ssh"
+LOCAL = "run commands and functions itself"
+DAEMON = "keep a daemon"
+#: In the order of docs/platforms.md.
+ABILITIES = (LOOK, ANSWER, KITS, SLURM, CHECK_COSTLY, LOCAL, DAEMON)
+
+
+class Platform(NamedTuple):
+    """An operating system, what it can do, and what to do about the rest."""
+
+    name: str
+    can: frozenset[str]
+    way_out: str
+
+
+_LINUX = Platform("Linux", frozenset(ABILITIES), "")
+_MACOS = Platform(
+    "macOS", frozenset({LOOK, ANSWER, KITS, SLURM}), "step the run on Linux, where all of it goes on as it stands"
+)
+_WINDOWS = Platform("Windows", frozenset(), "use it in WSL, which is Linux")
+_OTHER = Platform("this operating system", frozenset(), "use Linux")
+#: By the beginning of `sys.platform`.
+_PLATFORMS = {"linux": _LINUX, "darwin": _MACOS, "win32": _WINDOWS}
+
+
+def platform() -> Platform:
+    """Return the operating system that this process runs on."""
+    return next((found for begin, found in _PLATFORMS.items() if sys.platform.startswith(begin)), _OTHER)
+
+
+def why_not(ability: str) -> str | None:
+    """Return the sentence that says that this operating system cannot do something; None where it can.
+
+    Examples
+    --------
+    >>> why_not(LOOK) is None
+    True
+    """
+    here = platform()
+    if ability in here.can:
+        return None
+    rest = ", ".join(can for can in ABILITIES if can in here.can)
+    but = f"; it can {rest}" if rest else ""
+    return f"MatterStack on {here.name} cannot {ability}{but}: {here.way_out}. See docs/platforms.md"
