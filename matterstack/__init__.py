@@ -13,7 +13,7 @@ if sys.platform == "win32":
     raise PlatformError(platforms.why_not(platforms.LOOK))
 
 if TYPE_CHECKING:
-    from matterstack import optimizers
+    from matterstack import exchange, optimizers
     from matterstack.cache import Cache
     from matterstack.core.resources import Resources
     from matterstack.core.results import TaskResult, TickReport
@@ -57,6 +57,7 @@ _HOMES = {
     "task": "functions.function",
     "values": "functions.values",
     "optimizers": "optimizers",
+    "exchange": "exchange",
     "LocalOperator": "operators.local.operator",
     "ExperimentOperator": "operators.requests.experiment",
     "HumanOperator": "operators.requests.human",
@@ -107,6 +108,7 @@ __all__ = [
     "Workflow",
     "__version__",
     "compare",
+    "exchange",
     "find_file",
     "find_tasks",
     "inbox",
@@ -131,7 +133,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         home = importlib.import_module(f"matterstack.{_HOMES[name]}")
-        value = home if name in {"values", "optimizers"} else getattr(home, name)
+        value = home if name in {"exchange", "optimizers", "values"} else getattr(home, name)
         globals()[name] = value
         return value
     from matterstack.core.text import did_you_mean

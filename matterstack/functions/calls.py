@@ -173,6 +173,11 @@ def program_of(function: Callable[..., Any], classes: Sequence[type] = ()) -> Pr
     return Program(code.name, {"task.py": code.text.encode(), **_support(), **code.modules, **arrays}, code.packages)
 
 
+def program_of_text(name: str, text: bytes, packages: Sequence[str]) -> Program:
+    """Return what runs a function that stands in a ``task.py`` already, which calls it as those that are made do."""
+    return Program(name, {"task.py": text, **_support()}, tuple(packages))
+
+
 @functools.cache
 def _support() -> Mapping[str, bytes]:
     """Return what a program imports: how values are written and read, and what calls its function."""
