@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 
+from hypothesis import HealthCheck, settings
 from no_skips import pytest_runtest_makereport
 from small_disk import small_disk
 
@@ -12,5 +13,9 @@ from small_disk import small_disk
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="matterstack-test-state-")
 # Nor what they hold of the machine.
 os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="matterstack-test-runtime-")
+
+# Machines are shared: how long an example takes says nothing.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 __all__ = ["pytest_runtest_makereport", "small_disk"]

@@ -144,6 +144,9 @@ def test_runs_that_share_a_cluster_ask_it_once(
     for run in runs:
         run.step()
     assert squeue() == 0
+    # An answer that shows one as waiting, which has begun by the next look, is asked for anew, and rightly.
+    wait_for(lambda: healthy.command("squeue", "-h", "-o", "%T").split() == ["RUNNING"] * many)
+    squeue()
     for run in runs * 3:
         run.step()
     assert squeue() == 1
