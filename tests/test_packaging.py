@@ -36,7 +36,8 @@ def test_conda_gives_what_pip_gives() -> None:
     pip.pop("matterstack[notebook]", None)
     pip.pop("matterstack", None)
     assert conda.pop("python") == PROJECT["requires-python"]
-    assert {"pip": ["-e ."]} in environment
+    assert {"pip": ["-e .[evidence]"]} in environment
+    assert "matterstack[notebook,dask,excel,evidence]" in extras["test"]
     # conda-forge has an extra of a package as a package of its own.
     conda["jsonschema"] = "[format-nongpl]" + conda.pop("jsonschema-with-format-nongpl")
     assert conda == {name.removesuffix("[notebook]"): bounds for name, bounds in pip.items()}
