@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from kit_lab import execute
+from slurm_lab import cluster
+from ssh_lab import server
 
 import matterstack as ms
 from matterstack import platforms
@@ -42,6 +44,13 @@ run.export(out / "exported")
 report = run.step()
 assert report.completed == 1, report
 print(run.explain())
+"""
+
+TO_A_CLUSTER = """
+import sys
+import matterstack as ms
+assert sys.platform == "darwin"
+print(ms.open_run(sys.argv[1]).wait(timeout_s=45))
 """
 
 A_LONG_CHECK = """
@@ -92,6 +101,18 @@ def test_on_macos_one_looks_answers_and_carries_kits_and_commands_wait_for_linux
     # On Linux the same run goes on, with what could not be started there.
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
     assert set(run.tasks["attempt"]) == {1}
+
+
+def test_on_macos_commands_go_to_slurm_over_ssh(tmp_path: Path) -> None:
+    with cluster(27033), server():
+        operator = ms.SlurmOperator(host="cluster", root=str(tmp_path / "there"), poll_s=0.1)
+        flow = ms.Workflow([ms.Task("a", "cat note > out", operator="slurm", files={"note": "hi"}, outputs=["out"])])
+        run = ms.initialize_run("m", flow, base_path=tmp_path, operators={"slurm": operator})
+
+        done = as_macos(TO_A_CLUSTER, run.path, folder=tmp_path)
+
+    assert done.stdout == "COMPLETED\n", done.stderr
+    assert run.file("a", "out").read_text() == "hi"
 
 
 def test_an_answer_whose_check_may_take_long_waits_for_linux(tmp_path: Path) -> None:

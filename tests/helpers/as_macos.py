@@ -25,7 +25,7 @@ import networkx  # noqa: F401
 import pandas  # noqa: F401
 
 LACKS = {
-    os: "memfd_create MFD_CLOEXEC pipe2 pidfd_open sched_getaffinity posix_fadvise eventfd getrandom O_TMPFILE O_PATH",
+    os: "memfd_create MFD_CLOEXEC pipe2 pidfd_open sched_getaffinity posix_fadvise eventfd getrandom O_PATH",
     errno: "EREMOTEIO EBADFD ENOMEDIUM EUCLEAN ENONET",
     fcntl: "F_OFD_SETLK F_OFD_GETLK F_OFD_SETLKW F_SETPIPE_SZ F_SETLEASE F_NOTIFY",
     select: "epoll EPOLLIN",
