@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from matterstack.exchange.ase_database import write_ase_database
 from matterstack.exchange.jobflow import read_jobflow
 
-__all__ = ["read_jobflow"]
+__all__ = ["read_jobflow", "write_ase_database"]

@@ -1,0 +1,117 @@
+"""Results as a database of ASE: rows that ASE reads, with where each is from, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.db import connect
+from hypothesis import given
+from hypothesis import strategies as st
+
+import matterstack as ms
+from matterstack.errors import ExportError
+from matterstack.exchange import ase_database
+
+
+def relax(metal: str, strain: float) -> dict[str, Any]:
+    atoms = bulk(metal) * (1, 1, 2)
+    atoms.set_cell(atoms.cell * strain, scale_atoms=True)
+    trial = atoms.copy()
+    trial.calc = EMT()
+    energy = trial.get_potential_energy()
+    atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=trial.get_forces())
+    return {"atoms": atoms, "energy": energy, "strain": strain, "label": "7", "start": bulk(metal)}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("base")
+    flow = ms.Workflow([ms.Task("note", 'echo \'{"fermi (eV)": 5.5, "Al": 1}\' > result.json')])
+    flow.map(relax, {"Al": "Al", "Cu": "Cu"}, 1.01)
+    run = ms.initialize_run("metals", flow, base_path=base, run_id="first")
+    assert run.wait() is ms.RunStatus.COMPLETED
+    return base
+
+
+def test_rows_are_structures_with_where_they_are_from(base: Path, tmp_path: Path) -> None:
+    renamed = ms.exchange.write_ase_database(
+        tmp_path / "metals.db", ms.results("metals", base_path=base), base_path=base
+    )
+    assert renamed == {"energy": "result_energy", "fermi (eV)": "result_fermi__eV_", "Al": "result_Al"}
+    database = connect(tmp_path / "metals.db")
+    assert len(database) == 5  # two structures of each metal, and the note
+    row = database.get(task_id="relax-Cu", part="atoms")
+    assert (row.run_id, row.workspace, row.iteration, row.attempt) == ("first", "metals", 0, 1)
+    assert row.formula == "Cu2"
+    assert row.energy == pytest.approx(row.result_energy)
+    assert row.forces.shape == (2, 3)
+    assert row.strain == 1.01
+    assert row.data["label"] == "7"  # a text that ASE would take for a number cannot be selected by
+    assert row.data["origin"]["task_id"] == "relax-Cu"
+    note = database.get(task_id="note")
+    assert (note.natoms, note.result_fermi__eV_, note.result_Al) == (0, 5.5, 1)
+    assert [row.run_id for row in database.select("Al", part="start")] == ["first"]
+    assert os.listdir(tmp_path) == ["metals.db"]
+
+
+def test_a_table_that_was_filtered_is_written_as_json(base: Path, tmp_path: Path) -> None:
+    table = ms.results("metals", relax, base_path=base)
+    ms.exchange.write_ase_database(tmp_path / "one.json", table[table.task_id == "relax-Al"], base_path=base)
+    assert {row.task_id for row in connect(tmp_path / "one.json").select()} == {"relax-Al"}
+
+
+def test_what_is_there_is_not_touched(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = ms.results("metals", base_path=base)
+    (tmp_path / "there.db").write_text("mine")
+    with pytest.raises(ExportError, match="is there already"):
+        ms.exchange.write_ase_database(tmp_path / "there.db", table, base_path=base)
+    write = ase_database._write
+
+    def somebody_comes_first(*given: Any) -> None:
+        write(*given)
+        (tmp_path / "late.db").write_text("theirs")
+
+    monkeypatch.setattr(ase_database, "_write", somebody_comes_first)
+    with pytest.raises(ExportError, match="is there already"):
+        ms.exchange.write_ase_database(tmp_path / "late.db", table, base_path=base)
+    assert sorted(os.listdir(tmp_path)) == ["late.db", "there.db"]
+    assert (tmp_path / "late.db").read_text() == "theirs"
+
+
+def test_nothing_is_left_where_a_row_cannot_be_written(base: Path, tmp_path: Path) -> None:
+    table = ms.results("metals", base_path=base)
+    table.loc[1, "task_id"] = "nobody"
+    with pytest.raises(ms.errors.UnknownTaskError, match="nobody"):
+        ms.exchange.write_ase_database(tmp_path / "new.db", table, base_path=base)
+    with pytest.raises(ExportError, match=r"no run second in the workspace metals.*base_path="):
+        ms.exchange.write_ase_database(tmp_path / "new.db", table.assign(run_id="second"), base_path=base)
+    with pytest.raises(ExportError, match="has no column 'run_id'"):
+        ms.exchange.write_ase_database(tmp_path / "new.db", table.drop(columns="run_id"), base_path=base)
+    with pytest.raises(ExportError, match=r"a \.db"):
+        ms.exchange.write_ase_database(tmp_path / "new.xyz", table, base_path=base)
+    with pytest.raises(ExportError, match="cannot be written"):
+        ms.exchange.write_ase_database(tmp_path / "no folder" / "new.db", table, base_path=base)
+    assert os.listdir(tmp_path) == []
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=6) | st.sampled_from(["energy", "id", "Al", "part"]), st.none()))
+def test_any_column_has_a_name_of_its_own_that_ase_takes(columns: dict[str, None]) -> None:
+    names = ase_database._names(list(columns))
+    assert list(names) == list(columns)
+    assert len(set(names.values())) == len(columns)
+    assert all(ase_database._is_name(name) for name in names.values())
+
+
+@given(st.one_of(st.floats(), st.integers(), st.text(), st.booleans(), st.just(pd.NaT), st.just(pd.NA)))
+def test_any_value_is_a_pair_or_data(value: Any) -> None:
+    row: dict[str, Any] = dict.fromkeys(ase_database._ORIGIN, "x") | {"given": value}
+    pairs, data = ase_database._pairs(row, {"given": "given"})
+    empty = pd.isna(value)
+    assert ("given" in pairs) + ("given" in data) == (0 if empty else 1)
