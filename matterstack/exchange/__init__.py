@@ -7,5 +7,6 @@ from __future__ import annotations
 
 from matterstack.exchange.ase_database import write_ase_database
 from matterstack.exchange.jobflow import read_jobflow
+from matterstack.exchange.workflow_definition import read_workflow_definition, write_workflow_definition
 
-__all__ = ["read_jobflow", "write_ase_database"]
+__all__ = ["read_jobflow", "read_workflow_definition", "write_ase_database", "write_workflow_definition"]
