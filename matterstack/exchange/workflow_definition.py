@@ -246,12 +246,20 @@ def _called(task: Task, stem: str, modules: dict[str, bytes]) -> tuple[str, Mapp
     if any("/" in name for name in riders) or call.arrays or any(".npy" in name for name in call.program.files):
         raise _refuse(task, "it needs a package of yours or a large array beside it; make that an installed package")
     if call.program.files["task.py"] == _TEXT:
-        modules |= riders
+        _put(task, riders, modules)
         said = call.arguments["kwargs"]
         return said["function"], said["arguments"]
-    name = f"{as_id(stem).replace('-', '_').replace('.', '_')}_{call.function}"
-    modules |= riders | {f"{name}.py": _module(task, call).encode()}
+    stem = as_id(stem).replace("-", "_").replace(".", "_")
+    name = f"{stem}_{call.function}" if stem[0].isalpha() else f"workflow_{stem}_{call.function}"
+    _put(task, {**riders, f"{name}.py": _module(task, call).encode()}, modules)
     return f"{name}.{call.function}", call.arguments["kwargs"]
+
+
+def _put(task: Task, files: Mapping[str, bytes], modules: dict[str, bytes]) -> None:
+    """Put modules among others, where none of the same name says something else."""
+    for name, content in files.items():
+        if modules.setdefault(name, content) != content:
+            raise _refuse(task, f"another task has another module {name}; give one of the functions another name")
 
 
 def _module(task: Task, call: Call) -> str:

@@ -156,3 +156,22 @@ def _one() -> ms.Workflow:
     flow = ms.Workflow()
     flow.add("first", scaled, 1.0)
     return flow
+
+
+def test_two_functions_of_one_name_are_not_mixed_up(tmp_path: Path) -> None:
+    def made(factor: float) -> Any:
+        def stretched(length: float) -> float:
+            return length * factor
+
+        return stretched
+
+    flow = ms.Workflow()
+    flow.add("first", made(2.0), 1.0)
+    ms.exchange.write_workflow_definition(tmp_path / "2 lengths.json", flow)
+    assert _said(ms.exchange.read_workflow_definition(tmp_path / "2 lengths.json")) == {
+        "stretched": {"function": "workflow_2_lengths_stretched.stretched", "arguments": {"length": 1.0}}
+    }
+    flow.add("second", made(3.0), 1.0)
+    with pytest.raises(ExportError, match=r"'second' .* another module both_stretched.py"):
+        ms.exchange.write_workflow_definition(tmp_path / "both.json", flow)
+    assert not (tmp_path / "both.json").exists()
