@@ -27,7 +27,7 @@ _PART = "part"
 def write_ase_database(
     path: str | os.PathLike[str], results: pd.DataFrame, *, base_path: str | os.PathLike[str] = "."
 ) -> dict[str, str]:
-    """Write results to a database of ASE: a row a structure, with where it is from.
+    r"""Write results to a database of ASE: a row a structure, with where it is from.
 
     Parameters
     ----------
@@ -50,6 +50,16 @@ def write_ase_database(
         The file is there already, cannot be written, or the table says not where its rows are from.
     RunNotFoundError, UnknownTaskError, ValueNotReadableError
         A row is of a run, a task or a value that cannot be read; leave it out of the table.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import matterstack as ms
+    >>> base = tempfile.mkdtemp()
+    >>> flow = ms.Workflow([ms.Task("relax", "echo '{\"energy\": -3.7}' > result.json")])
+    >>> _ = ms.initialize_run("metals", flow, base_path=base).wait()
+    >>> ms.exchange.write_ase_database(f"{base}/metals.db", ms.results("metals", base_path=base), base_path=base)
+    {'energy': 'result_energy'}
     """
     target = Path(path).absolute()
     if target.suffix not in (".db", ".json"):

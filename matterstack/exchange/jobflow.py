@@ -123,6 +123,11 @@ def _collect(plain: Any, jobs: dict[str, _Job]) -> list[str]:
             raise WorkflowError(f"two jobs of the flow have the uuid {job.uuid}: {jobs[job.uuid].name}, {job.name}")
         jobs[job.uuid] = job
         return [job.uuid]
+    if kind == "DecoratedFlow":
+        raise WorkflowError(
+            "a flow made by @flow says only its function, and not its jobs: make it as Flow([...], output=...), "
+            "and give what as_dict() of that returns"
+        )
     if kind != "Flow":
         raise WorkflowError(
             f"this is no flow and no job of jobflow: {str(plain)[:60]!r}; give what flow.as_dict() returns"

@@ -49,6 +49,18 @@ def read_workflow_definition(
     ------
     WorkflowError
         It is no such definition, or one that cannot be run; the message names the node.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "mean.json"
+    >>> _ = file.write_text(
+    ...     '''{"nodes": [{"id": 0, "type": "function", "value": "statistics.fmean"},
+    ...                   {"id": 1, "type": "input", "name": "numbers", "value": [1, 2]}],
+    ...         "edges": [{"target": 0, "targetPort": "data", "source": 1, "sourcePort": null}]}'''
+    ... )
+    >>> read_workflow_definition(file)["fmean"].call.arguments["kwargs"]["arguments"]
+    {'data': [1, 2]}
     """
     file = Path(path)
     try:
@@ -182,6 +194,7 @@ def write_workflow_definition(path: str | os.PathLike[str], workflow: Workflow) 
     path : path-like
         A JSON file that is not there yet.
     workflow : Workflow
+        Of calls of functions, whose arguments are plain JSON or what other tasks give.
 
     Returns
     -------
@@ -192,6 +205,15 @@ def write_workflow_definition(path: str | os.PathLike[str], workflow: Workflow) 
     ------
     ExportError
         A task cannot be said in a definition, which the message names; or a file is there. Nothing was changed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from statistics import fmean
+    >>> flow = Workflow()
+    >>> _ = flow.add("mean", fmean, [1.0, 2.0])
+    >>> [file.name for file in write_workflow_definition(f"{tempfile.mkdtemp()}/means.json", flow)]
+    ['means.json', 'means_fmean.py']
     """
     target = Path(path).absolute()
     modules: dict[str, bytes] = {}

@@ -141,6 +141,7 @@ def test_nothing_that_a_flow_names_is_imported(plain: Any, tmp_path: Path, monke
         (lambda job, flow: flow["jobs"].append(job), "two jobs .* have the uuid"),
         (lambda job, flow: flow["jobs"][0]["jobs"].pop(0), "'scale' .* not in the flow: put that job"),
         (lambda job, flow: flow["jobs"].append(3), "no flow and no job"),
+        (lambda job, flow: flow.update({"@class": "DecoratedFlow"}), "made by @flow"),
         (lambda job, flow: flow.update(order="any"), "'sums' .* order"),
         (lambda job, flow: flow.update(jobs=None), "'sums' has no list of jobs"),
     ],
