@@ -78,8 +78,9 @@ def main(runs: int, tasks: int) -> None:
                 cpu_s.append(time.process_time() - cpu)
             read_mb = (read_bytes() - began) / 9 / 1e6
             print(
-                f"{name}: {len(found)} found in {statistics.median(took_s):.2f} s "
-                f"({statistics.median(cpu_s):.2f} s of a core), {read_mb:.0f} MB asked for"
+                f"{name}: {len(found)} found in {statistics.median(took_s):.2f} s, "
+                f"{min(took_s):.2f} to {max(took_s):.2f} ({statistics.median(cpu_s):.2f} s of a core), "
+                f"{read_mb:.0f} MB asked for"
             )
 
 
