@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -99,8 +100,8 @@ class People:
 
     def take_kits(self, run: ms.Run, *, right: bool = False) -> None:
         """Carry away what waits to be, and run there what nobody has run yet."""
-        folder = self.place / f"trip{self.counted['kits carried away']}"
-        folder.mkdir(parents=True)
+        self.place.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="trip-", dir=self.place))  # one that failed leaves its own
         with contextlib.suppress(RunStatusError):  # none waits
             run.export_kits(folder / "kits.zip")
             away = folder / "away"
