@@ -17,9 +17,11 @@ def mounted(place: Path, size: str) -> Iterator[str]:
     """Mount a file system of some size; give why it cannot be, or nothing."""
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    yield done.stderr.strip()
-    if not done.returncode:
-        subprocess.run(["umount", "-l", str(place)], check=True)
+    try:
+        yield done.stderr.strip()
+    finally:
+        if not done.returncode:
+            subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 @pytest.fixture
