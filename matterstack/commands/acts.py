@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from matterstack.commands.command import DONE, Commands
 from matterstack.commands.output import show
-from matterstack.commands.places import add_run, complete_task, run_path
+from matterstack.commands.places import add_run, complete, complete_task, run_path
 from matterstack.commands.runs import status_document
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _add(
 
 def _add_names(parser: argparse.ArgumentParser) -> None:
     action = parser.add_argument("tasks", metavar="TASK", nargs="*", help="ids, or ITERATION.TASK")
-    action.completer = complete_task  # type: ignore[attr-defined]
+    complete(action, complete_task)
 
 
 def _add_tasks(parser: argparse.ArgumentParser, reason: str | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,15 @@ RULE = (
 )
 
 
+def complete(action: argparse.Action, completer: Callable[..., list[str]]) -> None:
+    """Have a shell complete what is typed for an argument."""
+    action.completer = completer  # type: ignore[attr-defined]  # where argcomplete looks for it
+
+
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Let a command take a run."""
     action = parser.add_argument("run", metavar="RUN", help="its directory, or WORKSPACE/RUN_ID")
-    action.completer = _names_of_runs  # type: ignore[attr-defined]  # as argcomplete wants it
+    complete(action, _names_of_runs)
     add_base_path(parser)
 
 
@@ -29,7 +35,7 @@ def add_workspace(parser: argparse.ArgumentParser, *, several: bool = False, opt
     nargs = "+" if several else "?" if optional else None
     said = "its directory, or its name" + (" (default: all)" if optional else "")
     action = parser.add_argument("workspace", metavar="WORKSPACE", nargs=nargs, help=said)
-    action.completer = _names_of_workspaces  # type: ignore[attr-defined]
+    complete(action, _names_of_workspaces)
     add_base_path(parser)
 
 
@@ -39,7 +45,7 @@ def add_place(
     """Let a command take a run or a workspace."""
     nargs = "?" if optional else None
     action = parser.add_argument("place", metavar="PLACE", nargs=nargs, help=said)
-    action.completer = _names_of_runs  # type: ignore[attr-defined]
+    complete(action, _names_of_runs)
     add_base_path(parser)
 
 
@@ -51,7 +57,7 @@ def add_base_path(parser: argparse.ArgumentParser) -> None:
 def add_task(parser: argparse.ArgumentParser, *, iteration: bool = True, attempt: bool = True) -> None:
     """Let a command take a task of the run, and which iteration and attempt of it."""
     action = parser.add_argument("task", metavar="TASK", help="its id, or ITERATION.TASK")
-    action.completer = complete_task  # type: ignore[attr-defined]
+    complete(action, complete_task)
     if iteration:
         parser.add_argument("--iteration", type=int, metavar="N", help="which iteration it is of")
     if attempt:
