@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -24,8 +25,11 @@ CHROMIUM = next(
 #: Where screenshots go: `.ci/run` keeps them.
 SHOTS = Path(os.environ.get("MATTERSTACK_SCREENSHOTS", Path(__file__).parents[1] / "screenshots"))
 SECOND = 1000.0
-#: What JupyterLab itself says when a kernel is restarted while its debugger is being asked something.
-_OF_LAB = "Could not restore the debugger state"
+#: What JupyterLab itself says of a kernel that is restarted: its debugger, and what it had asked of the old one.
+_OF_LAB = re.compile(
+    "Could not restore the debugger state"
+    "|(Error: )?Canceled future for (kernel_info|create_subshell)_request message before replies were done"
+)
 
 
 class Lab:
@@ -89,12 +93,16 @@ class Notebook:
     def __init__(self, page: Any) -> None:
         self.page = page
         self.errors: list[str] = []
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("pageerror", self._page_error)
         page.on("console", self._console)
         page.on("dialog", self._dialog)
 
+    def _page_error(self, error: Any) -> None:
+        if not _OF_LAB.match(str(error)):
+            self.errors.append(str(error))
+
     def _console(self, message: Any) -> None:
-        if message.type == "error" and not message.text.startswith(_OF_LAB):
+        if message.type == "error" and not _OF_LAB.match(message.text):
             self.errors.append(f"console: {message.text} ({message.location.get('url')})")
 
     def _dialog(self, dialog: Any) -> None:
