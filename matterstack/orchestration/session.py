@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from matterstack.core.task import Task
     from matterstack.notices.sinks import Notify
     from matterstack.orchestration.monitors import Monitors
-    from matterstack.orchestration.telling import Teller
+    from matterstack.orchestration.teller import Teller
 
 
 NO_LIMIT = Budget()
@@ -277,7 +277,7 @@ class Session:
     def teller(self) -> Teller:
         """Who tells of the run, in this process."""
         if self._teller is None:
-            from matterstack.orchestration.telling import Teller
+            from matterstack.orchestration.teller import Teller
 
             self._teller = Teller()
         return self._teller

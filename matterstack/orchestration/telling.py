@@ -1,22 +1,16 @@
-"""Telling: what is new at the end of a tick becomes a notice, is written down, and is sent by processes of their own.
-
-First the file of a notice is written, then the database says that it is due, then somebody is started who sends it. So
-whatever is killed in between, the next tick goes on with it: each notice is due once, and who sends it claims it.
-"""
+"""Telling: what is new of a run at the end of a tick becomes a notice, and is sent by processes of their own."""
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from matterstack.core.attempts import LiveAttempt
 from matterstack.core.notices import NoticeKind
-from matterstack.core.numbers import is_number
 from matterstack.core.results import TickReport, Waiting
 from matterstack.core.snapshot import RunRecord
 from matterstack.core.states import TERMINAL_RUN, AttemptStatus, RunStatus
@@ -24,13 +18,15 @@ from matterstack.core.text import storable
 from matterstack.crash_points import reach
 from matterstack.errors import InvalidConfigError, NoticeError, StoreUnwritableError, UnsafeFileError
 from matterstack.notices import outbox
-from matterstack.notices.outbox import Errand, Standing
-from matterstack.notices.sinks import Notify, name_of
+from matterstack.notices.outbox import Standing
+from matterstack.notices.sinks import Notify
 from matterstack.orchestration import news as words
 from matterstack.orchestration.budget import HOUR_S
 from matterstack.orchestration.failures import asking
 from matterstack.orchestration.health import Health
 from matterstack.orchestration.news import News
+from matterstack.orchestration.notice_memory import Memory
+from matterstack.orchestration.teller import left_s
 from matterstack.storage.rows import NewsRow, ToldRow
 from matterstack.storage.state_store import SQLiteStateStore
 
@@ -39,193 +35,126 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("matterstack.notices")
 
-#: What could not be sent is tried again after so long, and then given up.
-_AGAIN_S = (300.0, 3600.0, 86400.0)
 #: Failures of tasks and requests that come so soon after others are told together, where another tick will come.
 _QUIET_S = 600.0
 #: A process that begins looks at no more events than these that were looked at before.
 _MOST_UNSAID = 10_000
-_START_AGAIN_S, _LOOK_AGAIN_S = 120.0, 10.0
-_MOST_STARTED, _MOST_LOST = 5, 5
+_LOOK_AGAIN_S = 10.0
 _MAY_WAIT = (NoticeKind.TASKS_FAILED, NoticeKind.NEEDS_YOU)
 _AT_ONCE = (RunStatus.FAILED, RunStatus.COMPLETED, RunStatus.PAUSED)
 
 
-class OpenErrand(NamedTuple):
-    """The sending of a notice to a sink that is not over: the attempt that is next, and when it may begin."""
-
-    number: int
-    sink: int
-    attempt: int
-    name: str
-    not_before: float
-
-    @property
-    def errand(self) -> Errand:
-        """The attempt that is next."""
-        return Errand(self.number, self.sink, self.attempt)
-
-
 @dataclass
-class Memory:
-    """What has to be known of notices for the next ones; it stands in the journal with the last word on them.
+class _TickEnd:
+    """The end of a tick: the run as it stands then, and what is remembered of notices."""
 
-    Attributes
-    ----------
-    number : int
-        Of the last notice.
-    looked : int
-        The last event that was looked at.
-    open : list of OpenErrand
-    lost : list of (int, str, str)
-        Of notices that did not reach a sink, the last ones: number, name of the sink, and why.
-    suspended : list of str
-        Operators of which it was told that nothing new goes to them.
-    budget : mapping or None
-        The budget of which it was told that it is nearly spent.
-    moved : int
-        The last event that says something of the run.
-    moved_at : float
-    still : int
-        That event when it was told last that nothing moves.
-    asked_at : float
-        When it was told last that requests wait.
-    quiet_until : float
-    """
+    session: Session
+    store: SQLiteStateStore
+    notify: Notify
+    memory: Memory
+    told: ToldRow
+    run: RunRecord
+    live: Sequence[LiveAttempt]
+    health: Health
+    report: TickReport
+    at: float
 
-    number: int = 0
-    looked: int = 0
-    open: list[OpenErrand] = field(default_factory=list)
-    lost: list[tuple[int, str, str]] = field(default_factory=list)
-    suspended: list[str] = field(default_factory=list)
-    budget: dict[str, Any] | None = None
-    moved: int = 0
-    moved_at: float = 0.0
-    still: int = -1
-    asked_at: float = 0.0
-    quiet_until: float = 0.0
+    @cached_property
+    def by_people(self) -> set[str]:
+        """Operators whose requests wait for a person."""
+        return {name for name, operator in self.session.operators.items() if operator.traits.by_people}
 
-    @classmethod
-    def of(cls, told: ToldRow, run: str) -> Memory:
-        """Return what the journal holds; where that makes no sense, begin anew from here on.
+    @cached_property
+    def waiting(self) -> list[LiveAttempt]:
+        """Requests that wait for a person."""
+        return [one for one in self.live if one.status is AttemptStatus.WAITING and one.operator in self.by_people]
 
-        Parameters
-        ----------
-        told : ToldRow
-        run : str
-            The run's directory: no number of a notice is used twice.
-        """
-        if not told.told:
-            return cls()
-        try:
-            said = json.loads(told.memory or "")
-            numbers = [value for name, value in said.items() if isinstance(getattr(cls, name, None), int | float)]
-            if not all(map(is_number, numbers)) or said["number"] < 0:
-                raise TypeError("a number is none")
-            return cls(
-                **{
-                    **said,
-                    "open": [
-                        OpenErrand(int(n), int(s), int(a), str(name), float(at)) for n, s, a, name, at in said["open"]
-                    ],
-                    "lost": [(int(number), str(name), str(why)) for number, name, why in said["lost"]],
-                    "suspended": [str(name) for name in said["suspended"]],
-                }
-            )
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return cls(number=outbox.last_number(run), looked=told.seq)
+    def news(self, rows: Sequence[NewsRow]) -> list[News]:
+        """Return what somebody wants to be told of; all of it then counts as told."""
+        found = [*words.of_events(rows, self.by_people), *self._suspended(), *self._near()]
+        if not any(one.kind is NoticeKind.NEEDS_YOU for one in found):
+            found += self._reminder()
+        found += self._still()
+        return [one for one in found if one.kind in self.notify.on]
 
-    def text(self) -> str:
-        """Return it as JSON text."""
-        return json.dumps(asdict(self))
+    def new_rows(self) -> list[NewsRow]:
+        """Return what has happened since somebody looked, unless that may wait until more has."""
+        waits = left_s(self.memory.quiet_until, self.at, _QUIET_S) and self.report.look_again_s is not None
+        if self.told.seq <= self.memory.looked or (waits and self.run.status not in _AT_ONCE):
+            return []
+        rows = self.store.news_after(self.memory.looked, words.MOST_NAMED)
+        self.memory.looked = self.told.seq
+        return rows
 
+    def recovered(self) -> list[str]:
+        """Return which operators answer again of which the contrary was told; the next time it is told again."""
+        now, told = self.health.now, self.memory.suspended
+        again = [name for name in told if not (name in now and now[name].suspended)]
+        self.memory.suspended = [name for name in told if name not in again]
+        return [f"the operator {name} takes work again" for name in again]
 
-class Teller:
-    """Who tells of a run, in one process: what it has looked at already, and whom it has started."""
+    def again_s(self) -> float | None:
+        """Return after how long there may be something to tell; None where nothing is known to come."""
+        memory, at = self.memory, self.at
+        times = [
+            self._still_left_s(),
+            self._remind_left_s(),
+            left_s(memory.quiet_until, at, _QUIET_S) if self.told.seq > memory.looked else None,
+            *(left_s(one.not_before, at) or _LOOK_AGAIN_S for one in memory.open),
+        ]
+        return min((one for one in times if one is not None), default=None)
 
-    def __init__(self) -> None:
-        self.memory = Memory()
-        #: Up to which event somebody has looked, as the journal has it.
-        self.kept = 0
-        self._told = -1
-        self._started: dict[Errand, float] = {}
+    def _suspended(self) -> list[News]:
+        now = {name: trouble for name, trouble in self.health.now.items() if trouble.suspended}
+        told, self.memory.suspended = self.memory.suspended, sorted(now)
+        return [words.of_suspended(trouble) for name, trouble in sorted(now.items()) if name not in told]
 
-    @contextmanager
-    def remembering(self, session: Session, told: ToldRow) -> Iterator[Memory]:
-        """Yield the memory as it is in the journal, with what this process has looked at since.
+    def _near(self) -> list[News]:
+        """Return that the budget is nearly spent, once for each budget."""
+        share, budget = self.notify.budget, self.session.settings.budget
+        known = self.memory.budget == asdict(budget)
+        if share is None or not budget or known or self.run.status is not RunStatus.RUNNING:
+            return []
+        spent = self.session.ledger.spent(self.store, self.live)
+        parts = [(name, getattr(spent, name), most) for name, most in asdict(budget).items() if most is not None]
+        near = [part for part in parts if part[1] >= share * part[2]]
+        if not near:
+            return []
+        self.memory.budget = asdict(budget)
+        return [words.of_budget(near)]
 
-        Where the block fails, what it has changed of it is forgotten.
-        """
-        if told.told != self._told:
-            self.memory, self._told = Memory.of(told, str(session.directory.path)), told.told
-            self.kept = self.memory.looked
-        if not told.is_of_notices:
-            self.memory.moved, self.memory.moved_at = told.seq, told.at
-        try:
-            yield self.memory
-        except BaseException:
-            self._told = -1
-            raise
+    def _still(self) -> list[News]:
+        if self._still_left_s() != 0.0:
+            return []
+        self.memory.still = self.memory.moved
+        return [words.of_stillness((self.at - self.memory.moved_at) / HOUR_S, self.memory.moved_at)]
 
-    def write(self, store: SQLiteStateStore, run: RunRecord, said: Sequence[str], at: float) -> None:
-        """Write the memory into the journal, with what there is to say."""
-        with store.transaction():
-            last = store.note_told(at, str(run.status), said, self.memory.text())
-        self._told, self.kept = last, self.memory.looked
+    def _still_left_s(self) -> float | None:
+        """Return after how long without a move somebody is told; None where nobody is: of requests are reminders."""
+        memory, still_h = self.memory, self.notify.still_h
+        told = memory.still == memory.moved or not memory.moved
+        of_people = self.report.waits_for is Waiting.PEOPLE
+        if still_h is None or told or of_people or self.run.status is not RunStatus.RUNNING:
+            return None
+        return max(0.0, still_h * HOUR_S - (self.at - memory.moved_at))
 
-    def add(
-        self, session: Session, run: RunRecord, news: Sequence[News], notify: Notify, rows: Sequence[NewsRow]
-    ) -> str:
-        """Write the file of a notice; return what the journal says of it."""
-        memory, at = self.memory, time.time()
-        secret = words.secret_variables(session.reader, rows) | {*notify.variables}
-        notice = words.compose(memory.number + 1, run, str(session.directory.path), news, at, secret)
-        outbox.write(session.directory.path, notice, notify.to)
-        reach("notices.written")
-        memory.number = notice.number
-        memory.open += [OpenErrand(notice.number, n, 1, name_of(sink), 0.0) for n, sink in enumerate(notify.to)]
-        return f"notice {notice.number}: {notice.title}"
+    def _reminder(self) -> list[News]:
+        if self._remind_left_s() != 0.0:
+            return []
+        asked_at = self.memory.asked_at
+        number = len(self.waiting) + len(asking(self.store))
+        if not number:
+            self.memory.asked_at = 0.0
+            return []
+        return [words.of_reminder(number, asked_at or min(one.submitted_at for one in self.waiting))]
 
-    def start(self, session: Session, at: float) -> None:
-        """Start who sends what nobody has claimed yet, a few at a time."""
-        now, begun = time.monotonic(), 0
-        for one in self.memory.open:
-            lately = now - self._started.get(one.errand, -_START_AGAIN_S) < _START_AGAIN_S
-            if lately or _left_s(one.not_before, at) or begun >= _MOST_STARTED:
-                continue
-            if outbox.standing(session.directory.path, one.errand).standing is Standing.OPEN:
-                begun += 1
-                self._started[one.errand] = now
-                outbox.start(session.directory.path, one.errand)
-                reach("notices.started")
-
-    def settle(self, session: Session, at: float) -> list[str]:
-        """Take in what has come of notices that were being sent; return what there is to say of that."""
-        said: list[str] = []
-        left = []
-        for one in self.memory.open:
-            if _left_s(one.not_before, at):
-                left.append(one)
-                continue
-            outcome = outbox.standing(session.directory.path, one.errand)
-            about, why = f"notice {one.number} to {one.name}", outcome.why
-            match outcome.standing:
-                case Standing.SENT:
-                    said.append(f"{about}: sent")
-                    self.memory.lost = [lost for lost in self.memory.lost if lost[1] != one.name]
-                case Standing.FAILED if one.attempt <= len(_AGAIN_S):
-                    after_s = _AGAIN_S[one.attempt - 1]
-                    said.append(f"{about}: could not be sent ({why}); it is tried again in {after_s / 60:g} minutes")
-                    left.append(one._replace(attempt=one.attempt + 1, not_before=at + after_s))
-                case Standing.FAILED | Standing.UNKNOWN:
-                    how = "given up" if outcome.standing is Standing.FAILED else "not known whether it was sent"
-                    said.append(f"{about}: {how} ({why})")
-                    lost = (one.number, one.name, f"{how}: {why}")
-                    self.memory.lost = [*self.memory.lost, lost][-_MOST_LOST:]
-                case _:
-                    left.append(one)
-        self.memory.open = left
-        return said
+    def _remind_left_s(self) -> float | None:
+        """Return after how long it is said again that requests wait; None where none is known to."""
+        remind_h = self.notify.remind_h
+        asked_at = max(self.memory.asked_at, min((one.submitted_at for one in self.waiting), default=0.0))
+        if remind_h is None or not asked_at or self.run.status in TERMINAL_RUN:
+            return None
+        return max(0.0, remind_h * HOUR_S - (self.at - asked_at))
 
 
 def tell(
@@ -245,171 +174,38 @@ def tell(
     TickReport
         With the time after which there may be something to tell.
     """
+    notify, at = session.settings.notify, time.time()
+    assert notify is not None
+    again_s: float | None
     try:
         told = store.told()
         with session.teller.remembering(session, told) as memory:
-            again_s = _tell(session, memory, store, run, live, health, report, told)
+            again_s = _tell(_TickEnd(session, store, notify, memory, told, run, live, health, report, at))
     except (OSError, UnsafeFileError, StoreUnwritableError) as error:
         again_s = _LOOK_AGAIN_S
         log.warning("notices of %s wait: %s", run.run_id, error, extra={"run_id": run.run_id})
     return report._replace(tell_again_s=again_s)
 
 
-def _tell(
-    session: Session,
-    memory: Memory,
-    store: SQLiteStateStore,
-    run: RunRecord,
-    live: Sequence[LiveAttempt],
-    health: Health,
-    report: TickReport,
-    told: ToldRow,
-) -> float | None:
-    notify, teller, at = session.settings.notify, session.teller, time.time()
-    assert notify is not None
-    said = [*teller.settle(session, at), *_recovered(memory, health)]
-    rows = _new_rows(session, store, run, told, memory, report, at)
-    by_people = {name for name, operator in session.operators.items() if operator.traits.by_people}
-    found = words.of_events(rows, by_people)
-    found += _suspended(memory, health)
-    found += _near(session, notify, store, run, live, memory)
-    waiting = [one for one in live if one.status is AttemptStatus.WAITING and one.operator in by_people]
-    if not any(one.kind is NoticeKind.NEEDS_YOU for one in found):
-        found += _reminder(notify, store, run, waiting, memory, at)
-    found += _still(notify, run, report, memory, at)
-    found = [one for one in found if one.kind in notify.on]
+def _tell(end: _TickEnd) -> float | None:
+    session, memory, teller = end.session, end.memory, end.session.teller
+    said = [*teller.settle(session, end.at), *end.recovered()]
+    rows = end.new_rows()
+    found = end.news(rows)
     if found:
-        if any(one.kind in _MAY_WAIT for one in found):
-            memory.quiet_until = at + _QUIET_S
-        if any(one.kind in (NoticeKind.NEEDS_YOU, NoticeKind.REMINDER) for one in found):
-            memory.asked_at = at
-        said.insert(0, teller.add(session, run, found, notify, rows))
+        kinds = {one.kind for one in found}
+        if not kinds.isdisjoint(_MAY_WAIT):
+            memory.quiet_until = end.at + _QUIET_S
+        if not kinds.isdisjoint((NoticeKind.NEEDS_YOU, NoticeKind.REMINDER)):
+            memory.asked_at = end.at
+        said.insert(0, teller.add(session, end.run, found, end.notify, rows))
     if not said and memory.looked - teller.kept > _MOST_UNSAID:
         said.append("nothing else to tell up to here")
     if said:
-        teller.write(store, run, said, at)
+        teller.write(end.store, end.run, said, end.at)
         reach("notices.told")
-    teller.start(session, at)
-    return _again_s(notify, run, report, waiting, told, memory, at)
-
-
-def _new_rows(
-    session: Session,
-    store: SQLiteStateStore,
-    run: RunRecord,
-    told: ToldRow,
-    memory: Memory,
-    report: TickReport,
-    at: float,
-) -> list[NewsRow]:
-    """Return what has happened since somebody looked, unless that may wait until more has."""
-    quiet = _left_s(memory.quiet_until, at, _QUIET_S) and report.look_again_s is not None and run.status not in _AT_ONCE
-    if told.seq <= memory.looked or quiet:
-        return []
-    rows = store.news_after(memory.looked, words.MOST_NAMED)
-    memory.looked = told.seq
-    return rows
-
-
-def _recovered(memory: Memory, health: Health) -> list[str]:
-    """Return which operators answer again of which the contrary was told; the next time it is told again."""
-    again = [name for name in memory.suspended if not (name in health.now and health.now[name].suspended)]
-    memory.suspended = [name for name in memory.suspended if name not in again]
-    return [f"the operator {name} takes work again" for name in again]
-
-
-def _suspended(memory: Memory, health: Health) -> list[News]:
-    now = {name: trouble for name, trouble in health.now.items() if trouble.suspended}
-    new = [words.of_suspended(trouble) for name, trouble in sorted(now.items()) if name not in memory.suspended]
-    memory.suspended = sorted(now)
-    return new
-
-
-def _near(
-    session: Session,
-    notify: Notify,
-    store: SQLiteStateStore,
-    run: RunRecord,
-    live: Sequence[LiveAttempt],
-    memory: Memory,
-) -> list[News]:
-    """Return that the budget is nearly spent, once for each budget."""
-    budget = session.settings.budget
-    known = memory.budget == asdict(budget)
-    if notify.budget is None or not budget or known or run.status is not RunStatus.RUNNING:
-        return []
-    spent = session.ledger.spent(store, live)
-    parts = [(name, getattr(spent, name), most) for name, most in asdict(budget).items() if most is not None]
-    near = [part for part in parts if part[1] >= notify.budget * part[2]]
-    if not near:
-        return []
-    memory.budget = asdict(budget)
-    return [words.of_budget(near)]
-
-
-def _still(notify: Notify, run: RunRecord, report: TickReport, memory: Memory, at: float) -> list[News]:
-    if _still_left_s(notify, run, report, memory, at) != 0.0:
-        return []
-    memory.still = memory.moved
-    return [words.of_stillness((at - memory.moved_at) / HOUR_S, memory.moved_at)]
-
-
-def _still_left_s(notify: Notify, run: RunRecord, report: TickReport, memory: Memory, at: float) -> float | None:
-    """Return after how long without a move somebody is told; None where nobody is: of requests there are reminders."""
-    told = memory.still == memory.moved or not memory.moved
-    if notify.still_h is None or told or run.status is not RunStatus.RUNNING or report.waits_for is Waiting.PEOPLE:
-        return None
-    return max(0.0, notify.still_h * HOUR_S - (at - memory.moved_at))
-
-
-def _reminder(
-    notify: Notify, store: SQLiteStateStore, run: RunRecord, waiting: Sequence[LiveAttempt], memory: Memory, at: float
-) -> list[News]:
-    left_s = _remind_left_s(notify, run, waiting, memory, at)
-    if left_s != 0.0:
-        return []
-    asked_at = memory.asked_at
-    number = len(waiting) + len(asking(store))
-    if not number:
-        memory.asked_at = 0.0
-        return []
-    return [words.of_reminder(number, asked_at or min(one.submitted_at for one in waiting))]
-
-
-def _remind_left_s(
-    notify: Notify, run: RunRecord, waiting: Sequence[LiveAttempt], memory: Memory, at: float
-) -> float | None:
-    """Return after how long it is said again that requests wait; None where none is known to."""
-    first = min((one.submitted_at for one in waiting), default=0.0)
-    asked_at = max(memory.asked_at, first)
-    if notify.remind_h is None or not asked_at or run.status in TERMINAL_RUN:
-        return None
-    return max(0.0, notify.remind_h * HOUR_S - (at - asked_at))
-
-
-def _again_s(
-    notify: Notify,
-    run: RunRecord,
-    report: TickReport,
-    waiting: Sequence[LiveAttempt],
-    told: ToldRow,
-    memory: Memory,
-    at: float,
-) -> float | None:
-    """Return after how long there may be something to tell; None where nothing is known to come."""
-    times = [
-        _still_left_s(notify, run, report, memory, at),
-        _remind_left_s(notify, run, waiting, memory, at),
-        _left_s(memory.quiet_until, at, _QUIET_S) if told.seq > memory.looked else None,
-        *(_left_s(one.not_before, at) or _LOOK_AGAIN_S for one in memory.open),
-    ]
-    return min((one for one in times if one is not None), default=None)
-
-
-def _left_s(until: float, at: float, longest_s: float = _AGAIN_S[-1]) -> float:
-    """Return how long it is until a time; nothing where the clock was set back since."""
-    left_s = until - at
-    return left_s if 0.0 < left_s <= longest_s else 0.0
+    teller.start(session, end.at)
+    return end.again_s()
 
 
 def begin(session: Session, store: SQLiteStateStore) -> None:

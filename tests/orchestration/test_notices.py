@@ -40,7 +40,7 @@ from matterstack.errors import (
 from matterstack.notices import outbox, sender
 from matterstack.notices.outbox import Errand, Standing
 from matterstack.notices.sinks import Notify, name_of
-from matterstack.orchestration import loop, telling
+from matterstack.orchestration import loop, teller, telling
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.state_store import SQLiteStateStore
 
@@ -294,7 +294,7 @@ def test_what_a_sink_does_ends_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_what_could_not_be_sent_is_tried_again_later_and_then_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(telling, "_AGAIN_S", (0.001, 0.001, 0.001))
+    monkeypatch.setattr(teller, "_AGAIN_S", (0.001, 0.001, 0.001))
     flaky = ["/bin/sh", "-c", f'[ -e {tmp_path}/up ] || exit 1; printf "%s\\n" "$(cat)" >> {tmp_path}/told']
     run = make(tmp_path, ms.Task("a", "true"), notify=[flaky, ["/bin/sh", "-c", "exit 5"]])
     run.wait(timeout_s=60)
