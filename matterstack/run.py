@@ -707,7 +707,8 @@ class Run:
         path : path-like, optional
             Where, which must not be there yet; by default ``<workspace>-<run_id>`` here.
         zip : bool
-            Write a zip file in place of a directory.
+            Write a zip file in place of a directory. Whatever it is called, all in it lies in one folder,
+            ``<workspace>-<run_id>``.
         files : {'declared', 'all', 'none'}
             Which files of attempts are in it: what the plan and the record name, all, or none. What the run was given,
             and the source of its functions and campaign, always are.

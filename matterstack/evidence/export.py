@@ -13,8 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from matterstack.core.identifiers import check_identifier
 from matterstack.crash_points import reach
-from matterstack.errors import ExportError, InvalidTaskError, MatterstackError, UnsafeFileError
+from matterstack.errors import (
+    ExportError,
+    InvalidIdentifierError,
+    InvalidTaskError,
+    MatterstackError,
+    UnsafeFileError,
+)
 from matterstack.evidence.attempt_files import AttemptFiles, inside, sum_of
 from matterstack.evidence.crate import CRATE, crate_of
 from matterstack.evidence.document import Document
@@ -34,6 +41,8 @@ from matterstack.storage.run_directory import RunDirectory
 #: The time of all that is in a zip file: the first that one can tell.
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 _CHUNK = 1 << 20
+#: Two ids of the greatest length are more than a file system takes as one name.
+_LONGEST_NAME = 200
 _MOST_SOURCE_BYTES = 1_000_000
 _STATE, _CONFIG, SCHEMA = "state.sqlite", "config.json", "evidence.schema.json"
 #: What config.json says of the machine that the run was made on, which is nobody's business elsewhere.
@@ -59,7 +68,7 @@ def export(session: Session, path: str | os.PathLike[str] | None, *, as_zip: boo
             with _making_sense(session.directory.state):
                 Export(session, partial, files).write()
             reach("export.filled")
-            made = _zipped(partial, partial.with_name(f"{partial.name}.zip")) if as_zip else partial
+            made = _zipped(partial, partial.with_name(f"{partial.name}.zip"), _name(session)) if as_zip else partial
             reach("export.whole")
             if as_zip:
                 _name_file(made, target)
@@ -89,8 +98,7 @@ def _making_sense(state: Path) -> Iterator[None]:
 
 def _target(session: Session, path: str | os.PathLike[str] | None, as_zip: bool) -> Path:
     if path is None:
-        run = session.reader.run()
-        path = f"{run.workspace}-{run.run_id}{'.zip' if as_zip else ''}"
+        path = f"{_name(session)}{'.zip' if as_zip else ''}"
     target = Path(path).absolute()
     if os.path.lexists(target):
         raise ExportError(f"there is something at {target} already, which is left as it is: name another path")
@@ -99,6 +107,16 @@ def _target(session: Session, path: str | os.PathLike[str] | None, as_zip: bool)
     if target.is_relative_to(session.directory.path):
         raise ExportError(f"{target} is in the directory of the run itself: name a path outside of it")
     return target
+
+
+def _name(session: Session) -> str:
+    """Return what an export is called, unless somebody calls it otherwise: by the run, never by who exports it."""
+    run = session.reader.run()
+    try:
+        name = f"{check_identifier(run.workspace, 'workspace name')}-{check_identifier(run.run_id, 'run_id')}"
+    except InvalidIdentifierError as error:
+        raise ExportError(f"{session.directory.state} says of its run: {error}; nothing was written") from None
+    return name[:_LONGEST_NAME]
 
 
 def _name_directory(made: Path, target: Path) -> None:
@@ -122,12 +140,12 @@ def _name_file(made: Path, target: Path) -> None:
         made.rename(target)
 
 
-def _zipped(folder: Path, target: Path) -> Path:
-    """Write a folder as a zip file, which is the same for the same content."""
+def _zipped(folder: Path, target: Path, name: str) -> Path:
+    """Write a folder as a zip file, in which all lies below one name; it is the same for the same content."""
     with open(target, "xb") as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             for path in sorted(one for one in folder.rglob("*") if one.is_file()):
-                info = zipfile.ZipInfo(path.relative_to(folder).as_posix(), _ZIP_TIME)
+                info = zipfile.ZipInfo(f"{name}/{path.relative_to(folder).as_posix()}", _ZIP_TIME)
                 info.compress_type = zipfile.ZIP_DEFLATED
                 info.create_system = 3  # Unix: the mode is in the upper half
                 info.external_attr = (stat.S_IFREG | _mode(path.stat().st_mode)) << 16

@@ -34,9 +34,11 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def unzipped(path: Path) -> Path:
-    home = path.with_suffix("")
+    """Unzip an export beside itself, and return the one thing that this leaves there."""
+    before = set(path.parent.iterdir())
     with zipfile.ZipFile(path) as archive:
-        archive.extractall(home)
+        archive.extractall(path.parent)
+    (home,) = set(path.parent.iterdir()) - before
     return home
 
 
@@ -66,9 +68,47 @@ def test_the_same_run_gives_the_same_bytes(ended: ms.Run, tmp_path: Path) -> Non
     command = ["sh", "-c", 'umask 077; exec "$@"', "-", sys.executable, "-c", program, str(moved.path)]
     subprocess.run(command, check=True, cwd=tmp_path / "other", env=environment, timeout=120)
     here = ended.export(tmp_path / "e.zip", zip=True, files="all")
-    assert contents(unzipped(tmp_path / "other/e.zip")) == contents(unzipped(here))
+    home = unzipped(here)
+    assert contents(unzipped(tmp_path / "other/e.zip")) == contents(home)
     assert here.read_bytes() == (tmp_path / "other/e.zip").read_bytes()
-    assert contents(ended.export(tmp_path / "folder", files="all")) == contents(tmp_path / "e")
+    assert contents(ended.export(tmp_path / "folder", files="all")) == contents(home)
+
+
+@pytest.mark.parametrize("name", ["-rf", ".hidden.zip", "zwei Wörter \u202e.zip", "~"])
+def test_a_zip_file_unpacks_into_one_folder_whatever_it_is_called(
+    name: str, ended: ms.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    there = ended.export(name, zip=True, files="none")
+    assert there == tmp_path / name
+    assert unzipped(there).name == "metals-first"
+    assert ended.export(zip=True, files="none").read_bytes() == there.read_bytes()
+    with pytest.raises(ExportError, match="something at"):
+        ended.export()  # what was unzipped is called as an export is that nobody names
+
+
+def test_a_strangers_run_does_not_say_where_it_is_written(
+    ended: ms.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(ended, tmp_path)
+    with closing(sqlite3.connect(run.path / "state.sqlite")) as store, store:
+        store.execute("UPDATE runs SET workspace = '../outside'")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for path, as_zip in ((None, False), (None, True), ("e.zip", True)):
+        with pytest.raises(ExportError, match=r"'\.\./outside' is not a valid workspace name"):
+            run.export(path, zip=as_zip)
+    assert sorted(path.name for path in tmp_path.rglob("*") if not path.is_relative_to(run.path)) == ["here"]
+    assert run.export("e").is_dir()
+
+
+def test_a_run_of_long_names_is_exported_by_a_name_that_can_be_unzipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = ms.initialize_run("w" * 128, ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path, run_id="r" * 128)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert unzipped(run.export(zip=True)).name == f"{'w' * 128}-{'r' * 71}"
 
 
 def test_nothing_in_an_export_tells_where_it_was_made(ended: ms.Run, tmp_path: Path) -> None:
