@@ -71,7 +71,9 @@ class _Crate:
         self._workflow()
         for path in own:
             self._file(path)
-        self._actions()
+        given = [self._file(path) for path in sorted(self._files) if path.startswith("files/")]
+        if self.record["attempts"]:
+            self._actions(given)
 
     # -- the whole --------------------------------------------------------------------------
 
@@ -85,7 +87,8 @@ class _Crate:
                 name=f"{name.capitalize()} Run Crate",
                 version=_PROFILES,
             )
-            for name in ("process", "workflow", "provenance")
+            # Of what was not begun there is no action to tell: it is a workflow, and the run of none.
+            for name in (("process", "workflow", "provenance") if self.record["attempts"] else ())
         ]
         base = "https://w3id.org/workflowhub/workflow-ro-crate"
         profiles.append(
@@ -127,7 +130,7 @@ class _Crate:
 
     # -- what was done ----------------------------------------------------------------------
 
-    def _actions(self) -> None:
+    def _actions(self, given: list[Reference]) -> None:
         run = self.record["run"]
         tools: dict[str, Reference] = {}
         steps: dict[str, Reference] = {}
@@ -160,7 +163,6 @@ class _Crate:
             )
         self._main["hasPart"] = _single(list(tools.values()))
         self._main["step"] = _single(list(steps.values()))
-        given = [self._file(path) for path in sorted(self._files) if path.startswith("files/")]
         left = [self._file(path) for path in ("report.html", "tables/results.csv")]
         whole = self._add(
             "#run",
@@ -182,17 +184,16 @@ class _Crate:
             softwareVersion=self.record["software"]["matterstack"],
             url={"@id": _ENGINE},
         )
-        if controls:
-            self._add(
-                "#engine",
-                "OrganizeAction",
-                name="MatterStack steps the run",
-                instrument=engine,
-                object=controls,
-                result=whole,
-                startTime=run["created_at"],
-                endTime=run["last_event_at"],
-            )
+        self._add(
+            "#engine",
+            "OrganizeAction",
+            name="MatterStack steps the run",
+            instrument=engine,
+            object=controls,
+            result=whole,
+            startTime=run["created_at"],
+            endTime=run["last_event_at"],
+        )
 
     def _tool(self, task: Mapping[str, Any]) -> Reference:
         """Return what carries a task out: a function by its program, a command by its text, a request by its words."""

@@ -48,22 +48,13 @@ def test_the_crate_says_who_did_what_with_which_bytes(ended: ms.Run, tmp_path: P
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fill the validator's cache with the one thing that it wants from the network: the context of RO-Crate 1.1.
-
-    It is made of the context of a later version, which rocrate brings: of what a crate of ours says, these four terms
-    are all that 1.1 names otherwise.
-    """
+    """Fill the validator's cache with the one thing that it wants from the network: the context of RO-Crate 1.1."""
     pytest.importorskip("rocrate_validator", reason="not required: roc-validator is not installed")
     import requests
-    import rocrate
     import urllib3
     from requests_cache import CachedSession
 
-    said = json.loads(Path(rocrate.__file__).with_name("data").joinpath("ro-crate.jsonld").read_text())
-    workflow = "https://bioschemas.org/ComputationalWorkflow"
-    said["@context"] |= {"ComputationalWorkflow": workflow, "FormalParameter": "https://bioschemas.org/FormalParameter"}
-    said["@context"] |= {name: f"{workflow}#{name}" for name in ("input", "output")}
-    content = json.dumps(said).encode()
+    content = (Path(__file__).parent / "data" / "ro-crate-1.1-context.jsonld").read_bytes()
 
     class Local(requests.adapters.HTTPAdapter):
         def send(self, request: Any, *arguments: Any, **options: Any) -> Any:
@@ -79,13 +70,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def issues_of(home: Path, cache: Path) -> list[str]:
-    """Return what roc-validator finds against what the profile requires, without the network."""
+def issues_of(home: Path, cache: Path, profile: str = "provenance-run-crate") -> list[str]:
+    """Return what roc-validator finds against what a profile requires, without the network."""
     from rocrate_validator import models, services
 
     settings = services.ValidationSettings(
         rocrate_uri=str(home),
-        profile_identifier="provenance-run-crate",
+        profile_identifier=profile,
         requirement_severity=models.Severity.REQUIRED,
         offline=True,
         cache_path=cache,
@@ -105,6 +96,16 @@ def test_roc_validator_accepts_it(which: str, ended: ms.Run, packed: ms.Run, cac
         run = {"ended": ended, "packed": packed}[name]
     home = run.export(tmp_path / "e", files=files)
     assert issues_of(home, cache) == []
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_of_which_nothing_was_begun_is_a_workflow_and_claims_no_more(cache: Path, tmp_path: Path) -> None:
+    run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path)
+    home = run.export(tmp_path / "e")
+    graph = graph_of(home)
+    assert [one["@id"] for one in graph["./"]["conformsTo"]] == ["https://w3id.org/workflowhub/workflow-ro-crate/1.0"]
+    assert not [entity for entity in graph.values() if "Action" in str(entity["@type"])]
+    assert issues_of(home, cache, "workflow-ro-crate") == []
 
 
 @pytest.mark.filterwarnings("ignore")
