@@ -95,19 +95,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except RunLockedError as error:
-        return _said(str(error), LOCKED)
+        return _said(str(error), LOCKED, _see(error, given))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes there, at the end
         return NOBODY_READS
     except (MatterstackError, OSError) as error:
-        return _said(f"{type(error).__name__}: {error}", FAILED)
+        return _said(f"{type(error).__name__}: {error}", FAILED, _see(error, given))
     except KeyboardInterrupt:
         return _said(given.when_stopped, INTERRUPTED)
 
 
-def _said(text: str, code: int) -> int:
-    print(neutral(f"matterstack: {text}"), file=sys.stderr)
+def _said(text: str, code: int, see: Sequence[str] = ()) -> int:
+    print(*map(neutral, [f"matterstack: {text}", *see]), sep="\n", file=sys.stderr)
     return code
+
+
+def _see(error: BaseException, given: argparse.Namespace) -> Sequence[str]:
+    """Return where more is told of an error, a line each; nothing for a program."""
+    return () if given.json else getattr(error, "__notes__", ())
 
 
 if __name__ == "__main__":

@@ -51,6 +51,9 @@
     └── OperatorError
         ├── OperatorUnreachableError  the outside cannot be asked now; no status changes
         └── AttemptFailedError        this attempt is over, and why
+
+Below its message each has a note (`BaseException.add_note`), which Python and IPython show: where the page of
+troubleshooting tells what lies behind it. ``str(error)`` is the message alone.
 """
 
 from __future__ import annotations
@@ -60,10 +63,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+    from typing import Any
 
 
 class MatterstackError(Exception):
     """Base of every error MatterStack raises on purpose."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        # A class of a user's own has the section of the class of ours that it is a kind of.
+        told = next(kind for kind in type(self).__mro__ if kind.__module__ == __name__)
+        self.add_note(f"See docs/troubleshooting.md#{told.__name__.lower()}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Have another process get it as it is: its note once, and what its class wants by name."""
+        return type(self).__new__, (type(self),), {**vars(self), "args": self.args}
 
 
 class WorkflowError(MatterstackError, ValueError):

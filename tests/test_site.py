@@ -100,6 +100,11 @@ def test_links_and_anchors_lead_somewhere(pages: dict[Path, Page]) -> None:
     assert not dead, "\n".join(dead)
 
 
+def test_each_error_has_the_anchor_that_its_note_names(site: Path, pages: dict[Path, Page]) -> None:
+    names = {name.lower() for name, value in vars(errors).items() if inspect.isclass(value)}
+    assert names <= pages[site / "troubleshooting.html"].anchors
+
+
 def test_a_page_loads_nothing_from_elsewhere(pages: dict[Path, Page]) -> None:
     assert not {load for page in pages.values() for load in page.loads if urlsplit(load).netloc}
 

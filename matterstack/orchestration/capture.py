@@ -63,7 +63,9 @@ def describe_from_users_line(error: Exception | SystemExit) -> str:
     installed = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     frames = traceback.extract_tb(within)
     own = [frame for frame in frames if not frame.filename.startswith((_OURS, *installed))] or frames
-    what = "".join(traceback.format_exception_only(error)).strip()
+    raised = traceback.TracebackException.from_exception(error)
+    raised.__notes__ = None  # they stand below the traceback
+    what = "".join(raised.format_exception_only()).strip()
     where = f"at {own[-1].name}, line {own[-1].lineno} of {_file(own[-1].filename)}"
     source = f": {own[-1].line}" if own[-1].line else ""
     return f"{what}, {where}{source}\n" + "".join(traceback.format_exception(type(error), error, within))

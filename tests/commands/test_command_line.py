@@ -177,6 +177,8 @@ def test_a_run_and_a_workspace_are_named_by_one_rule(place: Path, capsys: pytest
     assert missing.stderr.startswith(
         "matterstack: RunNotFoundError: there is no run at /w/r, and none called 'w/r' in /workspaces"
     )
+    assert missing.stderr.splitlines()[1:] == ["See docs/troubleshooting.md#runnotfounderror"]
+    assert len(call("status", "w/r", "--json").stderr.splitlines()) == 1, "a program gets the message alone"
     assert "matterstack runs w lists" in call("status", "w/s", "--base-path", str(place)).stderr
     assert "did you mean 'w'" in call("runs", "ww", "--base-path", str(place)).stderr
 
