@@ -105,6 +105,7 @@ class Run:
         Parameters
         ----------
         task_id : str
+            As the plan names it, or ``<iteration>.<task_id>`` as the index of `tasks` does.
         iteration : int, optional
             By default the latest one that has the task.
         attempt : int, optional
@@ -125,6 +126,7 @@ class Run:
         Parameters
         ----------
         task_id : str
+            As the plan names it, or ``<iteration>.<task_id>`` as the index of `tasks` does.
         iteration : int, optional
             By default the latest one that has the task.
         attempt : int, optional
@@ -148,6 +150,7 @@ class Run:
         Parameters
         ----------
         task_id : str
+            As the plan names it, or ``<iteration>.<task_id>`` as the index of `tasks` does.
         path : str
             Relative to where its results are.
         iteration, attempt : int, optional
@@ -169,6 +172,7 @@ class Run:
         Parameters
         ----------
         task_id : str
+            As the plan names it, or ``<iteration>.<task_id>`` as the index of `tasks` does.
         iteration, attempt : int, optional
             As in `task_directory`.
 
@@ -202,6 +206,7 @@ class Run:
         Parameters
         ----------
         task_id : str
+            As the plan names it, or ``<iteration>.<task_id>`` as the index of `tasks` does.
         iteration : int, optional
             By default the latest one that has the task.
 
@@ -442,6 +447,7 @@ class Run:
         Returns
         -------
         iterator of TickReport
+            One a tick, which is made when it is asked for.
         """
         return loop.ticks(self._session, stop, timeout_s)
 
@@ -482,6 +488,7 @@ class Run:
         Parameters
         ----------
         task_id : str
+            As the plan names it, or ``<iteration>.<task_id>`` as the index of `tasks` does.
         iteration : int, optional
             By default the latest one that has the task.
         attempt : int, optional
@@ -548,6 +555,7 @@ class Run:
         Returns
         -------
         matplotlib.axes.Axes
+            With the drawing, to label and to save.
 
         Raises
         ------
@@ -623,6 +631,7 @@ class Run:
         Returns
         -------
         Cleaning
+            A sequence, a member an attempt; its ``frame`` is a table, and ``left`` says what cannot go, and why.
 
         Raises
         ------
@@ -643,6 +652,7 @@ class Run:
         Returns
         -------
         Packing
+            A sequence, a member an archive; its ``frame`` is a table, and ``left`` says what was not packed, and why.
 
         Raises
         ------
@@ -716,6 +726,7 @@ class Run:
         Returns
         -------
         pathlib.Path
+            Of the directory or zip file that was written.
 
         Raises
         ------
@@ -967,6 +978,7 @@ class Run:
         Parameters
         ----------
         task_id : str
+            As the plan names it, or ``<iteration>.<task_id>``; `inbox` lists the tasks that wait.
         answer : JSON data
             Validated against the task's schema before anything is changed.
         iteration, attempt : int, optional
@@ -1013,6 +1025,7 @@ class Run:
         Parameters
         ----------
         archive : path-like
+            Of kits as they were exported, each with its results put in; what else lies in it is left out.
         max_gib : float
             Most GiB to unpack.
 
@@ -1076,6 +1089,7 @@ class Run:
         Parameters
         ----------
         text : str
+            What the notice says, in place of what became of the run.
 
         Raises
         ------
