@@ -98,6 +98,7 @@ def initialize_run(
     Returns
     -------
     Run
+        Nothing of it is submitted yet: `Run.step`, `Run.wait` or `Run.watch` begin.
 
     Raises
     ------
@@ -208,9 +209,11 @@ def preview(
     plan : Campaign or Workflow
         Of a campaign the first plan is asked for, and not kept.
     operators : mapping of str to Operator, optional
+        As `initialize_run` takes them; nothing is submitted to them.
     config : mapping, optional
+        As `initialize_run` takes it.
     cache : Cache or path-like, optional
-        All as `initialize_run` takes them.
+        As `initialize_run` takes it; ``explain_cache`` of the preview looks there.
 
     Returns
     -------
@@ -298,6 +301,7 @@ def open_run(
     Returns
     -------
     Run
+        To look at, whoever made it; to step it may need `trust`.
 
     Raises
     ------
@@ -317,6 +321,7 @@ def step_run(run: Run) -> TickReport:
     Parameters
     ----------
     run : Run
+        One whose stepping is trusted; see `trust`.
 
     Returns
     -------

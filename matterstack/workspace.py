@@ -37,6 +37,7 @@ def runs(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFram
     Parameters
     ----------
     workspace : str
+        Its name: that of its directory below ``workspaces/``.
     base_path : path-like
         Where ``workspaces/`` is.
 
@@ -91,6 +92,7 @@ def inbox(workspace: str, base_path: str | os.PathLike[str] = ".") -> Inbox:
     Parameters
     ----------
     workspace : str
+        Its name: that of its directory below ``workspaces/``.
     base_path : path-like
         Where ``workspaces/`` is.
 
@@ -215,6 +217,7 @@ def limits(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFr
     Parameters
     ----------
     workspace : str
+        Its name: that of its directory below ``workspaces/``.
     base_path : path-like
         Where ``workspaces/`` is.
 
@@ -258,7 +261,10 @@ def release_reservations(workspace: str, run_id: str, base_path: str | os.PathLi
 
     Parameters
     ----------
-    workspace, run_id : str
+    workspace : str
+        Its name: that of its directory below ``workspaces/``.
+    run_id : str
+        Of the run that holds; its directory need not be there.
     base_path : path-like
         Where ``workspaces/`` is.
 
