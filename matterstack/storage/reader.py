@@ -379,7 +379,9 @@ class StoreReader:
         Parameters
         ----------
         operator : str
+            By the name that tasks call it.
         limit : int
+            Most tasks to return.
         at : float
             Seconds since the Unix epoch.
         without : collection of str
@@ -730,6 +732,7 @@ class StoreReader:
         ----------
         by : {'reason', 'since', 'took_s', 'attempt', 'exit code'}
         down : bool
+            The largest or latest first.
         """
         value = _SORTED_BY[by]
         sql = f"SELECT t.id FROM {_LAST_ATTEMPT} ORDER BY {value} IS NULL, {value} {'DESC' if down else 'ASC'}, t.id"
