@@ -31,9 +31,11 @@ class BoTorch(Model):
     Parameters
     ----------
     space : Space
+        The points there are to choose from.
     maximize, minimize : str or sequence of str
         The targets.
     seed : int
+        Another one gives other points from the same data.
     startup : int
         So many points, known or under way, are those of `Sobol`.
 

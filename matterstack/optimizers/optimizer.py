@@ -22,6 +22,7 @@ class Optimizer(ABC):
     Parameters
     ----------
     space : Space
+        The points there are to choose from.
     maximize, minimize : str or sequence of str
         The targets: columns of what is observed.
     seed : int
@@ -90,7 +91,9 @@ class Optimizer(ABC):
         n : int
             At least 1.
         seen : sequence of Seen
+            What was tried; its ``values`` are None where it failed.
         pending : sequence of dict
+            The points that are under way.
         seed : int
             For whatever is random, below 2**32.
         """

@@ -235,6 +235,7 @@ class Choice(Parameter):
     Parameters
     ----------
     values : sequence of str, int, float or bool
+        Two or more, no two of them equal.
 
     Examples
     --------
@@ -298,6 +299,7 @@ class Simplex(Parameter):
     parts : sequence of str
         Their names, each a key of a point.
     total : float
+        What the parts sum up to, above 0; 100 makes percentages of them.
 
     Examples
     --------

@@ -17,6 +17,7 @@ def review(task_id: str, points: Sequence[Mapping[str, Any]], space: Space, **ta
     Parameters
     ----------
     task_id : str
+        Of the request; what waits for the answer names it.
     points : sequence of dict
         What is suggested; the form, and the templates of the answer, begin with it.
     space : Space

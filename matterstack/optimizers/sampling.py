@@ -24,9 +24,11 @@ class Random(Optimizer):
     Parameters
     ----------
     space : Space
+        The points there are to choose from.
     maximize, minimize : str or sequence of str
         As other optimizers have them; of no effect.
     seed : int
+        Another one gives other points from the same data.
 
     Examples
     --------
@@ -47,6 +49,7 @@ class Sobol(Optimizer):
     Parameters
     ----------
     space : Space
+        The points there are to choose from.
     maximize, minimize : str or sequence of str
         As other optimizers have them; of no effect.
     seed : int
@@ -84,6 +87,7 @@ class Grid(Optimizer):
     Parameters
     ----------
     space : Space
+        What the grid is laid over; points that its constraint forbids are left out.
     maximize, minimize : str or sequence of str
         As other optimizers have them; of no effect.
     seed : int

@@ -112,6 +112,7 @@ class Space:
         Parameters
         ----------
         row : mapping
+            By the names of the parameters, of a simplex by those of its parts.
         what : str
             How an error names it.
         """
