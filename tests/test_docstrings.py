@@ -16,8 +16,6 @@ from matterstack.operators import Operator
 #: Checks that are off, and why.
 OFF = {
     "ES01": "a summary that says all needs nothing after it",
-    "PR07": "`task_id : str` says by its name what it is",
-    "RT03": "a class that is returned is told where it is",
     "EX01": "examples are on the pages of docs/, where they are run",
     "SA01": "names in backticks lead to their pages",
 }
