@@ -197,6 +197,11 @@ class Run:
             The task whose result it is.
         iteration, attempt : int, optional
             As in `task_directory`.
+
+        Raises
+        ------
+        UnknownTaskError
+            There is no such task, or it has no such attempt.
         """
         return made_from.used_by(self._session, task_id, iteration, attempt)
 
@@ -448,6 +453,11 @@ class Run:
         -------
         iterator of TickReport
             One a tick, which is made when it is asked for.
+
+        Raises
+        ------
+        RunLockedError
+            Another process is stepping the run: at the first tick at once, later after a minute.
         """
         return loop.ticks(self._session, stop, timeout_s)
 
@@ -533,6 +543,11 @@ class Run:
         ----------
         axes : matplotlib.axes.Axes, optional
             Where to draw; by default new ones.
+
+        Raises
+        ------
+        MissingLibraryError
+            There is no matplotlib.
         """
         from matterstack.notebook.timeline import plot_timeline
 
@@ -748,12 +763,27 @@ class Run:
         ----------
         reason : str
             Kept with the run, and shown where it stands.
+
+        Raises
+        ------
+        RunStatusError
+            The run is not RUNNING.
+        RunLockedError
+            Another process is stepping the run.
         """
         controls.pause(self._session, reason)
         return self
 
     def resume(self) -> Run:
-        """Submit again, also to operators that were suspended."""
+        """Submit again, also to operators that were suspended.
+
+        Raises
+        ------
+        RunStatusError
+            The run is not PAUSED.
+        RunLockedError
+            Another process is stepping the run.
+        """
         controls.resume(self._session)
         return self
 
@@ -868,6 +898,13 @@ class Run:
             The words.
         task_id : str or sequence of str, optional
             Which tasks; by default the run itself.
+
+        Raises
+        ------
+        InvalidConfigError, UnknownTaskError
+            What is no tag, or no task; nothing was changed.
+        RunLockedError
+            Another process is stepping the run.
         """
         tagging.tag(self._session, tags, _names(task_id), away=True)
         return self
@@ -904,6 +941,15 @@ class Run:
             Kept with the run.
         timeout_s : float
             How long to wait until everything has stopped; further steps see to the rest.
+
+        Raises
+        ------
+        RunStatusError
+            The run is COMPLETED or FAILED.
+        UntrustedRunError
+            You have neither made the run nor trusted it.
+        RunLockedError
+            Another process is stepping the run.
         """
         if controls.cancel(self._session, reason):
             loop.until_stopped(self._session, timeout_s)
@@ -1163,6 +1209,15 @@ class Run:
         ----------
         task_id : str
             A task of the current iteration.
+
+        Raises
+        ------
+        UnknownTaskError
+            There is no such task.
+        RunStatusError
+            It has no attempt that is submitted or running.
+        RunLockedError
+            Another process is stepping the run.
         """
         controls.declare_lost(self._session, task_id)
         return self
