@@ -60,6 +60,11 @@ class DaskOperator(JobOperator):
         What may mend the inputs of a task after an attempt at it failed, by its name as ``"package.module:Class"``;
         see `matterstack.operators.handlers.Handler`. An operator with objects has to be passed to `open_run` again.
 
+    Raises
+    ------
+    InvalidConfigError
+        An argument cannot be used; the message names it.
+
     Notes
     -----
     The workers run as you, on machines that share the run's directory, with matterstack

@@ -184,6 +184,11 @@ class SlurmOperator(JobOperator):
         A name for the Python and packages there, as in ``"chgnet-0.4"``: results of functions are cached under it. Give
         another one when they change.
 
+    Raises
+    ------
+    InvalidConfigError
+        An argument cannot be used; the message names it.
+
     Notes
     -----
     Without `host`, the directory of the run has to be on a file system that the nodes share,

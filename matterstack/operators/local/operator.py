@@ -64,6 +64,11 @@ class LocalOperator(Operator):
     memory_gib : float, optional
         How much of its memory, in GiB, likewise. A task that names its ``memory_gib`` is then kept to it.
 
+    Raises
+    ------
+    InvalidConfigError
+        An argument cannot be used; the message names it.
+
     Notes
     -----
     A command starts in its own directory and session, with the environment that the kernel

@@ -132,6 +132,11 @@ class ExperimentOperator(RequestOperator):
         So many different bad results fail the attempt.
     notify : callable or sequence of str, optional
         Told once of each request; see `HumanOperator`.
+
+    Raises
+    ------
+    InvalidConfigError
+        An argument cannot be used; the message names it.
     """
 
     wants = f"an instrument that takes up {_REQUEST}"

@@ -75,6 +75,11 @@ class HumanOperator(RequestOperator):
         JSON on its standard input: once a request, and once a refused answer. A run whose
         operator has a function here is opened with that operator passed again.
 
+    Raises
+    ------
+    InvalidConfigError
+        An argument cannot be used; the message names it.
+
     Notes
     -----
     A task says what is asked with ``instructions`` and ``schema``, of whom with

@@ -82,6 +82,11 @@ class ManualHPCOperator(RequestOperator):
     handlers : sequence of (Handler or str)
         What may mend the inputs of a task after an attempt at it failed, by its name as ``"package.module:Class"``;
         see `matterstack.operators.handlers.Handler`. An operator with objects has to be passed to `open_run` again.
+
+    Raises
+    ------
+    InvalidConfigError
+        An argument cannot be used; the message names it.
     """
 
     traits = Traits(by_people=True, results_folder=OUTPUT, script="submit.sh")
