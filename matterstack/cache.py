@@ -103,6 +103,11 @@ class Cache:
         The directory, made when something is kept; ``~`` is the home of whoever uses it. Runs of any workspace, user
         and machine may share one. Who may write there decides what your tasks give: keep it to people you trust.
 
+    Raises
+    ------
+    InvalidConfigError
+        `path` can be no path.
+
     Examples
     --------
     >>> import tempfile
@@ -169,6 +174,11 @@ class Cache:
         -------
         int
             How many entries were removed.
+
+        Raises
+        ------
+        InvalidConfigError
+            A number is below 0; nothing was removed.
         """
         for name, number in (("older_than_days", older_than_days), ("max_gib", max_gib)):
             if number is not None and not number >= 0:

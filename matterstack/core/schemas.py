@@ -55,6 +55,11 @@ class Approve(dict[str, Any]):
     on_reject : {'fail', 'skip', 'replan'}
         What a rejection means, for the task that is given this schema; see ``on_reject`` of `Task`.
 
+    Raises
+    ------
+    InvalidTaskError
+        `on_reject` is none of these.
+
     Examples
     --------
     >>> from matterstack.core.task import Task

@@ -56,6 +56,11 @@ class FromTask:
         Which attempt of an earlier iteration or of another run; by default the one that completed the task. -1, in
         `Run.retry` only, is the last attempt of the very task that left the file.
 
+    Raises
+    ------
+    InvalidTaskError, InvalidIdentifierError, UnsafePathError
+        A field makes no sense; the message names it.
+
     Examples
     --------
     >>> Task("band", "./bands relaxed.xyz", files={"relaxed.xyz": FromTask("relax", "final.xyz")}).upstream

@@ -79,6 +79,11 @@ def register(cls: type, to_plain: Callable[[Any], Any], from_plain: Callable[[An
         From an object to a value that can be written.
     from_plain : callable
         From that value to an equal object.
+
+    Raises
+    ------
+    TypeError
+        `cls` is no class.
     """
     if not isinstance(cls, type):
         raise TypeError(f"register a class, and not {cls!r}")

@@ -76,6 +76,8 @@ class Workflow:
 
         Raises
         ------
+        InvalidTaskError
+            It is no `Task`.
         DuplicateTaskError
             The id is taken.
         CollidingTaskError

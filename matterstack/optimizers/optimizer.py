@@ -27,6 +27,11 @@ class Optimizer(ABC):
         The targets: columns of what is observed.
     seed : int
         Another one gives other points from the same data.
+
+    Raises
+    ------
+    OptimizerError
+        A target is a parameter of the space, or an argument cannot be used.
     """
 
     space: Space

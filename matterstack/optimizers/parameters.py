@@ -130,6 +130,11 @@ class Real(_Range):
     log : bool
         Whether it is the order of magnitude that counts.
 
+    Raises
+    ------
+    OptimizerError
+        `low` is not below `high`, or, with `log`, not above 0.
+
     Examples
     --------
     >>> [f"{value:.3g}" for value, in Real(1e-3, 10.0, log=True).levels(3)]
@@ -180,6 +185,11 @@ class Integer(_Range):
         Both belong to it.
     log : bool
         Whether it is the order of magnitude that counts.
+
+    Raises
+    ------
+    OptimizerError
+        `low` is not below `high`, or, with `log`, not above 0.
 
     Examples
     --------
@@ -236,6 +246,11 @@ class Choice(Parameter):
     ----------
     values : sequence of str, int, float or bool
         Two or more, no two of them equal.
+
+    Raises
+    ------
+    OptimizerError
+        There are fewer than two values, two are equal, or one is of another type.
 
     Examples
     --------
@@ -300,6 +315,11 @@ class Simplex(Parameter):
         Their names, each a key of a point.
     total : float
         What the parts sum up to, above 0; 100 makes percentages of them.
+
+    Raises
+    ------
+    OptimizerError
+        There are fewer than two parts, or the total is not above 0.
 
     Examples
     --------

@@ -27,6 +27,11 @@ def pareto(rows: Rows, *, maximize: str | Sequence[str] = (), minimize: str | Se
     pandas.DataFrame
         Whole rows, in the order and with the index that they had.
 
+    Raises
+    ------
+    OptimizerError
+        No target is named, a row has no such column, or `rows` is no table.
+
     Examples
     --------
     >>> found = [{"id": "a", "gap_eV": 1.1, "cost": 5}, {"id": "b", "gap_eV": 2.0, "cost": 9}]

@@ -96,6 +96,11 @@ class Grid(Optimizer):
         How many values of a range; of a simplex, how many values of each part. By the name of the parameter, or one
         for all. A choice has all of its values.
 
+    Raises
+    ------
+    OptimizerError
+        `steps` names no parameter of the space, or is below 1.
+
     Examples
     --------
     >>> from matterstack.optimizers import Choice, Real, Space

@@ -115,6 +115,11 @@ class Space:
             By the names of the parameters, of a simplex by those of its parts.
         what : str
             How an error names it.
+
+        Raises
+        ------
+        OptimizerError
+            A parameter has no column, or a value that is none of its own.
         """
         point: Point = {}
         for name, parameter in self.parameters.items():
