@@ -106,7 +106,7 @@ class Cache:
     Raises
     ------
     InvalidConfigError
-        `path` can be no path.
+        ``path`` can be no path.
 
     Examples
     --------

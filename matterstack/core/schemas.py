@@ -58,7 +58,7 @@ class Approve(dict[str, Any]):
     Raises
     ------
     InvalidTaskError
-        `on_reject` is none of these.
+        ``on_reject`` is none of these.
 
     Examples
     --------

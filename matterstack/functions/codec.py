@@ -83,7 +83,7 @@ def register(cls: type, to_plain: Callable[[Any], Any], from_plain: Callable[[An
     Raises
     ------
     TypeError
-        `cls` is no class.
+        ``cls`` is no class.
     """
     if not isinstance(cls, type):
         raise TypeError(f"register a class, and not {cls!r}")

@@ -133,7 +133,7 @@ class Real(_Range):
     Raises
     ------
     OptimizerError
-        `low` is not below `high`, or, with `log`, not above 0.
+        ``low`` is not below ``high``, or, with ``log``, not above 0.
 
     Examples
     --------
@@ -189,7 +189,7 @@ class Integer(_Range):
     Raises
     ------
     OptimizerError
-        `low` is not below `high`, or, with `log`, not above 0.
+        ``low`` is not below ``high``, or, with ``log``, not above 0.
 
     Examples
     --------

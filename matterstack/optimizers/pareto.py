@@ -30,7 +30,7 @@ def pareto(rows: Rows, *, maximize: str | Sequence[str] = (), minimize: str | Se
     Raises
     ------
     OptimizerError
-        No target is named, a row has no such column, or `rows` is no table.
+        No target is named, a row has no such column, or ``rows`` is no table.
 
     Examples
     --------

@@ -99,7 +99,7 @@ class Grid(Optimizer):
     Raises
     ------
     OptimizerError
-        `steps` names no parameter of the space, or is below 1.
+        ``steps`` names no parameter of the space, or is below 1.
 
     Examples
     --------
