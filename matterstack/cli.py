@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _said(text: str, code: int, see: Sequence[str] = ()) -> int:
-    print(*map(neutral, [f"matterstack: {text}", *see]), sep="\n", file=sys.stderr)
+    print(*map(neutral, [f"matterstack: {text}".rstrip(), *see]), sep="\n", file=sys.stderr)
     return code
 
 

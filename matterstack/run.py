@@ -480,6 +480,13 @@ class Run:
         collapse : {'auto', 'tasks', 'group', 'iteration'}
             What is drawn as one node; ``auto`` draws in groups what the page has no room for: by group, else by the
             stem of the names, else by stage.
+
+        Raises
+        ------
+        UnknownTaskError
+            The graph has a node that is no task of the run.
+        PlotError
+            ``collapse`` is none of these.
         """
         from matterstack.notebook.views import DagView
 

@@ -370,4 +370,6 @@ def _not_a_plan(plan: object) -> str:
         return f"not a Task: pass Workflow([Task({plan.task_id!r}, ...)])"
     if isinstance(plan, type) and issubclass(plan, Campaign | Workflow):
         return f"not a class: pass {plan.__name__}()"
-    return f"not {plan!r}"
+    if isinstance(plan, list | tuple):
+        return f"not a {type(plan).__name__}: pass Workflow([Task(...), ...])"
+    return f"not {plan!r:.80}"

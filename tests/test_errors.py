@@ -6,7 +6,9 @@ import inspect
 import multiprocessing
 import pickle
 import re
+import shutil
 import traceback
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -83,3 +85,76 @@ def test_the_reason_of_a_campaign_that_raised_begins_with_its_message_and_line(t
     assert run.wait(timeout_s=60) is ms.RunStatus.PAUSED
     first = str(run.reason).splitlines()[0]
     assert "PlotError: there is no gap, at analyze, line" in first
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a run in which something is completed, has failed, and waits for a person."""
+    base = tmp_path_factory.mktemp("base")
+    tasks = [
+        ms.Task("good", "echo '{\"gap_eV\": 1.5}' > result.json"),
+        ms.Task("bad", "exit 3", allow_failure=True),
+        ms.Task("ask", operator="human", instructions="good?"),
+    ]
+    operators = {"local": ms.LocalOperator(), "human": ms.HumanOperator()}
+    run = ms.initialize_run("w", ms.Workflow(tasks), base_path=base, run_id="r", operators=operators)
+    run.wait(timeout_s=60)
+    return base
+
+
+RUN = "workspaces/w/runs/r"
+
+
+@pytest.mark.parametrize("path", ["workspaces/w", "workspaces/w/runs", f"{RUN}/state.sqlite", f"{RUN}/operators"])
+def test_a_path_near_a_run_leads_to_it(place: Path, path: str) -> None:
+    with pytest.raises(ms.errors.RunNotFoundError) as caught:
+        ms.open_run(place / path)
+    assert f"there is no state.sqlite in it, but there is one in {place / RUN}. " in str(caught.value)
+
+
+def test_a_path_with_a_slip_gets_the_name_that_is_there(place: Path) -> None:
+    for path, near in (("workspace", "workspaces"), ("no/such/folder", None)):
+        with pytest.raises(ms.errors.RunNotFoundError) as caught:
+            ms.open_run(place / path)
+        assert ("did you mean" in str(caught.value)) is (near is not None)
+        assert near is None or f"(did you mean {near!r}?)" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("slip", "words"),
+    [
+        (lambda run: run.value("bad"), "0.bad has no value: it is FAILED; run.tasks has the reason"),
+        (lambda run: run.value("ask"), "0.ask has no value: it is SUBMITTED; run.explain() says what it waits for"),
+        (lambda run: run.value("good", attempt=7), "0.good has no attempt 7, of 1: it is COMPLETED"),
+        (lambda run: run.dag(collapse="goup"), "collapse must be one of 'auto', 'tasks', 'group', 'iteration', not"),
+        (
+            lambda run: run.retry("bad", resources={"memory": 3}),
+            "(did you mean 'memory_gib'?); there is: nodes",
+        ),
+        (lambda run: run.store.query("DELETE FROM tasks"), "nothing was changed. A query only reads"),
+        (lambda run: ms.preview([ms.Task("a", "true")]), "not a list: pass Workflow([Task(...), ...])"),
+        (
+            lambda run: ms.preview(ms.Workflow(), config={"suspend_aftr": 2}),
+            "unknown setting 'suspend_aftr' in config (did you mean 'suspend_after'?); there is: suspend_after",
+        ),
+        (lambda run: ms.exchange.write_ase_database("x.db", run), "give what ms.results(...) returns"),
+    ],
+)
+def test_a_slip_is_named_with_what_would_do(place: Path, slip: Callable[[ms.Run], object], words: str) -> None:
+    run = ms.open_run(place / RUN)
+    with pytest.raises(MatterstackError) as caught:
+        slip(run)
+    assert words in str(caught.value)
+
+
+def test_a_suggestion_is_made_once(place: Path) -> None:
+    with pytest.raises(ms.errors.InvalidConfigError) as caught:
+        ms.open_run(place / RUN).configure("local", max_activ=3)
+    assert str(caught.value).count("did you mean 'max_active'?") == 1
+
+
+def test_a_run_that_was_removed_is_told_in_one_sentence(tmp_path: Path) -> None:
+    run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path)
+    shutil.rmtree(run.path)
+    with pytest.raises(ms.errors.RunNotFoundError, match=r"it was moved or removed\. Open the one you mean"):
+        run.step()

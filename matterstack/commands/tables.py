@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 from matterstack.commands.command import DONE, Commands
 from matterstack.commands.output import Table, moment, show, write
 from matterstack.commands.places import add_run, run_path
+from matterstack.core.states import AttemptStatus, TaskStatus
 from matterstack.core.tags import tags_in
 from matterstack.core.text import neutral
 
 if TYPE_CHECKING:
+    from enum import StrEnum
+
     from matterstack.storage.reader import StoreReader
 
 _TIMES = ("submitted_at", "started_at", "ended_at")
@@ -35,7 +38,7 @@ def add(commands: Commands) -> None:
         "matterstack tasks oxides/r1 --status FAILED",
     )
     add_run(tasks)
-    _add_status(tasks)
+    _add_status(tasks, TaskStatus)
     attempts = commands.add(
         "attempts",
         _attempts,
@@ -43,7 +46,7 @@ def add(commands: Commands) -> None:
         "matterstack attempts oxides/r1 --json",
     )
     add_run(attempts)
-    _add_status(attempts)
+    _add_status(attempts, AttemptStatus)
     add_run(
         commands.add(
             "events",
@@ -63,8 +66,9 @@ def add(commands: Commands) -> None:
     results.add_argument("--csv", action="store_true", help="write comma-separated values; nested data as JSON")
 
 
-def _add_status(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--status", metavar="STATUS", type=str.upper, help="only those that stand so, as FAILED")
+def _add_status(parser: argparse.ArgumentParser, known: type[StrEnum]) -> None:
+    said = "only those that stand so, as FAILED"
+    parser.add_argument("--status", metavar="STATUS", type=str.upper, choices=[str(one) for one in known], help=said)
 
 
 def _store(given: argparse.Namespace) -> StoreReader:

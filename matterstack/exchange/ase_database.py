@@ -66,7 +66,7 @@ def write_ase_database(
         raise ExportError(f"{target.name}: a database of ASE is a .db (SQLite) or a .json")
     if os.path.lexists(target):
         raise _taken(target)
-    missing = [name for name in _ORIGIN if name not in results.columns]
+    missing = [name for name in _ORIGIN if name not in getattr(results, "columns", ())]
     if missing:
         raise ExportError(f"the table has no column {missing[0]!r}: give what ms.results(...) returns")
     names = _names([str(name) for name in results.columns if name not in _ORIGIN])

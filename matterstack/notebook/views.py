@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import anywidget
 import traitlets
 
-from matterstack.errors import UnknownTaskError
+from matterstack.errors import PlotError, UnknownTaskError
 from matterstack.notebook.assets import CSS, PANEL, script
 from matterstack.notebook.audience import may_have_page
 from matterstack.notebook.board import Board, Card, News
@@ -180,6 +180,8 @@ class DagView(PanelView):
     ------
     UnknownTaskError
         The graph has a node that is no task of the run.
+    PlotError
+        ``collapse`` is none of these.
     """
 
     _esm = script("viewport.js", *PANEL, "dag.js")
@@ -192,6 +194,8 @@ class DagView(PanelView):
     page_may_change = View.page_may_change | {"collapse", "expanded", "room"}
 
     def __init__(self, run: Run, shown: networkx.DiGraph[str] | None = None, collapse: str = "auto") -> None:
+        if collapse not in COLLAPSE:
+            raise PlotError(f"collapse must be one of {', '.join(map(repr, COLLAPSE))}, not {collapse!r}")
         self.run = run
         self.shown = shown
         follower = follower_of(run)

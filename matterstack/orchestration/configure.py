@@ -89,9 +89,7 @@ def configure(session: Session, name: str, settings: Mapping[str, Any]) -> None:
         try:
             operator = rebuild(described["kind"], {**described["settings"], **settings})
         except TypeError as error:
-            wrong = next((key for key in settings if key not in described["settings"]), "")
-            hint = did_you_mean(wrong, described["settings"])
-            raise InvalidConfigError(f"{name!r} cannot be set so: {error}{hint}") from error
+            raise InvalidConfigError(f"{name!r} cannot be set so: {error}") from error
         changed = describe(operator)
         if changed is None or changed["settings"] is None:
             raise InvalidConfigError(f"{name!r} cannot be set so: code of yours cannot be kept with the run")

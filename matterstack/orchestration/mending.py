@@ -153,7 +153,7 @@ def _resources(task: Task, given: Resources | Mapping[str, Any]) -> dict[str, An
     elif isinstance(given, Mapping):
         known = [one.name for one in dataclasses.fields(Resources)]
         if wrong := next((name for name in given if name not in known), None):
-            hint = did_you_mean(wrong, known)
+            hint = f"{did_you_mean(wrong, known)}; there is: {', '.join(known)}"
             raise InvalidTaskError(f"task {task.task_id!r}: resources have no {wrong!r}{hint}", task_id=task.task_id)
         said = dict(given)
         dataclasses.replace(task.resources, **{name: value for name, value in said.items() if value is not None})

@@ -13,7 +13,7 @@ from matterstack.core.calls import VALUE, Call
 from matterstack.core.identifiers import check_relative_path
 from matterstack.core.results import TaskResult
 from matterstack.core.snapshot import ResultRow
-from matterstack.core.states import AttemptStatus
+from matterstack.core.states import TERMINAL_TASK, AttemptStatus
 from matterstack.errors import MissingFileError, UnknownTaskError, UnsafeFileError, ValueNotReadableError
 from matterstack.files import open_inside
 from matterstack.orchestration.cleaning import why_gone
@@ -87,10 +87,13 @@ def find(session: Session, name: str, iteration: int | None, attempt: int | None
     label = f"{wanted}.{task_id}"
     if chosen is None or (completed and chosen.status != AttemptStatus.COMPLETED):
         stands = f"it is {found[1]}" if chosen is None else f"its attempt {chosen.attempt} is {chosen.status}"
-        why = f"has no attempt {attempt}" if attempt is not None and chosen is None else "has no value"
+        why = f"has no attempt {attempt}, of {len(rows)}" if attempt is not None and chosen is None else "has no value"
         if not completed and attempt is None:
             why = "has not begun"
         hint = "; iteration= says which one you mean" if iteration is None and wanted > 0 else ""
+        if attempt is None:
+            over = found[1] in TERMINAL_TASK
+            hint += "; run.tasks has the reason" if over else "; run.explain() says what it waits for"
         raise UnknownTaskError(f"{label} {why}: {stands}{hint}", task_id=task_id)
     said = _called(reader, found[0])
     return Outcome(session, chosen, None if said is None else Call.from_json(said))

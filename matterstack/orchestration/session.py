@@ -14,6 +14,7 @@ from matterstack import interrupts
 from matterstack.core.attempts import Attempt, LiveAttempt
 from matterstack.core.snapshot import Stream
 from matterstack.core.targets import targets_of
+from matterstack.core.text import did_you_mean
 from matterstack.errors import InvalidConfigError, LockError, StoreError
 from matterstack.functions.campaign import Campaign
 from matterstack.operators import describe, rebuild
@@ -79,7 +80,8 @@ class Settings:
         values = dict(config or {})
         known = [field.name for field in fields(cls)]
         if unknown := sorted(values.keys() - set(known)):
-            raise InvalidConfigError(f"unknown setting {unknown[0]!r} in config; there is: {', '.join(known)}")
+            hint = did_you_mean(unknown[0], known)
+            raise InvalidConfigError(f"unknown setting {unknown[0]!r} in config{hint}; there is: {', '.join(known)}")
         for name, value in values.items():
             if name == "budget":
                 values[name] = Budget.from_config(value)

@@ -182,6 +182,12 @@ def _operational(path: Path, error: sqlite3.OperationalError) -> StoreError:
         )
     if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # of the question, not of the file
         return StoreError(f"{path} cannot be asked that: {error}; nothing was changed", path=path)
+    if error.sqlite_errorcode == sqlite3.SQLITE_READONLY:  # no fault of the disk
+        return StoreUnwritableError(
+            f"{path}: {error}; nothing was changed. A query only reads; where a step says this, check who may write "
+            "that file and its directory",
+            path=path,
+        )
     return StoreUnwritableError(
         f"{path}: {error}; nothing was changed. Check free space and permissions, then step again", path=path
     )
@@ -465,7 +471,7 @@ def read_version(connection: sqlite3.Connection, path: Path) -> int:
     if ("table", "schema_info") not in there:
         raise ForeignStoreError(
             f"{path} is an SQLite database without MatterStack's schema_info, so it is of another program "
-            "or has no schema version; it was left as it is",
+            "or has no schema version; it was left as it is. Restore a copy of the run's, or open another run",
             path=path,
         )
     rows = connection.execute("SELECT version FROM schema_info").fetchall()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import itertools
 import json
 import os
 import re
@@ -47,6 +48,17 @@ _LONGEST_PATH = 440
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
+def _nearest(path: Path) -> str:
+    """Return where there is a run around a path that is none, to go on the sentence that says so."""
+    around = itertools.chain([path.parent], path.glob("[!.]*"), path.glob("runs/[!.]*"))
+    with contextlib.suppress(OSError):
+        if (near := next((one for one in around if (one / "state.sqlite").is_file()), None)) is not None:
+            return f", but there is one in {near}"
+        if not path.exists():
+            return did_you_mean(path.name, [one.name for one in path.parent.iterdir()])
+    return ""
+
+
 class RunDirectory:
     """The paths of one run.
 
@@ -76,8 +88,8 @@ class RunDirectory:
         directory = cls(Path(path).absolute())
         if not directory.state.exists():
             raise RunNotFoundError(
-                f"no run at {directory.path}: there is no state.sqlite in it. A run's directory is "
-                "<base_path>/workspaces/<workspace>/runs/<run_id>",
+                f"no run at {directory.path}: there is no state.sqlite in it{_nearest(directory.path)}. A run's "
+                "directory is <base_path>/workspaces/<workspace>/runs/<run_id>",
                 path=directory.path,
             )
         return directory
@@ -104,9 +116,9 @@ class RunDirectory:
                         f"Go on with open_run({str(now.parent)!r})",
                         path=self.path,
                     )
-        there = "another directory is in its place, and nothing was done to that" if self.path.exists() else "is gone"
+        there = "; another directory is in its place, and nothing was done to that" if self.path.exists() else ""
         return RunNotFoundError(
-            f"the run that was opened at {self.path} is not there any more: it was moved or removed; {there}. "
+            f"the run that was opened at {self.path} is not there any more: it was moved or removed{there}. "
             "Open the one you mean with open_run",
             path=self.path,
         )

@@ -190,6 +190,11 @@ def test_wrong_words_and_the_version() -> None:
     assert (alone.returncode, alone.stdout) == (2, "")
     assert "Look at runs:" in alone.stderr, "somebody who knows no command sees all of them"
     assert call("tasks", "w/r", "--stat", "FAILED").returncode == 2, "no option is abbreviated"
+    for table, known in (("tasks", "'CANCELLED'"), ("attempts", "'LOST'")):
+        done = call(table, "w/r", "--status", "DONE")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "invalid choice: 'DONE' (choose from" in done.stderr
+        assert known in done.stderr
     assert call("--version").stdout == f"matterstack {ms.__version__}\n"
 
 
