@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import stat
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from matterstack.core.identifiers import check_relative_path
 from matterstack.errors import UnsafeFileError, UnsafePathError
@@ -140,6 +141,26 @@ class AttemptFiles:
         plain = sorted(f"{home}/{path}" for path, status in found if stat.S_ISREG(status.st_mode))
         folders = {f"{home}/{path}" for path, status in found if stat.S_ISDIR(status.st_mode)}
         return plain, sorted({f"{home}/{path}" for path, _ in found} - folders - set(plain))
+
+
+def left_by(record: AttemptRecord) -> list[tuple[str, str]]:
+    """Return name and SHA-256 of what an attempt left: outputs, and what an instrument lists with its result."""
+    known = {name: sha256 for name, sha256, _ in record.outputs}
+    listed = as_object(as_object(record.attempt.data).get("files"))
+    if not {"schema", "instructions"}.isdisjoint(as_object(record.spec)):
+        for name, sha256 in listed.items():
+            if isinstance(sha256, str) and len(sha256) == 64:
+                known.setdefault(name, sha256)
+    return list(known.items())
+
+
+def as_object(text: Any) -> dict[str, Any]:
+    """Return an object, or one as JSON text; a run of somebody else may say anything."""
+    try:
+        said = json.loads(text) if isinstance(text, str) else text
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def sum_of(root: os.PathLike[str], path: str) -> str:

@@ -59,9 +59,17 @@ class Figure(NamedTuple):
 
 
 class Gallery(NamedTuple):
-    """Small figures beside each other."""
+    """Figures beside each other.
+
+    Attributes
+    ----------
+    figures : sequence of Figure
+    are_large : bool
+        Whether there is something to be read in them.
+    """
 
     figures: Sequence[Figure]
+    are_large: bool = False
 
 
 class Text(NamedTuple):

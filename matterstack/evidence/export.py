@@ -28,10 +28,11 @@ from matterstack.evidence.document import Document
 from matterstack.evidence.figures import graph_of, results_of, structures_of, time_of
 from matterstack.evidence.left_out import EVIDENCE
 from matterstack.evidence.page import page_of
+from matterstack.evidence.pictures import pictures_of
 from matterstack.evidence.plain_text import markdown_of
 from matterstack.evidence.record import as_text, record_of
 from matterstack.evidence.report import report_of
-from matterstack.evidence.selection import NotTaken, Selection, Taken, check_files
+from matterstack.evidence.selection import NONE, NotTaken, Selection, Taken, check_files
 from matterstack.evidence.tables import as_csv, as_parquet, tables_of
 from matterstack.files import needing_disk, read_inside, remove_tree, sync_directory, sync_tree
 from matterstack.orchestration.session import Session
@@ -224,8 +225,10 @@ class Export:
             "results": results_of(self._reader, record["asked"]["target"]),
             "time": time_of(self._reader, moved[-1].at if moved else 0.0),
         }
-        structures = structures_of(AttemptFiles(self._session), list(self._reader.records()))
-        return report_of(record, figures, structures, dict(self._sources(record)))
+        files, records = AttemptFiles(self._session), list(self._reader.records())
+        # A picture is a file: who asked for none gets none on the page either.
+        pictures = pictures_of(files, () if self._which == NONE else records)
+        return report_of(record, figures, structures_of(files, records), pictures, dict(self._sources(record)))
 
     def _sources(self, record: dict[str, Any]) -> Iterator[tuple[str, str]]:
         """Yield the source of the campaign, and of each function, as it is in the export."""

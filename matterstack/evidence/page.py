@@ -53,6 +53,8 @@ figure img, figure svg { max-width: 100%; }
 .gallery { display: flex; flex-wrap: wrap; gap: 14px; }
 .gallery figure { margin: 0; width: 172px; }
 .gallery img { width: 172px; height: auto; }
+.gallery.large figure { width: 316px; max-width: 100%; }
+.gallery.large img { width: auto; max-height: 316px; background: #ffffff; }
 details { margin: 12px 0; border: 1px solid var(--line); border-radius: 6px; background: var(--panel); }
 summary { cursor: pointer; padding: 7px 12px; }
 pre { margin: 0; padding: 4px 14px 12px; overflow-x: auto; font: 12px/1.45 ui-monospace, "DejaVu Sans Mono", Consolas,
@@ -120,9 +122,9 @@ def _block(block: Block) -> str:
             return _table(block)
         case Figure(html, caption):
             return f"<figure><div class='drawn'>{html}</div><figcaption>{_text(caption)}</figcaption></figure>"
-        case Gallery(figures):
+        case Gallery(figures, are_large):
             some = (f"<figure>{one.html}<figcaption>{_text(one.caption)}</figcaption></figure>" for one in figures)
-            return f"<div class='gallery'>{''.join(some)}</div>"
+            return f"<div class='gallery{' large' if are_large else ''}'>{''.join(some)}</div>"
         case Text(caption, text):
             return f"<details><summary>{_text(caption)}</summary><pre>{_text(text)}</pre></details>"
 

@@ -32,7 +32,7 @@ def _block(block: Block) -> list[str]:
             return _table(block)
         case Figure(_, caption):
             return [f"(Figure, in report.html: {_text(caption)})", ""]
-        case Gallery(figures):
+        case Gallery(figures, _):
             return [f"(Pictures, in report.html: {_text(', '.join(one.caption for one in figures))})", ""]
         case Text(caption, text):
             fence = "`" * max(3, 1 + max((len(one) for one in re.findall("`+", text)), default=0))

@@ -14,7 +14,7 @@ from matterstack.core.numbers import is_time
 from matterstack.core.text import neutral, storable
 from matterstack.errors import UnsafeFileError
 from matterstack.evidence.answers import answer_of, asks_people
-from matterstack.evidence.attempt_files import AttemptFiles
+from matterstack.evidence.attempt_files import AttemptFiles, as_object
 from matterstack.evidence.kept_files import literal
 from matterstack.files import read_inside
 from matterstack.orchestration import campaigns
@@ -153,8 +153,8 @@ def _tasks(session: Session, rows: Sequence[TaskRow]) -> Iterator[dict[str, Any]
         after.setdefault(task, []).append(names.get(before, ""))
     specs = session.reader.specifications()
     for row, (_, _, text) in zip(rows, specs, strict=True):
-        spec = _object(text)
-        call = _object(spec.get("call"))
+        spec = as_object(text)
+        call = as_object(spec.get("call"))
         told = {name: bounded(spec[name]) for name in _TOLD if spec.get(name) is not None}
         yield {
             "task": names[row.id],
@@ -174,8 +174,8 @@ def _tasks(session: Session, rows: Sequence[TaskRow]) -> Iterator[dict[str, Any]
 
 def _done_with(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of a task; of a call its arguments, as args.json has them."""
-    call = _object(spec.get("call"))
-    named = _object(call.get("kwargs")) if call else _object(spec.get("parameters"))
+    call = as_object(spec.get("call"))
+    named = as_object(call.get("kwargs")) if call else as_object(spec.get("parameters"))
     return {**({"args": call["args"]} if call.get("args") else {}), **named}
 
 
@@ -192,7 +192,7 @@ class _Environments:
             return None
         if text not in self._known:
             self._known[text] = len(self.told)
-            self.told.append(_object(text))
+            self.told.append(as_object(text))
         return self._known[text]
 
 
@@ -223,7 +223,7 @@ def _attempt(
             {"name": name, "path": files.results(record, name), "sha256": sha256, "bytes": size}
             for name, sha256, size in record.outputs
         ],
-        "not_hashed": {str(name): str(why) for name, why in _object(record.not_hashed).items()},
+        "not_hashed": {str(name): str(why) for name, why in as_object(record.not_hashed).items()},
         "data": bounded(_json(row.data)),
         "removed": [_json(text) for text in record.removed],
     }
@@ -242,7 +242,7 @@ def _answer(files: AttemptFiles, record: AttemptRecord) -> dict[str, Any] | None
 
 def _written(record: AttemptRecord) -> Iterator[dict[str, Any]]:
     """Yield the inputs whose content the plan itself holds."""
-    for name, source in _object(_object(record.spec).get("files")).items():
+    for name, source in as_object(as_object(record.spec).get("files")).items():
         if (content := literal(source)) is not None:
             yield {"name": name, "of": "the plan", "path": None, "sha256": hashlib.sha256(content).hexdigest()}
 
@@ -275,8 +275,3 @@ def _json(text: str | None) -> Any:
         return None if text is None else json.loads(text)
     except (ValueError, RecursionError):
         return None
-
-
-def _object(said: Any) -> dict[str, Any]:
-    found = _json(said) if isinstance(said, str) else said
-    return found if isinstance(found, dict) else {}

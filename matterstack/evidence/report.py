@@ -9,6 +9,7 @@ from typing import Any
 
 from matterstack.core.identifiers import stem_of
 from matterstack.evidence.document import Block, Document, Facts, Figure, Gallery, Section, Table, Text, Words
+from matterstack.evidence.pictures import Pictures
 from matterstack.evidence.units import headed
 from matterstack.notebook.moments import in_words, memory
 
@@ -30,6 +31,7 @@ def report_of(
     record: Mapping[str, Any],
     figures: Mapping[str, Figure | None],
     structures: tuple[Sequence[Figure], int],
+    pictures: Pictures,
     sources: Mapping[str, str],
 ) -> Document:
     """Return the report of a run.
@@ -42,6 +44,8 @@ def report_of(
         ``graph``, ``results`` and ``time``.
     structures : sequence of Figure, and int
         Some of the structures that the run gave, and how many there are.
+    pictures : Pictures
+        That tasks left.
     sources : mapping of str to str
         Texts of programs, by what they are.
     """
@@ -49,7 +53,7 @@ def report_of(
     parts: list[tuple[str, list[Block | None]]] = [
         ("What was asked", list(_asked(record))),
         ("Where it stands", [*_standing(record), figures.get("graph")]),
-        ("Results", [*_results(record), figures.get("results"), *_structures(*structures)]),
+        ("Results", [*_results(record), figures.get("results"), *_structures(*structures), *_pictures(pictures)]),
         ("What failed", list(_failures(record))),
         ("Who was asked, and what they answered", list(_people(record))),
         ("What each attempt took and left", list(_files(record))),
@@ -176,6 +180,15 @@ def _structures(figures: Sequence[Figure], count: int) -> Iterator[Block]:
         some = f"{len(figures)} of {count} structures" if count > len(figures) else f"{count} structures"
         yield Words(f"{some} that attempts gave, the first frame of each:")
         yield Gallery(figures)
+
+
+def _pictures(pictures: Pictures) -> Iterator[Block]:
+    if pictures.figures:
+        yield Words("Pictures that attempts left, as they are:")
+        yield Gallery(pictures.figures, are_large=True)
+    if pictures.left_out:
+        rows = [list(one) for one in pictures.left_out]
+        yield _table(("picture that is not shown", "why"), rows, "tables/outputs.csv")
 
 
 # -- what failed ------------------------------------------------------------------------------------

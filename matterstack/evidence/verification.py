@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from html import escape
@@ -15,7 +14,7 @@ from matterstack.core.strict_json import MAX_BYTES, parse_json
 from matterstack.core.text import neutral
 from matterstack.errors import InvalidJsonError, UnsafeFileError
 from matterstack.evidence.answers import answer_of, asks_people, says_otherwise
-from matterstack.evidence.attempt_files import AttemptFiles, sum_of
+from matterstack.evidence.attempt_files import AttemptFiles, as_object, left_by, sum_of
 from matterstack.evidence.kept_files import kept_of, literal
 from matterstack.evidence.left_out import LeftOut
 from matterstack.orchestration import campaigns
@@ -182,9 +181,9 @@ class _Looked:
     def _attempt(self, record: AttemptRecord, links: list[LinkRow]) -> Iterator[Checked]:
         if record.attempt.status == "COMPLETED" and not self._files.is_there(record):
             yield self._gone(record, "directory", f"{self._files.home(record)}/", "", "")
-        for name, sha256, _ in (*record.outputs, *_measured(record)):
+        for name, sha256 in left_by(record):
             yield self._file(record, "output", self._files.results(record, name), sha256, name)
-        for name, why in _object(record.not_hashed).items():
+        for name, why in as_object(record.not_hashed).items():
             yield self._not_hashed(record, name, str(why))
         yield from self._answer(record)
         yield from self._kit(record)
@@ -267,7 +266,7 @@ class _Looked:
     def _copies(self, record: AttemptRecord, links: list[LinkRow]) -> Iterator[Checked]:
         """Yield copies of inputs that are not what was given: whatever ran may have changed its own."""
         wanted = {name: one.sha256 for one in links if (name := _copy(one)) and one.sha256}
-        for name, source in _object(_object(record.spec).get("files")).items():
+        for name, source in as_object(as_object(record.spec).get("files")).items():
             if (content := literal(source)) is not None:
                 wanted[name] = hashlib.sha256(content).hexdigest()
         for name, sha256 in wanted.items():
@@ -318,24 +317,6 @@ class _Looked:
             why = f"{len(torn)} files in it are not what was put into it, as {PurePosixPath(torn[0]).name}"
             return Checked("", "archive", archive, CHANGED, why)
         return Checked("", "archive", archive, OK)
-
-
-def _object(text: Any) -> dict[str, Any]:
-    """Return an object, or one as JSON text; a run of somebody else may say anything."""
-    try:
-        said = json.loads(text) if isinstance(text, str) else text
-    except (ValueError, RecursionError):
-        return {}
-    return said if isinstance(said, dict) else {}
-
-
-def _measured(record: AttemptRecord) -> list[tuple[str, str, int]]:
-    """Return the files that an instrument has listed with its result."""
-    listed = _object(_object(record.attempt.data).get("files"))
-    known = {name for name, _, _ in record.outputs}
-    asked = "schema" in _object(record.spec) or "instructions" in _object(record.spec)
-    hashed = [(name, sha256, 0) for name, sha256 in listed.items() if isinstance(sha256, str) and len(sha256) == 64]
-    return [one for one in hashed if asked and one[0] not in known]
 
 
 def _copy(link: LinkRow) -> str:
