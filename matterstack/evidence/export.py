@@ -33,8 +33,9 @@ from matterstack.evidence.plain_text import markdown_of
 from matterstack.evidence.record import as_text, record_of
 from matterstack.evidence.report import report_of
 from matterstack.evidence.selection import NONE, NotTaken, Selection, Taken, check_files
+from matterstack.evidence.staging import remove_left, staged
 from matterstack.evidence.tables import as_csv, as_parquet, tables_of
-from matterstack.files import needing_disk, read_inside, remove_tree, sync_directory, sync_tree
+from matterstack.files import needing_disk, read_inside, sync_directory, sync_tree
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
@@ -62,24 +63,21 @@ def export(session: Session, path: str | os.PathLike[str] | None, *, as_zip: boo
     """
     check_files(files)
     target = _target(session, path, as_zip)
-    with needing_disk(f"{target} cannot be written", "and export again; nothing was written"):
-        partial = target.with_name(f".{target.name}.{os.urandom(6).hex()}.partial")
-        try:
-            partial.mkdir()
-            with _making_sense(session.directory.state):
-                Export(session, partial, files).write()
-            reach("export.filled")
-            made = _zipped(partial, partial.with_name(f"{partial.name}.zip"), _name(session)) if as_zip else partial
-            reach("export.whole")
-            if as_zip:
-                _name_file(made, target)
-            else:
-                sync_tree(made)
-                _name_directory(made, target)
-            sync_directory(target.parent)
-        finally:
-            remove_tree(partial)
-            partial.with_name(f"{partial.name}.zip").unlink(missing_ok=True)
+    what, way_out = f"{target} cannot be written", "and export again; nothing was written"
+    with needing_disk(what, way_out), staged(target) as staging:
+        made = staging / "export"
+        made.mkdir()
+        with _making_sense(session.directory.state):
+            Export(session, made, files).write()
+        reach("export.filled")
+        if as_zip:
+            made = _zipped(made, staging / "export.zip", _name(session))
+        else:
+            sync_tree(made)
+        reach("export.whole")
+        (_name_file if as_zip else _name_directory)(made, target)
+        reach("export.named")
+        sync_directory(target.parent)
     return target
 
 
@@ -101,6 +99,7 @@ def _target(session: Session, path: str | os.PathLike[str] | None, as_zip: bool)
     if path is None:
         path = f"{_name(session)}{'.zip' if as_zip else ''}"
     target = Path(path).absolute()
+    remove_left(target)
     if os.path.lexists(target):
         raise ExportError(f"there is something at {target} already, which is left as it is: name another path")
     if not target.parent.is_dir():

@@ -21,7 +21,7 @@ from older import run_of_version_1
 
 import matterstack as ms
 from matterstack import crash_points
-from matterstack.errors import ExportError, UntrustedRunError
+from matterstack.errors import DiskError, ExportError, UntrustedRunError
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -136,9 +136,10 @@ def test_what_is_there_already_is_left_as_it_is(ended: ms.Run, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("as_zip", "point"), [(False, "export.filled"), (True, "export.filled"), (True, "export.whole")]
+    ("as_zip", "point"),
+    [(False, "export.begun"), (False, "export.filled"), (True, "export.filled"), (True, "export.whole")],
 )
-def test_a_kill_leaves_nothing_that_looks_like_an_export(
+def test_a_kill_leaves_nothing_that_looks_like_an_export_or_that_stays(
     as_zip: bool, point: str, ended: ms.Run, tmp_path: Path
 ) -> None:
     before = contents(ended.path)
@@ -147,6 +148,61 @@ def test_a_kill_leaves_nothing_that_looks_like_an_export(
     assert {path.name[0] for path in tmp_path.iterdir()} == {"."}
     assert contents(ended.path) == before
     ended.export(tmp_path / "e", zip=as_zip)
+    assert [path.name for path in tmp_path.iterdir()] == ["e"]
+
+
+def test_a_kill_after_an_export_has_its_name_leaves_that_whole(ended: ms.Run, tmp_path: Path) -> None:
+    code = in_child(lambda: ended.export(tmp_path / "e"), lambda: crash_points.arm("kill", "export.named"))
+    assert code == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2
+    with pytest.raises(ExportError, match="something at"):
+        ended.export(tmp_path / "e")
+    assert [path.name for path in tmp_path.iterdir()] == ["e"]
+    assert ms.open_run(tmp_path / "e").verify()
+
+
+def test_what_others_have_by_such_a_name_stays(ended: ms.Run, tmp_path: Path) -> None:
+    """An export that is under way, of another target or of another machine, a link, a file."""
+    precious = tmp_path / "precious"
+    (precious / "mine").mkdir(parents=True)
+    (tmp_path / f".e.{'0' * 12}.partial").symlink_to(precious)
+    (tmp_path / f".e.{'1' * 12}.partial").write_text("mine")
+    elsewhere = tmp_path / f".e.{'2' * 12}.partial"
+    elsewhere.mkdir()
+    (elsewhere / "lock").write_text("another-machine")
+    linked = tmp_path / f".e.{'3' * 12}.partial"
+    linked.mkdir()
+    (linked / "lock").symlink_to(precious / "lock")
+    for name in (".ee.000000000000.partial", ".e.0.partial", ".e.000000000000.partial.d"):
+        (tmp_path / name).mkdir()
+    before = set(tmp_path.rglob("*"))
+    ended.export(tmp_path / "e", files="none")
+    assert {path for path in tmp_path.rglob("*") if not path.is_relative_to(tmp_path / "e")} == before
+
+
+def test_of_two_exports_at_once_one_is_written_and_nothing_else_is_left(
+    ended: ms.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(point: str) -> None:
+        if point == "export.filled":
+            monkeypatch.setattr(crash_points, "_armed", None)
+            ended.export(tmp_path / "e", files="none")
+            assert list(tmp_path.glob(".e.*.partial/export/evidence.json"))  # of the one that is under way
+
+    monkeypatch.setattr(crash_points, "_armed", meanwhile)
+    with pytest.raises(ExportError, match="somebody else made"):
+        ended.export(tmp_path / "e", files="all")
+    assert [path.name for path in tmp_path.iterdir()] == ["e"]
+    assert json.loads((tmp_path / "e/evidence.json").read_text())["files"]["which"] == "none"
+
+
+@pytest.mark.parametrize("point", ["export.begun", "export.filled", "export.whole"])
+def test_a_full_disk_leaves_nothing(point: str, ended: ms.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crash_points, "_armed", None)
+    crash_points.arm("ENOSPC", point)
+    with pytest.raises(DiskError, match="nothing was written"):
+        ended.export(tmp_path / "e", zip=True, files="none")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("files", ["all", "declared", "none"])
