@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from evidence_lab import SECRET, holders
 
 import matterstack as ms
 
-SECRET = "hunter2-correct-horse-battery"
 #: Of a variable that a run records on its user's word, by a name that tells nothing: for a daemon, and for nobody else.
 DOOR = "door-code-4711-0815"
 
@@ -57,11 +57,6 @@ def planted(base: Path) -> ms.Run:
     run.import_kits(base / "back.zip")
     run.wait(timeout_s=60)
     return run
-
-
-def holders(folder: Path, value: str = SECRET) -> list[str]:
-    """Return the names of the files in which a value stands."""
-    return [path.name for path in folder.rglob("*") if path.is_file() and value.encode() in path.read_bytes()]
 
 
 def test_no_secret_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ PICK = {
 }
 #: What a stranger might write where text is asked for.
 HOSTILE = "<script>alert('x')</script>"
+#: What stands in a variable of the environment, and shall stand nowhere else.
+SECRET = "hunter2-correct-horse-battery"
 
 
 @ms.task(retries=1)
@@ -124,3 +127,23 @@ def copied(run: ms.Run, base: Path) -> ms.Run:
     """Return a copy, which nobody has trusted."""
     shutil.copytree(run.path, base / "copy", symlinks=True)
     return ms.open_run(base / "copy")
+
+
+def holders(folder: Path, value: str = SECRET) -> list[str]:
+    """Return the names of the files in which a value stands."""
+    return [path.name for path in folder.rglob("*") if path.is_file() and value.encode() in path.read_bytes()]
+
+
+def assert_no_secret_stays(run: ms.Run, base: Path) -> None:
+    """Assert that one task of a run, ``signed``, had the secret, and that neither the run nor an export holds it."""
+    assert run.file("signed", "sum.txt").read_text().split()[0] == hashlib.sha256(SECRET.encode()).hexdigest()
+    home = run.export(base / "e", files="all")
+    assert b"env:LAB_TOKEN" in (home / "state.sqlite").read_bytes()
+    assert (home / f"operators/{run.attempts['operator'].iloc[0]}/0.signed.1/.matterstack").is_dir()
+    assert holders(base) == []
+
+
+def signed(operator: str) -> ms.Task:
+    """Return a task that has the secret in its environment."""
+    command = 'printf %s "$TOKEN" | sha256sum > sum.txt'
+    return ms.Task("signed", command, env={"TOKEN": "env:LAB_TOKEN"}, operator=operator, outputs=["sum.txt"])

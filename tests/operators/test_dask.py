@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import evidence_lab
 import pytest
 from crashes import killed_at
 from dask_lab import Farm
@@ -257,6 +258,19 @@ def test_what_has_not_begun_and_lost_its_directory_is_lost(tmp_path: Path, opera
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
     assert "its directory is gone" in str(run.tasks.loc[f"0.t{waits}", "reason"])
     assert (run.tasks["status"] == "COMPLETED").sum() == 5
+
+
+def test_no_secret_stays_in_a_run_on_dask_nor_in_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_TOKEN", evidence_lab.SECRET)
+    farm = Farm(tmp_path, workers=1)
+    operator = ms.DaskOperator(farm.address)
+    try:
+        run = start(tmp_path, operator, evidence_lab.signed("dask"))
+        assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+        evidence_lab.assert_no_secret_stays(run, tmp_path)
+    finally:
+        operator.close()
+        farm.close()
 
 
 def test_a_command_that_takes_its_time_to_end_is_waited_for(tmp_path: Path, operator: ms.DaskOperator) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import evidence_lab
 import pytest
 from crashes import in_child, killed_at
 from hypothesis import given
@@ -104,6 +105,13 @@ def test_jobs_run_and_their_results_come_home(healthy: Cluster, tmp_path: Path) 
     assert run.attempts["external_id"].str.isdigit().all()
     assert (run.path / "operators/slurm/0.e.1/stdout.txt").read_text() == "it's $HOME `x`"
     assert sorted(starts(tmp_path / "ledger").values()) == [1] * 4
+
+
+def test_no_secret_stays_in_a_run_on_slurm(healthy: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_TOKEN", evidence_lab.SECRET)
+    run = start(tmp_path, evidence_lab.signed("slurm"))
+    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    evidence_lab.assert_no_secret_stays(run, tmp_path)
 
 
 def test_one_question_and_one_release_a_tick_whatever_the_number(
