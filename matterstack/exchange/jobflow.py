@@ -191,8 +191,7 @@ def _job(plain: Mapping[str, Any]) -> _Job:
             "that can be read: hand it the outputs that it needs as arguments"
         )
     job = _Job({key: plain[key] for key in _JOB if key in plain}, uuid, str(name or function["@callable"]))
-    if config.get("resolve_references", True) is not False:
-        job.inputs = dict.fromkeys(_referred([plain.get("function_args"), plain.get("function_kwargs")]))
+    job.inputs = dict.fromkeys(_referred([plain.get("function_args"), plain.get("function_kwargs")]))
     missing = config.get("on_missing_references")
     job.can_do_without = (missing.get("value") if isinstance(missing, Mapping) else missing) in ("none", "pass")
     return job

@@ -6,6 +6,7 @@ import copy
 import json
 import sys
 import warnings
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,6 @@ def fails():
 @job
 def goes_on(there, missing):
     return [there, missing]
-
-
-@job
-def replaces():
-    return Response(replace=ratio(1, 2))
 
 
 def copper():
@@ -196,15 +192,22 @@ def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def _expected(flow: Any) -> dict[str, Any]:
-    """Return what jobflow's store has of each job when jobflow runs the flow by itself."""
+    """Return what jobflow gives as the output of each job of a flow, by name, when it runs that by itself."""
     from jobflow import JobStore, run_locally
     from maggma.stores import MemoryStore
+    from monty.json import jsanitize
 
-    store = JobStore(MemoryStore())
+    def memory() -> Any:
+        store = MemoryStore()
+        store.connect()
+        return store
+
+    store = JobStore(MemoryStore(), additional_stores=defaultdict(memory))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what jobflow uses of monty is deprecated there
+        warnings.simplefilter("ignore")  # of monty, and that jobs without references have any order
+        names = {job.uuid: job.name for job, _ in flow.iterflow()}
         run_locally(flow, store=store)
-    return {job["name"]: job["output"] for job in store.query()}
+        return {name: jsanitize(store.get_output(uuid, load=True)) for uuid, name in names.items()}
 
 
 def test_the_example_gives_what_jobflow_gives(tmp_path: Path) -> None:
@@ -239,11 +242,202 @@ def test_a_job_that_can_do_without_goes_on(steps: Any, tmp_path: Path) -> None:
     assert run.value("goes_on") == [1, None]
 
 
-def test_a_job_that_changes_the_flow_fails_and_says_so(steps: Any, tmp_path: Path) -> None:
-    run = _run(steps.replaces().as_dict(), tmp_path, env={"PYTHONPATH": str(tmp_path / "lib")})
+# -- what changes the flow while it runs -------------------------------------------------------------
+
+CHANGES = """
+from pathlib import Path
+
+from jobflow import Flow, Response, job
+
+
+@job
+def add(a, b):
+    return a + b
+
+
+@job(data="large")
+def doubled(x):
+    return {"large": [x, x], "cwd": str(Path.cwd())}
+
+
+@job
+def note(file, text):
+    with open(file, "a") as noted:
+        noted.write(text)
+
+
+@job
+def read(file, after):
+    return [Path(file).read_text(), after]
+
+
+@job
+def fails():
+    raise ValueError("no convergence")
+
+
+@job
+def fibonacci(smaller, larger, stop_point):
+    if larger > stop_point:
+        return larger
+    return Response(replace=fibonacci(larger, smaller + larger, stop_point))
+
+
+@job
+def many(numbers):
+    jobs = [add(number, 1) for number in numbers]
+    return Response(replace=Flow(jobs, output=[one.output for one in jobs]))
+
+
+@job
+def named(numbers):
+    return {str(number): add(number, 1) for number in numbers}
+
+
+@job
+def nested(number):
+    inner = many([number, number + 1])
+    last = add(inner.output[0], inner.output[1])
+    return Response(output="not yet", replace=Flow([Flow([inner]), last], output={"sum": last.output}))
+
+
+@job
+def no_output(number):
+    return Response(output=number, replace=Flow([add(number, 1)]))
+
+
+@job
+def detours(file):
+    return Response(output="at once", detour=note(file, "detour;"), stored_data={"kept": "nowhere"})
+
+
+@job
+def adds(file):
+    later = add(20, 1)
+    return Response(output={"later": later.output}, addition=Flow([later, note(file, "addition;")]))
+
+
+@job
+def all_of_them(file):
+    one = note(file, "replacement;")
+    return Response(replace=Flow([one]), detour=note(file, "detour;"), addition=note(file, "addition;"))
+
+
+@job
+def hands_on(reference):
+    return Response(replace=add(reference, 1))
+
+
+@job
+def data_inside():
+    inner = doubled(4)
+    return Response(replace=Flow([inner], output=inner.output["large"]))
+
+
+def flow(folder):
+    files = [str(Path(folder) / name) for name in ("one", "two", "three")]
+    first = add(1, 1)
+    found = [fibonacci(1, first.output, 50), many([1, 2, 3]), named([4, 5]), nested(6), no_output(7)]
+    found += [detours(files[0]), adds(files[1]), all_of_them(files[2]), data_inside()]
+    unresolved = hands_on(first.output)
+    unresolved.config.resolve_references = False
+    after = [read(file, one.output) for file, one in zip(files, found[5:8])]
+    for one, name in zip(after, ("read detour", "read addition", "read all")):
+        one.name = name
+    sums = add(found[1].output[2], found[3].output["sum"])
+    sums.name = "sums"
+    return Flow([first, *found, unresolved, *after, sums, again(unresolved.output)])
+
+
+@job
+def again(value):
+    return value
+
+
+@job
+def becomes(change):
+    before, wrong = add(1, 2), fails()
+    return Response(**{change: Flow([before, wrong, add(3, wrong.output)])})
+
+
+@job
+def stops(**how):
+    return Response(output="unsuccessful", **how)
+
+
+@job
+def becomes_one_that_stops():
+    inner = stops(stop_jobflow=True)
+    return Response(replace=inner, addition=fails())
+
+
+@job
+def long_chain(left):
+    return Response(output=left, replace=long_chain(left - 1)) if left else "done"
+
+
+@job
+def wide(number):
+    jobs = [add(i, 1) for i in range(number)]
+    return Flow(jobs, output=[one.output for one in jobs])
+"""
+
+
+@pytest.fixture
+def changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    pytest.importorskip("jobflow", reason=f"{NOT_REQUIRED}jobflow is not installed")
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "changes.py").write_text(CHANGES)
+    monkeypatch.syspath_prepend(str(tmp_path / "lib"))
+    yield __import__("changes")
+    del sys.modules["changes"]
+
+
+def test_a_job_and_what_it_becomes_are_one_task(changes: Any, tmp_path: Path) -> None:
+    for where in ("ours", "theirs"):
+        (tmp_path / where).mkdir()
+    plain = changes.flow(tmp_path / "ours").as_dict()
+    run = _run(plain, tmp_path, env={"PYTHONPATH": str(tmp_path / "lib")})
+    assert run.status == ms.RunStatus.COMPLETED, run.reason
+    expected = _expected(changes.flow(tmp_path / "theirs"))
+    assert {name: run.value(name.replace(" ", "-")) for name in expected} == expected
+    assert expected["nested"] == {"sum": 15}
+    assert expected["read all"][0] == "replacement;detour;addition;"
+    assert expected["data_inside"] == [4, 4]
+    said = run.file("fibonacci", "stdout.txt").read_text().splitlines()
+    assert [line.split(" - ")[-1][:9] for line in said if "Starting job" in line] == ["fibonacci"] * 7
+
+
+def test_what_fails_or_stops_in_a_job_is_named(changes: Any, tmp_path: Path) -> None:
+    from jobflow import Flow
+
+    failing = {change: changes.becomes(change) for change in ("replace", "detour", "addition")}
+    stopping = {"children": changes.stops(stop_children=True), "jobflow": changes.becomes_one_that_stops()}
+    for name, one in {**failing, **stopping}.items():
+        one.name = name
+    after = changes.again(stopping["children"].output)
+    plain = Flow([*failing.values(), *stopping.values(), after]).as_dict()
+    run = _run(plain, tmp_path, env={"PYTHONPATH": str(tmp_path / "lib")})
     assert run.status == ms.RunStatus.FAILED
-    error = json.loads(run.file("replaces", "error.json").read_text())
-    assert error["type"] == "NotImplementedError"
-    assert "'replaces'" in error["message"]
-    assert "Response(replace=...)" in error["message"]
-    assert "Campaign" in error["message"]
+    reasons = {task.removeprefix("0."): reason for task, reason in run.tasks["reason"].items()}
+    for name in failing:
+        assert reasons[name].startswith("InnerJobError: the job 'fails' (")
+        assert f"which '{name}' became: ValueError: no convergence" in reasons[name]
+        assert "in fails\n    raise ValueError" in run.file(name, "stderr.txt").read_text()
+        kept = json.loads(run.file(name, "jobflow.json").read_text())
+        assert [(job["name"], job["output"]) for job in kept] == [(name, None), ("add", 3)]
+    assert reasons["children"].startswith("StoppedError: the job 'children' (")
+    assert "stop_children=True" in reasons["children"]
+    assert reasons["jobflow"].startswith("StoppedError: the job 'stops' (")  # and the addition did not run
+    assert reasons["again"] == "children failed"
+    for name in stopping:
+        assert json.loads(run.file(name, "jobflow.json").read_text())[-1]["output"] == "unsuccessful"
+
+
+def test_what_a_job_becomes_may_be_deep_and_wide(changes: Any, tmp_path: Path) -> None:
+    from jobflow import Flow
+
+    jobs = [changes.long_chain(200), changes.wide(500)]
+    run = _run(Flow(jobs).as_dict(), tmp_path, env={"PYTHONPATH": str(tmp_path / "lib")})
+    assert run.status == ms.RunStatus.COMPLETED, run.reason
+    assert (run.value("long_chain"), run.value("wide")) == ("done", list(range(1, 501)))
