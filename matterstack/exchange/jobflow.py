@@ -59,7 +59,7 @@ def read_jobflow(flow: Mapping[str, Any] | str | Path, **options: Any) -> Workfl
     Parameters
     ----------
     flow : mapping or path-like
-        What ``Flow.as_dict()`` or ``Job.as_dict()`` gave, or a JSON file of it.
+        What ``Flow.as_dict()`` or ``Job.as_dict()`` gave, or a JSON file of it, as monty's ``dumpfn(flow, path)`` writes.
     **options
         Arguments of all tasks, as `matterstack.task` takes them: ``operator``, ``resources``, ``retries``, ...
 
@@ -86,7 +86,7 @@ def read_jobflow(flow: Mapping[str, Any] | str | Path, **options: Any) -> Workfl
     >>> list(read_jobflow(job).graph)
     ['mean-of-three']
     """
-    plain = _read(flow) if isinstance(flow, str | Path) else flow
+    plain = _read(flow) if isinstance(flow, str | Path) else _as_json(flow)
     jobs: dict[str, _Job] = {}
     try:
         _collect(plain, jobs)
@@ -107,7 +107,26 @@ def _read(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise WorkflowError(
-            f"{path} cannot be read as the JSON of a flow ({error}): write it by json.dump(flow.as_dict(), file)"
+            f"{path} cannot be read as the JSON of a flow ({error}): write it by monty.serialization.dumpfn(flow, path)"
+        ) from None
+
+
+def _as_json(flow: Any) -> Any:
+    """Return a flow as JSON has it: `as_dict` leaves some objects as they are, such as members of an Enum."""
+
+    def plain(value: Any) -> Any:
+        try:
+            from monty.json import MontyEncoder
+        except ImportError:
+            raise TypeError(f"a {type(value).__name__}, and monty is not installed, which writes jobflow's") from None
+        return MontyEncoder().default(value)
+
+    try:
+        return json.loads(json.dumps(flow, default=plain))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise WorkflowError(
+            f"the flow holds what JSON cannot say ({error}): give what flow.as_dict() returns, of jobs whose arguments "
+            "can be written as JSON"
         ) from None
 
 

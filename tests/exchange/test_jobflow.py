@@ -21,6 +21,7 @@ from matterstack.errors import WorkflowError
 FLOW = Path(__file__).parent / "data" / "jobflow-0.4.0.json"
 STEPS = """
 from dataclasses import dataclass
+from enum import Enum
 
 from jobflow import Flow, Job, Maker, Response, job
 from jobflow.core.reference import OnMissing
@@ -33,13 +34,20 @@ class Result(BaseModel):
     volume: float
 
 
+class Lattices(Enum):
+    KEPT = "kept"
+    SCALED = "scaled"
+
+
 @dataclass
 class Grow(Maker):
     name: str = "grow"
     by: float = 1.1
+    lattices: Lattices = Lattices.KEPT  # which as_dict() leaves as it is
 
     @job(data="structure", output_schema=Result)
     def make(self, structure):
+        assert self.lattices is Lattices.SCALED
         grown = structure.copy().scale_lattice(structure.volume * self.by)
         return Result(structure=grown, volume=grown.volume)
 
@@ -64,7 +72,7 @@ def copper():
 
 
 def flow():
-    grow = Grow(by=1.2).make(copper())
+    grow = Grow(by=1.2, lattices=Lattices.SCALED).make(copper())
     grow._kwargs = {}  # run_locally of the comparison has no store of that name
     last = ratio(grow.output.structure, copper().volume)
     return Flow([Flow([grow], name="inner"), last])
@@ -140,6 +148,8 @@ def test_nothing_that_a_flow_names_is_imported(plain: Any, tmp_path: Path, monke
         (lambda job, flow: flow.update({"@class": "DecoratedFlow"}), "made by @flow"),
         (lambda job, flow: flow.update(order="any"), "'sums' .* order"),
         (lambda job, flow: flow.update(jobs=None), "'sums' has no list of jobs"),
+        (lambda job, flow: job.update(function_args=[{1, 2}]), "what JSON cannot say .*set"),
+        (lambda job, flow: flow["jobs"].append(flow), "what JSON cannot say"),
     ],
 )
 def test_what_cannot_be_done_names_the_job(plain: Any, change: Any, said: str) -> None:
@@ -225,7 +235,7 @@ def test_makers_structures_and_schemas_come_through(steps: Any, tmp_path: Path) 
     from monty.json import MontyDecoder
 
     flow = steps.flow()
-    plain = json.loads(json.dumps(flow.as_dict()))
+    plain = flow.as_dict()
     plain["jobs"][0]["jobs"][0]["data"] = "structure"  # a store for large outputs
     run = _run(plain, tmp_path, env={"PYTHONPATH": str(tmp_path / "lib")})
     assert run.status == ms.RunStatus.COMPLETED, run.reason
