@@ -18,6 +18,7 @@ from matterstack.commands import (
     health,
     kits,
     left,
+    limits,
     plans,
     room,
     runs,
@@ -31,7 +32,7 @@ from matterstack.core.text import did_you_mean, neutral
 from matterstack.errors import MatterstackError, RunLockedError
 
 #: In the order in which the help lists them.
-_NOUNS = (runs, watching, tables, left, finding, plans, steps, answers, acts, kits, evidence, room, health)
+_NOUNS = (runs, watching, tables, left, finding, plans, steps, answers, acts, limits, kits, evidence, room, health)
 EXIT_CODES = {
     0: "done",
     1: "an error; a run that is FAILED after step or wait; what check, verify, doctor or preview found",

@@ -1,14 +1,14 @@
-"""Acts on a run: pausing, cancelling, trying again, keeping back, settings."""
+"""Acts on a run: pausing, cancelling, trying again, keeping back, tags, settings."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matterstack.commands.command import DONE, Commands
 from matterstack.commands.output import show
+from matterstack.commands.pairs import key_and_json, key_and_path, key_and_text
 from matterstack.commands.places import add_run, complete, complete_task, run_path
 from matterstack.commands.runs import status_document
 
@@ -46,6 +46,13 @@ def add(commands: Commands) -> None:
     said = "Keep tasks back: they are not submitted until they are released."
     _add_tasks(_add(commands, "hold", _hold, said, "--group relax"), "held by a person")
     _add_tasks(_add(commands, "release", _release, "Let tasks go on that were kept back; all where none are named."))
+    said = "Note, on your word, that the attempt of a task is dead, where nobody can be asked any more."
+    lost = _add(commands, "declare-lost", _declare_lost, said, "relax_3")
+    complete(lost.add_argument("task", metavar="TASK", help="its id, of the current iteration"), complete_task)
+    _add_tags(
+        commands, "tag", _tag, "Add words by which a run is found, or tasks of it.", "'for the paper' --task relax_3"
+    )
+    _add_tags(commands, "untag", _untag, "Take away words by which a run is found, or tasks of it.", "cathode")
     configure = _add(
         commands,
         "configure",
@@ -59,7 +66,16 @@ def add(commands: Commands) -> None:
     of = configure.add_mutually_exclusive_group()
     of.add_argument("--operator", metavar="NAME", help="whose settings they are")
     of.add_argument("--budget", action="store_true", help="they are the most that the run may spend")
-    configure.add_argument("settings", metavar="KEY=JSON", nargs="+", type=_key_and_json, help="null is no limit")
+    configure.add_argument("settings", metavar="KEY=JSON", nargs="+", type=key_and_json, help="null is no limit")
+    tell = _add(
+        commands,
+        "tell",
+        _tell,
+        "Send a notice of your own to whom a run tells, and wait until it has got there.",
+        "'the furnace is down until Monday'",
+        "To try that, or to use it. Exit status 1 where it did not reach everybody, and who was not reached.",
+    )
+    tell.add_argument("text", metavar="TEXT", nargs="?", default="a trial", help="what it says (default: %(default)s)")
 
 
 def _add(
@@ -97,6 +113,17 @@ def _add_tasks(parser: argparse.ArgumentParser, reason: str | None = None) -> No
         parser.add_argument("--reason", metavar="TEXT", default=reason, help="kept with them")
 
 
+def _add_tags(
+    commands: Commands, name: str, act: Callable[[Run, argparse.Namespace], Any], said: str, example: str
+) -> None:
+    parser = _add(commands, name, act, said, example, "Also of a run and of tasks that are over.")
+    parser.add_argument("tags", metavar="TAG", nargs="+", help="of 64 characters at most, without a comma")
+    task = parser.add_argument(
+        "--task", dest="tasks", metavar="TASK", action="append", help="of this task, not of the run; several: of each"
+    )
+    complete(task, complete_task)
+
+
 def _add_retry(commands: Commands) -> None:
     retry = _add(
         commands,
@@ -112,9 +139,9 @@ def _add_retry(commands: Commands) -> None:
     retry.add_argument("--as-planned", action="store_true", help="drop what earlier words have changed")
     retry.add_argument("--command", metavar="TEXT", help="another command")
     for option, metavar, pair, said in (
-        ("--file", "NAME=PATH", _key_and_path, "another file, or one more"),
-        ("--argument", "NAME=JSON", _key_and_json, "of the call of a function"),
-        ("--env", "NAME=VALUE", _key_and_text, "an environment variable"),
+        ("--file", "NAME=PATH", key_and_path, "another file, or one more"),
+        ("--argument", "NAME=JSON", key_and_json, "of the call of a function"),
+        ("--env", "NAME=VALUE", key_and_text, "an environment variable"),
     ):
         retry.add_argument(option, metavar=metavar, type=pair, action="append", default=[], help=said)
     resources = retry.add_argument_group("resources of the next attempts")
@@ -158,6 +185,22 @@ def _release(run: Run, given: argparse.Namespace) -> None:
     run.release(_names(given), group=given.group)
 
 
+def _declare_lost(run: Run, given: argparse.Namespace) -> None:
+    run.declare_lost(given.task)
+
+
+def _tag(run: Run, given: argparse.Namespace) -> None:
+    run.tag(*given.tags, task_id=given.tasks)
+
+
+def _untag(run: Run, given: argparse.Namespace) -> None:
+    run.untag(*given.tags, task_id=given.tasks)
+
+
+def _tell(run: Run, given: argparse.Namespace) -> None:
+    run.tell(given.text)
+
+
 def _retry(run: Run, given: argparse.Namespace) -> None:
     resources = {name: value for name in _RESOURCES if (value := getattr(given, f"resource_{name}")) is not None}
     run.retry(
@@ -178,29 +221,3 @@ def _configure(run: Run, given: argparse.Namespace) -> None:
         run.configure(budget=settings)
     else:
         run.configure(given.operator, **settings)
-
-
-# -- what they are given -----------------------------------------------------------------------------
-
-
-def _key_and_text(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not (key and equals):
-        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=VALUE")
-    return key, value
-
-
-def _key_and_path(text: str) -> tuple[str, Path]:
-    key, value = _key_and_text(text)
-    return key, Path(value)
-
-
-def _key_and_json(text: str) -> tuple[str, Any]:
-    from matterstack.core.strict_json import parse_json
-    from matterstack.errors import InvalidJsonError
-
-    key, value = _key_and_text(text)
-    try:
-        return key, parse_json(value.encode(errors="surrogateescape"))
-    except InvalidJsonError as error:
-        raise argparse.ArgumentTypeError(f"{value!r} is no JSON: {error}. A text is quoted: '{key}=\"...\"'") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 #: Exit codes. sysexits.h calls 75 a temporary failure: try again. What a signal ends has 128 and its number.
 DONE, FAILED, USAGE, LOCKED, INTERRUPTED, NOBODY_READS = 0, 1, 2, 75, 130, 141
@@ -45,6 +45,28 @@ class Command(NamedTuple):
         return " ".join([self.name, *taken])
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser of a command, for which words may also stand after options: ``retry RUN --memory-gib 64 TASK``.
+
+    By itself argparse takes a list of words as empty where an option comes before them, and refuses them then.
+    """
+
+    _is_mixing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse words and options in any order; in two goes, of which each comes here."""
+        grouped = {action for group in self._mutually_exclusive_groups for action in group._group_actions}  # noqa: SLF001
+        words = self._get_positional_actions()
+        lists = [action for action in words if action.nargs in ("*", "+", "?")]
+        if self._is_mixing or not lists or grouped & set(words):
+            return super().parse_known_args(args, namespace)
+        self._is_mixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_mixing = False
+
+
 class Commands:
     """All commands, each added by the module of its noun.
 
@@ -59,7 +81,7 @@ class Commands:
         self.all: list[Command] = []
         self._group = ""
         self._heading = ""
-        self._subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+        self._subparsers = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
 
     def heading(self, text: str) -> None:
         """Put what is added from now on under a heading."""

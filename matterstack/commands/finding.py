@@ -53,11 +53,11 @@ def _find(given: argparse.Namespace) -> int:
         if given.function or given.task or given.status or given.tag or given.where or given.columns:
             raise FindError("--file is looked for alone: leave the other options out")
         files, unread = _files(places, given)
-        table = Table(_FILES, files, "No run has made or used it.")
+        table = Table(_FILES, files, "No run has made or used it.", ("sha256", "of_attempt", "of_run"))
     else:
         tasks, columns, unread = _tasks(places, given)
         shown = [{**row, "tags": ", ".join(row["tags"]), **row["values"]} for row in tasks]
-        table = Table([*_TASKS, *columns], shown, "There is no such task.")
+        table = Table([*_TASKS, *columns], shown, "There is no such task.", ("function", "tags", "iteration"))
     show(given, {"tasks": tasks, "files": files, "unread": unread}, table)
     return FAILED if unread else DONE
 

@@ -18,11 +18,13 @@ from matterstack.errors import InvalidJsonError
 _LATEST_S = 253_402_300_799
 #: Of the words that stand in columns of these names.
 _STATUS_COLUMNS = frozenset({"status"})
-#: Of sentences, which a terminal may fold.
-_TEXT_COLUMNS = frozenset({"reason", "what", "why", "remedy", "text"})
-#: What tells rows apart, and is not cut where a terminal is narrow.
-_NAMES = frozenset({"workspace", "run_id", "task_id", "status"})
-_LONGEST_NAME = 30
+#: Of sentences and lists, which a terminal folds.
+_TEXT_COLUMNS = frozenset({"reason", "what", "why", "remedy", "text", "by", "waiting"})
+#: What tells rows apart: folded where a terminal is narrow, and never cut.
+_NAMES = frozenset({"workspace", "run_id", "task_id", "status", "path", "name", "key"})
+#: So wide columns stay, if they need it, before others are left out: of texts, of names and of values.
+_TEXT_WIDTH, _NAME_WIDTH, _VALUE_WIDTH = 24, 30, 20
+_LEAST_WIDTH, _GAP = 4, 2
 #: So many characters a table shows of a text, and of an object or a list.
 _MOST_TEXT, _MOST_NESTED = 200, 40
 _STYLES = {
@@ -51,11 +53,15 @@ class Table(NamedTuple):
         Values by column; more than the columns is not shown.
     empty : str
         What is said where there are no rows.
+    spare : sequence of str
+        Columns that a narrow terminal does without first, in this order; then come others, from the right. Names and
+        texts are always shown.
     """
 
     columns: Sequence[str]
     rows: Sequence[Mapping[str, Any]]
     empty: str = "There is nothing."
+    spare: Sequence[str] = ()
 
 
 def moment(at: float | None) -> datetime | None:
@@ -154,29 +160,54 @@ def _aligned(table: Table) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def rich_table(table: Table) -> Any:
-    """Return the table as rich draws it; no text in it is markup."""
+def rich_table(table: Table, width: int) -> Any:
+    """Return the table as rich draws it in so many columns of a terminal; no text in it is markup."""
     from rich import box
+    from rich.console import Group
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    cells = dict(zip(table.columns, zip(*_cells(table), strict=True), strict=True))
+    widths = _widths(table, {name: max(map(_width, (name, *texts))) for name, texts in cells.items()}, width)
     drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-    rows = _cells(table)
-    for name, column in zip(table.columns, zip(*rows, strict=True), strict=True):
-        least = min(_LONGEST_NAME, max(map(_width, column))) if name in _NAMES else None
-        is_text = name in _TEXT_COLUMNS
-        drawn.add_column(Text(name), overflow="fold" if is_text else "ellipsis", no_wrap=not is_text, min_width=least)
-    for row in rows:
+    for name, columns in widths.items():
+        folds = name in _TEXT_COLUMNS or name in _NAMES
+        drawn.add_column(Text(name), overflow="fold" if folds else "ellipsis", no_wrap=not folds, width=columns)
+    for row in zip(*(cells[name] for name in widths), strict=True):
         drawn.add_row(
             *(
                 Text(text, style=_STYLES.get(text, "") if name in _STATUS_COLUMNS else "")
-                for name, text in zip(table.columns, row, strict=True)
+                for name, text in zip(widths, row, strict=True)
             )
         )
-    return drawn
+    if not (hidden := [name for name in table.columns if name not in widths]):
+        return drawn
+    names = ", ".join(map(cell_text, hidden))
+    return Group(drawn, Text(f"There is no room for {names}: --json has all, and so has a pipe.", style="dim"))
+
+
+def _widths(table: Table, wanted: Mapping[str, int], width: int) -> dict[str, int]:
+    """Return how wide each column is that is shown, by how wide each would be."""
+    least = {
+        name: min(wide, _TEXT_WIDTH if name in _TEXT_COLUMNS else _NAME_WIDTH if name in _NAMES else _VALUE_WIDTH)
+        for name, wide in wanted.items()
+    }
+
+    def lacking() -> int:
+        return sum(least.values()) + _GAP * (len(least) - 1) - width
+
+    for name in (*table.spare, *reversed(table.columns)):
+        if lacking() > 0 and name in least and name not in _NAMES and name not in _TEXT_COLUMNS:
+            del least[name]
+    while lacking() > 0 and (widest := max(least, key=least.__getitem__)) and least[widest] > _LEAST_WIDTH:
+        least[widest] -= 1
+    for name in sorted(least, key=_TEXT_COLUMNS.__contains__):  # texts get what is left, since they fold best
+        least[name] = min(wanted[name], least[name] + max(0, -lacking()))
+    return least
 
 
 def _write_rich(table: Table) -> None:
     from rich.console import Console
 
-    Console(highlight=False).print(rich_table(table))
+    console = Console(highlight=False)
+    console.print(rich_table(table, console.width))

@@ -27,6 +27,15 @@ def add(commands: Commands) -> None:
     clean.add_argument("--do", dest="act", action="store_true", help="remove it")
     for option, said in (("--earlier-attempts", "of tasks that are over"), ("--scratch", "what nobody waits for")):
         clean.add_argument(option, action=argparse.BooleanOptionalAction, default=True, help=said)
+    add_run(
+        commands.add(
+            "pack",
+            _pack,
+            "Put the attempts of earlier iterations into archives, from which all that reads them reads on.",
+            "matterstack pack oxides/r1",
+            more="An archive is on disk, read again and compared, before anything is removed.",
+        )
+    )
     cache = commands.group("cache", "Look at results that are known from before, and remove some. See docs/cache.md.")
     _add_cache(cache, "list", _list, "List the entries of a cache, the latest used first.")
     _add_cache(cache, "info", _info, "Say how much a cache holds of each function and command.")
@@ -70,7 +79,22 @@ def _clean(given: argparse.Namespace) -> int:
     shown = [row | {"what": "all" if row["what"] == [""] else ", ".join(row["what"])} for row in rows]
     said = "Removed." if found.done else "Nothing was removed: --do removes it."
     left = [f"left: {text}" for text in found.left]
-    show(given, document, Table(_OF_CLEANING, shown, "There is nothing to remove."), *([said] if rows else []), *left)
+    show(
+        given,
+        document,
+        Table(_OF_CLEANING, shown, "There is nothing to remove.", ("operator", "files")),
+        *([said] if rows else []),
+        *left,
+    )
+    return DONE
+
+
+def _pack(given: argparse.Namespace) -> int:
+    from matterstack.run_lifecycle import open_run
+
+    packing = open_run(run_path(given)).pack()
+    document = {"packed": [one._asdict() for one in packing], "left": list(packing.left)}
+    show(given, document, str(packing))
     return DONE
 
 
@@ -85,7 +109,11 @@ def _entries(given: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _list(given: argparse.Namespace) -> int:
     rows = _entries(given)
-    show(given, {"entries": rows}, Table(_OF_ENTRIES, rows, "The cache holds nothing."))
+    show(
+        given,
+        {"entries": rows},
+        Table(_OF_ENTRIES, rows, "The cache holds nothing.", ("at", "attempt", "run", "files")),
+    )
     return DONE
 
 

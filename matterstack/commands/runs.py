@@ -74,7 +74,7 @@ def table_of_runs(rows: list[dict[str, Any]]) -> Table:
     from matterstack.notebook.summary import in_a_line
 
     shown = [row | {"reason": in_a_line(row["reason"] or "")} for row in rows]
-    return Table(_COLUMNS, shown, "There are no runs.")
+    return Table(_COLUMNS, shown, "There are no runs.", ("iteration", "tasks", "completed"))
 
 
 def _runs(given: argparse.Namespace) -> int:

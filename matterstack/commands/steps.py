@@ -48,6 +48,17 @@ def add(commands: Commands) -> None:
     )
     trust.add_argument("run", metavar="RUN", help="its directory, or WORKSPACE/RUN_ID; or a folder")
     add_base_path(trust)
+    add_run(
+        commands.add(
+            "take-environment",
+            _take_environment,
+            "Say that a run goes on in what this shell has: its Python, packages, variables and directory.",
+            "matterstack take-environment oxides/r1",
+            more="For a daemon that steps it. Call it in the directory beside whose modules the run shall go on. See "
+            "docs/daemon.md.",
+            schema="status",
+        )
+    )
 
 
 def _add_daemon(commands: Commands) -> None:
@@ -113,4 +124,12 @@ def _trust(given: argparse.Namespace) -> int:
     path = path if path.is_dir() else run_at(given.run, given.base_path)
     trust(path)
     show(given, {"trusted": path}, "Trusted: you may step it.")
+    return DONE
+
+
+def _take_environment(given: argparse.Namespace) -> int:
+    from matterstack.run_lifecycle import open_run
+
+    run = open_run(run_path(given)).take_environment()
+    show(given, status_document(run.overview), "Taken: a daemon steps the run in what is here.")
     return DONE

@@ -95,7 +95,7 @@ def _tasks(given: argparse.Namespace) -> int:
         words = {"tags": list(tags_in(task.tags)), "not_before": moment(task.not_before)}
         rows.append(row | words | {"held": task.held is not None, "asks": task.asks})
     rows = _wanted(rows, given.status)
-    show(given, {"tasks": rows}, Table(_TASKS, rows, "There is no such task."))
+    show(given, {"tasks": rows}, Table(_TASKS, rows, "There is no such task.", ("exit_code", "attempt", "operator")))
     return DONE
 
 
@@ -106,13 +106,17 @@ def _attempts(given: argparse.Namespace) -> int:
         del row["data"]  # that is in the results
         rows.append(row | {"changes": json.loads(attempt.changes) if attempt.changes else None})
     rows = _wanted(rows, given.status)
-    show(given, {"attempts": rows}, Table(_ATTEMPTS, rows, "There is no such attempt."))
+    show(
+        given,
+        {"attempts": rows},
+        Table(_ATTEMPTS, rows, "There is no such attempt.", ("exit_code", *_TIMES[1:], "operator")),
+    )
     return DONE
 
 
 def _events(given: argparse.Namespace) -> int:
     rows = [_timed(event._asdict()) for event in _store(given).events()]
-    show(given, {"events": rows}, Table(_EVENTS, rows))
+    show(given, {"events": rows}, Table(_EVENTS, rows, spare=("subject", "seq", "iteration", "event", "attempt")))
     return DONE
 
 
@@ -128,7 +132,7 @@ def _results(given: argparse.Namespace) -> int:
     if given.csv and not given.json:
         _write_csv(columns, rows)
     else:
-        show(given, {"results": document}, Table(columns, rows, "No task has given anything yet."))
+        show(given, {"results": document}, Table(columns, rows, "No task has given anything yet.", _RESULTS[:1:-1]))
     return DONE
 
 

@@ -79,7 +79,8 @@ def _drawing(place: Path | tuple[Path, str], *, quiet: bool) -> Iterator[Callabl
 
             def draw(rows: list[dict[str, Any]]) -> None:
                 tables = [table_of_runs(rows), *([] if store is None else [_tasks(store)])]
-                live.update(Group(*(rich_table(table) for table in tables if table.rows)), refresh=True)
+                width = live.console.width
+                live.update(Group(*(rich_table(table, width) for table in tables if table.rows)), refresh=True)
 
             yield draw
     else:
@@ -102,7 +103,7 @@ def _tasks(store: StoreReader) -> Table:
         for row in store.tasks()
         if row.status in ("SUBMITTED", "FAILED")
     ]
-    return Table(_TASKS, rows[-_MOST_TASKS:])
+    return Table(_TASKS, rows[-_MOST_TASKS:], spare=("started_at", "operator", "attempt"))
 
 
 def _line(row: dict[str, Any]) -> str:

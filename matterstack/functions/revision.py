@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import site
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,8 +44,9 @@ def folder_of_script() -> Path:
     """Return where the script or the notebook of this process lies."""
     file = getattr(sys.modules["__main__"], "__file__", None)
     with contextlib.suppress(OSError):  # it was removed
-        # Where a program of the environment runs, such as a kernel, it is what lies here.
-        own = isinstance(file, str) and not file.startswith(sys.prefix)
+        # Where a program of the environment runs, such as a kernel, it is what lies here. So it is below ~/.local.
+        user = site.getuserbase()
+        own = isinstance(file, str) and not file.startswith((sys.prefix, f"{user}/bin/", f"{user}/lib/"))
         return Path(str(file)).absolute().parent if own else Path.cwd()
     return Path("/")
 

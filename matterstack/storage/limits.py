@@ -204,9 +204,9 @@ class Ledger:
                 write_inside(self.path.parent, self.path.name, content, new=True)
 
     def make_home(self) -> None:
-        """Make the directory of the file."""
-        home = self.path.parent
-        make_directories(home, next(folder for folder in home.parents if folder.is_dir()))
+        """Make the directory of the file, and that of runs: the workspace is there from now on, though it has none."""
+        runs = self.path.parent / "runs"
+        make_directories(runs, next(folder for folder in runs.parents if folder.is_dir()))
 
     @contextlib.contextmanager
     def _opened(self, mode: str) -> Iterator[database.Connection]:

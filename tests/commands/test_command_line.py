@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 import pty
@@ -20,6 +21,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from rich.console import Console
 
 import matterstack as ms
 from matterstack import cli
@@ -58,6 +60,14 @@ CALLS: dict[str, list[str]] = {
     "hold": ["w/r", "ask"],
     "release": ["w/r"],
     "configure": ["w/r", "--operator", "local", "max_active=3"],
+    "declare-lost": ["w/p", "a"],
+    "tag": ["w/r", "for the paper", "--task", "good"],
+    "untag": ["w/r", "for the paper"],
+    "tell": ["w/p", "hello"],
+    "limits": ["lost", "oven=2"],
+    "release-reservations": ["lost", "gone"],
+    "pack": ["over/r"],
+    "take-environment": ["w/r"],
     "kits export": ["w/r", "away.zip"],
     "kits import": ["w/r", "back.zip"],
     "export": ["w/r", "handed.zip", "--zip"],
@@ -91,10 +101,17 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run.wait(timeout_s=60)
     run.export_kits(base / "back.zip")
     run.hold("kit")
-    ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=base, run_id="p").step()
+    told = {"notify": {"to": [["sh", "-c", f"cat >> {base / 'told'}"]]}}
+    ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=base, run_id="p", config=told).step()
     ms.open_run(base / "workspaces/w/runs/p").pause()
     over = ms.initialize_run("over", ms.Workflow([ms.Task("a", "true")]), base_path=base, run_id="r")
     assert over.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    ms.set_limits("lost", base_path=base, furnace=1)
+    fire = ms.Task("fire", operator="human", resources=ms.Resources(named={"furnace": 1}))
+    human = {"human": ms.HumanOperator()}
+    gone = ms.initialize_run("lost", ms.Workflow([fire]), base_path=base, run_id="gone", operators=human)
+    gone.step()
+    shutil.rmtree(gone.path)
     (base / "plan_of_mine.py").write_text(
         "import matterstack as ms\n"
         "flow = ms.Workflow([ms.Task('a', 'no_such_program', outputs=['x']), ms.Task('b', 'true', operator='slurm')])\n"
@@ -209,10 +226,10 @@ def test_who_stops_reading_is_no_error(place: Path) -> None:
 # -- what people see ----------------------------------------------------------------------------
 
 
-def in_a_terminal(words: list[str], **variables: str) -> str:
-    """Return what a command writes to a terminal of 100 columns."""
+def in_a_terminal(words: list[str], columns: int = 100, **variables: str) -> str:
+    """Return what a command writes to a terminal."""
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS")}
     environment |= {"TERM": "xterm-256color", **variables}
     program = [sys.executable, "-m", "matterstack.cli", *words]
@@ -236,6 +253,40 @@ def test_a_table_is_drawn_in_a_terminal_and_aligned_elsewhere(place: Path, capsy
     head, *lines = plain.splitlines()
     column = head.index("status")
     assert [line[column:].split()[0] for line in lines] == ["COMPLETED", "FAILED", "SUBMITTED", "SUBMITTED"]
+
+
+def drawn_in(columns: int, table: output.Table) -> list[str]:
+    console = Console(width=columns, file=io.StringIO(), highlight=False)
+    console.print(output.rich_table(table, columns))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80, 120, 200])
+def test_a_terminal_shows_all_of_names_and_reasons_however_narrow(columns: int) -> None:
+    name, reason = "with_a_long_name_of_its_own_2026-11-30", "exit code 3; stderr ends with: ZBRENT, a fatal error"
+    names = ("iteration", "task_id", "n", "other", "status", "reason")
+    rows = [dict(zip(names, (0, name, 3, "o" * 50, "COMPLETED", reason), strict=True))]
+    lines = drawn_in(columns, output.Table(names, rows, spare=("n",)))
+    assert max(map(output._width, lines)) <= columns
+    head = next(at for at, line in enumerate(lines) if line.startswith("──"))
+    hidden = next(at for at, line in enumerate([*lines, "There is no room"]) if line.startswith("There is no room"))
+    starts = [at for at, c in enumerate(lines[head - 1]) if c != " " and lines[head - 1][at - 1 : at].strip() == ""]
+    texts = [
+        "".join(line[one:other] for line in lines[head + 1 : hidden]).replace(" ", "")
+        for one, other in zip(starts, [*starts[1:], None], strict=True)
+    ]
+    for text in (name, "COMPLETED", reason.replace(" ", "")):
+        assert text in texts, lines
+    said = " ".join(lines[hidden:])
+    assert ("other" in said, "n," in said) == (columns < 120, columns < 120), "what is spare goes first"
+
+
+def test_a_command_says_what_a_narrow_terminal_has_no_room_for(place: Path) -> None:
+    said = in_a_terminal(["attempts", "w/r"], 60)
+    assert "There is no room for" in said
+    assert "exit_code" in said.partition("There is no room for")[2]
+    assert "There is no room" not in in_a_terminal(["attempts", "w/r"], 250)
 
 
 def test_text_of_strangers_is_only_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,6 +466,85 @@ def test_a_mend_a_hold_and_settings(place: Path, capsys: pytest.CaptureFixture[s
     assert config["operators"]["local"]["settings"]["max_active"] == 3
     with pytest.raises(SystemExit):
         main(capsys, "configure", "w/r", "--operator", "local", "max_active=three")
+
+
+def limits_of(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    return {row["name"]: row for row in json.loads(main(capsys, "limits", *words, "--json")[1])["limits"]}
+
+
+def test_limits_are_shown_set_and_given_back(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(capsys, "limits", "w") == (0, "The workspace has no limits.\n")
+    held = limits_of(capsys, "lost", "oven=2")
+    assert [(row["amount"], row["held"]) for row in held.values()] == [(1, 1), (2, 0)]
+    assert [one["run_id"] for one in held["furnace"]["by"]] == ["gone"]
+    assert main(capsys, "limits", "lost")[1].splitlines()[1].split() == ["furnace", "1", "1", "gone", "(1)"]
+    assert list(limits_of(capsys, "lost", "oven=null")) == ["furnace"]
+    assert main(capsys, "release-reservations", "lost", "gone")[0] == 0
+    assert limits_of(capsys, "lost")["furnace"]["held"] == 0
+    assert main(capsys, "release-reservations", "lost", "gone")[0] == 1
+    for wrong in ("oven=1.5", "oven=-1", "Oven=1", "oven=true"):
+        assert main(capsys, "limits", "lost", wrong)[0] == 1, wrong
+    for wrong in ("oven", "oven=two", "=1", "base_path=1"):
+        with pytest.raises(SystemExit, match="2"):
+            main(capsys, "limits", "lost", wrong)
+    assert list(limits_of(capsys, "lost")) == ["furnace"], "what was refused has changed nothing"
+
+
+def test_limits_make_a_workspace_only_where_that_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(capsys, "limits", "wl", "furnace=1")[0] == 1
+    assert main(capsys, "limits", "wl", "--new")[0] == 1, "there is nothing to set"
+    assert not (place / "workspaces/wl").exists()
+    assert list(limits_of(capsys, "wl", "--new", "furnace=1")) == ["furnace"]
+    assert main(capsys, "runs", "wl") == (0, "There are no runs.\n")
+    assert len(ms.runs("wl")) == 0
+
+
+def test_tags_find_a_run_and_a_task_again(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(capsys, "tag", "w/r", "x", "--task", "good", "--task", "bad", "for the paper")[0] == 0
+    assert main(capsys, "untag", "w/r", "x", "--task", "bad")[0] == 0
+    found = json.loads(main(capsys, "find", "w", "--tag", "x", "--json")[1])["tasks"]
+    assert [(row["task_id"], row["tags"]) for row in found] == [("good", ["x", "for the paper"])]
+    assert main(capsys, "tag", "w/p", "mine")[0] == 0
+    assert ms.open_run("workspaces/w/runs/p").tags == ("mine",)
+    assert main(capsys, "tag", "w/p", "a,b")[0] == 1
+    assert main(capsys, "tag", "w/p", "a", "--task", "none")[0] == 1
+
+
+def test_a_notice_of_ones_own_gets_there_or_it_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = place / "told"
+    sink = json.dumps({"to": [["sh", "-c", f"cat > {told}"]]})
+    assert main(capsys, "configure", "w/p", f"notify={sink}")[0] == 0
+    assert main(capsys, "tell", "w/p", "the furnace is down")[0] == 0
+    assert "the furnace is down" in told.read_text()
+    assert main(capsys, "tell", "w/r")[0] == 1, "it tells nobody"
+    assert main(capsys, "configure", "w/p", 'notify={"to": [["false"]]}')[0] == 0
+    assert main(capsys, "tell", "w/p")[0] == 1
+
+
+def test_what_nobody_can_be_asked_about_is_lost_on_a_word(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(capsys, "declare-lost", "w/p", "a")[0] == 0
+    rows = json.loads(main(capsys, "attempts", "w/p", "--json")[1])["attempts"]
+    assert [(row["status"], row["reason"]) for row in rows] == [("LOST", "declared lost by a person")]
+    assert main(capsys, "declare-lost", "w/p", "a")[0] == 1
+
+
+def test_a_run_goes_on_in_what_a_shell_has(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "elsewhere").mkdir()
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    program = Path(sys.prefix, "bin", "matterstack")
+    words = [sys.executable, str(program), "take-environment", "w/r", "--base-path", ".."]
+    done = subprocess.run(words, cwd=place / "elsewhere", capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    made_in = json.loads((place / "workspaces/w/runs/r/config.json").read_text())["environment"]
+    assert (made_in["folder"], made_in["variables"]["OMP_NUM_THREADS"]) == (str(place / "elsewhere"), "7")
+
+
+def test_words_stand_before_and_after_options(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(capsys, "hold", "w/r", "--reason", "later", "ask", "--json", "kit")[0] == 0
+    rows = json.loads(main(capsys, "tasks", "--json", "w/r")[1])["tasks"]
+    assert [row["task_id"] for row in rows if row["held"]] == ["ask", "kit"]
+    with pytest.raises(SystemExit, match="2"):
+        main(capsys, "status", "w/r", "--json", "w/p")
 
 
 def test_cleaning_shows_first(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
