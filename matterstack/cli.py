@@ -28,6 +28,7 @@ from matterstack.commands import (
 )
 from matterstack.commands.command import FAILED, INTERRUPTED, LOCKED, NOBODY_READS, USAGE, Commands
 from matterstack.commands.places import RULE
+from matterstack.commands.remedies import as_typed
 from matterstack.core.text import did_you_mean, neutral
 from matterstack.errors import MatterstackError, RunLockedError
 
@@ -96,12 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except RunLockedError as error:
-        return _said(str(error), LOCKED, _see(error, given))
+        return _said(as_typed(str(error), given), LOCKED, _see(error, given))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes there, at the end
         return NOBODY_READS
     except (MatterstackError, OSError) as error:
-        return _said(f"{type(error).__name__}: {error}", FAILED, _see(error, given))
+        return _said(as_typed(f"{type(error).__name__}: {error}", given), FAILED, _see(error, given))
     except KeyboardInterrupt:
         return _said(given.when_stopped, INTERRUPTED)
 

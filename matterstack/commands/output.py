@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from matterstack.commands.remedies import as_typed
 from matterstack.core.text import neutral
 from matterstack.errors import InvalidJsonError
 
@@ -90,7 +91,7 @@ def show(given: argparse.Namespace, document: Mapping[str, Any], *parts: str | T
         return
     for part in parts:
         if isinstance(part, str):
-            write(neutral(part))
+            write(neutral(as_typed(part, given)))
         elif not part.rows:
             write(part.empty)
         elif is_rich():

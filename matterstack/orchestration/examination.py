@@ -97,9 +97,7 @@ def _session(directory: RunDirectory, reader: StoreReader) -> Iterator[Diagnosis
         last = trouble.reason.strip().splitlines()[-1:]
         why = f"{name} could not be asked {trouble.failures} times in a row, since {format_time(trouble.since)}: "
         remedy = "make it reachable; for Slurm and ssh: matterstack doctor --slurm, --ssh HOST"
-        yield wrong(
-            "operators", why + "".join(last), f"{remedy}{'; then matterstack resume' if trouble.suspended else ''}"
-        )
+        yield wrong("operators", why + "".join(last), f"{remedy}{'; then run.resume()' if trouble.suspended else ''}")
     if not (session.missing or troubles):
         yield well("operators", f"{', '.join(sorted(session.operators)) or 'none'}")
     if session.campaign is None and session.reference is None:

@@ -266,7 +266,7 @@ def drawn_in(columns: int, table: output.Table) -> list[str]:
 def test_a_terminal_shows_all_of_names_and_reasons_however_narrow(columns: int) -> None:
     name, reason = "with_a_long_name_of_its_own_2026-11-30", "exit code 3; stderr ends with: ZBRENT, a fatal error"
     names = ("iteration", "task_id", "n", "other", "status", "reason")
-    rows = [dict(zip(names, (0, name, 3, "o" * 50, "COMPLETED", reason), strict=True))]
+    rows: list[dict[str, Any]] = [dict(zip(names, (0, name, 3, "o" * 50, "COMPLETED", reason), strict=True))]
     lines = drawn_in(columns, output.Table(names, rows, spare=("n",)))
     assert max(map(output._width, lines)) <= columns
     head = next(at for at, line in enumerate(lines) if line.startswith("──"))
@@ -306,7 +306,7 @@ def test_text_of_strangers_is_only_text(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_wide_text_stays_aligned() -> None:
-    rows = [{"a": "日本", "b": 1}, {"a": "é", "b": None}, {"a": "e\u0301e", "b": True}]
+    rows: list[dict[str, Any]] = [{"a": "日本", "b": 1}, {"a": "é", "b": None}, {"a": "e\u0301e", "b": True}]
     assert output._aligned(output.Table(["a", "b"], rows)) == "a     b\n日本  1\né\ne\u0301e    yes"
 
 
