@@ -957,6 +957,8 @@ def test_text_is_written_as_json_writes_it(data: Any) -> None:
         assert repr(codec.from_json(codec.to_json(data).encode())) == repr(data)
 
 
-@pytest.mark.parametrize("data", [{1: "a", None: 2}, {(1,): 2}, {1, 2}, object()], ids=repr)
+@pytest.mark.parametrize(
+    "data", [{1: "a", None: 2}, {(1,): 2}, {1, 2}, object()], ids=["keys", "a tuple as key", "a set", "an object"]
+)
 def test_what_is_no_json_is_written_or_refused_as_json_does(data: Any) -> None:
     assert said_by(codec.to_json, data) == said_by(json.dumps, data)

@@ -566,9 +566,8 @@ def test_names_in_a_panel_open_the_browser(tmp_path: Path) -> None:
 
 def test_a_page_that_is_drawn_late_begins_with_how_the_attempt_stands(tmp_path: Path) -> None:
     os.mkfifo(gate := tmp_path / "gate")
-    run = make(tmp_path, ms.Task("bands", f"cat {gate}"))
-    while run.tasks.loc["0.bands", "status"] != "SUBMITTED":
-        run.step()
+    run = ms.initialize_run("w", ms.Workflow([ms.Task("bands", f"cat {gate}")]), base_path=tmp_path)
+    run.step()
     view = run.browse("bands")
     while run.attempts.loc["0.bands.1", "status"] != "RUNNING":
         next(iter(run.ticks(timeout_s=0)))
