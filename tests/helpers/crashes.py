@@ -6,13 +6,15 @@ import os
 import signal
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from matterstack import crash_points as testing
 
 #: What a child that ran to its end exits with; 99 when it raised.
 ENDED, RAISED = 0, 99
+#: With ``MATTERSTACK_EVERY_POINT=1``, `sampled` leaves nothing out.
+EVERY_POINT = bool(os.environ.get("MATTERSTACK_EVERY_POINT"))
 
 
 def in_child(work: Callable[[], object], prepare: Callable[[], object] = lambda: None) -> int:
@@ -47,3 +49,15 @@ def points_of(work: Callable[[], object], record: Path) -> list[tuple[str, int]]
         for point, arrivals in sorted(Counter(record.read_text().split()).items())
         for hit in range(1, arrivals + 1)
     ]
+
+
+def sampled(arrivals: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Return of the arrivals at each crash point the first, the one in the middle and the last, in their order."""
+    arrivals = list(arrivals)
+    if EVERY_POINT:
+        return arrivals
+    at: dict[str, list[int]] = {}
+    for point, hit in arrivals:
+        at.setdefault(point, []).append(hit)
+    chosen = {(point, hits[place]) for point, hits in at.items() for place in (0, len(hits) // 2, -1)}
+    return [arrival for arrival in arrivals if arrival in chosen]

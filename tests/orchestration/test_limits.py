@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from crashes import ENDED, in_child, killed_at, points_of
+from crashes import ENDED, in_child, killed_at, points_of, sampled
 from ledger import starts, witnessed
 from limit_lab import kill_at_random
 
@@ -461,21 +461,21 @@ def check_all_ended(base: Path, tasks: int = 2) -> None:
 
 
 def test_killed_at_every_point_of_two_runs_that_share_one_place(tmp_path: Path) -> None:
+    """Of the arrivals at a point a sample is taken."""
     two_runs(tmp_path / "first")
     points = points_of(partial(go_round, tmp_path / "first"), tmp_path / "points")
     check_all_ended(tmp_path / "first")
-    mine = [(point, hit) for point, hit in points if point.startswith("limits.")]
-    assert {point for point, _ in mine} == {"limits.reserved", "limits.giving_back", "limits.given_back"}
-    commits = [(point, hit) for point, hit in points if point.startswith("store.") and hit % 6 == 0]
+    mine = {point for point, _ in points if point.startswith("limits.")}
+    assert mine == {"limits.reserved", "limits.giving_back", "limits.given_back"}
     killed = 0
-    for point, hit in mine + commits:
+    for point, hit in sampled((point, hit) for point, hit in points if point.startswith(("limits.", "store."))):
         base = tmp_path / f"{point}.{hit}"
         two_runs(base)
         killed += killed_at(point, hit, partial(go_round, base))
         never_over(base)
         assert in_child(partial(go_round, base)) == ENDED
         check_all_ended(base)
-    assert killed >= 12
+    assert killed >= 9
 
 
 def test_one_step_after_a_kill_submits_what_the_kill_kept_from_being_stored(tmp_path: Path) -> None:
