@@ -31,7 +31,7 @@ from matterstack.orchestration import loop
 from matterstack.storage import database
 
 PACKAGE = str(Path(ms.__file__).parent)
-SAMPLE = None if os.environ.get("MATTERSTACK_EVERY_LINE") else 25
+SAMPLE = None if os.environ.get("MATTERSTACK_EVERY_LINE") else 12
 
 
 def at_line(number: int, act: Callable[[int], None]) -> Callable[[], None]:
