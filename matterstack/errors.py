@@ -66,6 +66,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+#: What a note begins with, which stands below the message wherever an error is shown whole.
+SEE = "See docs/troubleshooting.md#"
+
+
 class MatterstackError(Exception):
     """Base of every error MatterStack raises on purpose."""
 
@@ -73,7 +77,7 @@ class MatterstackError(Exception):
         super().__init__(*args)
         # A class of a user's own has the section of the class of ours that it is a kind of.
         told = next(kind for kind in type(self).__mro__ if kind.__module__ == __name__)
-        self.add_note(f"See docs/troubleshooting.md#{told.__name__.lower()}")
+        self.add_note(f"{SEE}{told.__name__.lower()}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Have another process get it as it is: its note once, and what its class wants by name."""

@@ -7,6 +7,7 @@ import multiprocessing
 import pickle
 import re
 import shutil
+import sys
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -85,6 +86,15 @@ def test_the_reason_of_a_campaign_that_raised_begins_with_its_message_and_line(t
     assert run.wait(timeout_s=60) is ms.RunStatus.PAUSED
     first = str(run.reason).splitlines()[0]
     assert "PlotError: there is no gap, at analyze, line" in first
+
+
+def test_the_reason_of_a_command_has_what_an_error_said_and_not_where_it_leads(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import matterstack as ms; ms.open_run('nothing')"]
+    run = ms.initialize_run("w", ms.Workflow([ms.Task("look", command)]), base_path=tmp_path)
+    assert run.wait(timeout_s=60) is ms.RunStatus.FAILED
+    assert run.file("look", "stderr.txt").read_text().endswith("\nSee docs/troubleshooting.md#runnotfounderror\n")
+    reason = str(run.tasks.loc["0.look", "reason"])
+    assert "; stderr ends with: matterstack.errors.RunNotFoundError: no run at " in reason
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any
 from matterstack.core.calls import ERROR
 from matterstack.core.strict_json import MAX_BYTES, parse_json
 from matterstack.core.text import neutral
-from matterstack.errors import AttemptFailedError, InvalidJsonError, UnsafeFileError
+from matterstack.errors import SEE, AttemptFailedError, InvalidJsonError, UnsafeFileError
 from matterstack.files import is_machine_trouble, open_inside, read_inside, read_tail
 
 _MOST_ERROR_BYTES = 1_000_000
@@ -66,8 +66,14 @@ def _judged(what: str, error: Exception) -> Exception:
 
 def last_words(directory: Path) -> str:
     """Return the last line a command wrote to its standard error, as the end of a sentence."""
-    lines = [line.strip() for line in read_tail(directory, "stderr.txt", 2000).splitlines() if line.strip()]
-    return f"; stderr ends with: {lines[-1][:300]}" if lines else ""
+    line = last_line(directory, "stderr.txt")
+    return f"; stderr ends with: {line}" if line else ""
+
+
+def last_line(directory: Path, output: str) -> str:
+    """Return the last line of an output that says something, cut off: the note of an error stands below its message."""
+    lines = map(str.strip, reversed(read_tail(directory, output, 2000).splitlines()))
+    return next((line[:300] for line in lines if line and not line.startswith(SEE)), "")
 
 
 def exception_of(directory: Path) -> str | None:

@@ -18,13 +18,12 @@ from matterstack.core.made import MOST_HASHED_BYTES, Made
 from matterstack.core.states import AttemptStatus
 from matterstack.core.task import RESULT, Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, UnsafeFileError
-from matterstack.files import read_tail
 from matterstack.operators.base import Operator, RunsIn
 from matterstack.operators.handlers import Handler, mend
 from matterstack.operators.jobs.claim import End, began_at, silent_s
 from matterstack.operators.jobs.faults import cannot_tell
 from matterstack.operators.made import of_job
-from matterstack.operators.results import collect, exception_of, last_words
+from matterstack.operators.results import collect, exception_of, last_line, last_words
 
 #: The shells stay, and tell how the command took the signal.
 _ASKED_TO_END = "trap : TERM\n"
@@ -188,8 +187,8 @@ def ended_badly(attempt: Attempt, ended: End, words: str) -> Observation:
 
 def words_of(directory: Path, output: str) -> str:
     """Return the last line that a job's script printed, as the end of a sentence."""
-    lines = [line.strip() for line in read_tail(directory, output, 2000).splitlines() if line.strip()]
-    return f"; {output.rpartition('/')[2]} ends with: {lines[-1][:300]}" if lines else ""
+    line = last_line(directory, output)
+    return f"; {output.rpartition('/')[2]} ends with: {line}" if line else ""
 
 
 def still(attempt: Attempt, reason: str) -> Observation:

@@ -13,8 +13,9 @@ from typing import NamedTuple
 from matterstack.core.strict_json import MAX_BYTES, parse_json
 from matterstack.core.text import neutral
 from matterstack.errors import InvalidJsonError, UnsafeFileError
-from matterstack.files import open_inside, read_inside, read_tail
+from matterstack.files import open_inside, read_inside
 from matterstack.operators.requests.kit_script import SLURM_OUT
+from matterstack.operators.results import last_line
 
 #: What a shell may give back; anything else is no exit code.
 _EXIT_CODES = range(-255, 256)
@@ -105,8 +106,8 @@ def _status(directory: Path, token: str) -> Ending:
 
 def not_over(directory: Path, ending: Ending) -> Problem:
     """Return what to say of a kit that began and left no end."""
-    lines = [line.strip() for line in read_tail(directory, SLURM_OUT, 2000).splitlines() if line.strip()]
-    said = f"; {SLURM_OUT} ends with: {neutral(lines[-1][:300])}" if lines else ""
+    line = last_line(directory, SLURM_OUT)
+    said = f"; {SLURM_OUT} ends with: {neutral(line)}" if line else ""
     return Problem(
         Kind.HELD,
         f"it began{ending.began} and left no end: it runs, or was killed{said}. When it is over, status.json must say "
