@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import TYPE_CHECKING, Any
-
-if sys.platform == "win32":
-    from matterstack import platforms
-    from matterstack.errors import PlatformError
-
-    raise PlatformError(platforms.why_not(platforms.LOOK))
 
 if TYPE_CHECKING:
     from matterstack import exchange, optimizers

@@ -303,7 +303,7 @@ class Cache:
 
     def _read(self, path: Path) -> Entry | None:
         try:
-            relative = str(path.relative_to(self.path))
+            relative = path.relative_to(self.path).as_posix()
             entry = Entry.from_json(parse_json(read_inside(self.path, relative, _MOST_ENTRY_BYTES)))
         except (OSError, UnsafeFileError, UnsafePathError, InvalidJsonError):
             return None
@@ -317,7 +317,7 @@ class Cache:
                 yield path, entry
 
     def _copy_out(self, sha256: str, size: int, place: str) -> None:
-        relative = str(self._blob(sha256).relative_to(self.path))
+        relative = self._blob(sha256).relative_to(self.path).as_posix()
         try:
             source = open(open_inside(self.path, relative), "rb")  # noqa: SIM115 - closed below
         except (OSError, UnsafeFileError) as error:
@@ -349,7 +349,7 @@ class Cache:
     def _is_whole(self, blob: Path, sha256: str, size: int) -> bool:
         """Return whether a file is there already, and is what it was."""
         try:
-            with open(open_inside(self.path, str(blob.relative_to(self.path))), "rb") as file, interrupts.heard():
+            with open(open_inside(self.path, blob.relative_to(self.path).as_posix()), "rb") as file, interrupts.heard():
                 return os.fstat(file.fileno()).st_size == size and (
                     hashlib.file_digest(file, "sha256").hexdigest() == sha256
                 )

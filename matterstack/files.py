@@ -7,11 +7,17 @@ import errno
 import os
 import stat
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from matterstack import interrupts
 from matterstack.errors import DiskError, MatterstackError, UnsafeFileError
+
+if sys.platform == "win32":
+    from matterstack import windows as system
+else:
+    system = os
 
 #: What the machine or its disk lacks for the moment, whichever file it was asked for.
 _MACHINE_TROUBLE = frozenset(
@@ -36,12 +42,13 @@ _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK
 _RENAME_NOREPLACE = 1  # rename(2)
 _AT_FDCWD = -100
 _STATX_BTIME = 0x800
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_SHARING = frozenset({32, 33})  # of Windows: another program has it open, or a part of it locked
+_READ = os.O_RDONLY | system.O_NOFOLLOW | system.O_NONBLOCK | system.O_CLOEXEC
 
 
 def is_machine_trouble(error: OSError) -> bool:
     """Return whether an error is the machine's or its disk's, and no fault of the file: to be tried again later."""
-    return error.errno in _MACHINE_TROUBLE
+    return error.errno in _MACHINE_TROUBLE or getattr(error, "winerror", None) in _SHARING
 
 
 @contextlib.contextmanager
@@ -101,14 +108,14 @@ def open_inside(root: Path | str, relative: str) -> int:
 
 def _folder(root: Path | str, relative: str, parts: Sequence[str], *, make: bool = False) -> int:
     """Open the folder that lies so many parts of a path below `root`; with `make`, durably make what is missing."""
-    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = system.open(root, os.O_RDONLY | system.O_DIRECTORY | system.O_CLOEXEC)
     try:
         for part in parts:
             if make:
                 with contextlib.suppress(FileExistsError):
-                    os.mkdir(part, dir_fd=descriptor)
-                    os.fsync(descriptor)
-            inner = os.open(part, _READ | os.O_DIRECTORY, dir_fd=descriptor)
+                    system.mkdir(part, dir_fd=descriptor)
+                    system.fsync(descriptor)
+            inner = system.open(part, _READ | system.O_DIRECTORY, dir_fd=descriptor)
             os.close(descriptor)
             descriptor = inner
     except OSError as error:
@@ -140,12 +147,14 @@ def list_inside(root: Path | str, relative: str) -> list[tuple[str, int | None]]
     UnsafeFileError
         A link on the way, or no folder.
     """
-    with opened_inside(root, relative) as descriptor, os.scandir(descriptor) as entries:
-        found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+    with opened_inside(root, relative) as descriptor:
+        found = _statuses(descriptor, system.listdir(descriptor))
     return sorted((name, status.st_size if stat.S_ISREG(status.st_mode) else None) for name, status in found)
 
 
 def _named(relative: str, error: OSError) -> Exception:
+    if error.errno == errno.EINVAL:
+        return UnsafeFileError(f"{relative} has a name that this file system cannot give to a file")
     if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
         return UnsafeFileError(f"{relative} is a link, a socket or below one: only plain files are read")
     return error
@@ -154,7 +163,7 @@ def _named(relative: str, error: OSError) -> Exception:
 def _checked(relative: str, directory: int | None, name: str) -> int:
     """Open the last part of a path, and check that it is a regular file."""
     try:
-        found = os.open(name, _READ, dir_fd=directory)
+        found = system.open(name, _READ, dir_fd=directory)
     except OSError as error:
         raise _named(relative, error) from None
     if not stat.S_ISREG(os.fstat(found).st_mode):
@@ -219,7 +228,7 @@ def copy_inside(root: Path, relative: str, target: Path) -> None:
         with interrupts.heard():
             while chunk := source.read(1 << 20):
                 copy.write(chunk)
-        os.fchmod(copy.fileno(), stat.S_IMODE(os.fstat(source.fileno()).st_mode) & 0o777 | 0o200)
+        system.fchmod(copy.fileno(), stat.S_IMODE(os.fstat(source.fileno()).st_mode) & 0o777 | 0o200)
 
 
 @interrupts.held()
@@ -236,10 +245,10 @@ def link_inside(root: Path, relative: str, target: str | Path) -> None:
     *folders, name = relative.split("/")
     folder = _folder(root, relative, folders)
     try:
-        if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        if not stat.S_ISREG(system.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             raise UnsafeFileError(f"{relative} is not a plain file")
         try:
-            os.link(name, target, src_dir_fd=folder, follow_symlinks=False)
+            system.link(name, target, src_dir_fd=folder, follow_symlinks=False)
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.EACCES, errno.EMLINK, errno.EXDEV, errno.ENOTSUP):
                 raise
@@ -251,7 +260,7 @@ def link_inside(root: Path, relative: str, target: str | Path) -> None:
 @interrupts.held()
 def write_new(path: str, content: bytes) -> None:
     """Write a file that must not be there yet, into a directory that nobody else sees yet."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    descriptor = system.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | system.O_NOFOLLOW | system.O_CLOEXEC, 0o666)
     try:
         rest = memoryview(content)
         while rest:
@@ -268,8 +277,8 @@ def write_whole(path: Path, content: bytes) -> None:
         with open(partial, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
-        partial.rename(path)
+            system.fsync(file.fileno())
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     sync_directory(path.parent)
@@ -301,20 +310,20 @@ def write_inside(root: Path | str, relative: str, content: bytes, *, new: bool =
     directory = _folder(root, relative, folders, make=True)
     try:
         partial = f".{name[:100]}.{os.urandom(6).hex()}.partial"
-        file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=directory)
+        file = system.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | system.O_CLOEXEC, 0o666, dir_fd=directory)
         try:
             with open(file, "wb") as whole:
                 whole.write(content)
                 whole.flush()
-                os.fsync(whole.fileno())
+                system.fsync(whole.fileno())
             if new:
                 _name_new(partial, name, directory)
             else:
-                os.rename(partial, name, src_dir_fd=directory, dst_dir_fd=directory)
+                system.rename(partial, name, src_dir_fd=directory, dst_dir_fd=directory)
         finally:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(partial, dir_fd=directory)
-        os.fsync(directory)
+                system.unlink(partial, dir_fd=directory)
+        system.fsync(directory)
     except FileExistsError:
         raise
     except OSError as error:
@@ -326,7 +335,7 @@ def write_inside(root: Path | str, relative: str, content: bytes, *, new: bool =
 def _name_new(partial: str, name: str, directory: int) -> None:
     """Give a file a name that is not taken: by a hard link, or where there are none by a rename that replaces none."""
     try:
-        os.link(partial, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        system.link(partial, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
@@ -337,7 +346,7 @@ def _rename_new(partial: str, name: str, directory: int, refused: OSError) -> No
     import ctypes
 
     with contextlib.suppress(FileNotFoundError):  # some file systems replace all the same
-        os.stat(name, dir_fd=directory, follow_symlinks=False)
+        system.stat(name, dir_fd=directory, follow_symlinks=False)
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
@@ -350,12 +359,66 @@ def _rename_new(partial: str, name: str, directory: int, refused: OSError) -> No
         raise OSError(number, os.strerror(number), name)
 
 
+def read_part(descriptor: int, count: int, offset: int) -> bytes:
+    """Return bytes of an open file from a place on, as `os.pread` does."""
+    return system.pread(descriptor, count, offset)
+
+
+def write_part(descriptor: int, content: bytes, offset: int) -> None:
+    """Write bytes into an open file from a place on, as `os.pwrite` does."""
+    system.pwrite(descriptor, content, offset)
+
+
+def set_mode(descriptor: int, mode: int) -> None:
+    """Set the permission bits of an open file, where there are any."""
+    system.fchmod(descriptor, mode)
+
+
+@contextlib.contextmanager
+def held_folder(folder: Path) -> Iterator[None]:
+    """Hold a folder for the block, as long as this process lives; OSError where somebody holds it, or for a link."""
+    if sys.platform == "win32":
+        descriptor = system.hold(folder)
+    else:
+        descriptor = os.open(folder, _READ | os.O_DIRECTORY)
+    try:
+        if sys.platform != "win32":
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def lstat(path: Path | str) -> os.stat_result:
+    """Return what `os.lstat` does; a junction of Windows is a link."""
+    return system.lstat(path)
+
+
+def entry_status(entry: os.DirEntry[str]) -> os.stat_result:
+    """Return the status of an entry of `os.scandir`, and of a link that of the link."""
+    if sys.platform == "win32":  # which lists less of it
+        return system.lstat(entry.path)
+    return entry.stat(follow_symlinks=False)
+
+
+def is_folder(path: Path | str) -> bool:
+    """Return whether there is a folder at a path, and no link to one."""
+    try:
+        return stat.S_ISDIR(system.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
 def birth_ns(path: Path) -> int:
     """Return when a file was made, in nanoseconds since the Unix epoch; 0 where the file system does not say.
 
     Nothing changes it: it tells what was made anew from what was there, also where both have one inode. `os.stat`
     does not know it on Linux; statx(2) does, and the structure it fills is the kernel's, the same on every machine.
     """
+    if sys.platform == "win32":
+        return os.stat(path).st_ctime_ns  # which is that there
     import ctypes
 
     found = ctypes.create_string_buffer(256)
@@ -392,7 +455,7 @@ def rename_inside(root: Path | str, relative: str, to: str) -> None:
     try:
         target = _folder(root, to, others, make=True)
         try:
-            os.rename(name, called, src_dir_fd=source, dst_dir_fd=target)
+            system.rename(name, called, src_dir_fd=source, dst_dir_fd=target)
         finally:
             os.close(target)
     finally:
@@ -420,7 +483,7 @@ def names_inside(root: Path | str, relative: str, most: int) -> tuple[list[tuple
         A link on the way, or no folder.
     """
     with opened_inside(root, relative) as folder:
-        names = sorted(os.listdir(folder), key=lambda name: (name.startswith("."), name))
+        names = sorted(system.listdir(folder), key=lambda name: (name.startswith("."), name))
         return _statuses(folder, names[:most]), len(names)
 
 
@@ -465,7 +528,7 @@ def walk_inside(root: Path | str, relative: str) -> Iterator[tuple[str, os.stat_
             except OSError as error:
                 raise _named(f"{relative}/{folder}", error) from None
             try:
-                found = _statuses(inner, sorted(os.listdir(inner)))
+                found = _statuses(inner, sorted(system.listdir(inner)))
             finally:
                 os.close(inner)
             for name, status in found:
@@ -479,16 +542,16 @@ def _statuses(folder: int, names: Sequence[str]) -> list[tuple[str, os.stat_resu
     found = []
     for name in names:
         with contextlib.suppress(FileNotFoundError):  # it went meanwhile
-            found.append((name, os.stat(name, dir_fd=folder, follow_symlinks=False)))
+            found.append((name, system.stat(name, dir_fd=folder, follow_symlinks=False)))
     return found
 
 
 def _below(top: int, path: str) -> int:
     """Open a folder below an open one, following no link on the way; the open one anew for an empty path."""
-    descriptor = os.open(".", _READ | os.O_DIRECTORY, dir_fd=top)
+    descriptor = system.open(".", _READ | system.O_DIRECTORY, dir_fd=top)
     try:
         for part in path.split("/") if path else ():
-            inner = os.open(part, _READ | os.O_DIRECTORY, dir_fd=descriptor)
+            inner = system.open(part, _READ | system.O_DIRECTORY, dir_fd=descriptor)
             os.close(descriptor)
             descriptor = inner
     except OSError:
@@ -515,8 +578,8 @@ def remove_inside(root: Path | str, relative: str) -> None:
         return
     try:
         with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-                os.unlink(name, dir_fd=folder)
+            if not stat.S_ISDIR(system.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                system.unlink(name, dir_fd=folder)
                 return
             inner = [(f"{name}/{path}", stat.S_ISDIR(status.st_mode)) for path, status in walk_inside(root, relative)]
             # What is in a folder comes after it; this does not recurse, however deep it is.
@@ -531,7 +594,7 @@ def _remove(top: int, path: str, is_folder: bool) -> None:
     folder = _below(top, above)
     try:
         with contextlib.suppress(FileNotFoundError):
-            (os.rmdir if is_folder else os.unlink)(name, dir_fd=folder)
+            (system.rmdir if is_folder else system.unlink)(name, dir_fd=folder)
     finally:
         os.close(folder)
 
@@ -559,9 +622,9 @@ def sync_tree(path: Path) -> None:
         for name in names:
             if os.path.islink(f"{folder}/{name}"):
                 continue
-            descriptor = os.open(f"{folder}/{name}", _READ)
+            descriptor = system.open(f"{folder}/{name}", _READ)
             try:
-                os.fsync(descriptor)
+                system.fsync(descriptor)
             finally:
                 os.close(descriptor)
         sync_directory(Path(folder))
@@ -570,9 +633,9 @@ def sync_tree(path: Path) -> None:
 @interrupts.held()
 def sync_directory(path: Path) -> None:
     """Bring the names in a directory to disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = system.open(path, os.O_RDONLY | system.O_DIRECTORY | system.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        system.fsync(descriptor)
     except OSError as error:
         if error.errno != errno.EINVAL:  # a file system that knows no such thing, as some of network shares
             raise

@@ -24,7 +24,9 @@ T = TypeVar("T")
 
 #: Those whose handlers people have raise something: Stop, the end of a session or a job, timers.
 _NUMBERS = tuple(
-    map(int, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2))
+    int(getattr(signal, name))
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)  # Windows has the first two
 )
 
 _before: dict[int, Callable[[int, FrameType | None], Any]] = {}
@@ -151,4 +153,5 @@ def _let_go() -> None:
     _came.clear()
 
 
-os.register_at_fork(after_in_child=_let_go)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)

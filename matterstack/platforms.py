@@ -1,7 +1,8 @@
-"""The table of what each operating system can do, and the sentence where one cannot."""
+"""Operating systems: the table of what each can do, the sentence where one cannot, and what they call this machine."""
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NamedTuple
 
@@ -28,7 +29,11 @@ _LINUX = Platform("Linux", frozenset(ABILITIES), "")
 _MACOS = Platform(
     "macOS", frozenset({LOOK, ANSWER, KITS, SLURM}), "step the run on Linux, where all of it goes on as it stands"
 )
-_WINDOWS = Platform("Windows", frozenset(), "use it in WSL, which is Linux")
+_WINDOWS = Platform(
+    "Windows",
+    frozenset({LOOK, ANSWER, KITS}),
+    "step the run on Linux, which WSL is, where all of it goes on as it stands",
+)
 _OTHER = Platform("this operating system", frozenset(), "use Linux")
 #: By the beginning of `sys.platform`.
 _PLATFORMS = {"linux": _LINUX, "darwin": _MACOS, "win32": _WINDOWS}
@@ -37,6 +42,13 @@ _PLATFORMS = {"linux": _LINUX, "darwin": _MACOS, "win32": _WINDOWS}
 def platform() -> Platform:
     """Return the operating system that this process runs on."""
     return next((found for begin, found in _PLATFORMS.items() if sys.platform.startswith(begin)), _OTHER)
+
+
+def host_name() -> str:
+    """Return what this machine is called."""
+    if sys.platform == "win32":
+        return os.environ.get("COMPUTERNAME", "")
+    return os.uname().nodename
 
 
 def why_not(ability: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import select
+import time
 from typing import TYPE_CHECKING
 
 from matterstack.commands.command import DONE, Commands
@@ -102,7 +102,7 @@ def _texts(place: Place, path: str, *, follow: bool) -> Iterator[str]:
                 continue
             if is_over:
                 return
-        select.poll().poll(_LOOK_EACH_S * 1000)
+        time.sleep(_LOOK_EACH_S)
 
 
 def _is_over(place: Place) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import select
+import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,7 +50,7 @@ def _watch(given: argparse.Namespace) -> int:
             draw(rows)
             if all(row["status"] is None or row["status"] in TERMINAL_RUN for row in rows):
                 break
-            select.poll().poll(_LOOK_EACH_S * 1000)
+            time.sleep(_LOOK_EACH_S)
     if given.json:
         show(given, {"runs": rows})
     return DONE

@@ -14,7 +14,7 @@ from typing import Any
 
 from matterstack.core.text import neutral
 from matterstack.errors import UnsafeFileError
-from matterstack.files import read_inside
+from matterstack.files import read_inside, read_part
 from matterstack.notebook.pages import opened
 from matterstack.notebook.structures import structure_format
 
@@ -76,14 +76,14 @@ def kind_of(root: Path, relative: str) -> tuple[str, int]:
         kind = kind_by_name(relative)
         if kind == "tree" and status.st_size > UNASKED_BYTES:
             kind = "text"
-        begin = b"" if kind in ("picture", "array", "structure") else os.pread(file, 8192, 0)
+        begin = b"" if kind in ("picture", "array", "structure") else read_part(file, 8192, 0)
     return ("bytes" if b"\0" in begin else kind), status.st_size
 
 
 def read_at(root: Path, relative: str, at: int, count: int) -> tuple[bytes, os.stat_result]:
     """Return a part of a file."""
     with opened(root, relative) as (file, status):
-        return os.pread(file, count, max(0, at)), status
+        return read_part(file, count, max(0, at)), status
 
 
 def table_of(root: Path, relative: str) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def context_html(directory: Path, show: Sequence[str] = ()) -> str:
         What the request shows, as paths in its folder for that; then come pictures, and the table of results.
     """
     run = directory.parents[2]
-    home = str(directory.relative_to(run))
+    home = directory.relative_to(run).as_posix()
     try:
         names = [name for name, _ in list_inside(run, home)]
     except (OSError, UnsafeFileError):

@@ -152,7 +152,7 @@ def _home(run: Run, card: Card) -> Path:
 def rooted(run: Run, home: Path) -> tuple[Path, str]:
     """Return a directory that is trusted, and that of an attempt below it: of one that was packed, a copy."""
     root = run.path if home.is_relative_to(run.path) else home.parents[2]
-    return root, str(home.relative_to(root))
+    return root, home.relative_to(root).as_posix()
 
 
 def _place(run: Run, card: Card) -> tuple[Path, str]:

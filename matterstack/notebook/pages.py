@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from matterstack import interrupts
 from matterstack.core.text import neutral
-from matterstack.files import open_inside
+from matterstack.files import open_inside, read_part
 
 #: So many bytes are shown at once at most, ...
 PAGE_BYTES = 1 << 16
@@ -87,7 +87,7 @@ def page_before(root: Path, relative: str, at: int) -> Page:
     with opened(root, relative) as (file, status):
         end = min(max(0, at), status.st_size)
         start = max(0, end - PAGE_BYTES)
-        raw = os.pread(file, end - start, start)
+        raw = read_part(file, end - start, start)
         if start:
             cut = raw.find(b"\n", 0, len(raw) - 1) + 1 or _continued(raw)
             start, raw = start + cut, raw[cut:]
@@ -102,7 +102,7 @@ def page_around(root: Path, relative: str, at: int) -> Page:
     """Return a page that has a byte in one of its first lines."""
     with opened(root, relative) as (file, status):
         at = min(max(0, at), max(0, status.st_size - 1))
-        before = os.pread(file, min(at, _BEFORE_BYTES), max(0, at - _BEFORE_BYTES))
+        before = read_part(file, min(at, _BEFORE_BYTES), max(0, at - _BEFORE_BYTES))
         cut = before.rfind(b"\n") + 1
         if not cut and at > len(before):
             cut = _continued(before)
@@ -111,7 +111,7 @@ def page_around(root: Path, relative: str, at: int) -> Page:
 
 
 def _page(file: int, status: os.stat_result, at: int) -> Page:
-    raw = os.pread(file, PAGE_BYTES, at)
+    raw = read_part(file, PAGE_BYTES, at)
     is_last = at + len(raw) >= status.st_size
     cut = len(raw) - _unfinished(raw)
     if not is_last:
@@ -181,7 +181,7 @@ def search(root: Path, relative: str, word: str, start: int = 0) -> Iterator[Fou
     with opened(root, relative) as (file, status):
         size, at, carried = status.st_size, start, b""
         while at < size and count < MOST_FOUND:
-            chunk = os.pread(file, min(_CHUNK_BYTES, size - at), at)
+            chunk = read_part(file, min(_CHUNK_BYTES, size - at), at)
             if not chunk:
                 break
             text, base = carried + chunk.lower(), at - len(carried)

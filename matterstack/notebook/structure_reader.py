@@ -7,7 +7,6 @@ executed or unpickled: an ASE trajectory is read as JSON and arrays of numbers, 
 from __future__ import annotations
 
 import io
-import resource
 import sys
 import warnings
 from collections.abc import Iterator
@@ -126,6 +125,8 @@ def main(form: str, most_frames: str, most_positions: str) -> None:
 
 
 if __name__ == "__main__":
+    import resource
+
     resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS))
     warnings.simplefilter("ignore")

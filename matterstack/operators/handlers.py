@@ -134,7 +134,7 @@ def mend(handlers: Sequence[Handler | str], attempt: Attempt, results_folder: st
                     done.append({"attempt": number, "handler": type(handler).__name__, "done": said})
     if done:
         text = dump_json(done, f"what handlers did to {attempt.task_id}")
-        (attempt.directory / CORRECTIONS).write_text(text + "\n", encoding="utf-8")
+        (attempt.directory / CORRECTIONS).write_bytes(text.encode() + b"\n")
 
 
 def made(attempt: Attempt, handler: Handler | str) -> Handler:

@@ -23,6 +23,7 @@ from matterstack.core.strict_json import parse_json
 from matterstack.core.task import RESULT
 from matterstack.errors import InvalidJsonError, UnsafeFileError
 from matterstack.files import open_inside, read_inside
+from matterstack.platforms import host_name
 
 _MOST_BYTES = 1_000_000
 _TOO_LARGE = f"it is larger than {MOST_HASHED_BYTES >> 20} MiB"
@@ -31,7 +32,7 @@ _TOO_LARGE = f"it is larger than {MOST_HASHED_BYTES >> 20} MiB"
 def here() -> str | None:
     """Return what commands of this process run in."""
     names = ("APPTAINER_NAME", "SINGULARITY_NAME", "LOADEDMODULES")
-    return _here(os.uname().nodename, *(os.environ.get(name, "") for name in names))
+    return _here(host_name(), *(os.environ.get(name, "") for name in names))
 
 
 @functools.lru_cache(maxsize=8)

@@ -10,14 +10,14 @@ from pathlib import Path
 from matterstack.core.diagnosis import Diagnosis, weak, well, wrong
 from matterstack.core.states import TERMINAL_RUN, RunStatus
 from matterstack.core.text import format_time
-from matterstack.errors import MatterstackError
+from matterstack.errors import MatterstackError, UnsafeFileError
 from matterstack.orchestration import environment, trusting
 from matterstack.orchestration.limits_explained import waits
 from matterstack.orchestration.opening import open_session
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
-from matterstack.storage.run_lock import describe_holder, read_holder
+from matterstack.storage.run_lock import describe_holder, is_held, read_holder
 
 _MOST_LISTED = 20
 
@@ -53,23 +53,14 @@ def examine_run(path: Path) -> list[Diagnosis]:
 
 
 def _lock(directory: RunDirectory) -> Diagnosis:
-    import fcntl  # not on Windows
-
     holder = read_holder(directory.lock)
     try:
-        descriptor = os.open(directory.lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        why = f"run.lock cannot be opened: {error.strerror}"
-        return weak("lock", why, "the next step makes it, where you may write there")
-    try:
-        # Shared, and let go at once: it asks and writes nothing.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return well("lock", describe_holder(holder))
+        if is_held(directory.lock):
+            return well("lock", describe_holder(holder))
+    except (FileNotFoundError, UnsafeFileError) as error:
+        return weak("lock", f"run.lock cannot be opened: {error}", "the next step makes it, where you may write there")
     except OSError as error:
         return wrong("lock", f"the file system does not lock: {error.strerror}", "see docs/filesystems.md")
-    finally:
-        os.close(descriptor)
     last = f"; the last step was begun by pid {holder.get('pid')} on {holder.get('host')}" if holder else ""
     return well("lock", f"nobody holds it{last}")
 

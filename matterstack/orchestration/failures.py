@@ -72,7 +72,7 @@ def asking(store: StoreReader) -> list[TaskRow]:
 def describe(directory: RunDirectory, row: TaskRow) -> str:
     """Return, as markdown, what failed: the reason, the last lines, and which files there are."""
     place = directory.attempt(row.operator, row.iteration, row.task_id, row.attempt)
-    relative = str(place.relative_to(directory.path))
+    relative = place.relative_to(directory.path).as_posix()
     parts = [f"**{row.task_id} failed** in attempt {row.attempt}:", _block((row.reason or "").strip())]
     for name in ("stderr.txt", "stdout.txt"):
         lines = read_tail(directory.path, f"{relative}/{name}", _TAIL_BYTES).strip().splitlines()[-_MOST_LINES:]

@@ -117,7 +117,7 @@ def _place_files(session: Session, attempt: Attempt, upstream: Sequence[Upstream
             target.parent.mkdir(parents=True, exist_ok=True)
             match content:
                 case str():
-                    target.write_text(content, encoding="utf-8")
+                    target.write_bytes(content.encode())
                 case bytes():
                     target.write_bytes(content)
                 case FromTask(task_id, path):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import select
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from matterstack.core.states import TERMINAL_TASK, AttemptStatus
 from matterstack.errors import InvalidTaskError, KitError, RunLockedError, RunStatusError
-from matterstack.files import remove_tree
+from matterstack.files import held_folder, remove_tree
 from matterstack.orchestration.session import Session
 from matterstack.storage.state_store import SQLiteStateStore
 
@@ -74,26 +72,17 @@ def staging_for(session: Session) -> Iterator[Path]:
     """
     operators = session.directory.path / "operators"
     for left in operators.glob(".import.*"):
-        with contextlib.suppress(OSError), _held(left):
+        with contextlib.suppress(OSError):
+            with held_folder(left):
+                pass  # whoever made it holds it for as long as it is needed
             remove_tree(left)
     staging = operators / f".import.{os.urandom(8).hex()}"
     staging.mkdir()
-    with _held(staging):
-        try:
-            yield staging
-        finally:
-            remove_tree(staging)
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold a folder, as long as this process lives; OSError where another does."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        with held_folder(staging):
+            yield staging
     finally:
-        os.close(descriptor)
+        remove_tree(staging)
 
 
 @contextmanager
@@ -108,7 +97,7 @@ def locked_soon(session: Session) -> Iterator[SQLiteStateStore]:
             except RunLockedError:
                 if time.monotonic() >= until:
                     raise
-                select.poll().poll(_LOCKED_RETRY_S * 1000)
+                time.sleep(_LOCKED_RETRY_S)
         yield store
 
 

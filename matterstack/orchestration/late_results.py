@@ -76,7 +76,7 @@ def take_late(session: Session, task_id: str, archive: Path | None, attempt: int
         _check_inputs(failed.kit.directory, home)
         said = {"token": token, "status": "COMPLETED", "exit_code": came.ending.exit_code}
         said["of"] = failed.kit.directory.name
-        (ready / "status.json").write_text(json.dumps(said) + "\n")
+        (ready / "status.json").write_bytes(json.dumps(said).encode() + b"\n")
         with locked_soon(session):
             if token not in kits_of(session).waiting:
                 raise RunStatusError(f"{home.name} waits no more: somebody was quicker; run.tasks tells how it stands")

@@ -84,14 +84,17 @@ def step_patiently(session: Session, memory: LoopMemory | None = None) -> TickRe
         except RunLockedError:
             if time.monotonic() >= until:
                 raise
-            select.poll().poll(_LOCKED_RETRY_S * 1000)
+            time.sleep(_LOCKED_RETRY_S)
 
 
 def sleep(session: Session, seconds: float) -> bool:
     """Sleep until an operator has news, `seconds` at most; return whether one has."""
+    asked = [operator.wakeup(session.directory.operator(name)) for name, operator in session.operators.items()]
+    descriptors = [descriptor for descriptor in asked if descriptor is not None]
+    if not descriptors:  # so it is on Windows, which has no poll(2)
+        time.sleep(seconds)
+        return False
     poll = select.poll()
-    for name, operator in session.operators.items():
-        descriptor = operator.wakeup(session.directory.operator(name))
-        if descriptor is not None:
-            poll.register(descriptor, select.POLLIN)
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(seconds * 1000))

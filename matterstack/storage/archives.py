@@ -33,6 +33,7 @@ from matterstack.files import (
     open_inside,
     opened_inside,
     remove_tree,
+    set_mode,
     sync_directory,
     walk_inside,
 )
@@ -512,7 +513,7 @@ def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, at: Path, expected: 
         while chunk := source.read(_CHUNK):
             digest.update(chunk)
             copy.write(chunk)
-        os.fchmod(copy.fileno(), (info.external_attr >> 16) & 0o777 | 0o600)
+        set_mode(copy.fileno(), (info.external_attr >> 16) & 0o777 | 0o600)
     if digest.hexdigest() != expected:
         raise UnsafeFileError(f"{info.filename} in the archive does not hold what was put into it")
     seconds = time.mktime((*info.date_time, 0, 0, -1))

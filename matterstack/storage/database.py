@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import sqlite3
 import stat
@@ -38,7 +37,7 @@ from matterstack.errors import (
     StoreUnwritableError,
     UnsafeFileError,
 )
-from matterstack.files import open_inside, remove_tree
+from matterstack.files import copy_inside, open_inside, read_part, remove_tree
 from matterstack.storage import migrations
 
 WRITING, READING = "IMMEDIATE", "DEFERRED"
@@ -85,6 +84,8 @@ class Connection(sqlite3.Connection):
 
     identity: tuple[int, int] | None = None
     patience_s = PATIENCE_S
+    leaves: Path | None = None
+    """A folder that goes with it: what is open on Windows cannot be removed."""
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         """Execute a statement; wait for another program that has the database locked, unless somebody says Stop."""
@@ -103,6 +104,9 @@ class Connection(sqlite3.Connection):
         """Close it; twice does no harm."""
         with interrupts.held():
             super().close()
+            if self.leaves is not None:
+                remove_tree(self.leaves)
+                self.leaves = None
             if self.identity is not None:
                 with _mutex:
                     _open[self.identity] -= 1
@@ -128,7 +132,8 @@ def _renew_mutex() -> None:
     _mutex = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_renew_mutex)  # another thread may have held it
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_mutex)  # another thread may have held it
 
 
 class errors:  # noqa: N801  (used like a function)
@@ -254,7 +259,7 @@ def _has_journal(path: Path) -> bool:
             raise UnsafeFileError("it is not a plain file")
         with open(open_inside(path.parent, f"{path.name}-journal"), "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            tail = os.pread(file.fileno(), _JOURNAL_TAIL_BYTES, max(0, size - _JOURNAL_TAIL_BYTES))
+            tail = read_part(file.fileno(), _JOURNAL_TAIL_BYTES, max(0, size - _JOURNAL_TAIL_BYTES))
     except FileNotFoundError:
         return False
     except PermissionError as error:
@@ -318,9 +323,9 @@ def open_known(
     """
     with interrupts.held(), _mutex:
         if not _open[files.identity]:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = open_inside(path.parent, path.name)
             try:
-                head = os.pread(descriptor, _HEAD_BYTES, 0)
+                head = read_part(descriptor, _HEAD_BYTES, 0)
                 _check_locks(path, descriptor)
             finally:
                 os.close(descriptor)
@@ -342,6 +347,8 @@ def _check_locks(path: Path, descriptor: int) -> None:
     """Raise where ranges cannot be locked: SQLite would take that for somebody else's lock, and wait for it."""
     if not sys.platform.startswith("linux"):
         return  # what is asked is written as Linux has it
+    import fcntl
+
     try:
         fcntl.fcntl(descriptor, fcntl.F_GETLK, struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0, 1, 0))
     except OSError as error:
@@ -421,6 +428,8 @@ def open_copy(
             if fingerprint(path) != before:
                 continue
             copy = connect(folder / path.name, "rw")
+            if sys.platform == "win32":
+                copy.leaves = folder
             copy.execute("SELECT count(*) FROM sqlite_master").fetchone()  # this rolls it back
             prepare(copy, path)
             copy.execute("PRAGMA query_only = ON")
@@ -435,6 +444,9 @@ def _copy(path: Path, folder: Path, *, with_journal: bool) -> None:
 
     A descriptor of the database that is closed here would give up the locks of this process; see `open_known`.
     """
+    if sys.platform == "win32":  # where locks are those of a handle, and a program may lack
+        _copy_there(path, folder)
+        return
     import subprocess
 
     names = [str(path), f"{path}-journal"] if with_journal else [str(path)]
@@ -451,6 +463,12 @@ def _copy(path: Path, folder: Path, *, with_journal: bool) -> None:
             f"cannot be made in {folder.parent}: {said.decode(errors='replace').strip() or error}",
             path=path,
         ) from error
+
+
+def _copy_there(path: Path, folder: Path) -> None:
+    for name in (path.name, f"{path.name}-journal"):
+        with contextlib.suppress(FileNotFoundError):
+            copy_inside(path.parent, name, folder / name)
 
 
 def read_version(connection: sqlite3.Connection, path: Path) -> int:

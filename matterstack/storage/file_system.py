@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -15,13 +14,14 @@ from pathlib import Path
 from matterstack.core.diagnosis import Diagnosis, weak, well, wrong
 from matterstack.errors import LockError
 from matterstack.files import sync_directory
-from matterstack.storage.run_lock import RunLock, check_exclusion, local_locks
+from matterstack.storage.run_lock import RunLock, check_exclusion, mounted_with_local_locks
 
 _LEAST_BYTES = 1 << 30
 _LEAST_NAMES = 10_000
 #: Some file systems keep whole seconds only, others two of them.
 _MOST_SKEW_S = 5.0
 _PATIENCE_S = 60
+_REMOVE = "remove something (matterstack clean RUN shows what can be made again), or use another file system"
 _ELSEWHERE = "keep runs on a file system whose locks work; see docs/filesystems.md"
 #: What another process tries: whether it gets the lock that this one has.
 _TRY = """
@@ -60,7 +60,7 @@ def _locks(place: Path) -> Iterator[Diagnosis]:
     try:
         with RunLock(file):
             check_exclusion(file)
-            given = _another_gets(file)
+            given = "" if sys.platform == "win32" else _another_gets(file)
     except LockError as error:
         yield wrong("locks", str(error), _ELSEWHERE)
         return
@@ -70,12 +70,10 @@ def _locks(place: Path) -> Iterator[Diagnosis]:
         why = f"another process was given the lock ({given}) that this one holds: two could step a run at once"
         yield wrong("locks", why, _ELSEWHERE)
     else:
-        yield well("locks", "another process is refused what this one holds")
-    with contextlib.suppress(OSError):  # there may be no /proc
-        option = local_locks(Path("/proc/self/mountinfo").read_text(), os.stat(place).st_dev)
-        if option is not None:
-            why = f"it is mounted with {option}: its locks hold on this machine alone"
-            yield weak("locks between machines", why, "step its runs from here only, or have it mounted without that")
+        yield well("locks", "whoever else opens it is refused what this one holds")
+    if (option := mounted_with_local_locks(place)) is not None:
+        why = f"it is mounted with {option}: its locks hold on this machine alone"
+        yield weak("locks between machines", why, "step its runs from here only, or have it mounted without that")
 
 
 def _another_gets(file: Path) -> str | None:
@@ -154,20 +152,24 @@ def _clock(place: Path) -> Diagnosis:
 
 
 def _room(place: Path) -> Iterator[Diagnosis]:
+    if sys.platform == "win32":
+        yield _free(shutil.disk_usage(place).free)
+        return
     try:
         status = os.statvfs(place)
     except OSError as error:
         yield weak("room", f"it cannot be asked: {error.strerror}", "look with df")
         return
-    free = status.f_bavail * status.f_frsize
-    seen = f"{free / 1024**3:.1f} GiB are free"
-    remedy = "remove something (matterstack clean RUN shows what can be made again), or use another file system"
-    if free < _LEAST_BYTES:
-        yield wrong("room", f"{seen}: databases and results need more, and a full disk holds every step up", remedy)
-    else:
-        yield well("room", f"{seen}; a quota may allow less")
+    yield _free(status.f_bavail * status.f_frsize)
     if status.f_files and status.f_favail < _LEAST_NAMES:
         why = f"{status.f_favail} more files can be made: an attempt needs some ten"
-        yield wrong("room for names", why, remedy)
+        yield wrong("room for names", why, _REMOVE)
     elif status.f_files:
         yield well("room for names", f"{status.f_favail:,} more files can be made")
+
+
+def _free(free: int) -> Diagnosis:
+    seen = f"{free / 1024**3:.1f} GiB are free"
+    if free >= _LEAST_BYTES:
+        return well("room", f"{seen}; a quota may allow less")
+    return wrong("room", f"{seen}: databases and results need more, and a full disk holds every step up", _REMOVE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import sys
 from pathlib import Path
 
 from matterstack.core.limits import Holder
@@ -51,6 +52,8 @@ class MachineLedger(Ledger):
         """Raise unless the directory is one that only this user may write into: who can might start what he likes."""
         home = self.path.parent
         status = os.lstat(home)
+        if sys.platform == "win32":  # in the user's own profile
+            return
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
             raise UnsafeFileError(
                 f"{home} is no directory of yours alone, so what stands in it of this machine is not believed: remove "
@@ -60,6 +63,8 @@ class MachineLedger(Ledger):
 
 def _home() -> Path:
     """Return the directory of the file: where a login session has one, that is the same without its variables."""
+    if sys.platform == "win32":
+        return Path.home() / "AppData" / "Local" / "matterstack"
     user = os.geteuid()
     for place in (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{user}"):
         with contextlib.suppress(OSError):

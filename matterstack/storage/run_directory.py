@@ -33,9 +33,11 @@ from matterstack.errors import (
 )
 from matterstack.files import (
     copy_inside,
+    lstat,
     make_directories,
     read_inside,
     remove_tree,
+    set_mode,
     sync_directory,
     write_whole,
 )
@@ -133,7 +135,7 @@ class RunDirectory:
         """
         for name in ("operators", *(f"operators/{operator}" for operator in operators)):
             with contextlib.suppress(FileNotFoundError):
-                if not stat.S_ISDIR(os.lstat(f"{self.path}/{name}").st_mode):
+                if not stat.S_ISDIR(lstat(f"{self.path}/{name}").st_mode):
                     raise UnsafeFileError(f"{self.path}/{name} is no folder of the run's own: nothing was done there")
 
     def operator(self, name: str) -> Path:
@@ -214,9 +216,9 @@ class RunDirectory:
                     copy.write(chunk)
                 copy.flush()
                 os.fsync(copy.fileno())
-                os.fchmod(copy.fileno(), mode)
+                set_mode(copy.fileno(), mode)
             reach("files.copied")
-            partial.rename(self.files / digest.hexdigest())
+            partial.replace(self.files / digest.hexdigest())
         finally:
             partial.unlink(missing_ok=True)
         sync_directory(self.files)
@@ -348,7 +350,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def _names(root: str) -> dict[str, bool]:
     """Return all that is below a folder, and of each whether it is a plain file."""
     return {
-        os.path.relpath(path, root): os.path.isfile(path) and not os.path.islink(path)
+        Path(path).relative_to(root).as_posix(): os.path.isfile(path) and not os.path.islink(path)
         for folder, folders, files in os.walk(root)
         for path in (os.path.join(folder, name) for name in (*folders, *files))
     }

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import functools
 import json
 import logging
 import os
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from matterstack.errors import LockError, LockUnsupportedError, RunLockedError, RunLockLostError
+from matterstack.errors import LockError, LockUnsupportedError, RunLockedError, RunLockLostError, UnsafeFileError
+from matterstack.files import open_inside, read_part, write_part
+from matterstack.platforms import host_name
 
 log = logging.getLogger("matterstack.storage")
 
@@ -62,7 +64,12 @@ class RunLock:
         self._pid = pid
         self.identity: tuple[int, int] | None = None
         self._lock = FileLock(
-            path, blocking=False, thread_local=False, fallback_to_soft=False, on_acquired=self._on_acquired
+            path,
+            blocking=False,
+            thread_local=False,
+            fallback_to_soft=False,
+            preserve_lock_file=True,
+            on_acquired=self._on_acquired,
         )
 
     def acquire(self) -> None:
@@ -96,7 +103,7 @@ class RunLock:
         self.identity = (status.st_dev, status.st_ino)
         # Fixed length, in place: a reader never meets an empty or half-shortened file.
         with contextlib.suppress(OSError):  # a full disk must not keep the lock from being held
-            os.pwrite(
+            write_part(
                 descriptor, _holder_text(self._pid).ljust(_HOLDER_BYTES - 1).encode()[: _HOLDER_BYTES - 1] + b"\n", 0
             )
 
@@ -136,13 +143,13 @@ class RunLock:
 
 
 @functools.cache
-def _user(uid: int) -> str:
+def _user() -> str:
     import getpass
 
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a uid without a name, as in some containers
-        return str(uid)
+    except (ImportError, KeyError, OSError):  # a uid without a name, as in some containers
+        return "" if sys.platform == "win32" else str(os.getuid())
 
 
 def _holder_text(pid: int | None) -> str:
@@ -151,8 +158,8 @@ def _holder_text(pid: int | None) -> str:
     return json.dumps(
         {
             "pid": pid or os.getpid(),
-            "host": os.uname().nodename,
-            "user": _user(os.getuid()),
+            "host": host_name(),
+            "user": _user(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
     )
@@ -161,11 +168,37 @@ def _holder_text(pid: int | None) -> str:
 def read_holder(path: Path) -> dict[str, object]:
     """Return what the lock file says of its last holder; ``{}`` where it says nothing readable."""
     try:
-        with _opened(path) as descriptor:
-            holder = json.loads(os.pread(descriptor, _HOLDER_BYTES, 0))
-    except (OSError, ValueError):
+        descriptor = open_inside(path.parent, path.name)
+        try:  # the first byte is what is locked, and nobody else can read it on Windows
+            holder = json.loads(b"{" + read_part(descriptor, _HOLDER_BYTES, 1))
+        finally:
+            os.close(descriptor)
+    except (OSError, UnsafeFileError, ValueError):
         return {}
     return holder if isinstance(holder, dict) else {}
+
+
+def is_held(path: Path) -> bool:
+    """Return whether somebody holds a lock now; it is asked, and nothing is written.
+
+    Raises
+    ------
+    OSError, UnsafeFileError
+        The file cannot be opened, or not be locked.
+    """
+    descriptor = open_inside(path.parent, path.name)
+    try:
+        if sys.platform == "win32":
+            read_part(descriptor, 1, 0)  # which is refused where it is locked
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, and let go at once
+    except (BlockingIOError, PermissionError):
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def describe_holder(holder: dict[str, object]) -> str:
@@ -179,8 +212,8 @@ def describe_holder(holder: dict[str, object]) -> str:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, mode: int = os.O_RDONLY) -> Iterator[int]:
-    descriptor = os.open(path, mode | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         yield descriptor
     finally:
@@ -205,19 +238,25 @@ def check_exclusion(path: Path) -> None:
         pass
     else:
         raise _lies(path, "flock")
-    if hasattr(fcntl, "F_OFD_SETLK"):  # without it, two openings of one process never refuse each other a range
+    if sys.platform.startswith("linux"):  # elsewhere two openings of one process never refuse each other a range
         # SQLite locks ranges of its file. On NFS a flock is such a range, and refuses the first of these two already.
-        with _opened(path, os.O_RDWR) as first, _opened(path, os.O_RDWR) as second:
+        with _opened(path) as first, _opened(path) as second:
             if _locks_range(path, first) and _locks_range(path, second):
                 raise _lies(path, "fcntl")
+    if option := mounted_with_local_locks(path):
+        log.warning(
+            "the locks of %s hold on this machine alone (it is mounted with %s): step the run from here only",
+            path.parent,
+            option,
+        )
 
-    with contextlib.suppress(OSError):  # there may be no /proc
-        if option := local_locks(Path("/proc/self/mountinfo").read_text(), os.stat(path).st_dev):
-            log.warning(
-                "the locks of %s hold on this machine alone (it is mounted with %s): step the run from here only",
-                path.parent,
-                option,
-            )
+
+def mounted_with_local_locks(path: Path) -> str | None:
+    """Return the mount option by which locks at a path hold on this machine alone; None for none that is known."""
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError):  # there may be no /proc
+            return local_locks(Path("/proc/self/mountinfo").read_text(), os.stat(path).st_dev)
+    return None
 
 
 def local_locks(mounts: str, device: int) -> str | None:
@@ -247,6 +286,8 @@ def local_locks(mounts: str, device: int) -> str | None:
 
 def _locks_range(path: Path, descriptor: int) -> bool:
     """Take the lock of a range, for this opening of the file alone; return whether it was given."""
+    import fcntl
+
     try:
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0))
     except OSError as error:

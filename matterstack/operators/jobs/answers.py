@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import stat
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from matterstack.crash_points import reach
 from matterstack.errors import UnsafeFileError
 from matterstack.files import read_inside, write_inside
 from matterstack.operators.jobs.sites import Site
+from matterstack.platforms import host_name
 
 #: Whoever asks may be stopped, or may wait for a scheduler that does not answer.
 _PATIENCE_S = 5.0
@@ -94,7 +96,7 @@ class Answers:
             return Answer(text, is_own=True)
 
     def _name(self, question: Sequence[str]) -> str:
-        whole = json.dumps([self._site.identity, os.uname().nodename, *question])
+        whole = json.dumps([self._site.identity, host_name(), *question])
         return f"answer-{hashlib.sha256(whole.encode()).hexdigest()[:32]}"
 
     def _read(self, folder: Path, question: Sequence[str], since: float) -> str | None:
@@ -108,6 +110,8 @@ class Answers:
 
 def _folder() -> Path | None:
     """Return the folder of this user on this machine; None where there is none that is nobody else's."""
+    if sys.platform == "win32":  # where nothing is asked
+        return None
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     cache = os.environ.get("XDG_CACHE_HOME", "")
     with contextlib.suppress(OSError, RuntimeError):  # there may be no home

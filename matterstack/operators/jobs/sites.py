@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from matterstack import platforms
 from matterstack.core.attempt_files import MACHINERY
 from matterstack.core.attempts import Attempt
 from matterstack.core.calls import ERROR, VALUE_ARRAYS
@@ -133,6 +134,7 @@ class Here:
 
     def run(self, commands: Sequence[Command], timeout_s: float, stop: str = "") -> list[Done]:
         """See `Site.run`."""
+        _check_platform()
         reply = site_agent.carry_out(_request(None, commands, timeout_s, stop))
         return [Done(*done) for done in reply["done"]]
 
@@ -149,6 +151,7 @@ class Here:
 
     def claim(self, attempts: Sequence[Attempt], timeout_s: float) -> list[bool]:
         """See `Site.claim`."""
+        _check_platform()
         request = _request(None, (), timeout_s, claim=[str(attempt.directory) for attempt in attempts])
         free: list[bool] = site_agent.carry_out(request)["claimed"]
         return free
@@ -399,6 +402,11 @@ class Ssh:
             raise _NotAllCameError(_last_line(done.error))
         if done.code != 0:
             raise OperatorUnreachableError(self._trouble("rsync with", done, timeout_s))
+
+
+def _check_platform() -> None:
+    if why := platforms.why_not(platforms.SLURM):
+        raise OperatorUnreachableError(why)
 
 
 def _more(task: Task) -> Sequence[str]:

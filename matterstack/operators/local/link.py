@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import select
@@ -23,7 +22,6 @@ from matterstack.core.attempts import Attempt, Observation, Seen
 from matterstack.core.states import AttemptStatus
 from matterstack.errors import OperatorUnreachableError
 from matterstack.operators.local.runner.messages import flaw
-from matterstack.operators.local.runner.processes import machine
 from matterstack.operators.results import exception_of, last_words
 
 _ANSWER_S = 5.0
@@ -297,6 +295,8 @@ def _connect(directory: Path) -> socket.socket:
     """Return a connection to the runner of a directory, starting one where there is none."""
     if why := platforms.why_not(platforms.LOCAL):  # it relies on /proc and abstract sockets
         raise OperatorUnreachableError(why)
+    from matterstack.operators.local.runner.processes import machine
+
     deadline = time.monotonic() + _START_S
     error: object = "it did not start"
     while time.monotonic() < deadline:
@@ -334,6 +334,10 @@ def _connect(directory: Path) -> socket.socket:
 
 def holder_of(directory: Path) -> dict[str, Any] | None:
     """Return what runner.lock says of the runner that holds it; None when nobody does."""
+    import fcntl
+
+    from matterstack.operators.local.runner.processes import machine
+
     try:
         descriptor = _open_own(directory / "runner.lock", os.O_RDWR)
     except FileNotFoundError:

@@ -10,7 +10,6 @@ import contextlib
 import importlib
 import json
 import os
-import resource
 import signal
 import socket
 from typing import Any
@@ -52,6 +51,8 @@ def serve(control: socket.socket) -> None:
 
 
 def _answer(question: int, reply: int) -> None:
+    import resource
+
     with open(question, "rb") as file, socket.socket(fileno=reply) as there:
         there.sendall(BEGUN)
         asked = json.loads(file.readline())

@@ -205,7 +205,7 @@ class ExperimentOperator(RequestOperator):
             "heartbeat_timeout_s": self.heartbeat_timeout_s,
         }
         text = json.dumps(request, indent=2, ensure_ascii=False) + "\n"
-        (attempt.directory / _REQUEST).write_text(text, encoding="utf-8")
+        (attempt.directory / _REQUEST).write_bytes(text.encode())
         sync_tree(attempt.directory)
 
     def _request_directory(self, attempt: Attempt) -> RequestDirectory:

@@ -149,7 +149,7 @@ class HumanOperator(RequestOperator):
         if results := _results(inputs):
             files["results.csv"] = results
         for name, content in files.items():
-            (attempt.directory / name).write_text(content, encoding="utf-8")
+            (attempt.directory / name).write_bytes(content.encode())
         sync_tree(attempt.directory)
         if (workbook := template_workbook(schema, _WORKBOOK_NOTE)) is not None:
             (attempt.directory / "response.template.xlsx").write_bytes(workbook)

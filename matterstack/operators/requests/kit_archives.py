@@ -27,7 +27,7 @@ from matterstack.errors import (
     UnsafeFileError,
     UnsafePathError,
 )
-from matterstack.files import link_inside, open_inside, read_inside, sync_directory, sync_tree
+from matterstack.files import is_folder, link_inside, open_inside, read_inside, sync_directory, sync_tree
 from matterstack.operators.requests.archives import PIECE_BYTES, Archive, Member, faults, open_archive
 from matterstack.operators.requests.kit_ending import read_ending
 from matterstack.operators.requests.kit_results import OUTPUT, match_names, names_lost, read_sums, scan
@@ -406,7 +406,7 @@ def tells_end(directory: Path, token: str) -> bool:
 def _files(root: Path) -> Iterator[str]:
     for folder, _, names in os.walk(root):
         for name in names:
-            yield os.path.relpath(os.path.join(folder, name), root)
+            yield Path(folder, name).relative_to(root).as_posix()
 
 
 def _same(source: Path, home: Path, name: str) -> bool:
@@ -429,7 +429,7 @@ def bring_home(source: Path, home: Path) -> None:
     What comes with a status.json takes the place of an earlier output/. Without one it is a part, and the rest stays.
     """
     is_part = not (source / "status.json").exists() and (source / OUTPUT).is_dir()
-    if is_part and not (home / OUTPUT).is_symlink():
+    if is_part and is_folder(home / OUTPUT):
         for name in scan(home / OUTPUT).files:
             target = source / OUTPUT / name
             if not os.path.lexists(target):

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from matterstack.core.identifiers import check_relative_path
 from matterstack.core.litter import is_litter
 from matterstack.errors import InvalidJsonError, UnsafeFileError, UnsafePathError
-from matterstack.files import open_inside, read_inside
+from matterstack.files import entry_status, is_folder, open_inside, read_inside
 from matterstack.operators.requests.kit_ending import Ending, Kind, Problem, not_over, read_ending
 from matterstack.operators.requests.kit_sums import Sums
 from matterstack.operators.requests.sum_files import stamp
@@ -111,7 +111,7 @@ def look(directory: Path, token: str, outputs: Collection[str], sums: Sums, at: 
             held = not_over(directory, ending) if ending.status == "RUNNING" else None
             return Came(ending, ending.problem or held or missing, ending.status is not None)
         return Came(ending, Problem(Kind.HELD, hint.removeprefix("; ")) if hint else None, False)
-    if place.is_symlink() or not place.is_dir():
+    if not is_folder(place):
         text = "output is a link or a file, and must be a directory: bring the directory itself (rsync -rtL, cp -RL)"
         return Came(ending, Problem(Kind.HELD, text), True)
     found = scan(place)
@@ -406,7 +406,7 @@ def scan(root: Path) -> Folder:
                     if number > _MOST_FILES:
                         raise UnsafeFileError(f"{root.name}/ holds more than {_MOST_FILES} files")
                     name = folder + entry.name
-                    status = entry.stat(follow_symlinks=False)
+                    status = entry_status(entry)
                     if stat.S_ISDIR(status.st_mode):
                         folders.append(f"{name}/")
                     elif stat.S_ISREG(status.st_mode):

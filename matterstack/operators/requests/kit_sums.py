@@ -6,8 +6,8 @@ found in the directory of the kit, so that a tick, or the next kernel, has only 
 
 from __future__ import annotations
 
+import math
 import os
-import stat
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 from matterstack.core.attempt_files import MACHINERY
 from matterstack.errors import UnsafeFileError
-from matterstack.files import open_inside
+from matterstack.files import is_folder, open_inside
 from matterstack.operators.requests import sum_files
 from matterstack.operators.requests.sum_files import digest_of, stamp
 
 #: Read at once in one look at all kits; about a tenth of a second.
-_AT_ONCE_BYTES = 64_000_000
+_AT_ONCE_BYTES = 64_000_000 if hasattr(os, "fork") else math.inf  # on Windows no process detaches itself
 #: Handed to one process; arguments have to fit.
 _MOST_NAMES, _MOST_CHARACTERS = 500, 60_000
 
@@ -129,7 +129,7 @@ def _start(directory: Path, names: list[str]) -> None:
             chosen.append(name)
     machinery = directory / MACHINERY
     machinery.mkdir(exist_ok=True)
-    if not stat.S_ISDIR(os.lstat(machinery).st_mode):
+    if not is_folder(machinery):
         raise UnsafeFileError(f"{MACHINERY} is a link, and must be a directory")
     # It detaches itself at once, so that it outlives this process and leaves nothing to reap.
     subprocess.run(

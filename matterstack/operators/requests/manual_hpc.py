@@ -171,8 +171,9 @@ class ManualHPCOperator(RequestOperator):
         for name in placed:
             (directory / name).rename(gathered / name)
         gathered.rename(directory / "inputs")
-        (directory / "HOWTO.txt").write_text(howto(attempt), encoding="utf-8")
-        (directory / "submit.sh").write_text(script(attempt, self.preamble, self.sbatch, self.python), encoding="utf-8")
+        (directory / "HOWTO.txt").write_bytes(howto(attempt).encode())
+        text = script(attempt, self.preamble, self.sbatch, self.python)
+        (directory / "submit.sh").write_bytes(text.encode())  # with the ends of lines that sh has, everywhere
         (directory / "submit.sh").chmod(0o755)
         manifest = {
             "kit": 1,
@@ -183,7 +184,7 @@ class ManualHPCOperator(RequestOperator):
             "outputs": list(attempt.task.outputs),
             "sha256": {name: digest(directory, name) for name in sorted(scan(directory).files)},
         }
-        (directory / "MANIFEST.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        (directory / "MANIFEST.json").write_bytes(json.dumps(manifest, indent=2, ensure_ascii=False).encode() + b"\n")
         sync_tree(directory)
 
     def cancel(self, attempts: Sequence[Attempt]) -> Collection[str]:

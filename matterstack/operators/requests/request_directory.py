@@ -21,6 +21,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -557,6 +558,8 @@ def waits_for(attempt: Attempt, what: str) -> str:
 
 
 def _user(uid: int) -> str:
+    if sys.platform == "win32":  # which does not say it so
+        return "somebody"
     import pwd
 
     try:
@@ -567,4 +570,8 @@ def _user(uid: int) -> str:
 
 def current_user() -> str:
     """Return the name of whoever runs this process."""
+    if sys.platform == "win32":
+        import getpass
+
+        return getpass.getuser()
     return _user(os.getuid())

@@ -7,14 +7,12 @@ detaches itself at once, and of several at one kit one works. It imports nothing
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import sys
 
 PIECE_BYTES = 1 << 20
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def stamp(status: os.stat_result) -> str:
@@ -24,11 +22,12 @@ def stamp(status: os.stat_result) -> str:
 
 def open_below(root: str, name: str) -> int:
     """Open a file below a directory, following no link on the way."""
-    folder = os.open(root, _FOLDER)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    folder = os.open(root, flags)
     *folders, last = name.split("/")
     try:
         for part in folders:
-            inner = os.open(part, _FOLDER, dir_fd=folder)
+            inner = os.open(part, flags, dir_fd=folder)
             os.close(folder)
             folder = inner
         return os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
@@ -77,6 +76,8 @@ def write_notes(place: str, notes: dict[str, list[str]]) -> None:
 
 def main(directory: str, names: list[str]) -> None:
     """Make the sums, unless another process does."""
+    import fcntl
+
     machinery = f"{directory}/.matterstack"
     lock = os.open(
         f"{machinery}/sums.lock", os.O_RDWR | os.O_NONBLOCK | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
