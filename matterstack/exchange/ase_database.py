@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matterstack.errors import ExportError, MissingLibraryError
+from matterstack.exchange.plain_structures import atoms_of_plain
 from matterstack.files import sync_directory
 from matterstack.run_lifecycle import open_run
 from matterstack.storage.workspaces import runs_in
@@ -133,7 +134,7 @@ def _rows(
 def _structures(value: Any) -> list[tuple[str, Any]]:
     """Return the structures that a value is, or has at its top; no atoms where there is none."""
     named = {"": value}
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and _atoms(value) is None:
         named = {str(key): part for key, part in value.items()}
     found = [(name, atoms) for name, part in named.items() if (atoms := _atoms(part)) is not None]
     return found or [("", None)]
@@ -144,9 +145,11 @@ def _atoms(value: Any) -> Any:
 
     if isinstance(value, Atoms):
         return value
-    # Structures and molecules of pymatgen.
+    if isinstance(value, Mapping):
+        return atoms_of_plain(value)
+    # Structures and molecules of pymatgen. In disorder there are no atoms.
     make = getattr(type(value), "to_ase_atoms", None)
-    return make(value) if make is not None else None
+    return make(value) if make is not None and value.is_ordered else None
 
 
 # -- what is said of a row -------------------------------------------------------------------------

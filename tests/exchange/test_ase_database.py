@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
+from ase.db.row import AtomsRow
+from ase.io.jsonio import encode
 from hypothesis import given
 from hypothesis import strategies as st
 
 import matterstack as ms
 from matterstack.errors import ExportError
 from matterstack.exchange import ase_database
+from matterstack.exchange.plain_structures import atoms_of_plain
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["Cu", "X", "D", ""]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=5,
+)
 
 
 def relax(metal: str, strain: float) -> dict[str, Any]:
@@ -28,6 +40,10 @@ def relax(metal: str, strain: float) -> dict[str, Any]:
     energy = trial.get_potential_energy()
     atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=trial.get_forces())
     return {"atoms": atoms, "energy": energy, "strain": strain, "label": "7", "start": bulk(metal)}
+
+
+def as_it_is(value: Any) -> Any:
+    return value
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +115,51 @@ def test_nothing_is_left_where_a_row_cannot_be_written(base: Path, tmp_path: Pat
     with pytest.raises(ExportError, match="cannot be written"):
         ms.exchange.write_ase_database(tmp_path / "no folder" / "new.db", table, base_path=base)
     assert os.listdir(tmp_path) == []
+
+
+def test_structures_that_are_plain_json_are_atoms(tmp_path: Path) -> None:
+    real = json.loads((Path(__file__).parent / "data" / "atomate2" / "elastic_document.json").read_text())
+    structure = real["structure"]
+    disordered = copy.deepcopy(structure)
+    disordered["sites"][0]["species"][0]["occu"] = 0.5
+    molecule: dict[str, Any] = {"@module": "pymatgen.core.structure", "@class": "Molecule", "sites": []}
+    for symbol, z, magmom in (("O", 0.0, 2.0), ("C", 1.13, 0.5)):
+        site = {"species": [{"element": symbol, "occu": 1}], "xyz": [0, 0, z], "properties": {"magmom": magmom}}
+        molecule["sites"].append(site)
+    written = {"@module": "pymatgen.io.ase", "@class": "MSONAtoms", "atoms_json": encode(bulk("Fe"))}
+    values = {"elastic": real, "itself": structure, "both": [molecule, written], "disorder": {"it": disordered}}
+    flow = ms.Workflow()
+    for name, value in values.items():
+        flow.add(name, as_it_is, {str(number): one for number, one in enumerate(value)} if name == "both" else value)
+    run = ms.initialize_run("plain", flow, base_path=tmp_path)
+    assert run.wait() is ms.RunStatus.COMPLETED, run.reason
+    ms.exchange.write_ase_database(tmp_path / "plain.db", ms.results("plain", base_path=tmp_path), base_path=tmp_path)
+    database = connect(tmp_path / "plain.db")
+    copper = database.get(task_id="elastic")
+    assert (copper.formula, copper.part, copper.pbc.all()) == ("Cu", "structure", True)
+    assert copper.volume == pytest.approx(real["volume"])
+    assert database.get(task_id="itself").toatoms() == copper.toatoms()
+    assert database.get(task_id="disorder").natoms == 0
+    carbon_monoxide, iron = (row.toatoms() for row in database.select(task_id="both"))
+    assert carbon_monoxide.get_distance(0, 1) == 1.13
+    assert list(carbon_monoxide.get_initial_magnetic_moments()) == [2.0, 0.5]
+    assert not carbon_monoxide.pbc.any()
+    assert iron == bulk("Fe")
+
+
+@given(st.data())
+def test_what_is_not_as_pymatgen_writes_it_has_no_atoms_or_sound_ones(data: st.DataObject) -> None:
+    lattice = {"matrix": [[3, 0, 0], [0, 3, 0], [0, 0, 3]], "pbc": [True, True, True]}
+    site = {"species": [{"element": "Cu", "occu": 1}], "abc": [0, 0, 0], "properties": {"magmom": 1.0}}
+    plain: Any = {"@module": "pymatgen.core.structure", "@class": "Structure", "lattice": lattice, "sites": [site]}
+    place: Any = data.draw(st.sampled_from([plain, lattice, site, site["species"][0], lattice["matrix"][0]]))
+    key = data.draw(st.sampled_from(list(place) if isinstance(place, dict) else [0, 1, 2]))
+    place[key] = data.draw(_JSON)
+    atoms = atoms_of_plain(plain)
+    if atoms is not None:
+        row = AtomsRow(atoms)
+        assert row.formula == "Cu" or key in ("element", "sites")
+        assert np.isfinite(row.positions).all()
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=6) | st.sampled_from(["energy", "id", "Al", "part"]), st.none()))
