@@ -59,8 +59,8 @@ def read_jobflow(flow: Mapping[str, Any] | str | Path, **options: Any) -> Workfl
     Parameters
     ----------
     flow : mapping or path-like
-        What ``Flow.as_dict()`` or ``Job.as_dict()`` gave, or a JSON file of it, as monty's
-        ``dumpfn(flow, path)`` writes.
+        What ``Flow.as_dict()`` or ``Job.as_dict()`` gave, or a JSON file of it, as monty's ``dumpfn(flow, path)``
+        writes one.
     **options
         Arguments of all tasks, as `matterstack.task` takes them: ``operator``, ``resources``, ``retries``, ...
 

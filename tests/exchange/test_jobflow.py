@@ -18,7 +18,8 @@ from no_skips import NOT_REQUIRED
 import matterstack as ms
 from matterstack.errors import WorkflowError
 
-FLOW = Path(__file__).parent / "data" / "jobflow-0.4.0.json"
+DATA = Path(__file__).parent / "data"
+FLOW = DATA / "jobflow-0.4.0.json"
 STEPS = """
 from dataclasses import dataclass
 from enum import Enum
@@ -107,6 +108,16 @@ def test_a_flow_is_read_without_jobflow() -> None:
         "add-2": {"mean-of-all", "parts"},
     }
     assert workflow["scale"].tags == ("small example",)
+
+
+def test_a_flow_of_atomate2_is_read_without_it() -> None:
+    workflow = ms.exchange.read_jobflow(DATA / "atomate2" / "elastic.json")
+    assert {task.task_id: set(task.upstream) for task in workflow} == {
+        "EMT-relaxation": set(),
+        "generate_elastic_deformations": {"EMT-relaxation"},
+        "run_elastic_deformations": {"EMT-relaxation", "generate_elastic_deformations"},
+        "fit_elastic_tensor": {"EMT-relaxation", "run_elastic_deformations"},
+    }
 
 
 def test_jobs_of_a_linear_flow_wait_for_each_other(plain: Any) -> None:
@@ -451,3 +462,22 @@ def test_what_a_job_becomes_may_be_deep_and_wide(changes: Any, tmp_path: Path) -
     run = _run(Flow(jobs).as_dict(), tmp_path, env={"PYTHONPATH": str(tmp_path / "lib")})
     assert run.status == ms.RunStatus.COMPLETED, run.reason
     assert (run.value("long_chain"), run.value("wide")) == ("done", list(range(1, 501)))
+
+
+def test_dynamic_flows_of_the_tutorial_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flow_class = pytest.importorskip("jobflow", reason=f"{NOT_REQUIRED}jobflow is not installed").Flow
+    monkeypatch.syspath_prepend(str(DATA / "jobflow"))
+    path = DATA / "jobflow" / "dynamic_flows.json"
+    run = _run(path, tmp_path, env={"PYTHONPATH": str(DATA / "jobflow")})
+    assert run.status == ms.RunStatus.COMPLETED, run.reason
+    expected = _expected(flow_class.from_dict(json.loads(path.read_text())))
+    of_list = expected.pop("make_list")  # of a random length
+    assert {name: run.value(name) for name in expected} == expected
+    assert set(run.value("make_list")) == set(of_list)
+
+    def became(task: str) -> list[Any]:
+        return [job["output"] for job in json.loads(run.file(task, "jobflow.json").read_text())]
+
+    assert became("add_distributed") == [None] + [3] * len(run.value("make_list"))
+    assert became("add_with_logic") == [None, 5]
+    assert became("fibonacci") == [2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987, 1597]

@@ -175,3 +175,17 @@ def test_two_functions_of_one_name_are_not_mixed_up(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"'second' .* another module both_stretched.py"):
         ms.exchange.write_workflow_definition(tmp_path / "both.json", flow)
     assert not (tmp_path / "both.json").exists()
+
+
+def test_the_example_of_its_own_repository_runs(tmp_path: Path) -> None:
+    arithmetic = Path(__file__).parent / "data" / "python-workflow-definition" / "workflow.json"
+    run = ms.initialize_run("arithmetic", ms.exchange.read_workflow_definition(arithmetic), base_path=tmp_path)
+    assert run.wait() is ms.RunStatus.COMPLETED, run.reason
+    assert run.value("result") == (1 * 2 + 1 / 2) ** 2
+    again = ms.exchange.write_workflow_definition(
+        tmp_path / "again.json", ms.exchange.read_workflow_definition(arithmetic)
+    )
+    assert (tmp_path / "workflow.py").read_bytes() == arithmetic.with_name("workflow.py").read_bytes()
+    assert _said(ms.exchange.read_workflow_definition(again[0])) == _said(
+        ms.exchange.read_workflow_definition(arithmetic)
+    )
