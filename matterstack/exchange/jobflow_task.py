@@ -44,6 +44,7 @@ def run_job(job: dict[str, Any], outputs: dict[str, Any]) -> Any:
     from jobflow import Job, JobStore, OnMissing
     from maggma.stores import MemoryStore
     from monty.json import jsanitize
+    from monty.os import cd
 
     def memory() -> Any:
         store = MemoryStore()
@@ -57,13 +58,14 @@ def run_job(job: dict[str, Any], outputs: dict[str, Any]) -> Any:
         # None is also what a task gave that failed: jobflow then does what `on_missing_references` says.
         if output is not None or made.config.on_missing_references == OnMissing.ERROR:
             store.update({"uuid": uuid, "index": 1, "output": output}, key=["uuid", "index"])
-    response = made.run(store)
+    with cd("."):  # a job that goes elsewhere comes back
+        response = made.run(store)
+    changes = [response.replace, response.detour, response.addition]
     try:
         run_what_it_became(made, response, store)
     finally:
-        others = {"uuid": {"$nin": list(outputs)}}
-        if store.count(others) > 1 or response.stop_children or response.stop_jobflow:
-            keep_outputs(store.query(others, sort={"completed_at": 1}, load=True))
+        if any(part is not None for part in changes) or response.stop_children or response.stop_jobflow:
+            keep_outputs(store.query({"uuid": {"$nin": list(outputs)}}, sort={"completed_at": 1}, load=True))
     # An output may hold references, to jobs that are only in this store.
     found = store.get_output(made.uuid, load=True, on_missing=OnMissing.PASS)
     return jsanitize(found, strict=True, enum_values=True, allow_bson=True)
@@ -95,7 +97,7 @@ def run_what_it_became(made: Any, response: Any, store: Any) -> None:
             ran = run_locally(
                 part, store=store, create_folders=True, allow_external_references=True, raise_immediately=True
             )
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # jobflow leaves the job there whose run raised.
             name = f"the job {CURRENT_JOB.job.name!r} ({CURRENT_JOB.job.uuid})" if CURRENT_JOB.job else "a flow"
             raise InnerJobError(f"{name}, which {made.name!r} became: {type(error).__name__}: {error}") from error

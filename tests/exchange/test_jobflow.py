@@ -266,6 +266,7 @@ def test_a_job_that_can_do_without_goes_on(steps: Any, tmp_path: Path) -> None:
 # -- what changes the flow while it runs -------------------------------------------------------------
 
 CHANGES = """
+import os
 from pathlib import Path
 
 from jobflow import Flow, Response, job
@@ -382,6 +383,22 @@ def becomes(change):
 
 
 @job
+def ends_the_process():
+    raise SystemExit(3)
+
+
+@job
+def becomes_one_that_ends():
+    return Response(output="so far", replace=ends_the_process())
+
+
+@job
+def goes_elsewhere():
+    os.chdir("/")
+    return add(1, 2)
+
+
+@job
 def stops(**how):
     return Response(output="unsuccessful", **how)
 
@@ -436,8 +453,8 @@ def test_what_fails_or_stops_in_a_job_is_named(changes: Any, tmp_path: Path) -> 
     stopping = {"children": changes.stops(stop_children=True), "jobflow": changes.becomes_one_that_stops()}
     for name, one in {**failing, **stopping}.items():
         one.name = name
-    after = changes.again(stopping["children"].output)
-    plain = Flow([*failing.values(), *stopping.values(), after]).as_dict()
+    more = [changes.again(stopping["children"].output), changes.becomes_one_that_ends(), changes.goes_elsewhere()]
+    plain = Flow([*failing.values(), *stopping.values(), *more]).as_dict()
     run = _run(plain, tmp_path, env={"PYTHONPATH": str(tmp_path / "lib")})
     assert run.status == ms.RunStatus.FAILED
     reasons = {task.removeprefix("0."): reason for task, reason in run.tasks["reason"].items()}
@@ -451,6 +468,10 @@ def test_what_fails_or_stops_in_a_job_is_named(changes: Any, tmp_path: Path) -> 
     assert "stop_children=True" in reasons["children"]
     assert reasons["jobflow"].startswith("StoppedError: the job 'stops' (")  # and the addition did not run
     assert reasons["again"] == "children failed"
+    assert "InnerJobError: the job 'ends_the_process' (" in reasons["becomes_one_that_ends"]
+    assert json.loads(run.file("becomes_one_that_ends", "jobflow.json").read_text())[0]["output"] == "so far"
+    assert run.value("goes_elsewhere") == 3
+    assert run.file("goes_elsewhere", "jobflow.json").is_file()
     for name in stopping:
         assert json.loads(run.file(name, "jobflow.json").read_text())[-1]["output"] == "unsuccessful"
 
