@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from html import escape
@@ -17,6 +18,7 @@ from matterstack.evidence.answers import answer_of, asks_people, says_otherwise
 from matterstack.evidence.attempt_files import AttemptFiles, as_object, left_by, sum_of
 from matterstack.evidence.kept_files import kept_of, literal
 from matterstack.evidence.left_out import LeftOut
+from matterstack.files import walk_inside
 from matterstack.orchestration import campaigns
 from matterstack.orchestration.cleaning import why_gone
 from matterstack.orchestration.session import Session
@@ -300,10 +302,26 @@ class _Looked:
         if not isinstance(reference, str) or not campaigns.is_stored(reference):
             return
         folder = campaigns.folder_of(reference)
-        for name in (campaigns.ABOUT, campaigns.TEXT):
-            yield self._of_run("campaign", f"{folder}/{name}")
-        for path in sorted((self._root / folder / "arrays").glob("*.npy")):
-            yield self._of_run("campaign", f"{folder}/arrays/{path.name}", path.stem)
+        there = self._beside(folder)
+        sums = campaigns.sums_of(self._session.directory)
+        if sums is None:  # of an earlier version: only what is called by its content can be told
+            names = {campaigns.ABOUT, campaigns.TEXT, *there}
+            sums = {name: PurePosixPath(name).stem if name.startswith("arrays/") else "" for name in names}
+        for name, sha256 in sorted(sums.items()):
+            found = self._of_run("campaign", f"{folder}/{name}", sha256)
+            if found.status == OK and not sha256:
+                found = found._replace(status=NOT_HASHED, why="the version that kept it took no sums")
+            yield found
+        for name in sorted(there - sums.keys()):
+            yield Checked("", "campaign", f"{folder}/{name}", CHANGED, "it was added after the campaign was kept")
+
+    def _beside(self, folder: str) -> set[str]:
+        """Return the plain files in the folder of the campaign; a module there would be imported by it."""
+        try:
+            found = [path for path, one in walk_inside(self._root, folder) if stat.S_ISREG(one.st_mode)]
+        except (OSError, UnsafeFileError):
+            return set()
+        return {path for path in found if "__pycache__" not in path.split("/")}
 
     def _archive(self, archive: str) -> Checked:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import logging
@@ -25,6 +26,8 @@ _FOLDER = "campaign"
 #: What it is called, what it holds and imports, and its source.
 ABOUT = "campaign.json"
 TEXT = "campaign.py"
+#: What config.json calls the sums of these.
+_SUMS = "campaign_sha256"
 _MOST_BYTES = 1_000_000_000
 
 
@@ -37,18 +40,29 @@ def keep(campaign: Campaign, directory: RunDirectory) -> str | None:
         Why it cannot be made again, so that `open_run` has to be given it.
     """
     reference, why = reference_to(campaign), None
+    sums: dict[str, str] = {}
     if reference is None:
         with capture() as caught:
             folder = _new_folder(directory)
-            _store(campaign, directory.path / folder)
+            sums = _store(campaign, directory.path / folder)
             reference = STORED if folder == _FOLDER else f"{STORED}:{folder}"
         if caught.error is not None:
             why = str(caught.error)
             if not isinstance(caught.error, FunctionSourceError):
                 why = f"{type(caught.error).__name__}: {why}"
             log.debug("the campaign %s has to be passed to open_run again: %s", type(campaign).__name__, why)
-    directory.write_config({**directory.read_config(), "campaign": reference, "campaign_not_kept": why})
+    said = {"campaign": reference, "campaign_not_kept": why, _SUMS: sums}
+    directory.write_config({**directory.read_config(), **said})
     return why
+
+
+def sums_of(directory: RunDirectory) -> dict[str, str] | None:
+    """Return the SHA-256 of each file of the campaign that a run keeps, as it was when it was kept, by its path there.
+
+    None where nobody has taken them: in a run of an earlier version.
+    """
+    said = directory.read_config().get(_SUMS)
+    return {str(path): str(sha256) for path, sha256 in said.items()} if isinstance(said, dict) and said else None
 
 
 def why_not_kept(directory: RunDirectory) -> str:
@@ -80,7 +94,8 @@ def folder_of(reference: str) -> str:
     return folder if re.fullmatch(rf"{_FOLDER}\.[0-9]{{1,6}}", folder) else _FOLDER
 
 
-def _store(campaign: Campaign, home: Path) -> None:
+def _store(campaign: Campaign, home: Path) -> dict[str, str]:
+    """Write what is kept of a campaign, and return the SHA-256 of each file."""
     from matterstack.functions.campaign_source import capture_campaign
 
     code = capture_campaign(campaign)
@@ -95,6 +110,7 @@ def _store(campaign: Campaign, home: Path) -> None:
         (home / path).parent.mkdir(parents=True, exist_ok=True)
         write_inside(home, path, content)
     sync_tree(home)
+    return {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
 
 
 def load(reference: str, directory: RunDirectory) -> Campaign:

@@ -64,6 +64,11 @@ def edit(path: Path, text: str = "other") -> None:
     path.write_text(text)
 
 
+def edit_new(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("evil")
+
+
 def only(folder: Path, pattern: str) -> Path:
     (found,) = folder.glob(pattern)
     return found
@@ -96,6 +101,9 @@ HARM: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "source changed": (lambda run: edit(source(run)), "files/", "changed"),
     "source gone": (lambda run: source(run).unlink(), "files/", "missing"),
     "campaign gone": (lambda run: (run / "campaign/campaign.py").unlink(), "campaign/campaign.py", "missing"),
+    "campaign changed": (lambda run: edit(run / "campaign/campaign.py"), "campaign/campaign.py", "changed"),
+    "what it holds changed": (lambda run: edit(run / "campaign/campaign.json", "{}"), "campaign.json", "changed"),
+    "a module put beside it": (lambda run: edit_new(run / "campaign/modules/os.py"), "modules/os.py", "changed"),
     "answer changed": (lambda run: edit(only(run / PICK / "accepted", "*")), ".json", "changed"),
     "answer and verdict changed": (another_answer, ".json", "changed"),
     "verdict of another": (
@@ -123,6 +131,47 @@ def test_what_was_changed_or_is_gone_is_named(harm: str, ended: ms.Run, tmp_path
     assert [one.status for one in found.differ if one.path.endswith(path) or one.path.startswith(path)] == [status]
     assert path in repr(found)
     assert path in found._repr_html_()
+
+
+class Rounds(ms.Campaign):
+    """Plan a task a round."""
+
+    def __init__(self, rounds: int) -> None:
+        self.rounds = rounds
+
+    def plan(self, state: dict[str, int]) -> ms.Workflow | None:
+        """Return the task of the next round."""
+        return None if state.get("over", 0) >= self.rounds else ms.Workflow([ms.Task("a", "true")])
+
+    def analyze(self, state: dict[str, int], results: object) -> dict[str, int]:
+        """Count the rounds."""
+        return {"over": state.get("over", 0) + 1}
+
+
+def test_another_campaign_is_kept_with_its_own_sums(tmp_path: Path) -> None:
+    run = ms.initialize_run("w", Rounds(1), base_path=tmp_path)
+    run.wait(timeout_s=30)
+    run.reopen(Rounds(2)).wait(timeout_s=30)
+    assert run.verify().counts == {"as recorded": 2}
+    edit(run.path / "campaign.2/campaign.json", "{}")
+    assert [(one.path, one.status) for one in run.verify().differ] == [("campaign.2/campaign.json", "changed")]
+
+
+def test_of_a_campaign_that_an_earlier_version_kept_it_is_said_that_nobody_hashed_it(
+    ended: ms.Run, tmp_path: Path
+) -> None:
+    run = copied(ended, tmp_path)
+    config = json.loads((run.path / "config.json").read_text())
+    assert set(config.pop("campaign_sha256")) == {"campaign.json", "campaign.py"}
+    (run.path / "config.json").write_text(json.dumps(config))
+    found = run.verify()
+    assert found
+    assert {one.path: one.status for one in found.differ} == {
+        "campaign/campaign.json": "not hashed",
+        "campaign/campaign.py": "not hashed",
+    }
+    (run.path / "config.json").write_text(json.dumps({**config, "campaign_sha256": {"../../secret": 1}}))
+    assert not run.verify()
 
 
 def test_a_damaged_archive_is_told(packed: ms.Run, tmp_path: Path) -> None:
