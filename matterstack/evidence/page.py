@@ -41,13 +41,14 @@ th { text-align: left; font-weight: 600; border-bottom: 2px solid var(--line); p
 td { border-bottom: 1px solid var(--line); padding: 5px 14px 5px 0; vertical-align: top; overflow-wrap: anywhere;
   white-space: pre-line; }
 th.number, td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.text { min-width: 9em; }
 td.short { white-space: nowrap; overflow-wrap: normal; }
 td.hash, th.hash { min-width: 17em; }
 code { font: 11.5px/1.35 ui-monospace, "DejaVu Sans Mono", Consolas, monospace; overflow-wrap: anywhere; }
 .more { color: var(--pale); font-size: 13.5px; margin: 4px 0 12px; }
 figure { margin: 18px 0; }
 figcaption { color: var(--pale); font-size: 13.5px; margin-top: 6px; max-width: 90ch; overflow-wrap: anywhere; }
-figure img, figure svg { max-width: 100%; }
+figure img, figure svg { max-width: 100%; height: auto; }
 .drawn { overflow-x: auto; }
 .drawn img { max-width: none; }
 .gallery { display: flex; flex-wrap: wrap; gap: 14px; }
@@ -59,6 +60,13 @@ details { margin: 12px 0; border: 1px solid var(--line); border-radius: 6px; bac
 summary { cursor: pointer; padding: 7px 12px; }
 pre { margin: 0; padding: 4px 14px 12px; overflow-x: auto; font: 12px/1.45 ui-monospace, "DejaVu Sans Mono", Consolas,
   monospace; }
+@media (max-width: 560px) {
+  body { padding: 20px 16px 40px; }
+  nav ol { columns: 1; }
+  .drawn > svg { min-width: 560px; }
+  dl { grid-template-columns: 1fr; gap: 0; }
+  dd { margin: 0 0 8px; }
+}
 @media print {
   :root { color-scheme: light; --ground: #ffffff; --text: #000000; --pale: #444444; --line: #bbbbbb; --panel: #ffffff; }
   @page { margin: 16mm 14mm; }
@@ -69,6 +77,7 @@ pre { margin: 0; padding: 4px 14px 12px; overflow-x: auto; font: 12px/1.45 ui-mo
   tr, .gallery figure, dl > * { break-inside: avoid; }
   thead { display: table-header-group; }
   table { font-size: 8.5pt; }
+  td.text { min-width: 0; }
   code { font-size: 7pt; }
   td.hash, th.hash { min-width: 15em; }
   .wide, .drawn { overflow: visible; }
@@ -148,12 +157,12 @@ def _table(table: Table) -> str:
 
 
 def _kind(table: Table, place: int) -> str:
-    """Return the class of a column: numbers stand to the right, and what is short is not broken."""
+    """Return the class of a column: numbers stand to the right, what is short is not broken, what is long has room."""
     if place in table.numbers:
         return " class='number'"
     if place in table.hashes:
         return " class='hash'"
-    return " class='short'" if all(len(row[place]) <= _SHORT for row in table.rows) else ""
+    return " class='short'" if all(len(row[place]) <= _SHORT for row in table.rows) else " class='text'"
 
 
 def _text(text: str) -> str:

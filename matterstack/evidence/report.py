@@ -16,8 +16,11 @@ from matterstack.notebook.moments import in_words, memory
 #: Rows of each table that are shown: a reader has the others in tables/.
 _MOST_ROWS, _MOST_COLUMNS = 100, 12
 _MOST_FILES = 300
+#: Of tasks that are of no function and no group.
+_MOST_TABLES = 6
 _MOST_CHARACTERS = 300
 _MOST_SOURCE = 40_000
+_Given = tuple[Mapping[str, Any], dict[str, Any]]
 _OVER = ("FAILED", "LOST", "CANCELLED")
 _HOW = (
     ("it is whole", "matterstack verify DIRECTORY hashes every file that the record names, and says what differs"),
@@ -150,29 +153,36 @@ def _standing(record: Mapping[str, Any]) -> Iterator[Block]:
 
 
 def _results(record: Mapping[str, Any]) -> Iterator[Block]:
-    """Yield a table for each function, and for each sort of other tasks."""
+    """Yield a table for each function and group, and for the other tasks that gave the same quantities."""
     last = {attempt["task"]: attempt for attempt in record["attempts"] if attempt["status"] == "COMPLETED"}
-    groups: dict[str, list[tuple[Mapping[str, Any], dict[str, Any]]]] = {}
+    groups: dict[object, list[_Given]] = {}
     for task in record["tasks"]:
         given = last.get(task["task"], {}).get("data")
         if task["status"] != "COMPLETED" or not isinstance(given, dict) or not given or "left_out" in given:
             continue
         flat = {name: value for name, value in given.items() if isinstance(value, str | int | float)}
         if flat:
-            what = task.get("function") or task.get("group") or "other tasks"
-            groups.setdefault(str(what), []).append((task, flat))
+            what = task.get("function") or task.get("group")
+            groups.setdefault(str(what) if what else frozenset(flat), []).append((task, flat))
+    alike = [what for what in groups if not isinstance(what, str)]
+    if len(alike) > _MOST_TABLES:
+        groups[None] = [row for what in alike for row in groups.pop(what)]
     for what, rows in groups.items():
-        names = list(dict.fromkeys(name for _, flat in rows[:_MOST_ROWS] for name in flat))[:_MOST_COLUMNS]
-        numeric = {
-            place + 1
-            for place, name in enumerate(names)
-            if all(isinstance(flat.get(name, 0), int | float) for _, flat in rows[:_MOST_ROWS])
-        }
-        shown = [[task["task"], *(_value(flat.get(name)) for name in names)] for task, flat in rows[:_MOST_ROWS]]
-        yield Words(f"Given by {what}:")
-        yield Table(
-            ("task", *map(headed, names)), shown, len(rows), "tables/results.csv", frozenset(numeric), frozenset()
-        )
+        first = rows[0][0]["task"] + (f" and {len(rows) - 1} more" if len(rows) > 1 else "")
+        yield Words(f"Given by {'other tasks' if what is None else what if isinstance(what, str) else first}:")
+        yield _given(rows)
+
+
+def _given(rows: Sequence[_Given]) -> Table:
+    names = list(dict.fromkeys(name for _, flat in rows[:_MOST_ROWS] for name in flat))[:_MOST_COLUMNS]
+    numeric = {
+        place + 1
+        for place, name in enumerate(names)
+        if all(isinstance(flat.get(name, 0), int | float) for _, flat in rows[:_MOST_ROWS])
+    }
+    shown = [[task["task"], *(_value(flat.get(name)) for name in names)] for task, flat in rows[:_MOST_ROWS]]
+    head = ("task", *map(headed, names))
+    return Table(head, shown, len(rows), "tables/results.csv", frozenset(numeric), frozenset())
 
 
 def _structures(figures: Sequence[Figure], count: int) -> Iterator[Block]:
@@ -344,6 +354,7 @@ def _contents(record: Mapping[str, Any]) -> Iterator[Block]:
     }
     total = sum(one["bytes"] for one in files["included"])
     removed = sum(len(attempt["removed"]) for attempt in record["attempts"])
+    cleanings = "1 cleaning" if removed == 1 else f"{removed} cleanings"
     yield Facts(
         [
             ("files", f"{said[files['which']]}: {len(files['included'])} files, {_size(total)}"),
@@ -351,7 +362,7 @@ def _contents(record: Mapping[str, Any]) -> Iterator[Block]:
                 "left out",
                 f"{len(files['left_out'])} files and folders, listed in evidence.json" if files["left_out"] else "",
             ),
-            ("removed before", f"in {removed} cleanings, as the journal says" if removed else ""),
+            ("removed before", f"in {cleanings}, as the journal says" if removed else ""),
             *_HOW,
         ]
     )

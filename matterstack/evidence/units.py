@@ -15,6 +15,9 @@ _UNITS = {
     "gib": "GiB", "mib": "MiB",
 }  # fmt: skip
 
+#: What amounts are per, besides.
+_PER = {**_UNITS, "atom": "atom", "cm3": "cm³", "m3": "m³"}
+
 
 def headed(name: str) -> str:
     """Return the name of a quantity with its unit apart, where the name ends in one.
@@ -23,8 +26,13 @@ def headed(name: str) -> str:
     --------
     >>> headed("energy_eV"), headed("energy_per_atom_eV_atom"), headed("formula"), headed("e")
     ('energy (eV)', 'energy per atom (eV/atom)', 'formula', 'e')
+    >>> headed("force_max_eV_per_ang"), headed("calls_per_h")
+    ('force max (eV/Å)', 'calls_per_h')
     """
     parts = name.split("_")
+    if "per" in parts[-2:-1]:
+        known = len(parts) > 3 and parts[-3] in _UNITS and parts[-1] in _PER
+        return f"{' '.join(parts[:-3])} ({_UNITS[parts[-3]]}/{_PER[parts[-1]]})" if known else name
     for length in (2, 1):
         unit = _UNITS.get("_".join(parts[-length:]))
         if unit is not None and len(parts) > length:

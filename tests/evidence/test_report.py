@@ -111,6 +111,22 @@ def test_a_large_run_makes_a_small_report_that_says_where_the_rest_is(tmp_path: 
     assert len((home / "tables/tasks.csv").read_text().splitlines()) == 3001
 
 
+@pytest.mark.parametrize("kinds", [3, 9])
+def test_tasks_that_give_the_same_quantities_share_a_table(kinds: int, tmp_path: Path) -> None:
+    """As long as there are a few such tables, and not one a task."""
+    flow = ms.Workflow()
+    for kind in range(kinds):
+        for number in range(2):
+            flow.add_task(ms.Task(f"t{kind}-{number}", f"echo '{{\"q{kind}_eV_per_ang\": 1}}' > result.json"))
+    run = ms.initialize_run("w", flow, base_path=tmp_path)
+    run.wait(timeout_s=60)
+    text = (run.export(tmp_path / "e", files="none") / "report.md").read_text()
+    assert re.findall("^Given by (.*):$", text, re.M) == (
+        [f"0.t{kind}-0 and 1 more" for kind in range(3)] if kinds == 3 else ["other tasks"]
+    )
+    assert "| task | q0 (eV/Å) |" in text
+
+
 def test_a_browser_shows_it_light_and_dark_and_on_paper(home: Path, tmp_path: Path) -> None:
     if (program := shutil.which("chromium")) is None:
         pytest.skip("no Chromium")
