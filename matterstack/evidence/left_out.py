@@ -31,6 +31,10 @@ class LeftOut:
         except (OSError, UnsafeFileError, InvalidJsonError, LookupError, TypeError, AttributeError):
             return
 
+    def all(self) -> list[tuple[str, str]]:
+        """Return each file or folder that was left out, and why."""
+        return list(self._why.items())
+
     def why(self, path: str) -> str:
         """Return why a file, or the folder that it is in, was left out; empty where it was not."""
         if path in self._why:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ from matterstack.core.states import LIVE_ATTEMPT
 from matterstack.errors import ExportError, UnsafeFileError
 from matterstack.evidence.attempt_files import AttemptFiles
 from matterstack.evidence.kept_files import kept_of
+from matterstack.evidence.left_out import LeftOut
 from matterstack.files import walk_inside
 from matterstack.orchestration import campaigns
 from matterstack.orchestration.session import Session
@@ -96,6 +98,7 @@ class Selection:
             self._take_archive(archive)
         for record in records:
             self._take_attempt(record)
+        self._leave_out_again()
 
     def _take_kept(self, specs: Iterable[str]) -> None:
         directory = self._session.directory
@@ -146,6 +149,14 @@ class Selection:
                 self.taken.append(Taken(path, record))
             else:
                 self.left_out.append(NotTaken(path, "nobody has declared it"))
+
+    def _leave_out_again(self) -> None:
+        """Name what is not here since this is an export itself, which has left it out."""
+        root = self._session.directory.path
+        named = {one.path for one in self.left_out}
+        for path, why in LeftOut(self._session.directory).all():
+            if path not in named and not os.path.lexists(root / path):
+                self.left_out.append(NotTaken(path, why))
 
     def _is_declared(self, record: AttemptRecord, name: str) -> bool:
         """Return whether a file is named by the plan or the record, or is one that the run makes."""

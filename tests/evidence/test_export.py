@@ -74,6 +74,15 @@ def test_the_same_run_gives_the_same_bytes(ended: ms.Run, tmp_path: Path) -> Non
     assert contents(ended.export(tmp_path / "folder", files="all")) == contents(home)
 
 
+@pytest.mark.parametrize("files", ["declared", "none"])
+def test_an_export_of_an_export_still_says_what_was_left_out(files: str, packed: ms.Run, tmp_path: Path) -> None:
+    first = ms.open_run(packed.export(tmp_path / "1", files=files))
+    second = ms.open_run(first.export(tmp_path / "2", files="all"))
+    third = ms.open_run(second.export(tmp_path / "3", files=files))
+    assert first.verify()
+    assert first.verify().counts == second.verify().counts == third.verify().counts
+
+
 @pytest.mark.parametrize("name", ["-rf", ".hidden.zip", "zwei Wörter \u202e.zip", "~"])
 def test_a_zip_file_unpacks_into_one_folder_whatever_it_is_called(
     name: str, ended: ms.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
