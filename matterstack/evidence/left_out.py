@@ -11,7 +11,7 @@ from matterstack.storage.run_directory import RunDirectory
 
 #: What every export says of itself, for programs.
 EVIDENCE = "evidence.json"
-_MOST_BYTES = 1_000_000_000
+MOST_BYTES = 1_000_000_000
 
 
 class LeftOut:
@@ -26,7 +26,7 @@ class LeftOut:
     def __init__(self, directory: RunDirectory) -> None:
         self._why: dict[str, str] = {}
         try:
-            said: Any = parse_json(read_inside(directory.path, EVIDENCE, _MOST_BYTES), max_bytes=_MOST_BYTES)
+            said: Any = parse_json(read_inside(directory.path, EVIDENCE, MOST_BYTES), max_bytes=MOST_BYTES)
             self._why = {str(one["path"]): str(one["why"]) for one in said["files"]["left_out"]}
         except (OSError, UnsafeFileError, InvalidJsonError, LookupError, TypeError, AttributeError):
             return

@@ -11,11 +11,13 @@ from typing import Any
 from matterstack import __version__
 from matterstack.core.amended import in_words
 from matterstack.core.numbers import is_time
+from matterstack.core.strict_json import parse_json
 from matterstack.core.text import neutral, storable
-from matterstack.errors import UnsafeFileError
+from matterstack.errors import InvalidJsonError, UnsafeFileError
 from matterstack.evidence.answers import answer_of, asks_people
 from matterstack.evidence.attempt_files import AttemptFiles, as_object
 from matterstack.evidence.kept_files import literal
+from matterstack.evidence.left_out import EVIDENCE, MOST_BYTES
 from matterstack.files import read_inside
 from matterstack.orchestration import campaigns
 from matterstack.orchestration.session import Session
@@ -133,7 +135,7 @@ def _campaign(session: Session, reference: Any) -> dict[str, Any]:
 def _software(session: Session) -> dict[str, Any]:
     config = session.directory.read_config()
     made_in = config.get("environment")
-    said = made_in if isinstance(made_in, Mapping) else {}
+    said = made_in if isinstance(made_in, Mapping) else _made_in_before(session)
     packages = said.get("packages")
     return {
         "matterstack": str(config.get("matterstack")),
@@ -141,6 +143,16 @@ def _software(session: Session) -> dict[str, Any]:
         "packages": dict(packages) if isinstance(packages, Mapping) else {},
         "code": _json(session.reader.code()) or {},
     }
+
+
+def _made_in_before(session: Session) -> dict[str, Any]:
+    """Return what a run was planned in, as an export says it in evidence.json, since its config.json does not."""
+    try:
+        content = read_inside(session.directory.path, EVIDENCE, MOST_BYTES)
+        said = parse_json(content, max_bytes=MOST_BYTES)["software"]
+        return {"version": None if said["python"] is None else str(said["python"]), "packages": said["packages"]}
+    except (OSError, UnsafeFileError, InvalidJsonError, LookupError, TypeError):
+        return {}
 
 
 # -- tasks and attempts -----------------------------------------------------------------------------

@@ -81,6 +81,9 @@ def test_an_export_of_an_export_still_says_what_was_left_out(files: str, packed:
     third = ms.open_run(second.export(tmp_path / "3", files=files))
     assert first.verify()
     assert first.verify().counts == second.verify().counts == third.verify().counts
+    made_in = [json.loads((run.path / "evidence.json").read_text())["software"] for run in (first, third)]
+    assert made_in[0]["python"]
+    assert made_in[0] == made_in[1]
 
 
 @pytest.mark.parametrize("name", ["-rf", ".hidden.zip", "zwei Wörter \u202e.zip", "~"])
