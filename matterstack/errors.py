@@ -81,7 +81,14 @@ class MatterstackError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Have another process get it as it is: its note once, and what its class wants by name."""
-        return type(self).__new__, (type(self),), {**vars(self), "args": self.args}
+        return _again, (type(self), self.args), vars(self)
+
+
+def _again(kind: type[MatterstackError], args: tuple[object, ...]) -> MatterstackError:
+    """Return an error as another process had it, but for its attributes, of which its note is one."""
+    error = kind.__new__(kind)
+    super(MatterstackError, error).__init__(*args)  # not its own, which may want more than its message
+    return error
 
 
 class WorkflowError(MatterstackError, ValueError):

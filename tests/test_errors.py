@@ -60,6 +60,7 @@ def test_each_is_the_same_after_pickling(protocol: int) -> None:
         came = pickle.loads(pickle.dumps(error, protocol))
         assert (type(came), came.args, str(came), vars(came)) == (kind, error.args, str(error), vars(error))
         assert len(came.__notes__) == 2
+        assert getattr(came, "msg", None) == getattr(error, "msg", None), "of an ImportError"
 
 
 def test_one_from_another_process_is_whole(tmp_path: Path) -> None:
