@@ -72,7 +72,9 @@ def test_second_process_fails_fast_and_says_who(run: ms.Run, holder: subprocess.
         [sys.executable, "-m", "matterstack.cli", "step", str(run.path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 75
-    assert "Another process is running" in done.stderr
+    message, see = done.stderr.splitlines()
+    assert "Another process is running" in message
+    assert see == "See docs/troubleshooting.md#runlockederror"
     # The holder goes on undisturbed.
     output, _ = holder.communicate("go\n", timeout=30)
     assert output.startswith("Tick: 1 tasks ready")
