@@ -45,6 +45,8 @@ from matterstack.storage.run_lock import RunLock, check_exclusion
 
 _CONFIG_BYTES = 10_000_000
 _MOST_STAGINGS = 10
+#: Names that are looked at to say where there is a run, in place of one that is not there.
+_MOST_NEAR = 1000
 #: SQLite takes 512 bytes (MAX_PATHNAME of its os_unix.c), and its files lie deeper, below a longer name at first.
 _LONGEST_PATH = 440
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
@@ -52,12 +54,14 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 def _nearest(path: Path) -> str:
     """Return where there is a run around a path that is none, to go on the sentence that says so."""
-    around = itertools.chain([path.parent], path.glob("[!.]*"), path.glob("runs/[!.]*"))
-    with contextlib.suppress(OSError):
-        if (near := next((one for one in around if (one / "state.sqlite").is_file()), None)) is not None:
-            return f", but there is one in {near}"
+    around = itertools.chain([path.parent], path.glob("runs/[!.]*"), path.glob("[!.]*"))
+    with contextlib.suppress(OSError, ValueError):  # what cannot be looked at, or is no path
+        for near in itertools.islice(around, _MOST_NEAR):
+            if (near / "state.sqlite").is_file():
+                return f", but there is one in {near}"
         if not path.exists():
-            return did_you_mean(path.name, [one.name for one in path.parent.iterdir()])
+            names = [one.name for one in itertools.islice(path.parent.iterdir(), _MOST_NEAR)]
+            return did_you_mean(path.name, names)
     return ""
 
 
