@@ -37,6 +37,7 @@ from matterstack.orchestration import (
 )
 from matterstack.orchestration.cleaning import Cleaning
 from matterstack.orchestration.configure import configure, configure_budget, configure_notify, take_environment
+from matterstack.orchestration.limits_explained import why_waiting
 from matterstack.orchestration.made_from import MadeFrom, UsedBy
 from matterstack.orchestration.mending import Mend
 from matterstack.orchestration.overview import Overview, look
@@ -298,8 +299,8 @@ class Run:
 
     @property
     def tasks(self) -> pd.DataFrame:
-        """A row a task of every iteration; see `matterstack.orchestration.tables.tasks`."""
-        return frames.tasks(self.store)
+        """A row a task of every iteration, and why it waits; see `matterstack.orchestration.tables.tasks`."""
+        return frames.tasks(self.store, why_waiting(self._session))
 
     @property
     def attempts(self) -> pd.DataFrame:

@@ -88,8 +88,11 @@ def _wanted(rows: list[dict[str, Any]], status: str | None) -> list[dict[str, An
 
 
 def _tasks(given: argparse.Namespace) -> int:
-    rows = []
-    for task in _store(given).tasks():
+    from matterstack.orchestration.examination import waiting_at
+    from matterstack.orchestration.tables import with_reasons
+
+    store, rows = _store(given), []
+    for task in with_reasons(store.tasks(), waiting_at(run_path(given))):
         row = _timed(task._asdict())
         del row["id"]
         words = {"tags": list(tags_in(task.tags)), "not_before": moment(task.not_before)}

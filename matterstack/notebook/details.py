@@ -19,6 +19,7 @@ from matterstack.notebook.moments import memory, moment_html
 from matterstack.notebook.statuses import BY_CODE, LOOKS
 from matterstack.notebook.structure_picture import picture_html
 from matterstack.notebook.structures import Frames, frames_of_value
+from matterstack.orchestration.examination import waiting_at
 from matterstack.orchestration.overview import shown_path
 from matterstack.orchestration.starts import how_it_began
 from matterstack.storage.rows import AttemptRow
@@ -53,8 +54,10 @@ def details_html(run: Run, board: Board, name: str) -> str:
     attempts = store.attempts_of_task(card.id)
     look = BY_CODE[card.code]
     parts = [f"<h4 style='margin:4px 0'>{_text(name)} {_status(look.code)}</h4>"]
-    if card.reason:
-        parts.append(f"<p style='margin:4px 0;white-space:pre-wrap'>{_text(card.reason[-2000:])}</p>")
+    # A limit is no part of the run, so that its table of tasks does not know who holds what of it.
+    limit = waiting_at(run.path).get(card.id) if look.name == "READY" else None
+    reasons = [reason for reason in (limit, card.reason) if reason]
+    parts += [f"<p style='margin:4px 0;white-space:pre-wrap'>{_text(reason[-2000:])}</p>" for reason in reasons]
     facts = [("operator", card.operator), ("group", card.group or "")]
     facts += [(shown, _words(spec[name])) for name, shown in _TOLD.items() if spec.get(name) is not None]
     facts.append(("began", _began(run, card) if attempts else ""))

@@ -12,7 +12,7 @@ from matterstack.core.states import TERMINAL_RUN, RunStatus
 from matterstack.core.text import format_time
 from matterstack.errors import MatterstackError, UnsafeFileError
 from matterstack.orchestration import environment, trusting
-from matterstack.orchestration.limits_explained import waits
+from matterstack.orchestration.limits_explained import waits, why_waiting
 from matterstack.orchestration.opening import open_session
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
@@ -114,6 +114,14 @@ def _environment(directory: RunDirectory) -> Iterator[Diagnosis]:
         yield weak("environment", what, remedy)
     else:
         yield well("environment", "this Python and its packages are those that it was made with")
+
+
+def waiting_at(path: Path) -> dict[int, str]:
+    """Return why ready tasks of a run wait for a limit, by their rows; nothing where it cannot be opened here."""
+    try:
+        return why_waiting(open_session(path, None, None))
+    except (MatterstackError, ImportError):  # a table is shown all the same
+        return {}
 
 
 def _limits(session: Session, reader: StoreReader) -> Iterator[Diagnosis]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from matterstack.core.limits import NOTHING, Granting, Holder, Share, Standing, Wants, is_rate
 from matterstack.core.machine import CPUS, FIELDS, MEMORY, in_words, is_of
 from matterstack.core.snapshot import ReadyTask, RunRecord
+from matterstack.core.states import RunStatus
 from matterstack.core.task import Task
 from matterstack.core.text import format_time
 from matterstack.errors import InvalidTaskError, MatterstackError
@@ -24,6 +25,8 @@ from matterstack.storage.machine import MachineLedger
 from matterstack.storage.run_directory import RunDirectory
 
 _MOST_HOLDERS = 5
+#: Of so many ready tasks of an operator a table tells why they wait: a run may have a million.
+_MOST_ASKED = 1000
 
 
 class Wait(NamedTuple):
@@ -77,6 +80,21 @@ def _never(workspace: Path | None, name: str, amount: int, amounts: Mapping[str,
     if name in amounts:
         return f"wants {amount} of {name}, and the limit of the workspace {workspace.name!r} is {amounts[name]}", remedy
     return f"wants {amount} of {name}, for which the workspace {workspace.name!r} has no limit", remedy
+
+
+def why_waiting(session: Session) -> dict[int, str]:
+    """Return why ready tasks wait that a limit keeps from starting, by their rows; of the first 1,000 of each operator.
+
+    Where no limit is set and no operator counts, nothing is asked.
+    """
+    ledger, reader = session.reservations.workspace.ledger, session.reader
+    if not (ledger is not None and ledger.exists) and not counting(session.operators):
+        return {}
+    with reader.reading():
+        run, now = reader.run(), time.time()
+        operators = reader.ready_operators(now) if run.status is RunStatus.RUNNING else []
+        ready = [task for name in operators for task in reader.ready_tasks(name, _MOST_ASKED, now)]
+    return {one.task.id: one.why.removeprefix("it ") for one in waits(session, run, ready)}
 
 
 def waits(session: Session, run: RunRecord, ready: Sequence[ReadyTask]) -> list[Wait]:

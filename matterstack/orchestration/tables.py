@@ -48,12 +48,28 @@ def _status(frame: pd.DataFrame, statuses: type[TaskStatus] | type[AttemptStatus
     return frame
 
 
-def tasks(store: StoreReader) -> pd.DataFrame:
+def tasks(store: StoreReader, waiting: Mapping[int, str] | None = None) -> pd.DataFrame:
     """Return a row a task; the times and the exit code are those of its last attempt.
 
     The index is ``<iteration>.<task_id>``. ``tags`` are parted by commas.
+
+    Parameters
+    ----------
+    store : StoreReader
+    waiting : mapping of int to str, optional
+        Why ready tasks wait for a limit, by their rows.
     """
-    return _task_frame(store.tasks())
+    return _task_frame(with_reasons(store.tasks(), waiting or {}))
+
+
+def with_reasons(rows: Sequence[TaskRow], waiting: Mapping[int, str]) -> Sequence[TaskRow]:
+    """Return rows of tasks, and of each of some that wait the reason why, before what it has said itself."""
+    if not waiting:
+        return rows
+    told = ((row, waiting.get(row.id)) for row in rows)
+    return [
+        row if why is None else row._replace(reason="; ".join(filter(None, (why, row.reason)))) for row, why in told
+    ]
 
 
 def _task_frame(rows: Sequence[TaskRow]) -> pd.DataFrame:

@@ -26,6 +26,8 @@ from matterstack.errors import (
     RunNotFoundError,
     RunStatusError,
 )
+from matterstack.notebook.board import Board
+from matterstack.notebook.details import details_html
 from matterstack.operators.base import Operator
 from matterstack.storage import limits
 from matterstack.storage.limits import Ledger
@@ -141,7 +143,13 @@ def test_who_waits_says_for_what_and_for_whom(tmp_path: Path) -> None:
     assert report.look_again_s <= 1
     assert "furnace" in (report.reason or "")
     (blocker,) = [one for one in second.explain() if one.what == "task t1"]
-    assert "waits for furnace: 3 of 3 are held by run first (2), this run (1), since " in blocker.why
+    said = "waits for furnace: 3 of 3 are held by run first (2), this run (1), since "
+    assert said in blocker.why
+    assert str(second.tasks.loc["0.t1", "reason"]).startswith(said), "the table says so, too"
+    board = Board(second.store)
+    board.refresh()
+    assert said in details_html(second, board, "0.t1")
+    assert not str(second.tasks.loc["0.t0", "reason"]).startswith(said)
     assert blocker.since is not None
     assert list(ms.limits("w", tmp_path).iloc[0]) == ["furnace", 3, 3, "first (2), second (1)", "second"]
     ms.set_limits("w", base_path=tmp_path, furnace=0)
@@ -407,6 +415,36 @@ def test_a_look_of_a_run_that_waits_goes_through_its_ready_tasks_once(
     for _ in range(3):
         assert run.step().submitted == 0
     assert through.count(True) == 1
+
+
+def test_a_table_says_why_each_task_waits_in_as_many_statements_for_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements: list[str] = []
+    ask = StoreReader.query
+
+    def noted(self: StoreReader, sql: str, *rest: Any) -> Any:
+        statements.append(sql)
+        return ask(self, sql, *rest)
+
+    monkeypatch.setattr(StoreReader, "query", noted)
+
+    def asked(run: ms.Run) -> int:
+        statements.clear()
+        assert len(run.tasks) == len(run.store.tasks())
+        return len(statements) - 1
+
+    unlimited = [asked(make(tmp_path, f"free{n}", [ms.Task(f"t{i}", "true") for i in range(n)])) for n in (2, 200)]
+    assert unlimited == [1, 1], "where no limit is set, nothing is asked for it"
+    ms.set_limits("w", base_path=tmp_path, furnace=1)
+    held_open(tmp_path, "other", 1)[0].step()
+    counts = []
+    for many in (2, 200):
+        run = make(tmp_path, f"r{many}", [wanting(f"t{n}", furnace=1) for n in range(many)])
+        run.step()
+        counts.append(asked(run))
+        assert all("waits for furnace" in reason for reason in run.tasks["reason"])
+    assert counts[0] == counts[1]
 
 
 # -- whatever is killed when --------------------------------------------------------------------
