@@ -27,16 +27,18 @@ from matterstack.commands import (
     watching,
 )
 from matterstack.commands.command import FAILED, INTERRUPTED, LOCKED, NOBODY_READS, USAGE, Commands
+from matterstack.commands.output import write_error
 from matterstack.commands.places import RULE
 from matterstack.commands.remedies import as_typed
-from matterstack.core.text import did_you_mean, neutral
+from matterstack.core.text import did_you_mean
 from matterstack.errors import MatterstackError, RunLockedError
 
 #: In the order in which the help lists them.
 _NOUNS = (runs, watching, tables, left, finding, plans, steps, answers, acts, limits, kits, evidence, room, health)
 EXIT_CODES = {
     0: "done",
-    1: "an error; a run that is FAILED after step or wait; what check, verify, doctor or preview found",
+    1: "an error; a run that is FAILED after step or wait; what check, verify, doctor or preview found, or runs and "
+    "find could not read",
     2: "wrong usage",
     75: "another process steps the run: try again",
     130: "interrupted (Ctrl-C)",
@@ -108,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _said(text: str, code: int, see: Sequence[str] = ()) -> int:
-    print(*map(neutral, [f"matterstack: {text}".rstrip(), *see]), sep="\n", file=sys.stderr)
+    write_error("\n".join([text, *see]))
     return code
 
 

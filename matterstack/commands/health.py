@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from matterstack.commands.command import DONE, FAILED, Commands
 from matterstack.commands.output import show
 from matterstack.commands.places import add_place, add_run, place_at, run_path
-from matterstack.errors import RunNotFoundError
+from matterstack.errors import RunNotFoundError, StoreError
 
 if TYPE_CHECKING:
     from matterstack.core.diagnosis import Diagnosis
@@ -93,8 +93,12 @@ def _workspace(base_path: Path, name: str) -> tuple[str, list[Diagnosis]]:
     from matterstack.orchestration.overview import overviews
     from matterstack.workspace import doctor
 
-    table, texts = doctor(base_path / "workspaces" / name)
-    found = [wrong("limits", *text.partition(": ")[::2]) for text in texts] or [well("limits", "they hold")]
+    try:
+        table, texts = doctor(base_path / "workspaces" / name)
+    except StoreError as error:
+        table, found = "", [wrong("limits", str(error), "tasks that take one wait until it can be read")]
+    else:
+        found = [wrong("limits", *text.partition(": ")[::2]) for text in texts] or [well("limits", "they hold")]
     seen = dict(overviews(base_path, name))
     found += [
         wrong("runs", f"{path.name} cannot be read: {why}", f"matterstack doctor {path}")

@@ -105,6 +105,11 @@ def write(text: str, end: str = "\n") -> None:
     print(text, end=end, flush=True)
 
 
+def write_error(text: str) -> None:
+    """Write to the standard error what is wrong."""
+    print(neutral(f"matterstack: {text}".rstrip()), file=sys.stderr)
+
+
 def is_rich() -> bool:
     """Return whether the output is a terminal that shows colours, whose user wants them (https://no-color.org)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

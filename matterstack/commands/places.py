@@ -122,9 +122,21 @@ def workspace_place(name: str, base_path: str) -> tuple[Path, str]:
 
 
 def workspaces_below(base_path: str) -> list[tuple[Path, str]]:
-    """Return base path and name of each workspace."""
+    """Return base path and name of each workspace, also of one that cannot be looked into."""
     base = Path(base_path).absolute()
-    return [(base, path.parent.name) for path in sorted((base / "workspaces").glob("*/runs"))]
+    there = base / "workspaces"
+    names = sorted(os.listdir(there)) if there.is_dir() else []
+    return [(base, name) for name in names if _may_have_runs(there / name)]
+
+
+def _may_have_runs(workspace: Path) -> bool:
+    try:
+        os.lstat(workspace / "runs")
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # nobody can tell
+        pass
+    return True
 
 
 def place_of(given: argparse.Namespace) -> Path | tuple[Path, str]:
@@ -159,7 +171,9 @@ def place_at(name: str, base_path: str) -> Path | tuple[Path, str]:
 
 
 def _names_of_workspaces(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    return [name for _, name in workspaces_below(parsed_args.base_path)]
+    with contextlib.suppress(OSError):
+        return [name for _, name in workspaces_below(parsed_args.base_path)]
+    return []
 
 
 def _names_of_runs(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:

@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matterstack.commands.command import DONE, Commands
-from matterstack.commands.output import Table, moment, show
+from matterstack.commands.command import DONE, FAILED, Commands
+from matterstack.commands.output import Table, moment, show, write_error
 from matterstack.commands.places import add_run, add_workspace, run_path, workspace_place, workspaces_below
+from matterstack.errors import MatterstackError
 
 if TYPE_CHECKING:
     from matterstack.orchestration.overview import Overview
@@ -20,7 +21,11 @@ def add(commands: Commands) -> None:
     """Add what looks at whole runs."""
     commands.heading("Look at runs")
     runs = commands.add(
-        "runs", _runs, "List the runs of a workspace, or of all: where each stands.", "matterstack runs oxides"
+        "runs",
+        _runs,
+        "List the runs of a workspace, or of all: where each stands.",
+        "matterstack runs oxides",
+        more="Exit status 1 where one of all workspaces cannot be read, which is said.",
     )
     add_workspace(runs, optional=True)
     add_run(commands.add("status", _status, "Say in a few lines where a run stands.", "matterstack status oxides/r1"))
@@ -82,9 +87,18 @@ def _runs(given: argparse.Namespace) -> int:
         places = workspaces_below(given.base_path)
     else:
         places = [workspace_place(given.workspace, given.base_path)]
-    rows = [row for place in places for row in rows_of_runs(*place)]
+    rows, unread = [], []
+    for place in places:
+        try:
+            rows += rows_of_runs(*place)
+        except (MatterstackError, OSError) as error:
+            if given.workspace is not None:
+                raise
+            unread.append(f"the workspace {place[1]} cannot be read: {error}")
     show(given, {"runs": rows}, table_of_runs(rows))
-    return DONE
+    for text in unread:  # one that nobody can read hides no other
+        write_error(text)
+    return FAILED if unread else DONE
 
 
 def _status(given: argparse.Namespace) -> int:

@@ -200,6 +200,17 @@ def test_a_run_and_a_workspace_are_named_by_one_rule(place: Path, capsys: pytest
     assert "did you mean 'w'" in call("runs", "ww", "--base-path", str(place)).stderr
 
 
+def test_a_workspace_that_cannot_be_read_hides_no_other(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "workspaces/none").mkdir()
+    (place / "workspaces/w2").mkdir()
+    (place / "workspaces/w2/runs").write_text("no folder")
+    done = call("runs")
+    assert (done.returncode, len(done.stdout.splitlines())) == (1, 4)
+    assert done.stderr.startswith("matterstack: the workspace w2 cannot be read: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert main(capsys, "runs", "w2")[0] == 1
+
+
 def test_wrong_words_and_the_version() -> None:
     wrong = call("stauts", "w/r")
     assert (wrong.returncode, "(did you mean 'status'?)" in wrong.stderr) == (2, True)

@@ -165,6 +165,17 @@ def test_a_workspace_with_a_run_that_cannot_be_read(
 # -- a host and a Slurm -------------------------------------------------------------------------
 
 
+def test_limits_that_cannot_be_read_are_a_diagnosis_among_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path)
+    (tmp_path / "workspaces/w/limits.sqlite").write_text("no database")
+    assert cli.main(["doctor", str(tmp_path / "workspaces/w"), "--json"]) == 1
+    found = {one["what"]: one for one in json.loads(capsys.readouterr().out)["diagnoses"]}
+    assert (found["limits"]["grade"], found["runs"]["grade"]) == ("wrong", "well")
+    assert "limits.sqlite is no database" in found["limits"]["why"]
+
+
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[Cluster]:
     with cluster(27417, SLURM_LAB_MINJOBAGE="30") as running:
