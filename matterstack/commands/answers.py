@@ -37,9 +37,9 @@ def add(commands: Commands) -> None:
     )
     add_run(respond)
     add_task(respond)
-    answer = respond.add_mutually_exclusive_group(required=True)
-    answer.add_argument("answer", metavar="ANSWER", nargs="?", help="JSON; - reads it from the standard input")
-    answer.add_argument("--file", metavar="FILE", help="the file that it stands in")
+    respond.add_argument("answer", metavar="ANSWER", nargs="?", help="JSON; - reads it from the standard input")
+    respond.add_argument("--file", metavar="FILE", help="the file that it stands in, instead")
+    respond.set_defaults(refuse=respond.error)
 
 
 def _inbox(given: argparse.Namespace) -> int:
@@ -73,6 +73,8 @@ def _respond(given: argparse.Namespace) -> int:
     from matterstack.core.strict_json import parse_json
     from matterstack.run_lifecycle import open_run
 
+    if (given.answer is None) == (given.file is None):
+        given.refuse("give the answer as ANSWER, or --file")
     answer = parse_json(_read(given))
     run = open_run(run_path(given))
     run.respond(given.task, answer, iteration=given.iteration, attempt=given.attempt)

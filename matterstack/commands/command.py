@@ -55,10 +55,7 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse words and options in any order; in two goes, of which each comes here."""
-        grouped = {action for group in self._mutually_exclusive_groups for action in group._group_actions}  # noqa: SLF001
-        words = self._get_positional_actions()
-        lists = [action for action in words if action.nargs in ("*", "+", "?")]
-        if self._is_mixing or not lists or grouped & set(words):
+        if self._is_mixing or not any(action.nargs in ("*", "+", "?") for action in self._get_positional_actions()):
             return super().parse_known_args(args, namespace)
         self._is_mixing = True
         try:

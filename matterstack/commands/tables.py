@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from matterstack.commands.command import DONE, Commands
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from enum import StrEnum
 
     from matterstack.storage.reader import StoreReader
+    from matterstack.storage.rows import TaskRow
 
 _TIMES = ("submitted_at", "started_at", "ended_at")
 _TASKS = ("iteration", "task_id", "status", "operator", "attempt", "exit_code", "reason")
@@ -88,11 +89,8 @@ def _wanted(rows: list[dict[str, Any]], status: str | None) -> list[dict[str, An
 
 
 def _tasks(given: argparse.Namespace) -> int:
-    from matterstack.orchestration.examination import waiting_at
-    from matterstack.orchestration.tables import with_reasons
-
-    store, rows = _store(given), []
-    for task in with_reasons(store.tasks(), waiting_at(run_path(given))):
+    rows = []
+    for task in _with_reasons(given, _store(given).tasks()):
         row = _timed(task._asdict())
         del row["id"]
         words = {"tags": list(tags_in(task.tags)), "not_before": moment(task.not_before)}
@@ -100,6 +98,16 @@ def _tasks(given: argparse.Namespace) -> int:
     rows = _wanted(rows, given.status)
     show(given, {"tasks": rows}, Table(_TASKS, rows, "There is no such task.", ("exit_code", "attempt", "operator")))
     return DONE
+
+
+def _with_reasons(given: argparse.Namespace, tasks: Sequence[TaskRow]) -> Sequence[TaskRow]:
+    """Return tasks with the reasons why they wait for a limit, for which a run has to be opened; most are over."""
+    if not any(task.status == "PENDING" for task in tasks):
+        return tasks
+    from matterstack.orchestration.examination import waiting_at
+    from matterstack.orchestration.tables import with_reasons
+
+    return with_reasons(tasks, waiting_at(run_path(given)))
 
 
 def _attempts(given: argparse.Namespace) -> int:

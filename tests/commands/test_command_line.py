@@ -433,7 +433,7 @@ def test_looking_is_quick_since_nothing_heavy_is_loaded(name: str, place: Path) 
 # -- what is typed reaches the run --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [['{"ok": 1}'], ["--file", "answer.json"], ["-"]])
+@pytest.mark.parametrize("words", [['{"ok": 1}'], ["--iteration", "0", '{"ok": 1}'], ["--file", "answer.json"], ["-"]])
 def test_an_answer_comes_as_a_word_from_a_file_or_from_a_pipe(words: list[str], place: Path) -> None:
     (place / "answer.json").write_text('{"ok": 1}')
     done = call("respond", "w/r", "ask", *words, input='{"ok": 1}')
