@@ -468,7 +468,7 @@ class Run:
 
         A node has the columns of `tasks` and its ``group`` as attributes.
         """
-        return frames.graph(self.store)
+        return frames.graph(self.store, why_waiting(self._session))
 
     @suggesting
     def dag(self, graph: networkx.DiGraph[str] | None = None, *, collapse: str = "auto") -> Any:

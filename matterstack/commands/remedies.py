@@ -70,16 +70,14 @@ def _call_at(text: str, start: int) -> tuple[list[str] | None, int]:
                 call = _Plain().visit(ast.parse(text[start:end], mode="eval").body)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
-        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)) or text[end : end + 1] in (
-            ".",
-            "[",
-        ):
-            break  # more is done with it than a command does
+        goes_on = text[end : end + 1] in (".", "[")  # more is done with it than a command does
+        if goes_on or not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
+            break
         try:
             words = [ast.literal_eval(argument) for argument in call.args]
             named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-            return CALLS[call.func.attr](*words, **named), end
-        except (TypeError, ValueError, AttributeError):  # it is no data, or there is no option for it
+            return [_text(word) for word in CALLS[call.func.attr](*words, **named)], end
+        except (TypeError, ValueError, AttributeError, RecursionError):  # it is no data, or there is no option for it
             break
     return None, start
 
@@ -104,9 +102,9 @@ class _Plain(ast.NodeTransformer):
 # -- calls, as commands: one that is called with what has no option stays as it is ---------------------
 
 
-def _said(name: str) -> Callable[..., list[str]]:
+def _said(name: str) -> Callable[..., list[Any]]:
     """Return what says a call whose arguments are words of the command."""
-    return lambda *words: [name, *map(_text, words)]
+    return lambda *words: [name, *words]
 
 
 def _text(value: object) -> str:
@@ -144,12 +142,15 @@ def _below(base_path: str | None) -> list[str]:
 def _retry(
     task: str | None = None, *, files: Mapping[str, str] | None = None, resources: Mapping[str, Any] | None = None
 ) -> list[str]:
-    words = [f"--file {name}={path}".split(" ", 1) for name, path in (files or {}).items()]
-    words += [[f"--{name.replace('_', '-')}", _text(amount)] for name, amount in (resources or {}).items()]
-    return ["retry", *([] if task is None else [task]), *(word for pair in words for word in pair)]
+    words = [] if task is None else [task]
+    for name, path in (files or {}).items():
+        words += ["--file", f"{name}={path}"]
+    for name, amount in (resources or {}).items():
+        words += [f"--{name.replace('_', '-')}", _text(amount)]
+    return ["retry", *words]
 
 
-CALLS: dict[str, Callable[..., list[str]]] = {
+CALLS: dict[str, Callable[..., list[Any]]] = {
     "configure": _configure,
     "explain": _said("explain"),
     "import_kits": _import_kits,

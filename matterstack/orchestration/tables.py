@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from matterstack.core.amended import in_words
@@ -48,7 +49,7 @@ def _status(frame: pd.DataFrame, statuses: type[TaskStatus] | type[AttemptStatus
     return frame
 
 
-def tasks(store: StoreReader, waiting: Mapping[int, str] | None = None) -> pd.DataFrame:
+def tasks(store: StoreReader, waiting: Mapping[int, str] = MappingProxyType({})) -> pd.DataFrame:
     """Return a row a task; the times and the exit code are those of its last attempt.
 
     The index is ``<iteration>.<task_id>``. ``tags`` are parted by commas.
@@ -59,7 +60,7 @@ def tasks(store: StoreReader, waiting: Mapping[int, str] | None = None) -> pd.Da
     waiting : mapping of int to str, optional
         Why ready tasks wait for a limit, by their rows.
     """
-    return _task_frame(with_reasons(store.tasks(), waiting or {}))
+    return _task_frame(with_reasons(store.tasks(), waiting))
 
 
 def with_reasons(rows: Sequence[TaskRow], waiting: Mapping[int, str]) -> Sequence[TaskRow]:
@@ -191,12 +192,12 @@ def column_of(values: list[Any]) -> pd.Series[Any]:
     return pd.Series(values, dtype="object")
 
 
-def graph(store: StoreReader) -> networkx.DiGraph[str]:
+def graph(store: StoreReader, waiting: Mapping[int, str]) -> networkx.DiGraph[str]:
     """Return the tasks as a graph; see `matterstack.run.Run.graph`."""
     import networkx
 
     with store.reading():
-        rows, edges = store.tasks(), store.edges()
+        rows, edges = with_reasons(store.tasks(), waiting), store.edges()
     names = {row.id: f"{row.iteration}.{row.task_id}" for row in rows}
     found: networkx.DiGraph[str] = networkx.DiGraph()
     columns: list[dict[str, Any]] = _task_frame(rows).to_dict("records")  # type: ignore[assignment]

@@ -104,6 +104,10 @@ def test_no_message_names_a_call_that_a_shell_would_not_know() -> None:
         "run.retry('a', files=make())",
         "run.retry('a', nothing=1)",
         "run.retry('a'",
+        "run.retry(b'a')",
+        "run.retry(**{'task': 'a'})",
+        "run.tag(*tags)",
+        "run.configure(budget=3)",
         "run.reopen(campaign=...)",
         "rerun.step()",
         "run.stepping()",
@@ -114,15 +118,19 @@ def test_what_no_command_does_stays_as_it_is(text: str) -> None:
     assert as_typed(text, of_run()) == text
 
 
+@pytest.mark.parametrize("text", ["run.retry(5)", "run.configure(5, a=[1, {}])", "ms.set_limits(1, base_path=2)"])
+def test_what_makes_no_sense_is_shown_all_the_same(text: str) -> None:
+    assert as_typed(text, of_run()).startswith("matterstack ")
+
+
 def test_a_run_is_named_as_it_was_typed() -> None:
     assert as_typed("run.step()", of_run("my runs/r", "a b")) == "matterstack step 'my runs/r' --base-path 'a b'"
     assert as_typed("run.step()", argparse.Namespace()) == "matterstack step RUN"
     assert as_typed("run.step()", argparse.Namespace(place="none", base_path=".")) == "matterstack step RUN"
 
 
-PIECES = st.sampled_from(
-    ["run.", "retry(", "configure(", "(", ")", "'", '"', "{", "}", "\\", "\\d", "a", "=", ",", "\0", "\n"]
-)
+WORDS = "run. ms. retry( configure( set_limits( tag( budget= files= a=1 5 ... b'x' * ** - ( ) [ ] { } ' \" \\ \\d : = ,"
+PIECES = st.sampled_from([*WORDS.split(), "\0", "\n", " ", "'a'"])
 
 
 @given(st.lists(PIECES, max_size=40).map("".join))
