@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import textwrap
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 #: Exit codes. sysexits.h calls 75 a temporary failure: try again. What a signal ends has 128 and its number.
 DONE, FAILED, USAGE, LOCKED, INTERRUPTED, NOBODY_READS = 0, 1, 2, 75, 130, 141
 _WIDTH = 100
+_LISTS = ("*", "+", "?")
 
 
 class Command(NamedTuple):
@@ -54,9 +56,10 @@ class _Parser(argparse.ArgumentParser):
     _is_mixing = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse words and options in any order; in two goes, of which each comes here."""
-        if self._is_mixing or not any(action.nargs in ("*", "+", "?") for action in self._get_positional_actions()):
-            return super().parse_known_args(args, namespace)
+        """Parse words and options in their order, and where words are left over in any; that comes here again."""
+        found, left = super().parse_known_args(args, copy.copy(namespace))
+        if self._is_mixing or not left or not any(action.nargs in _LISTS for action in self._get_positional_actions()):
+            return found, left
         self._is_mixing = True
         try:
             return self.parse_known_intermixed_args(args, namespace)

@@ -554,8 +554,12 @@ def test_words_stand_before_and_after_options(place: Path, capsys: pytest.Captur
     assert main(capsys, "hold", "w/r", "--reason", "later", "ask", "--json", "kit")[0] == 0
     rows = json.loads(main(capsys, "tasks", "--json", "w/r")[1])["tasks"]
     assert [row["task_id"] for row in rows if row["held"]] == ["ask", "kit"]
+    for words in (["status", "w/r", "--json", "w/p"], ["hold", "w/r", "--nothing", "ask"], ["log", "w/r", "--json"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(capsys, *words)
     with pytest.raises(SystemExit, match="2"):
-        main(capsys, "status", "w/r", "--json", "w/p")
+        cli.main(["respond", "w/r"])
+    assert "the following arguments are required: TASK\n" in capsys.readouterr().err
 
 
 def test_cleaning_shows_first(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

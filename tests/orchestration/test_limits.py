@@ -186,7 +186,7 @@ def test_doctor_names_a_run_that_cannot_be_found_and_what_to_do(tmp_path: Path) 
     code, said = doctor()
     assert code == 1
     assert "run s holds 2 reservations, and there is no run at runs/s any more" in said
-    assert "release_reservations('w', run_id='s'" in said
+    assert "matterstack release-reservations w s " in said
     assert "2 of furnace are held, and the limit is 1" in said
 
 
