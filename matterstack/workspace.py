@@ -7,15 +7,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matterstack.core.limits import Holder
+from matterstack.core.limits import Holder, amount_of, check_limit
 from matterstack.core.machine import in_words
-from matterstack.core.resources import check_name
 from matterstack.core.text import format_time
 from matterstack.errors import InvalidConfigError, RunNotFoundError, RunStatusError
 from matterstack.notebook.inbox import Inbox
 from matterstack.orchestration.capture import capture
 from matterstack.orchestration.holders import give_back_what_is_over, held, look
-from matterstack.orchestration.limits_explained import call, missing_runs, release_of
+from matterstack.orchestration.limits_explained import call, missing_runs, release_of, setting
 from matterstack.orchestration.overview import MOST_STEPS, overviews
 from matterstack.orchestration.requests import Request, waiting
 from matterstack.run import Run
@@ -179,7 +178,7 @@ def set_limits(workspace: str, /, *, base_path: str | os.PathLike[str] = ".", **
     **amounts : int or None
         How much there is of each, by a name of your own; 0 for nothing now, None to take the limit away. One that ends
         in ``_per_min`` is so much a minute. Jobs of Slurm take ``slurm_jobs`` and ``slurm_submissions_per_min`` by
-        themselves.
+        themselves, of each cluster; ``**{"slurm_jobs@hpc": 100}`` is for the one of the host ``hpc`` alone.
 
     Returns
     -------
@@ -204,7 +203,7 @@ def set_limits(workspace: str, /, *, base_path: str | os.PathLike[str] = ".", **
     1  vasp_license       4     0
     """
     for name, amount in amounts.items():
-        check_name(name)
+        check_limit(name)
         if amount is not None and (not isinstance(amount, int) or isinstance(amount, bool) or not 0 <= amount < 2**53):
             raise InvalidConfigError(f"the limit {name} must be a whole number, 0 or more, or None, not {amount!r}")
     _ledger(workspace, base_path).set_amounts(amounts)
@@ -212,7 +211,7 @@ def set_limits(workspace: str, /, *, base_path: str | os.PathLike[str] = ".", **
 
 
 def limits(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFrame:
-    """Return a row for each limit of a workspace, and for what is held without one.
+    """Return a row for each limit of a workspace, and for what is held or waited for without one.
 
     Parameters
     ----------
@@ -239,11 +238,12 @@ def limits(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFr
     if not ledger.exists:
         list_runs(base_path, workspace)  # says so where there is no such workspace
     standing = ledger.standing()
-    names = sorted({*standing.amounts, *(share.name for share in standing.shares)})
+    wanted = {share.name for share in standing.shares} | {waiter.name for waiter in standing.waiters}
+    names = sorted(wanted.union(standing.amounts))
     rows = [
         {
             "name": name,
-            "amount": standing.amounts.get(name),
+            "amount": amount_of(standing.amounts, name),
             "held": standing.held(name),
             "by": ", ".join(f"{one.holder.run_id} ({one.amount})" for one in standing.shares if one.name == name),
             "waiting": ", ".join(one.holder.run_id for one in standing.waiters if one.name == name),
@@ -326,11 +326,10 @@ def doctor(workspace: str | os.PathLike[str]) -> tuple[str, list[str]]:
     ]
     standing = ledger.standing()
     for name in sorted({share.name for share in standing.shares}):
-        if standing.held(name) > (most := standing.amounts.get(name, 0)):
+        if standing.held(name) > (most := amount_of(standing.amounts, name) or 0):
             what = f"{standing.held(name)} of {name} are held, and the limit is {most}"
-            found.append(
-                f"{what}: nothing new starts until enough was given back, or {call(path, 'set_limits', name + '=...')}"
-            )
+            remedy = call(path, "set_limits", setting(name, "..."))
+            found.append(f"{what}: nothing new starts until enough was given back, or {remedy}")
     return table, found
 
 

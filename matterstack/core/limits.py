@@ -8,6 +8,9 @@ from itertools import takewhile
 from types import MappingProxyType
 from typing import NamedTuple
 
+from matterstack.core.resources import check_name
+from matterstack.errors import InvalidTaskError
+
 #: Who was not seen for so long waits no more: its process has ended, or a person steps it now and then.
 SEEN_S = 10.0
 #: A limit whose name ends so is a rate: what was taken of it counts for a minute, and is not given back before.
@@ -15,11 +18,57 @@ RATE = "_per_min"
 RATE_S = 60.0
 #: So long it counts where nobody can tell when it was used: who took it was killed, or has not used it yet.
 RATE_UNKNOWN_S = 600.0
+#: What each job of a cluster takes of by itself: the jobs at once, and the submissions a minute, of each cluster.
+OF_CLUSTERS = ("slurm_jobs", f"slurm_submissions{RATE}")
+#: The cluster that this machine belongs to.
+OWN_CLUSTER = "localhost"
+_AT = "@"
 
 
 def is_rate(name: str) -> bool:
     """Return whether a limit is a rate, so much a minute."""
-    return name.endswith(RATE)
+    return name.partition(_AT)[0].endswith(RATE)
+
+
+def of_cluster(name: str, host: str | None) -> str:
+    """Return how a limit is called of the cluster that a host reaches, or this machine does.
+
+    Examples
+    --------
+    >>> of_cluster("slurm_jobs", "hpc"), of_cluster("slurm_jobs", None)
+    ('slurm_jobs@hpc', 'slurm_jobs@localhost')
+    """
+    return f"{name}{_AT}{OWN_CLUSTER if host is None else host}"
+
+
+def amount_of(amounts: Mapping[str, int], name: str) -> int | None:
+    """Return how much there is of a limit; that of a cluster has an amount of its own, or that of each cluster.
+
+    Examples
+    --------
+    >>> amounts = {"slurm_jobs": 500, "slurm_jobs@hpc": 20}
+    >>> amount_of(amounts, "slurm_jobs@hpc"), amount_of(amounts, "slurm_jobs@lab"), amount_of(amounts, "furnace")
+    (20, 500, None)
+    """
+    return amounts.get(name, amounts.get(name.partition(_AT)[0]))
+
+
+def check_limit(name: str) -> None:
+    """Raise unless a limit may be called so.
+
+    Raises
+    ------
+    InvalidTaskError
+        It is no name of a resource, or one of a cluster that no job takes.
+    """
+    limit, at, host = name.partition(_AT)
+    check_name(limit)
+    is_host = host.isprintable() and not any(letter.isspace() for letter in host) and host[:1] not in ("", "-")
+    if at and not (limit in OF_CLUSTERS and is_host):
+        raise InvalidTaskError(
+            f"{name!r:.80} is no limit of a cluster: these are {' and '.join(OF_CLUSTERS)}, each with '@' and the host "
+            f"of its operator, as in 'slurm_jobs@hpc', or with '@{OWN_CLUSTER}' for the cluster of this machine"
+        )
 
 
 class Holder(NamedTuple):
@@ -231,7 +280,7 @@ class Granting:
         parts = self._offer.parts.get(name)
         if parts is not None:
             return len(self._free_parts(parts))
-        return self._offer.amounts.get(name, 0) - sum(self._held[name].values()) - self._besides[name]
+        return (amount_of(self._offer.amounts, name) or 0) - sum(self._held[name].values()) - self._besides[name]
 
     def withdraw(self) -> None:
         """Take back all that was granted: it could not be written down."""
@@ -247,7 +296,8 @@ class Granting:
 
     def _fits(self, wants: Mapping[str, int]) -> bool:
         """Return whether all that is wanted together is free."""
-        return all(name in self._offer.amounts and amount <= self.free(name) for name, amount in wants.items())
+        there = self._offer.amounts
+        return all(amount_of(there, name) is not None and amount <= self.free(name) for name, amount in wants.items())
 
     def _queues(self, wants: Mapping[str, int], priority: int) -> Mapping[str, list[_Place]]:
         """Return who waits for each limit and for nothing else, in their order; who asks is among them."""
@@ -286,7 +336,7 @@ class Granting:
 
     def _waits_for_this_only(self, name: str, wants: Mapping[str, int]) -> bool:
         """Return whether a limit would do, all else being free that is wanted together with it."""
-        fits = all(amount <= self._offer.amounts.get(one, 0) for one, amount in wants.items())
+        fits = all(amount <= (amount_of(self._offer.amounts, one) or 0) for one, amount in wants.items())
         return fits and all(amount <= self.free(one) for one, amount in wants.items() if one != name)
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from matterstack.core.amended import amended
-from matterstack.core.limits import Wants
+from matterstack.core.limits import Wants, amount_of
 from matterstack.core.snapshot import ReadyTask
 from matterstack.operators.base import Operator, Traits
 from matterstack.orchestration.capture import capture, describe
@@ -107,8 +106,11 @@ def job_limits(ledger: Ledger, operators: Mapping[str, Operator], *, ask: bool) 
     if not counting:
         return NO_JOB_LIMITS
     amounts = ledger.standing().amounts
-    there = {name: [limit for limit in _named_by(one.traits) if limit in amounts] for name, one in counting.items()}
-    takes = {name: tuple(limits) for name, limits in there.items() if limits}
+    takes = {
+        name: limits
+        for name, one in counting.items()
+        if (limits := tuple(limit for limit in _named_by(one.traits) if amount_of(amounts, limit) is not None))
+    }
     if not takes:
         return NO_JOB_LIMITS
     packs = {name: counting[name].traits.pack for name in takes}
@@ -119,27 +121,25 @@ def _besides(
     ledger: Ledger, operators: Sequence[Operator], amounts: Mapping[str, int], *, ask: bool
 ) -> Mapping[str, int]:
     """Return how much of limits is taken by jobs in queues that are no reservation of the workspace."""
-    besides: Counter[str] = Counter()
-    seen: set[tuple[str, ...]] = set()
+    besides: dict[str, int] = {}
+    queues: dict[str, Sequence[str]] = {}
     age_s = _QUEUE_AGE_S if ask else _SHOWN_AGE_S
     for operator in operators:
         limit = operator.traits.queue_limit
-        if limit not in amounts:
+        if (amount := amount_of(amounts, limit)) is None or limit in queues:  # operators of one cluster have one queue
             continue
-        names: tuple[str, ...] | None = None
+        names: Sequence[str] | None = None
         with capture() as caught:
-            names = None if (said := operator.queued(age_s, ask=ask)) is None else tuple(said)
+            names = operator.queued(age_s, ask=ask)
         if caught.error is not None:
             log.warning("nothing takes %s, since nobody can tell who has it: %s", limit, describe(caught.error))
-            besides[limit] += amounts[limit]
-        elif names is not None and names not in seen:  # two operators of one cluster have one queue
-            seen.add(names)
-            besides[limit] += len(names)
-    if besides:
-        # After the queue has answered: whatever of ours is in it was reserved before.
+            besides[limit] = amount
+        elif names is not None:
+            queues[limit] = names
+    if queues:
+        # After the queues have answered: whatever of ours is in them was reserved before.
         held = {(one.name, one.token) for one in ledger.reservations()}
-        for limit in besides:
-            besides[limit] -= sum((limit, name) in held for names in seen for name in names)
+        besides |= {limit: sum((limit, name) not in held for name in names) for limit, names in queues.items()}
     return besides
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from matterstack.core.limits import NOTHING, Granting, Holder, Share, Standing, Wants, is_rate
+from matterstack.core.limits import NOTHING, Granting, Holder, Share, Standing, Wants, amount_of, is_rate
 from matterstack.core.machine import CPUS, FIELDS, MEMORY, in_words, is_of
 from matterstack.core.snapshot import ReadyTask, RunRecord
 from matterstack.core.states import RunStatus
@@ -44,6 +44,11 @@ def call(workspace: Path, function: str, arguments: str) -> str:
     return f"ms.{function}({workspace.name!r}, {arguments}{'' if base == '.' else f', base_path={base!r}'})"
 
 
+def setting(name: str, amount: object) -> str:
+    """Return an argument of `set_limits`, as one types it."""
+    return f"{name}={amount}" if name.isidentifier() else f"**{{{name!r}: {amount}}}"
+
+
 class WorkspaceLimits:
     """The limits of the workspace of a run, as a plan is checked against them.
 
@@ -76,9 +81,9 @@ def _never(workspace: Path | None, name: str, amount: int, amounts: Mapping[str,
     if workspace is None:
         why = f"wants {amount} of {name}, and its run is in no workspace, so there are no limits"
         return why, "move the run's directory to workspaces/<workspace>/runs/"
-    remedy = call(workspace, "set_limits", f"{name}={amount}")
-    if name in amounts:
-        return f"wants {amount} of {name}, and the limit of the workspace {workspace.name!r} is {amounts[name]}", remedy
+    remedy = call(workspace, "set_limits", setting(name, amount))
+    if (there := amount_of(amounts, name)) is not None:
+        return f"wants {amount} of {name}, and the limit of the workspace {workspace.name!r} is {there}", remedy
     return f"wants {amount} of {name}, for which the workspace {workspace.name!r} has no limit", remedy
 
 
@@ -144,12 +149,13 @@ def _for_workspace(task: ReadyTask, wants: Wants, seen: _Seen) -> Wait | None:
     if not short:
         return None
     name, amounts = short[0], seen.standing.amounts
-    if wants.named[name] > amounts.get(name, 0):
+    there = amount_of(amounts, name) or 0
+    if wants.named[name] > there:
         home = None if seen.ledger is None else seen.ledger.path.parent
         why, remedy = _never(home, name, wants.named[name], amounts)
         why = f"it waits, since it {why}"
     else:
-        why, remedy = seen.why(name, name, amounts[name])
+        why, remedy = seen.why(name, name, there)
     return Wait(task, why, seen.since.get(name), remedy)
 
 

@@ -57,7 +57,7 @@ _WAITING = "run_id, place, made_at, name, wants, priority, since, seen_at, turn"
 #: Of a part, the limit that it is one of.
 _WHOLE = "iif(instr(name, ':') = 0, name, substr(name, 1, instr(name, ':') - 1))"
 #: Of a rate what was taken counts for its time, be it over or not.
-_IS_RATE = f"substr(name, -{len(RATE)}) = '{RATE}'"
+_IS_RATE = f"substr(substr(name, 1, instr(name || '@', '@') - 1), -{len(RATE)}) = '{RATE}'"
 _COUNTS = f"(NOT {_IS_RATE} OR since BETWEEN ? - {RATE_S} AND ? + {RATE_UNKNOWN_S})"
 _NEXT_TURN = "(SELECT coalesce(max(turn), 0) + 1 FROM waiting)"
 

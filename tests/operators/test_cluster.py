@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,11 +21,14 @@ from ledger import check_executions, starts, witnessed
 from slurm_lab import ACCOUNTING, Cluster, cluster, mended, wait_for
 
 import matterstack as ms
+from matterstack.core.limits import Holder
+from matterstack.errors import InvalidTaskError
 from matterstack.operators.jobs import scheduler
 from matterstack.orchestration import job_limits
 from matterstack.orchestration.holders import give_back_what_is_over
 from matterstack.storage.limits import Ledger
 from matterstack.storage.machine import MachineLedger
+from matterstack.workspace import doctor
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +256,7 @@ def counted(running: Cluster) -> int:
 
 
 def held(base: Path) -> int:
-    return int(ms.limits("w", base).set_index("name").loc["slurm_jobs", "held"])
+    return Ledger(base / "workspaces/w").standing().held("slurm_jobs@localhost")
 
 
 def test_jobs_of_all_runs_and_all_others_of_the_user_count(
@@ -270,7 +274,7 @@ def test_jobs_of_all_runs_and_all_others_of_the_user_count(
     assert counted(healthy) == 4
     assert held(tmp_path) == 1
     said = repr(runs[1].explain())
-    assert "it waits for slurm_jobs: 1 of 4 are held by run a (1)" in said
+    assert "it waits for slurm_jobs@localhost: 1 of 4 are held by run a (1)" in said
     assert "3 are jobs of yours that no run of the workspace holds" in said
     healthy.command("scancel", array)
     wait_for(lambda: counted(healthy) == 2)
@@ -434,7 +438,7 @@ def test_no_more_is_submitted_a_minute_by_all_runs(
         run.step()
     assert len(sbatch.take()) == 3
     said = repr(runs[1].explain())
-    assert "slurm_submissions_per_min: 3 of 3 were taken within a minute by run a (2), this run (1)" in said
+    assert "slurm_submissions_per_min@localhost: 3 of 3 were taken within a minute by run a (2), this run (1)" in said
     wait_for(lambda: (runs[0].step(), runs[0].status is ms.RunStatus.COMPLETED)[1])
     later(tmp_path, 50)
     runs[1].step()
@@ -443,6 +447,67 @@ def test_no_more_is_submitted_a_minute_by_all_runs(
     runs[1].step()
     assert len(sbatch.take()) == 1
     assert runs[1].wait(timeout_s=60) is ms.RunStatus.COMPLETED
+
+
+def take(base: Path, **amounts: int) -> None:
+    """Have another run take of the limits of the cluster ``hpc``."""
+    with Ledger(base / "workspaces/w").granting(Holder("other", "runs/other", 1.0), time.time()) as granting:
+        assert granting.ask("ms-other", "0.t.1", {f"{name}@hpc": amount for name, amount in amounts.items()}, 0)
+
+
+def test_each_cluster_has_its_amount_and_one_may_have_its_own(
+    healthy: Cluster, tmp_path: Path, folder: Path, asked_anew: None
+) -> None:
+    ms.set_limits("w", base_path=tmp_path, slurm_jobs=2, slurm_submissions_per_min=3)
+    take(tmp_path, slurm_jobs=2, slurm_submissions_per_min=3)
+    run = start(tmp_path, *(task(tmp_path, f"t{n}", gate(tmp_path)) for n in range(4)))
+    run.step()
+    run.step()
+    assert counted(healthy) == 2
+    assert "it waits for slurm_jobs@localhost: 2 of 2 are held by this run (2)" in repr(run.explain())
+    table = ms.limits("w", tmp_path).set_index("name")
+    assert table["held"].to_dict() == {
+        "slurm_jobs": 0,
+        "slurm_jobs@hpc": 2,
+        "slurm_jobs@localhost": 2,
+        "slurm_submissions_per_min": 0,
+        "slurm_submissions_per_min@hpc": 3,
+        "slurm_submissions_per_min@localhost": 2,
+    }
+    assert table["amount"].to_dict() == {name: 2 if "jobs" in name else 3 for name in table.index}
+    assert table.loc["slurm_jobs@localhost", "waiting"] == run.run_id
+    ms.set_limits("w", base_path=tmp_path, **{"slurm_jobs@localhost": 3})
+    run.step()
+    assert counted(healthy) == 3, "the rate of this cluster is used up, too"
+    ms.set_limits("w", base_path=tmp_path, **{"slurm_jobs@localhost": 2, "slurm_submissions_per_min@localhost": None})
+    (found,) = [why for why in doctor(tmp_path / "workspaces/w")[1] if "run other" not in why]
+    assert "3 of slurm_jobs@localhost are held, and the limit is 2" in found
+    assert "ms.set_limits('w', **{'slurm_jobs@localhost': ...}" in found
+    (tmp_path / "go").write_text("")
+    later(tmp_path, 61)
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert ms.limits("w", tmp_path).set_index("name")["held"]["slurm_jobs@hpc"] == 2
+
+
+def test_a_cluster_may_have_a_limit_where_others_have_none(
+    healthy: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path, asked_anew: None
+) -> None:
+    squeue = Counted(tmp_path / "counted", monkeypatch, "squeue")
+    ms.set_limits("w", base_path=tmp_path, **{"slurm_jobs@hpc": 0})
+    run = start(tmp_path, task(tmp_path, "a"))
+    assert run.step().submitted == 1
+    assert squeue.take() == []
+
+
+@pytest.mark.parametrize(
+    "name", ["furnace@hpc", "slurm_jobs@", "slurm_jobs@a b", "slurm_jobs@-v", "@hpc", "slurm_jobs@\n"]
+)
+def test_what_is_no_limit_of_a_cluster_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidTaskError, match=r"no limit of a cluster: .*'slurm_jobs@hpc'|no name of a resource"):
+        ms.set_limits("w", base_path=tmp_path, **{name: 1})
+    assert not (tmp_path / "workspaces/w/limits.sqlite").exists()
+    with pytest.raises(InvalidTaskError, match="no name of a resource"):
+        ms.Resources(named={"slurm_jobs@hpc": 1})
 
 
 POINTS = ["limits.reserved", "submit.submitted", "submit.stored"]

@@ -36,6 +36,7 @@ from matterstack.core.attempts import (
     Submitted,
 )
 from matterstack.core.keywords import suggesting_class
+from matterstack.core.limits import OF_CLUSTERS, of_cluster
 from matterstack.core.states import AttemptStatus
 from matterstack.core.task import Task
 from matterstack.errors import InvalidConfigError, InvalidTaskError, OperatorUnreachableError, UnsafeFileError
@@ -245,8 +246,8 @@ class SlurmOperator(JobOperator):
             most_at_once=_MOST_AT_ONCE if pack == 1 else None,
             script=f"{MACHINERY}/job.sh",
             pack=pack,
-            queue_limit="slurm_jobs",
-            rate_limit="slurm_submissions_per_min",
+            queue_limit=of_cluster(OF_CLUSTERS[0], host),
+            rate_limit=of_cluster(OF_CLUSTERS[1], host),
         )
         self.host, self.root = host, root
         self.python = python or (None if host is None else "python3")
