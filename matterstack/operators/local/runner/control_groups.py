@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 
 from .memory import RAISE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _ROOT = "/sys/fs/cgroup"
 _OWN = "/proc/self/cgroup"
 _PREFIX = "matterstack-"
 _GIB = 1 << 30
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
 #: Enters the group of the first argument, and becomes the command that the others are: not a moment of it is outside.
 _ENTER = '{ echo 0 > "$0"; } 2>/dev/null; exec "$@"'
 
@@ -23,7 +25,8 @@ class ControlGroups:
     """The control groups of one runner's commands, beside its own (https://docs.kernel.org/admin-guide/cgroup-v2.html).
 
     A group whose processes have memory may have no other processes beside groups below it, so commands get groups
-    beside that of the runner, in one that was delegated to this user.
+    beside that of the runner, in one that was delegated to this user. Their names are those of attempts: whatever other
+    runners make there is left alone.
 
     Parameters
     ----------
@@ -33,66 +36,77 @@ class ControlGroups:
 
     def __init__(self, root: str = _ROOT, own: str = _OWN) -> None:
         self._home = _delegated(root, own)
-        with contextlib.suppress(OSError):
-            for name in os.listdir(self._home) if self._home else ():
-                if name.startswith(_PREFIX):  # a runner that was killed left it; one that is in use stays
-                    with contextlib.suppress(OSError):
-                        os.rmdir(f"{self._home}/{name}")
 
     def make(self, name: str, most_gib: float) -> ControlGroup | None:
-        """Return a new group whose processes may use so much memory together; None where there can be none."""
+        """Return a group whose processes may use so much memory together; None where there can be none."""
         if self._home is None:
             return None
-        path = f"{self._home}/{_PREFIX}{name}"
+        group = ControlGroup(f"{self._home}/{_PREFIX}{name}")
         try:
-            os.mkdir(path)
-        except OSError:
-            return None
-        group = ControlGroup(path, most_gib)
-        try:
-            _write(f"{path}/memory.max", str(int(most_gib * _GIB)))
-            _write(f"{path}/memory.oom.group", "1")  # all of it ends, or none
+            with contextlib.suppress(FileExistsError):  # its runner was killed before anything began in it
+                os.mkdir(group.path)
+            _write(f"{group.path}/memory.max", str(int(most_gib * _GIB)))
+            _write(f"{group.path}/memory.oom.group", "1")  # all of it ends, or none
         except OSError:
             group.remove()
             return None
         with contextlib.suppress(OSError):  # a kernel may be built without
-            _write(f"{path}/memory.swap.max", "0")
+            _write(f"{group.path}/memory.swap.max", "0")
         return group
+
+    def end(self, name: str) -> str | None:
+        """Remove the group of a command that an earlier runner began; return why the kernel killed it, if it did."""
+        return None if self._home is None else ControlGroup(f"{self._home}/{_PREFIX}{name}").end()
 
 
 class ControlGroup:
     """The control group of one command."""
 
-    def __init__(self, path: str, most_gib: float) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
-        self.most_gib = most_gib
 
-    def entering(self, program: str, argv: Sequence[str]) -> tuple[str, list[str]]:
+    def entering(self, program: str, argv: Sequence[str], environment: Mapping[str, str]) -> tuple[str, list[str]]:
         """Return the program and arguments that enter the group and become a command."""
-        return "/bin/sh", ["/bin/sh", "-c", _ENTER, f"{self.path}/cgroup.procs", program, *argv[1:]]
+        command = [program, *argv[1:]]
+        # A shell may drop what it could not have as a variable, such as the functions that bash exports.
+        strange = [f"{name}={value}" for name, value in environment.items() if not _VARIABLE(name)]
+        if strange and "=" not in program:
+            command = ["/usr/bin/env", *strange, *command]
+        return "/bin/sh", ["/bin/sh", "-c", _ENTER, f"{self.path}/cgroup.procs", *command]
 
     def take(self, pid: int) -> None:
         """Have a process in the group that has not begun yet."""
         with contextlib.suppress(OSError):
             _write(f"{self.path}/cgroup.procs", str(pid))
 
-    def why_killed(self) -> str | None:
-        """Return why the kernel killed its processes, if it did for want of memory."""
-        try:
-            with open(f"{self.path}/memory.events") as file:
-                kills = dict(line.split() for line in file).get("oom_kill", "0")
-        except (OSError, ValueError):
-            return None
-        if kills == "0":
-            return None
-        return (
-            f"memory limit: used all of its memory_gib, which is {self.most_gib:.3g}; the kernel enforced it: {RAISE}"
-        )
+    def is_entered(self) -> bool:
+        """Return whether a process is in it, so that the kernel keeps it to its memory."""
+        return self._counts("cgroup.events").get("populated") == "1"
+
+    def end(self) -> str | None:
+        """Remove the group, unless something lives in it; return why the kernel killed its processes, if it did."""
+        why = None
+        events = self._counts("memory.events")
+        # Where all of the machine, or of a group above, has no memory left, only the second of these counts.
+        if events.get("oom", "0") != "0" != events.get("oom_kill", "0"):
+            why = f"memory limit: used all of its memory_gib{self._most()}; the kernel enforced it: {RAISE}"
+        self.remove()
+        return why
 
     def remove(self) -> None:
         """Remove the group, unless something lives in it."""
         with contextlib.suppress(OSError):
             os.rmdir(self.path)
+
+    def _most(self) -> str:
+        with contextlib.suppress(OSError, ValueError), open(f"{self.path}/memory.max") as file:
+            return f", which is {int(file.read()) / _GIB:.3g}"
+        return ""
+
+    def _counts(self, name: str) -> dict[str, str]:
+        with contextlib.suppress(OSError, ValueError), open(f"{self.path}/{name}") as file:
+            return dict(line.split() for line in file)
+        return {}
 
 
 def _delegated(root: str, own: str) -> str | None:

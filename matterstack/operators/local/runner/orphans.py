@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from .control_groups import ControlGroups
     from .journal import Records
     from .messages import Message
 
@@ -146,6 +147,11 @@ class Orphans:
 
     Of however many, each look is one pass over all processes.
 
+    Parameters
+    ----------
+    groups : ControlGroups
+        Where those lie that keep some to their memory.
+
     Attributes
     ----------
     known : dict
@@ -154,7 +160,8 @@ class Orphans:
         When something has to be done about one, as `time.monotonic` counts; infinite for never.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, groups: ControlGroups) -> None:
+        self._groups = groups
         self.known: dict[str, Orphan] = {}
         self.due = float("inf")
 
@@ -169,7 +176,7 @@ class Orphans:
         Returns
         -------
         list of Orphan
-            Those that were being stopped, and are over.
+            Those that were being stopped, or that the kernel has killed, and are over.
         """
         asked = [
             self.known.setdefault(token, Orphan(token, directory, records)) for token, directory, records in attempts
@@ -208,7 +215,7 @@ class Orphans:
         self.due = time.monotonic() + min(waits, default=float("inf"))
 
     def _look(self, orphans: Sequence[Orphan]) -> list[Orphan]:
-        """Forget those of which nothing is alive; return of these the ones that were being stopped."""
+        """Forget those of which nothing is alive; return of these the ones that were stopped, and are known to be."""
         over = [orphan for orphan in orphans if orphan.is_over()]
         self._search(over)
         for orphan in over:
@@ -221,6 +228,8 @@ class Orphans:
         ]
         for orphan in gone:
             del self.known[orphan.token]
+            why_killed = self._groups.end(orphan.token)
+            orphan.stopping = orphan.stopping or why_killed
         return [orphan for orphan in gone if orphan.stopping]
 
     def _search(self, orphans: Sequence[Orphan]) -> None:

@@ -156,9 +156,9 @@ class Runner:
         with contextlib.suppress(OSError):  # a kernel may be built without it (proc_pid_task(5))
             self.children = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
         self.journal = Journal()
-        self.orphans = Orphans()
+        self.groups = ControlGroups()
+        self.orphans = Orphans(self.groups)
         self.memory = MemoryWatch()
-        self.groups: ControlGroups | None = None
         self.selector = selectors.DefaultSelector()
         self.selector.register(listener, selectors.EVENT_READ, None)
         self.warm = WarmServers(self.selector)
@@ -281,6 +281,9 @@ class Runner:
         try:
             self.spawn(job, out, error)
         except OSError:
+            if job.group is not None:  # whoever starts it may be another runner
+                job.group.remove()
+                job.group = None
             self.journal.write_later("free", job.token, "")
             os.unlink(f"{job.directory}/stdout.txt")
             raise
@@ -308,7 +311,7 @@ class Runner:
         self.note_time(job)
         argv = job.argv
         if (group := self.group_of(job)) is not None:
-            program, argv = group.entering(program, argv)
+            program, argv = group.entering(program, argv, environment)
         os.chdir(job.directory)
         before = boot_ticks()
         try:
@@ -343,7 +346,6 @@ class Runner:
     def group_of(self, job: Execution) -> ControlGroup | None:
         """Return the control group that keeps an attempt to its memory, where it has one and there can be one."""
         if job.memory_gib is not None and job.group is None:
-            self.groups = self.groups or ControlGroups()
             job.group = self.groups.make(job.token, job.memory_gib)
         return job.group
 
@@ -455,8 +457,8 @@ class Runner:
             self.crowded = True  # the next one waits until there is room, and is not lost in the same way
         reason = job.stopping
         if job.group is not None:
-            reason = reason or job.group.why_killed()
-            job.group.remove()
+            why_killed = job.group.end()
+            reason = reason or why_killed
         if reason is None and code < 0:
             reason = f"killed by {signal_name(-code)}"
             if code == -signal.SIGKILL and (kills := oom_kills()) != job.oom_kills:
@@ -551,7 +553,9 @@ class Runner:
             if self.running.get(job.pid) is job:
                 self.stop(job, reason, number)
         for pid, why in self.memory.over().items():
-            if (found := self.running.get(pid)) is not None:
+            found = self.running.get(pid)
+            # What the kernel keeps to its memory may well look at more: at files that others have read already.
+            if found is not None and not (found.group is not None and found.group.is_entered()):
                 self.stop(found, why, signal.SIGKILL)
 
     # -- answering ----------------------------------------------------------------------
