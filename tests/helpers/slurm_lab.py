@@ -88,6 +88,25 @@ class Cluster:
         return [(number, name, state) for number, name, state in (line.split("|") for line in lines)]
 
 
+class Counted:
+    """Programs of Slurm that note each call."""
+
+    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+        self.place = place
+        (place / "bin").mkdir(parents=True)
+        for name in names:
+            program = place / "bin" / name
+            program.write_text(f'#!/bin/sh\necho "{name} $*" >>{place}/calls\nexec {shutil.which(name)} "$@"\n')
+            program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{place}/bin:{os.environ['PATH']}")
+
+    def take(self) -> list[str]:
+        """Return the calls since the last time."""
+        calls = (self.place / "calls").read_text().splitlines() if (self.place / "calls").exists() else []
+        (self.place / "calls").unlink(missing_ok=True)
+        return calls
+
+
 @contextmanager
 def cluster(port: int, besides: Sequence[str] = (), place: str = "/tmp", **settings: str) -> Iterator[Cluster]:
     """Start a cluster, and point this process at it; skip where Slurm, or what it needs `besides`, is not installed."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import sqlite3
 import time
@@ -18,7 +17,7 @@ from crashes import in_child, killed_at
 from hypothesis import given
 from hypothesis import strategies as st
 from ledger import check_executions, starts, witnessed
-from slurm_lab import ACCOUNTING, Cluster, cluster, mended, wait_for
+from slurm_lab import ACCOUNTING, Cluster, Counted, cluster, mended, wait_for
 
 import matterstack as ms
 from matterstack.core.limits import Holder
@@ -103,25 +102,6 @@ def test_a_job_that_counts_elsewhere_is_not_kept_back(two_at_once: Cluster, tmp_
 
 
 # -- one question for all runs -----------------------------------------------------------------
-
-
-class Counted:
-    """Programs of Slurm that note each call."""
-
-    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-        self.place = place
-        (place / "bin").mkdir(parents=True)
-        for name in names:
-            program = place / "bin" / name
-            program.write_text(f'#!/bin/sh\necho "{name} $*" >>{place}/calls\nexec {shutil.which(name)} "$@"\n')
-            program.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{place}/bin:{os.environ['PATH']}")
-
-    def take(self) -> list[str]:
-        """Return the calls since the last time."""
-        calls = (self.place / "calls").read_text().splitlines() if (self.place / "calls").exists() else []
-        (self.place / "calls").unlink(missing_ok=True)
-        return calls
 
 
 @pytest.fixture

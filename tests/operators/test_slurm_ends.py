@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ledger import check_executions, starts, witnessed
-from slurm_lab import ACCOUNTING, Cluster, cluster, mended, wait_for
+from slurm_lab import ACCOUNTING, Cluster, Counted, cluster, mended, wait_for
 
 import matterstack as ms
 
@@ -123,6 +123,24 @@ def test_accounting_remembers_what_the_queue_has_forgotten(healthy: Cluster, tmp
     run.step()
     assert first(run)[0] == "FAILED"
     assert re.match(r"CANCELLED: ran 00:0\d:\d\d of \S+", first(run)[1])
+
+
+def test_accounting_is_asked_once_for_each_run_that_needs_it_and_not_in_each_step(
+    healthy: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sacct = Counted(tmp_path / "counted", monkeypatch, "sacct")
+    runs = [start(tmp_path / name, task(tmp_path / name, ONCE)) for name in "ab"]
+    for run in runs:
+        until_running(run)
+    assert sacct.take() == [], "what the queue shows needs no accounting"
+    for run in runs:
+        healthy.command("scancel", str(run.attempts.loc["0.a.1", "external_id"]))
+    for run in runs:
+        forgotten(healthy, run)
+    for run in runs * 4:
+        run.step()
+    assert len(sacct.take()) == len(runs)
+    assert [first(run)[0] for run in runs] == ["FAILED"] * 2
 
 
 def test_accounting_that_does_not_answer_is_no_answer(healthy: Cluster, tmp_path: Path) -> None:
