@@ -69,10 +69,14 @@ _LIVE_SQL = f"""SELECT a.id, a.task, t.iteration, t.task_id, a.attempt, a.status
 #: Which tasks can start, word for word as the index `ready_tasks` has it; those that may not yet are among them.
 CAN_START = "status = 'PENDING' AND unmet = 0 AND held IS NULL"
 _IN_TIME = "(not_before IS NULL OR not_before <= ?)"
-#: Told by a look at the text: it is asked of all that are ready, and JSON would take ten times as long.
+#: A task that names no resource of the workspace. It is told by a look at the text, as it is asked of all that are
+#: ready: JSON would take ten times as long, and a table of words for each task thrice.
+_NAMES_NOTHING = """instr(spec, '"named":') = 0 AND instr(coalesce(changes, ''), '"named":') = 0"""
+_SAYS_NOT = "instr(spec, ?) = 0 AND instr(coalesce(changes, ''), ?) = 0"
 _SAYS_NONE = """NOT EXISTS
   (SELECT 1 FROM json_each(?) WHERE instr(spec, value) > 0 OR instr(coalesce(changes, ''), value) > 0)"""
-_NAMES_NONE = f"""(instr(spec, '"named":') = 0 AND instr(coalesce(changes, ''), '"named":') = 0 OR {_SAYS_NONE})"""
+#: An expression may be so deep only (https://www.sqlite.org/limits.html).
+_MOST_WORDS = 50
 #: Why a task stands where it stands: that of its attempt while it is under way, its own afterwards.
 _REASON = """CASE WHEN t.status = 'PENDING' AND t.unmet > 0 THEN 'waits for ' || t.unmet || ' of its dependencies'
     WHEN t.status = 'SUBMITTED' THEN a.reason ELSE coalesce(t.reason, a.reason) END"""
@@ -391,11 +395,13 @@ class StoreReader:
         """
         sql, wanted = f"{CAN_START} AND operator = ? AND {_IN_TIME}", [operator, at]
         if without:
-            sql += f" AND {_NAMES_NONE}"
-            wanted.append(to_text([f'"{name}":' for name in sorted(without)]))
+            says_none, words = _says_none(without)
+            sql += f" AND ({_NAMES_NOTHING} OR {says_none})"
+            wanted += words
         if saying_no:
-            sql += f" AND {_SAYS_NONE}"
-            wanted.append(to_text([f'"{name}":' for name in sorted(saying_no)]))
+            says_none, words = _says_none(saying_no)
+            sql += f" AND {says_none}"
+            wanted += words
         rows = self.query(
             "SELECT id, task_id, operator, attempts, failures, retries, spec, changes FROM tasks "
             f"WHERE {sql} ORDER BY priority DESC, id LIMIT ?",
@@ -1132,6 +1138,14 @@ class StoreReader:
                 for iteration, task_id, status, said, there, live in self.query(_ATTEMPT_CHECK_SQL)
             ]
         return found
+
+
+def _says_none(names: Collection[str]) -> tuple[str, list[str]]:
+    """Return the condition that a task says none of some names, and its values."""
+    words = [f'"{name}":' for name in sorted(names)]
+    if len(words) > _MOST_WORDS:
+        return _SAYS_NONE, [to_text(words)]
+    return " AND ".join([_SAYS_NOT] * len(words)), [word for word in words for _ in range(2)]
 
 
 def _is_count(value: object) -> bool:

@@ -325,6 +325,22 @@ def test_those_behind_tasks_that_wait_go_on(tmp_path: Path) -> None:
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
 
 
+@pytest.mark.parametrize("many", [1, 60])
+def test_those_behind_go_on_however_many_limits_are_short_and_whatever_else_is_called_so(
+    tmp_path: Path, many: int
+) -> None:
+    names = [f"f{n}" for n in range(many)]
+    ms.set_limits("w", base_path=tmp_path, **dict.fromkeys(names, 1))
+    tasks = [wanting(f"hot_{name}", **{name: 1}) for name in names]
+    tasks += [ms.Task("cold", "true", env={"f0": "no resource"}), ms.Task("cool", "true")]
+    run = make(tmp_path, "r", tasks, operators={"local": ms.LocalOperator(max_active=many)})
+    ms.set_limits("w", base_path=tmp_path, **dict.fromkeys(names, 0))
+    for _ in run.ticks(timeout_s=30):
+        if run.counts.completed == 2:
+            break
+    assert list(run.tasks["status"]) == ["PENDING"] * many + ["COMPLETED"] * 2
+
+
 def test_a_run_of_many_tasks_leaves_the_next_place_to_the_single_one_of_another(tmp_path: Path) -> None:
     ms.set_limits("w", base_path=tmp_path, furnace=2)
     many, instrument = held_open(tmp_path, "many", 1000)
