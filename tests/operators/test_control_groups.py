@@ -1,7 +1,7 @@
 """Control groups of commands: where they are made, and that the kernel keeps a command to its memory there.
 
-What the kernel does is shown where it hands memory to this user in version 2, as in a scope of a systemd user session
-(``systemd-run --user --scope pytest ...``), and in the guest of ``tests/cgroup_guest.py``.
+What the kernel does is shown where it hands memory to this user in version 2, as in a scope of a systemd user session:
+``systemd-run --user --scope python -m pytest tests/operators/test_control_groups.py``.
 """
 
 from __future__ import annotations
