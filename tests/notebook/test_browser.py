@@ -293,6 +293,8 @@ def test_the_table_is_filtered_and_sorted_and_selects_with_the_graph(jupyter: La
     page.click(".lm-TabBar-tabLabel:text-is('Table')")
     page.wait_for_selector(".ms-row")
     assert page.inner_text(".ms-table [role=status]") == "8 of 8"
+    inks = "(cells) => [...new Set(cells.map((cell) => getComputedStyle(cell).color))].length"
+    assert page.eval_on_selector_all(".ms-row .ms-cell", inks) == 1, "no view lends its colours to another"
     page.fill("input[aria-label='filter by text']", "relax")
     page.wait_for_function("() => document.querySelector('.ms-table [role=status]').textContent === '3 of 8'")
     page.fill("input[aria-label='filter by text']", "")
