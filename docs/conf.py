@@ -96,6 +96,18 @@ def without_widgets(notebook: str) -> str:
     return json.dumps(read, ensure_ascii=False, indent=1)
 
 
+def add_dark_twins(app: Any, page: str, source: list[str]) -> None:
+    """Show a picture of a view, which stands in a paragraph of its own, in the colours of the reader's theme."""
+
+    def both(image: re.Match[str]) -> str:
+        alt, path = image.groups()
+        twins = {"only-light": path, "only-dark": path.replace(".png", "-dark.png")}
+        parts = (f"```{{image}} {twin}\n:alt: {alt}\n:class: {shown}\n```\n" for shown, twin in twins.items())
+        return "\n".join(parts)
+
+    source[0] = re.sub(r"^!\[([^]]*)\]\((views/[\w-]+\.png)\)$", both, source[0], flags=re.MULTILINE)
+
+
 def relink(app: Any, page: str, source: list[str]) -> None:
     """Have links of a page, which are right in the repository, lead to the pages of the site."""
     place = Path(app.env.doc2path(page, base=False))
@@ -142,5 +154,6 @@ def setup(app: Any) -> None:
     app.add_html_math_renderer("mathml", (write_formula, None), (write_formula, None))
     app.connect("builder-inited", take_pages, priority=1)
     app.connect("source-read", relink)
+    app.connect("source-read", add_dark_twins)
     app.connect("missing-reference", lead_to_name)
     app.connect("autodoc-skip-member", is_no_field)

@@ -51,6 +51,18 @@ def test_the_page_of_an_attempts_directory_is_that_of_the_code() -> None:
     assert found == names(), "run `python tests/test_docs.py`"
 
 
+VIEWS = ROOT / "docs" / "views"
+
+
+def test_each_picture_of_a_view_is_shown_light_and_dark_and_can_be_made_again() -> None:
+    pages = [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
+    named = {name for page in pages for name in re.findall(r"\bviews/([\w-]+)\.png", page.read_text())}
+    light = {name for name in named if not name.endswith("-dark")}
+    assert {path.stem for path in VIEWS.iterdir()} == light | {f"{name}-dark" for name in light}
+    assert light == set(re.findall(r'^    "([\w-]+)": Picture\(', (ROOT / "tests/pictures/make.py").read_text(), re.M))
+    assert not [path.name for path in VIEWS.iterdir() if path.stat().st_size > 150_000]
+
+
 COMMANDS = ROOT / "docs" / "command.md"
 
 

@@ -58,9 +58,9 @@ class Lab:
         nbformat.write(notebook, path)
         return path
 
-    def open(self, path: Path) -> Notebook:
-        """Open a notebook in a page of its own."""
-        page = self.browser.new_page(viewport={"width": 1280, "height": 1400})
+    def open(self, path: Path, scale: int = 1) -> Notebook:
+        """Open a notebook in a page of its own, whose pictures have so many pixels for one of the page."""
+        page = self.browser.new_page(viewport={"width": 1280, "height": 1400}, device_scale_factor=scale)
         page.set_default_timeout(60 * SECOND)
         notebook = Notebook(page)
         page.goto(f"{self.url}/lab/tree/{path.name}?token={self.token}&reset")
