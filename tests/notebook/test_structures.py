@@ -266,7 +266,8 @@ def test_a_widget_sends_all_atoms_when_a_page_asks(tmp_path: Path) -> None:
     assert "too large to be drawn here" in view.twin_html()
 
 
-def test_a_widget_of_a_file(tmp_path: Path) -> None:
+def test_a_widget_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(structure_view, "_SOON_S", 60.0)  # however busy this machine is
     write(tmp_path / "<b>.traj", moved(3))
     view = show_structure(str(tmp_path / "<b>.traj"))
     assert wait_for(lambda: not view.note)

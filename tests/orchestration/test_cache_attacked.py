@@ -11,7 +11,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -246,19 +247,26 @@ def test_what_is_no_folder_is_no_cache_and_no_trouble(tmp_path: Path, stands: st
     assert ms.Cache(tmp_path / "cache").prune(max_gib=0) == 0
 
 
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that others may enter; pytest's own lies below one of root's."""
+    path = Path(tempfile.mkdtemp(prefix="matterstack-cache-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
 @root
-def test_a_cache_of_somebody_else_gives_and_takes_nothing_where_it_may_not(tmp_path: Path) -> None:
-    finish(planned(tmp_path, "one"))
-    for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):  # of this test alone
-        os.chmod(path, 0o755)
-    theirs = tmp_path / "theirs"
+def test_a_cache_of_somebody_else_gives_and_takes_nothing_where_it_may_not(public: Path) -> None:
+    finish(planned(public, "one"))
+    theirs = public / "theirs"
     theirs.mkdir()
     os.chmod(theirs, 0o777)
-    os.chmod(tmp_path / "ledger", 0o666)
-    before = sorted((tmp_path / "cache").rglob("*"))
+    os.chmod(public / "ledger", 0o666)
+    before = sorted((public / "cache").rglob("*"))
 
     def act() -> str:
-        cache = ms.Cache(tmp_path / "cache")
+        cache = ms.Cache(public / "cache")
         (entry, *_) = [entry for _, entry in cache._all() if entry.name == "größe"]
         (theirs / "out").mkdir()
         cache.take(entry, str(theirs / "out"))
@@ -266,7 +274,7 @@ def test_a_cache_of_somebody_else_gives_and_takes_nothing_where_it_may_not(tmp_p
         return f"{len(cache.entries)} {cache.prune(max_gib=0)} {sorted(os.listdir(theirs / 'out'))}"
 
     assert as_user(65534, act) == "3 0 ['result.json', 'value', 'value.json']"
-    assert sorted((tmp_path / "cache").rglob("*")) == before
+    assert sorted((public / "cache").rglob("*")) == before
 
 
 def test_a_value_that_was_changed_after_it_was_made_is_not_kept(tmp_path: Path) -> None:
