@@ -631,7 +631,7 @@ def test_to_find_changes_nothing_and_leaves_no_thread(base: Path) -> None:
     assert everything() == before
     for thread in threading.enumerate():
         if thread.name == "matterstack-find":
-            thread.join(timeout=10)
+            thread.join(timeout=60)
             assert not thread.is_alive()
 
 

@@ -189,7 +189,7 @@ def test_a_finished_task_does_not_say_what_it_once_waited_for(tmp_path: Path) ->
     run.step()
     assert run.attempts["reason"].isna().all(), "it waits no more"
     queue.says = Observation(Seen.ENDED, reason="its end was seen late")
-    assert run.wait(timeout_s=10) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
     assert set(run.tasks["reason"]) == {"its end was seen late"}, "what was said of the end stays"
 
     run = ms.initialize_run("w", flow, base_path=tmp_path, operators={"queue": queue})
@@ -197,7 +197,7 @@ def test_a_finished_task_does_not_say_what_it_once_waited_for(tmp_path: Path) ->
     run.step()
     run.step()
     queue.says = Observation(Seen.ENDED)
-    assert run.wait(timeout_s=10) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
     assert run.tasks["reason"].isna().all()
     assert run.attempts["reason"].isna().all()
 

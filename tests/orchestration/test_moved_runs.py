@@ -124,7 +124,7 @@ def test_a_tick_across_a_move_changes_nothing_and_says_where_the_run_went(tmp_pa
     mover.move = lambda: None
     moved = ms.open_run(new, operators={"mover": mover})
     assert list(moved.attempts["status"]) == ["SUBMITTED"]
-    assert moved.wait(timeout_s=10) is ms.RunStatus.COMPLETED
+    assert moved.wait(timeout_s=60) is ms.RunStatus.COMPLETED
     if replaced:
         assert ms.open_run(run.path, operators={"mover": mover}).attempts.empty
 
