@@ -6,11 +6,12 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -107,16 +108,32 @@ class Counted:
         return calls
 
 
+def _free_from(port: int) -> int:
+    """Return the first of four ports that nobody has; where to look first differs from process to process."""
+    for begin in range(port + 4 * (os.getpid() % 256), port + 4096, 4):
+        with ExitStack() as stack:
+            try:
+                for number in range(begin, begin + 4):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", number))
+            except OSError:
+                continue
+            return begin
+    raise AssertionError(f"no four ports in a row are free from {port} on")
+
+
 @contextmanager
 def cluster(port: int, besides: Sequence[str] = (), place: str = "/tmp", **settings: str) -> Iterator[Cluster]:
-    """Start a cluster, and point this process at it; skip where Slurm, or what it needs `besides`, is not installed."""
+    """Start a cluster, and point this process at it; skip where Slurm, or what it needs `besides`, is not installed.
+
+    Its ports are free ones from `port` on: other clusters of this machine go on.
+    """
     path = os.environ["PATH"] + ":/usr/sbin"
     missing = [program for program in (*NEEDED, *besides) if shutil.which(program, path=path) is None]
     if missing:
         pytest.skip(f"there is no {', '.join(missing)}: see the packages in .ci/run")
     state = Path(tempfile.mkdtemp(prefix="ms-slurm-", dir=place))
     state.chmod(0o755)  # munge insists that others may enter
-    running = Cluster(state, {"SLURM_LAB_PORT": str(port), **settings})
+    running = Cluster(state, {"SLURM_LAB_PORT": str(_free_from(port)), **settings})
     before = os.environ.get("SLURM_CONF")
     try:
         running.start()

@@ -114,7 +114,7 @@ def server() -> Iterator[Server]:
     os.environ["HOME"] = str(state)
     running = Server(state, process, port)
     try:
-        wait_for(lambda: subprocess.run(["ssh", "cluster", "true"], capture_output=True).returncode == 0, 30)
+        wait_for(lambda: subprocess.run(["ssh", "cluster", "true"], capture_output=True).returncode == 0)
         yield running
     finally:
         for pid in running.masters():
