@@ -105,6 +105,7 @@ def main() -> None:
     parser.add_argument("--mood", default="good")
     parser.add_argument("--count", type=int, default=1)
     given = parser.parse_args()
+    print("looks for requests", flush=True)
     served = 0
     while served < given.count:
         for path in sorted(given.directory.glob("[0-9]*/experiment_request.json")):

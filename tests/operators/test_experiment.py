@@ -26,7 +26,9 @@ RESULT = {
 }
 
 
-def start(base: Path, symbols: tuple[str, ...] = ("Cu",), *, task: Any = (), **settings: Any) -> ms.Run:
+def start(
+    base: Path, symbols: tuple[str, ...] = ("Cu",), *, task: Any = (), step: bool = True, **settings: Any
+) -> ms.Run:
     flow = ms.Workflow(
         [
             ms.Task(f"xrd_{s}", operator="xrd", parameters={"symbol": s}, outputs=["pattern.csv"], **dict(task))
@@ -35,7 +37,8 @@ def start(base: Path, symbols: tuple[str, ...] = ("Cu",), *, task: Any = (), **s
     )
     operator = ms.ExperimentOperator(request_schema=PARAMETERS, result_schema=RESULT, **settings)
     run = ms.initialize_run("lab", flow, base_path=base, operators={"xrd": operator})
-    run.step()
+    if step:
+        run.step()
     return run
 
 
@@ -45,12 +48,17 @@ def exchange(run: ms.Run, name: str = "0.xrd_Cu.1") -> Path:
 
 @contextmanager
 def instrument(run: ms.Run, mood: str = "good", count: int = 1) -> Iterator[subprocess.Popen[bytes]]:
+    """Start an instrument, and wait until it looks for requests."""
     program = Path(__file__).parents[1] / "helpers/instrument.py"
     process = subprocess.Popen(
-        [sys.executable, str(program), str(run.path / "operators/xrd"), "--mood", mood, "--count", str(count)]
+        [sys.executable, str(program), str(run.path / "operators/xrd"), "--mood", mood, "--count", str(count)],
+        stdout=subprocess.PIPE,
     )
     try:
-        yield process
+        assert process.stdout is not None
+        with process.stdout:
+            assert process.stdout.readline()
+            yield process
     finally:
         process.kill()
         process.wait(timeout=30)
@@ -125,7 +133,7 @@ def test_a_request_nobody_takes_up_expires_and_can_be_taken_up_no_more(tmp_path:
     assert run.status is ms.RunStatus.FAILED
     assert "no good answer came within" in str(run.tasks.loc["0.xrd_Cu", "reason"])
     with instrument(run) as process, pytest.raises(subprocess.TimeoutExpired):
-        process.wait(timeout=3)
+        process.wait(timeout=1)
     assert begun(run) == []
 
 
@@ -147,8 +155,9 @@ def test_cancelling_asks_an_instrument_that_has_begun_to_abort(tmp_path: Path) -
 
 
 def test_an_experiment_over_its_time_is_asked_to_abort_and_says_that_it_has(tmp_path: Path) -> None:
-    run = start(tmp_path, task={"timeout_s": 1.0})
+    run = start(tmp_path, task={"timeout_s": 2.0}, step=False)
     with instrument(run, "patient"):
+        run.step()
         while run.attempts.loc["0.xrd_Cu.1", "status"] != "RUNNING":
             run.step()
         assert run.wait(timeout_s=60) is ms.RunStatus.FAILED
