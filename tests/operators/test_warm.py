@@ -477,7 +477,10 @@ def finished(run: ms.Run) -> ms.Run:
 @pytest.mark.parametrize(
     ("source", "why"),
     [
-        ("import threading, time; threading.Thread(target=time.sleep, args=(0.1,)).start()", "started 1 more threads"),
+        (
+            "import threading, time; threading.Thread(target=time.sleep, args=(100,), daemon=True).start()",
+            "started 1 more threads",
+        ),
         ("import subprocess; subprocess.Popen(['sleep', '0.2'])", "has started a process"),
         ("import socket; kept = socket.socket()", "keeps socket:"),
         ("file = open(__file__)", "keeps "),
