@@ -149,7 +149,7 @@ def test_killed_at_lines_of_an_initialization(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_killed_again_while_it_recovers(tmp_path: Path, stage: Callable[[Path], None]) -> None:
     generator = random.Random(3)
-    for number in range(10):
+    for number in range(5 if SAMPLE else 50):
         base = tmp_path / str(number)
         base.mkdir()
         stage(base)
