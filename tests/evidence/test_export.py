@@ -217,6 +217,23 @@ def test_a_full_disk_leaves_nothing(point: str, ended: ms.Run, tmp_path: Path, m
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_does_not_fit_on_a_disk_leaves_nothing_there_and_a_kill_does_not_fill_it(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    command = "head -c 9000000 /dev/zero > big; head -c 1600000 /dev/urandom > fits"
+    flow = ms.Workflow([ms.Task("a", command, outputs=["fits"])])
+    run = ms.initialize_run("w", flow, base_path=tmp_path)
+    run.wait(timeout_s=60)
+    for as_zip in (False, True):
+        with pytest.raises(DiskError, match="nothing was written"):
+            run.export(small_disk / "e", zip=as_zip, files="all")
+        assert list(small_disk.iterdir()) == []
+    code = in_child(lambda: run.export(small_disk / "e"), lambda: crash_points.arm("kill", "export.filled"))
+    assert code == -signal.SIGKILL
+    assert run.export(small_disk / "e").is_dir()  # there is room for one
+    assert [path.name for path in small_disk.iterdir()] == ["e"]
+
+
 @pytest.mark.parametrize("files", ["all", "declared", "none"])
 def test_a_colleague_goes_on_from_an_export_of_a_run_that_waits(
     files: str, asked: ms.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
