@@ -17,6 +17,7 @@ import matterstack as ms
 from matterstack import cli
 from matterstack.commands.remedies import CALLS, PHRASES, TABLES, as_typed
 
+NAMED = re.compile(r"\b(?:run|ms|matterstack)\.([a-z_]+)\(")
 PACKAGE = Path(ms.__file__).parent
 #: What a shell cannot do: what takes objects of Python, and what shows them.
 ONLY_IN_PYTHON = {"open_run", "reopen", "results", "runs", "task", "value"}
@@ -68,7 +69,7 @@ def test_a_call_is_the_command_that_does_the_same(text: str) -> None:
 
 
 def test_every_call_that_has_a_command_is_tried_here() -> None:
-    called = {name for text in TYPED for name in re.findall(r"(?:run|ms|matterstack)\.([a-z_]+)\(", text)}
+    called = {name for text in TYPED for name in NAMED.findall(text)}
     assert called == set(CALLS)
     assert {name for text in TYPED for name in re.findall(r"run\.([a-z]+)\b(?!\()", text)} >= TABLES
 
@@ -76,19 +77,21 @@ def test_every_call_that_has_a_command_is_tried_here() -> None:
 def said() -> Iterator[str]:
     """Yield every text in the code of the package but docstrings."""
     for file in PACKAGE.rglob("*.py"):
-        tree = ast.parse(file.read_text())
-        own = file.name == "remedies.py"
+        text = file.read_text()
+        if file.name == "remedies.py" or not (NAMED.search(text) or any(phrase[:10] in text for phrase in PHRASES)):
+            continue
+        tree = ast.parse(text)
         kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
         bodies = [node.body for node in ast.walk(tree) if isinstance(node, kinds)]
         docstrings = {body[0].value for body in bodies if body and isinstance(body[0], ast.Expr)}
         for node in ast.walk(tree):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings and not own:
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
                 yield node.value
 
 
 def test_no_message_names_a_call_that_a_shell_would_not_know() -> None:
     texts = list(said())
-    named = {name for text in texts for name in re.findall(r"\b(?:run|ms|matterstack)\.([a-z_]+)\(", text)}
+    named = {name for text in texts for name in NAMED.findall(text)}
     assert named <= CALLS.keys() | ONLY_IN_PYTHON
     assert named >= ONLY_IN_PYTHON
     for phrase in PHRASES:
