@@ -86,15 +86,15 @@ def test_an_export_of_an_export_still_says_what_was_left_out(files: str, packed:
     assert made_in[0] == made_in[1]
 
 
-@pytest.mark.parametrize("name", ["-rf", ".hidden.zip", "zwei Wörter \u202e.zip", "~"])
 def test_a_zip_file_unpacks_into_one_folder_whatever_it_is_called(
-    name: str, ended: ms.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ended: ms.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    there = ended.export(name, zip=True, files="none")
-    assert there == tmp_path / name
-    assert unzipped(there).name == "metals-first"
-    assert ended.export(zip=True, files="none").read_bytes() == there.read_bytes()
+    odd = ["-rf", ".hidden.zip", "zwei W\xf6rter \u202e.zip"]
+    made = [ended.export(name, zip=True, files="none") for name in odd]
+    assert made == [tmp_path / name for name in odd]
+    assert len({path.read_bytes() for path in made}) == 1
+    assert unzipped(made[0]).name == "metals-first"
     with pytest.raises(ExportError, match="something at"):
         ended.export()  # what was unzipped is called as an export is that nobody names
 
