@@ -27,6 +27,7 @@ import matterstack as ms
 from matterstack.core.attempts import Attempt, Refused, Submitted
 from matterstack.operators.local.link import Link
 from matterstack.operators.local.runner import journal, orphans, processes
+from matterstack.operators.local.runner.control_groups import ControlGroups
 from matterstack.operators.local.runner.messages import flaw
 
 _WAIT_S = 30.0
@@ -244,7 +245,7 @@ def test_many_orphans_are_found_in_one_pass_over_the_processes(claims: Claims, m
     passes = []
     listed = processes.processes
     monkeypatch.setattr(processes, "processes", lambda: passes.append(1) or listed())
-    found = orphans.Orphans()
+    found = orphans.Orphans(ControlGroups())
     found.find(claims.attempts)
     assert len(found.known) == len(claims.processes)
     assert len(passes) == 1
