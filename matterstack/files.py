@@ -391,6 +391,13 @@ def held_folder(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def check_names(relative: str) -> None:
+    """Raise an OSError where this operating system calls nothing as a path has it, but something else."""
+    if sys.platform == "win32":
+        for name in relative.split("/"):
+            system.check_name(name)
+
+
 def lstat(path: Path | str) -> os.stat_result:
     """Return what `os.lstat` does; a junction of Windows is a link."""
     return system.lstat(path)

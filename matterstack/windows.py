@@ -119,12 +119,21 @@ def stat(path: str, *, dir_fd: int, follow_symlinks: bool) -> os.stat_result:
         status = os.fstat(found)
     finally:
         os.close(found)
-    return _as_link(status)
+    if not _is_link(status):
+        return status
+    return os.stat_result((kinds.S_IFLNK | 0o777, *status[1:10]), {"st_mtime_ns": status.st_mtime_ns})
+
+
+def check_name(name: str) -> None:
+    """Raise where nothing can be called so."""
+    if _NO_NAME.search(name):
+        raise OSError(errno.EINVAL, "Windows has no such name", name)
 
 
 def lstat(path: str | os.PathLike[str]) -> os.stat_result:
     """Return what `os.lstat` does, and of a junction that it is a link."""
-    return _as_link(os.lstat(path))
+    with _looked_up(os.fspath(path), None) as (folder, name):
+        return stat(name, dir_fd=folder, follow_symlinks=False)
 
 
 def listdir(descriptor: int) -> list[str]:
@@ -234,8 +243,8 @@ def _open(folder: int, name: str, access: int, which: int, options: int) -> int:
     """Open what has a name in a folder, a link itself; the open one anew for a dot."""
     if name == ".":
         name = ""
-    elif _NO_NAME.search(name):
-        raise OSError(errno.EINVAL, "Windows has no such name", name)
+    else:
+        check_name(name)
     size = len(name.encode("utf-16-le", "surrogatepass"))
     text = _Text(size, size, name)
     place = _Place(ctypes.sizeof(_Place), msvcrt.get_osfhandle(folder), ctypes.pointer(text), 0, None, None)
@@ -259,12 +268,6 @@ def _is_link(status: os.stat_result) -> bool:
     return bool(status.st_file_attributes & kinds.FILE_ATTRIBUTE_REPARSE_POINT)
 
 
-def _as_link(status: os.stat_result) -> os.stat_result:
-    if not _is_link(status):
-        return status
-    return os.stat_result((kinds.S_IFLNK | 0o777, *status[1:10]), {"st_mtime_ns": status.st_mtime_ns})
-
-
 def _no_link(descriptor: int, name: str) -> int:
     if not _is_link(os.fstat(descriptor)):
         return descriptor
@@ -279,8 +282,7 @@ def _check(status: int, name: str) -> None:
 
 
 def _name(path: str, folder: int, to: str, other: int, what: int, *, replaces: bool) -> None:
-    if _NO_NAME.search(to):
-        raise OSError(errno.EINVAL, "Windows has no such name", to)
+    check_name(to)
     text = to.encode("utf-16-le", "surrogatepass")
     told = struct.pack("?PL", replaces, msvcrt.get_osfhandle(other), len(text)) + text + bytes(4)
     _tell(path, folder, told, what, 0)

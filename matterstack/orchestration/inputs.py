@@ -13,7 +13,7 @@ from matterstack.core.strict_json import to_text
 from matterstack.core.task import RESULT, FileSource, FromTask, StoredFile
 from matterstack.core.text import neutral
 from matterstack.errors import AttemptFailedError, UnsafeFileError
-from matterstack.files import copy_inside, is_machine_trouble, read_inside, write_new
+from matterstack.files import check_names, copy_inside, is_machine_trouble, read_inside, write_new
 from matterstack.orchestration.call_inputs import data_of_others, place_call
 from matterstack.orchestration.cleaning import why_gone
 from matterstack.orchestration.session import Session
@@ -114,6 +114,7 @@ def _place_files(session: Session, attempt: Attempt, upstream: Sequence[Upstream
     for relative, content in attempt.task.files.items():
         target = attempt.directory / relative
         try:
+            check_names(relative)
             target.parent.mkdir(parents=True, exist_ok=True)
             match content:
                 case str():
