@@ -53,8 +53,10 @@ def pictures_of(files: AttemptFiles, records: Sequence[AttemptRecord]) -> Pictur
             content = _checked(files, record, name, sha256, kind)
         except FileNotFoundError:
             found.left_out.append((title, "it is not there any more"))
-        except (UnsafeFileError, OSError) as error:
+        except UnsafeFileError as error:
             found.left_out.append((title, str(error)))
+        except OSError as error:  # without the path of this machine
+            found.left_out.append((title, f"it cannot be read: {error.strerror}"))
         else:
             if len(content) > room:
                 found.left_out.append((title, f"{MOST_BYTES_IN_ALL // 10**6} MB are shown at most"))

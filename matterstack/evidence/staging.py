@@ -51,14 +51,12 @@ def _made(target: Path) -> tuple[Path, int]:
         staging.mkdir(mode=0o700)
         try:
             reach("export.begun")
-            lock = _held(staging, is_new=True)
-            os.pwrite(lock, _host(), 0)
+            return staging, _held(staging, is_new=True)
         except (FileNotFoundError, BlockingIOError):
             continue  # whoever looked at it before it was held took it for one that was left
         except BaseException:
             remove_tree(staging)
             raise
-        return staging, lock
 
 
 def _held(staging: Path, *, is_new: bool = False) -> int:
@@ -84,10 +82,12 @@ def _held(staging: Path, *, is_new: bool = False) -> int:
         except OSError as error:
             if not is_new or isinstance(error, BlockingIOError):
                 raise
-        if os.fstat(lock).st_ino != os.lstat(staging / _LOCK).st_ino:
+        if os.fstat(lock).st_nlink == 0 or not os.path.lexists(staging / _LOCK):
             raise FileNotFoundError(staging)
         if os.pread(lock, _MOST_BYTES, 0) not in (b"", _host()):
             raise BlockingIOError(f"{staging} was made on another machine")
+        if is_new:
+            os.pwrite(lock, _host(), 0)
     except BaseException:
         os.close(lock)
         raise
