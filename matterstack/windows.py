@@ -178,8 +178,12 @@ def fsync(descriptor: int) -> None:
     """Bring a file to disk; names in a folder NTFS brings there itself, in their order."""
     if kinds.S_ISDIR(os.fstat(descriptor).st_mode):
         return
-    with contextlib.suppress(PermissionError):
-        writer = _open(descriptor, ".", _TO_WRITE, _OLD, 0)  # what is open to be read cannot be asked for that
+    try:
+        os.fsync(descriptor)
+    except OSError as error:  # of what is open to be read it cannot be asked
+        if error.errno not in (errno.EBADF, errno.EACCES):
+            raise
+        writer = _open(descriptor, ".", _TO_WRITE, _OLD, 0)
         try:
             os.fsync(writer)
         finally:
