@@ -118,6 +118,11 @@ class Notebook:
         self.page.click("text=Run >> nth=0")
         self.page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
 
+    def save(self) -> None:
+        """Save the notebook by its key, and wait until that is done: a page that is loaded again shows what was saved."""
+        self.page.keyboard.press("Control+s")
+        self.page.wait_for_selector(".jp-mod-dirty", state="detached")
+
     def shot(self, name: str) -> None:
         """Keep a picture of the page."""
         SHOTS.mkdir(parents=True, exist_ok=True)

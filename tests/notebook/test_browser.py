@@ -121,7 +121,7 @@ def test_nodes_change_while_no_cell_runs_and_a_click_tells_all(jupyter: Lab, gat
     assert notebook.errors == [], "text of a task did something"
     assert notebook.page.locator(".ms-panel img").count() == 0
     # The page is loaded again, while the kernel lives: the view is there, and up to date.
-    notebook.page.keyboard.press("Control+s")
+    notebook.save()
     release(gates, 1)
     while run.tasks.loc["0.relax1", "status"] != "COMPLETED":
         run.step()
@@ -643,8 +643,7 @@ def test_of_a_large_table_the_rows_in_sight_are_sent_and_its_columns_are_dragged
     page.wait_for_function("() => !document.querySelector('[data-column=iteration]')")
     notebook.shot("table-columns")
     # The page is loaded again: the kernel knows all of that.
-    page.keyboard.press("Control+s")
-    page.wait_for_selector(".jp-mod-dirty", state="detached")  # it is saved
+    notebook.save()
     page.reload()
     page.wait_for_selector(".ms-row")
     assert heads()[:3] == ["task", "reason", "status"]

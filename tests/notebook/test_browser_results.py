@@ -96,8 +96,7 @@ def test_points_come_in_and_lead_to_their_tasks(jupyter: Lab) -> None:
     assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
     assert page.locator(".ms-scatter img").count() == 0
     # A page that is loaded again shows the same, and what it was not sent.
-    page.keyboard.press("Control+s")
-    page.wait_for_selector(".jp-mod-dirty", state="detached")  # it is saved
+    notebook.save()
     page.reload()
     page.locator(".ms-scatter").nth(1).locator(".ms-bar:has-text('6 results')").first.wait_for()
     page.locator(".ms-scatter").nth(1).locator(".ms-title:has-text('in the order')").wait_for()

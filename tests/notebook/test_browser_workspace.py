@@ -84,7 +84,7 @@ def test_all_runs_are_seen_live_opened_and_compared_by_keys_alone(jupyter: Lab) 
     page.wait_for_selector(".ms-comparison:has-text('resources.walltime_s: 70 -> 72')")
     # The page is loaded again, while the kernel lives: it is up to date, and filtered as it was.
     box.focus()
-    page.keyboard.press("Control+s")  # the notebook's own keys are still its own
+    notebook.save()  # the notebook's own keys are still its own
     made[10].step()
     page.reload()
     page.wait_for_selector(f"{row('run-010')}:has-text('RUNNING')")
