@@ -469,6 +469,18 @@ def test_each_cluster_has_its_amount_and_one_may_have_its_own(
     assert ms.limits("w", tmp_path).set_index("name")["held"]["slurm_jobs@hpc"] == 2
 
 
+def test_a_cluster_that_does_not_answer_keeps_nothing_from_another(
+    healthy: Cluster, tmp_path: Path, folder: Path, asked_anew: None
+) -> None:
+    ms.set_limits("w", base_path=tmp_path, slurm_jobs=1)
+    flow = ms.Workflow([witnessed("far", "true", tmp_path / "ledger", operator="far"), task(tmp_path, "near")])
+    operators = {"far": ms.SlurmOperator(host="nowhere.invalid", timeout_s=15), "slurm": ms.SlurmOperator(timeout_s=15)}
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators=operators)
+    run.step()
+    assert list(run.tasks["status"]) == ["PENDING", "SUBMITTED"]
+    assert list(run.attempts["task_id"]) == ["near"]
+
+
 def test_a_cluster_may_have_a_limit_where_others_have_none(
     healthy: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path, asked_anew: None
 ) -> None:
