@@ -151,7 +151,7 @@ def test_the_bound_outlives_the_runner_and_who_comes_after_says_what_the_kernel_
         task("within", f"until [ -e {go} ]; do sleep 0.05; done; exec {shlex.join(eats(30))}", 0.125),
     )
     run.step()
-    wait_for(lambda: (run.step(), list(run.tasks["status"]) == ["RUNNING"] * 2)[1])
+    wait_for(lambda: (run.step(), list(run.attempts["status"]) == ["RUNNING"] * 2)[1])
     wait_for(lambda: all((group / "cgroup.procs").read_text() for group in groups()))
     (lock,) = run.path.rglob("runner.lock")
     os.kill(json.loads(lock.read_text())["pid"], signal.SIGKILL)
