@@ -134,7 +134,7 @@ def test_one_looks_answers_carries_kits_and_makes_a_tick_and_linux_goes_on(tmp_p
 
     assert execute(run.path / "operators/manual/0.made_there.1").returncode == 0
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
-    assert run.file("made_there", "output/out").read_bytes() == b"a\nb\n"
+    assert run.file("made_there", "out").read_bytes() == b"a\nb\n"
     assert set(run.tasks["attempt"]) == {1}
     by = dict(zip(run.tasks["task_id"], run.tasks["reason"], strict=True))
     assert by["in_a_file"] == "answered by somebody"
