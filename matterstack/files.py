@@ -410,6 +410,13 @@ def entry_status(entry: os.DirEntry[str]) -> os.stat_result:
     return entry.stat(follow_symlinks=False)
 
 
+def room_bytes(status: os.stat_result) -> int:
+    """Return the room that a file takes on disk, in bytes, as far as the operating system says."""
+    if sys.platform == "win32":
+        return status.st_size
+    return status.st_blocks * 512  # which is what stat(2) counts in
+
+
 def is_folder(path: Path | str) -> bool:
     """Return whether there is a folder at a path, and no link to one."""
     try:

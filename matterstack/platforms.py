@@ -10,11 +10,12 @@ LOOK = "look at runs"
 ANSWER = "take answers of people"
 CHECK_COSTLY = "check answers whose check may take long, such as workbooks"
 KITS = "carry kits"
+BEGIN = "begin runs"
 SLURM = "send commands to Slurm over ssh"
 LOCAL = "run commands and functions itself"
 DAEMON = "keep a daemon"
 #: In the order of docs/platforms.md.
-ABILITIES = (LOOK, ANSWER, KITS, SLURM, CHECK_COSTLY, LOCAL, DAEMON)
+ABILITIES = (LOOK, ANSWER, KITS, BEGIN, SLURM, CHECK_COSTLY, LOCAL, DAEMON)
 
 
 class Platform(NamedTuple):
@@ -27,7 +28,9 @@ class Platform(NamedTuple):
 
 _LINUX = Platform("Linux", frozenset(ABILITIES), "")
 _MACOS = Platform(
-    "macOS", frozenset({LOOK, ANSWER, KITS, SLURM}), "step the run on Linux, where all of it goes on as it stands"
+    "macOS",
+    frozenset({LOOK, ANSWER, KITS, BEGIN, SLURM}),
+    "step the run on Linux, where all of it goes on as it stands",
 )
 _WINDOWS = Platform(
     "Windows",

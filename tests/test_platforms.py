@@ -20,8 +20,8 @@ ROOT = Path(__file__).parent.parent
 HELPERS = Path(__file__).parent / "helpers"
 SENTENCE = (
     "MatterStack on macOS cannot run commands and functions itself; it can look at runs, take answers of people, "
-    "carry kits, send commands to Slurm over ssh: step the run on Linux, where all of it goes on as it stands. "
-    "See docs/platforms.md"
+    "carry kits, begin runs, send commands to Slurm over ssh: step the run on Linux, where all of it goes on as it "
+    "stands. See docs/platforms.md"
 )
 YES_OR_NO = {"type": "object", "properties": {"ok": {"type": "boolean"}}}
 

@@ -30,7 +30,7 @@ import sys
 from pathlib import Path
 import matterstack as ms
 from matterstack.cli import main
-from matterstack.errors import RunLockedError, UntrustedRunError
+from matterstack.errors import PlatformError, RunLockedError, UntrustedRunError
 from matterstack.storage.run_lock import RunLock
 assert sys.platform == "win32"
 path, base, out = map(Path, sys.argv[1:])
@@ -63,7 +63,12 @@ with RunLock(path / "run.lock"):
 report = run.step()
 assert report.completed == 2, report
 assert (path / "run.lock").exists()
-assert run.verify()
+assert run.verify() and len(run.disk_usage)
+try:
+    ms.initialize_run("other", ms.Workflow([ms.Task("a", "true")]), base_path=base)
+except PlatformError as error:
+    print(error)
+assert not (base / "workspaces/other").exists()
 exported = run.export(out / "exported")
 assert ms.open_run(exported).verify()
 assert run.export(out / "exported.zip", zip=True).is_file()
@@ -123,6 +128,7 @@ def test_one_looks_answers_carries_kits_and_makes_a_tick_and_linux_goes_on(tmp_p
 
     assert done.returncode == 0, done.stderr
     assert CANNOT in done.stdout
+    assert "MatterStack on Windows cannot begin runs; it can look at runs" in done.stdout
     assert ms.open_run(out / "exported").verify()
     carried = tmp_path / "carried"
     with zipfile.ZipFile(out / "kits.zip") as kits:

@@ -19,7 +19,7 @@ from matterstack.core.task import LAST
 from matterstack.core.text import format_time, neutral, storable
 from matterstack.crash_points import reach
 from matterstack.errors import RunStatusError, UnsafeFileError
-from matterstack.files import remove_inside, walk_inside
+from matterstack.files import remove_inside, room_bytes, walk_inside
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.state_store import SQLiteStateStore
@@ -34,7 +34,6 @@ log = logging.getLogger("matterstack.cleaning")
 SCRATCH, EARLIER = "scratch", "earlier attempt"
 _MOST_NAMES = 100
 _SHOWN = 20
-_BLOCK_BYTES = 512
 
 
 class Removable(NamedTuple):
@@ -280,7 +279,7 @@ def _measure(
             if scratch is not None and tops.keys().isdisjoint(map(str, PurePosixPath(path).parents)):
                 tops[path] = None
             files += not is_folder
-            size += status.st_blocks * _BLOCK_BYTES if status.st_nlink == 1 or is_folder else 0
+            size += room_bytes(status) if status.st_nlink == 1 or is_folder else 0
     except FileNotFoundError:
         return
     except (OSError, UnsafeFileError) as error:

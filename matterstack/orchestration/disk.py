@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from matterstack.errors import UnsafeFileError
-from matterstack.files import walk_inside
+from matterstack.files import room_bytes, walk_inside
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _ATTEMPT = re.compile(r"(0|[1-9][0-9]*)\.(.+)\.[1-9][0-9]*\Z")
-#: What `stat(2)` counts `st_blocks` in.
-_BLOCK_BYTES = 512
 _COLUMNS = ("what", "operator", "function", "attempts", "files", "bytes")
 
 
@@ -52,7 +50,7 @@ def usage(directory: RunDirectory, reader: StoreReader) -> pd.DataFrame:
             if (status.st_dev, status.st_ino) not in known:
                 known.add((status.st_dev, status.st_ino))
                 files[place] += 1
-                room[place] += status.st_blocks * _BLOCK_BYTES
+                room[place] += room_bytes(status)
     rows = [(*place, attempts[place], files[place], room[place]) for place in sorted(files | attempts)]
     frame = pd.DataFrame(rows, columns=list(_COLUMNS))
     frame.attrs["not_seen"] = not_seen

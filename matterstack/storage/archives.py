@@ -33,6 +33,7 @@ from matterstack.files import (
     open_inside,
     opened_inside,
     remove_tree,
+    room_bytes,
     set_mode,
     sync_directory,
     walk_inside,
@@ -127,7 +128,7 @@ class Archive:
                 self._kept[name] = shared
             else:
                 self._add_file(name, status)
-                size += status.st_blocks * 512
+                size += room_bytes(status)
         return Content(place, {path: _stamp(status) for path, status in found}, len(found), size)
 
     def _add_file(self, name: str, status: os.stat_result) -> None:

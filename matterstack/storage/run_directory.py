@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
-from matterstack import interrupts
+from matterstack import interrupts, platforms
 from matterstack.core.attempt_files import MACHINERY, Family, taken_names
 from matterstack.core.identifiers import check_identifier
 from matterstack.core.strict_json import parse_json
@@ -25,6 +25,7 @@ from matterstack.errors import (
     InvalidJsonError,
     InvalidTaskError,
     LockError,
+    PlatformError,
     RunExistsError,
     RunLockedError,
     RunNotFoundError,
@@ -468,9 +469,13 @@ def new_run_directory(
         The run id is taken.
     LockUnsupportedError
         The file system does not lock.
+    PlatformError
+        This operating system cannot begin runs.
     InvalidConfigError
         The umask takes from this user what it makes, or the path is too long.
     """
+    if why := platforms.why_not(platforms.BEGIN):  # a folder whose lock is held cannot get its name there
+        raise PlatformError(why)
     _check_umask()
     root = runs_root(base_path, workspace)
     final = root / check_identifier(run_id, "run id")

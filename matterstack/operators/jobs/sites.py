@@ -218,6 +218,7 @@ class Ssh:
         Its output goes to files: the connection that ssh leaves behind would keep a pipe open. The code is None where
         it did not end in time, or was killed.
         """
+        _check_platform()
         with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as error:
             source.write(given)
             source.seek(0)
