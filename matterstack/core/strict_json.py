@@ -271,6 +271,7 @@ def dump_json(value: object, what: str, name: str = "it") -> str:
     ...
     matterstack.errors.InvalidJsonError: the state is not plain JSON data: state['Cu']['x'] is nan, which JSON does \
 not have: use None, or leave it out
+    See docs/troubleshooting.md#invalidjsonerror
     """
     try:
         if not _has_odd_keys(value):

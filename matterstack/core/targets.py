@@ -31,6 +31,7 @@ def targets_of(given: object, what: str, error: type[MatterstackError]) -> dict[
     Traceback (most recent call last):
         ...
     matterstack.errors.InvalidConfigError: target: 'strength' must be 'max' or 'min', not 'high'
+    See docs/troubleshooting.md#invalidconfigerror
     """
     if not isinstance(given, Mapping):
         raise error(f"{what} must say what shall be large or small, as in {{'strength': 'max'}}, not {given!r}")

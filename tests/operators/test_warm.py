@@ -718,9 +718,9 @@ def test_a_full_disk_that_is_freed(small_disk: Path, leave: int) -> None:
 def test_variables_of_any_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locale: str) -> None:
     monkeypatch.setenv("LC_ALL", locale)
     monkeypatch.setenv("PYTHONCOERCECLOCALE", "0")
-    os.environb[b"MATTERSTACK_ODD"] = b"\xff\xc3\xa9"
+    monkeypatch.setitem(os.environb, b"MATTERSTACK_ODD", b"\xff\xc3\xa9")
     run = finished(run_of(tmp_path, reads_odd))
-    monkeypatch.delenv("MATTERSTACK_ODD")
+    monkeypatch.delitem(os.environb, b"MATTERSTACK_ODD")
     assert starts(run)["0.reads_odd.1"] == "warm"
     assert run.value("reads_odd") == b"\xff\xc3\xa9"
 
