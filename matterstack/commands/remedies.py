@@ -75,7 +75,10 @@ def _call_at(text: str, start: int) -> tuple[list[str] | None, int]:
             break
         try:
             words = [ast.literal_eval(argument) for argument in call.args]
-            named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+            named: dict[str, Any] = {}
+            for keyword in call.keywords:
+                value = ast.literal_eval(keyword.value)
+                named |= value if keyword.arg is None else {keyword.arg: value}
             return [_text(word) for word in CALLS[call.func.attr](*words, **named)], end
         except (TypeError, ValueError, AttributeError, RecursionError):  # it is no data, or there is no option for it
             break

@@ -49,6 +49,7 @@ TYPED = {
     "run.configure(notify=...) changes that": "matterstack configure w/r notify=... changes that",
     "ms.set_limits('oxides', furnace=2)": "matterstack limits oxides furnace=2",
     "ms.set_limits('oxides', furnace=..., base_path='b')": "matterstack limits oxides furnace=... --base-path b",
+    "ms.set_limits('oxides', **{'slurm_jobs@hpc': 20})": "matterstack limits oxides slurm_jobs@hpc=20",
     "ms.release_reservations('oxides', run_id='r1')": "matterstack release-reservations oxides r1",
     "matterstack.trust('/a/b')": "matterstack trust /a/b",
 }
@@ -108,7 +109,8 @@ def test_no_message_names_a_call_that_a_shell_would_not_know() -> None:
         "run.retry('a', nothing=1)",
         "run.retry('a'",
         "run.retry(b'a')",
-        "run.retry(**{'task': 'a'})",
+        "run.retry(**{'nothing': 'a'})",
+        "run.retry(**'a')",
         "run.tag(*tags)",
         "run.configure(budget=3)",
         "run.reopen(campaign=...)",
