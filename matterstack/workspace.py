@@ -238,8 +238,6 @@ def limits(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFr
     if not ledger.exists:
         list_runs(base_path, workspace)  # says so where there is no such workspace
     standing = ledger.standing()
-    wanted = {share.name for share in standing.shares} | {waiter.name for waiter in standing.waiters}
-    names = sorted(wanted.union(standing.amounts))
     rows = [
         {
             "name": name,
@@ -248,7 +246,7 @@ def limits(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFr
             "by": ", ".join(f"{one.holder.run_id} ({one.amount})" for one in standing.shares if one.name == name),
             "waiting": ", ".join(one.holder.run_id for one in standing.waiters if one.name == name),
         }
-        for name in names
+        for name in standing.names()
     ]
     frame = pd.DataFrame(rows, columns=["name", "amount", "held", "by", "waiting"])
     return frame.astype({"amount": "Int64", "held": "Int64"})

@@ -80,11 +80,13 @@ def _place(given: argparse.Namespace) -> tuple[Path, str]:
 
 
 def _rows(standing: Standing) -> list[dict[str, Any]]:
-    """Return a row a limit, and for what is held without one."""
+    """Return a row a limit, and for what is held or waited for without one."""
+    from matterstack.core.limits import amount_of
+
     return [
         {
             "name": name,
-            "amount": standing.amounts.get(name),
+            "amount": amount_of(standing.amounts, name),
             "held": standing.held(name),
             "by": [
                 {"run_id": one.holder.run_id, "amount": one.amount, "since": moment(one.since)}
@@ -93,7 +95,7 @@ def _rows(standing: Standing) -> list[dict[str, Any]]:
             ],
             "waiting": [one.holder.run_id for one in standing.waiters if one.name == name],
         }
-        for name in sorted({*standing.amounts, *(share.name for share in standing.shares)})
+        for name in standing.names()
     ]
 
 

@@ -141,6 +141,10 @@ class Standing(NamedTuple):
     shares: Sequence[Share]
     waiters: Sequence[Waiter]
 
+    def names(self) -> list[str]:
+        """Return the names of limits that are set, held or waited for."""
+        return sorted({*self.amounts, *(one.name for one in self.shares), *(one.name for one in self.waiters)})
+
     def held(self, name: str) -> int:
         """Return how much of a limit is held."""
         return sum(share.amount for share in self.shares if share.name == name)

@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ import matterstack as ms
 from matterstack import cli
 from matterstack.commands import output, watching
 from matterstack.commands.command import Command
+from matterstack.core.limits import Holder
+from matterstack.storage.limits import Ledger
 
 SCHEMAS = Path(cli.__file__).parent / "commands" / "schemas"
 COMMANDS = {command.name: command for command in cli.build().all}
@@ -499,6 +502,19 @@ def test_limits_are_shown_set_and_given_back(place: Path, capsys: pytest.Capture
         with pytest.raises(SystemExit, match="2"):
             main(capsys, "limits", "lost", wrong)
     assert list(limits_of(capsys, "lost")) == ["furnace"], "what was refused has changed nothing"
+
+
+def test_limits_are_those_that_a_cell_shows_also_of_a_cluster(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(capsys, "limits", "lost", "slurm_jobs=2", "slurm_jobs@lab=0")[0] == 0
+    for run, wanted in {"a": 1, "b": 2}.items():
+        with Ledger(place / "workspaces/lost").granting(Holder(run, f"runs/{run}", 1.0), time.time()) as granting:
+            assert bool(granting.ask(f"ms-{run}", "0.t.1", {"slurm_jobs@hpc": wanted}, 0)) is (run == "a")
+    shown = limits_of(capsys, "lost")
+    assert (shown["slurm_jobs@hpc"]["amount"], shown["slurm_jobs@hpc"]["held"]) == (2, 1)
+    assert shown["slurm_jobs@hpc"]["waiting"] == ["b"]
+    assert {name: row["amount"] for name, row in shown.items()} == dict(
+        ms.limits("lost").set_index("name")["amount"].items()
+    )
 
 
 def test_limits_make_a_workspace_only_where_that_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
