@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from matterstack.crash_points import reach
-from matterstack.files import remove_tree
+from matterstack.files import remove_tree, write_new
+from matterstack.platforms import host_name
 
 _LOCK = "lock"
 _MOST_BYTES = 300
@@ -30,11 +31,14 @@ def staged(target: Path) -> Iterator[Path]:
         yield staging
     finally:
         remove_tree(staging)
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
 
 
 def remove_left(target: Path) -> None:
     """Remove what makers of a target have left that were killed on this machine; what cannot be told stays."""
+    if sys.platform == "win32":  # a file whose lock is held cannot be removed there, so none is held
+        return
     with contextlib.suppress(OSError):
         name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{12}}\.partial")
         for left in [target.with_name(one) for one in os.listdir(target.parent) if name.fullmatch(one)]:
@@ -44,13 +48,16 @@ def remove_left(target: Path) -> None:
                 os.close(lock)
 
 
-def _made(target: Path) -> tuple[Path, int]:
-    """Return a new folder, and the descriptor of its lock, which is held."""
+def _made(target: Path) -> tuple[Path, int | None]:
+    """Return a new folder, and the descriptor of its lock, which is held; on Windows it is only marked."""
     while True:
         staging = target.with_name(f".{target.name}.{os.urandom(6).hex()}.partial")
         staging.mkdir(mode=0o700)
         try:
             reach("export.begun")
+            if sys.platform == "win32":
+                write_new(f"{staging}/{_LOCK}", _host())
+                return staging, None
             return staging, _held(staging, is_new=True)
         except (FileNotFoundError, BlockingIOError):
             continue  # whoever looked at it before it was held took it for one that was left
@@ -71,6 +78,8 @@ def _held(staging: Path, *, is_new: bool = False) -> int:
     OSError
         The file system has no locks: what one makes oneself is made all the same.
     """
+    import fcntl
+
     folder = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         lock = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
@@ -95,4 +104,5 @@ def _held(staging: Path, *, is_new: bool = False) -> int:
 
 
 def _host() -> bytes:
-    return os.uname().nodename.encode()[:_MOST_BYTES]
+    """Return what is written into a lock: WSL is called as the Windows is that it runs on, and sees no locks of it."""
+    return f"{host_name()} ({sys.platform})".encode()[:_MOST_BYTES]
