@@ -54,6 +54,7 @@ def runs(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFram
     import pandas as pd
 
     from matterstack.notebook.runs_table import RunsTable
+    from matterstack.orchestration.tables import column_of
 
     rows = []
     known = {}
@@ -76,7 +77,7 @@ def runs(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFram
             known[path.name] = counts
         rows.append(row)
     columns = ["run_id", "status", "iteration", "tasks", "completed", "failed", "created_at", "reason", "path", "tags"]
-    frame = pd.DataFrame(rows, columns=columns)
+    frame = pd.DataFrame({name: column_of([row.get(name) for row in rows]) for name in columns})
     for name in ("iteration", "tasks", "completed", "failed"):
         frame[name] = frame[name].astype("Int64")
     frame["created_at"] = pd.to_datetime(frame["created_at"], utc=True)

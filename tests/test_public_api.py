@@ -222,6 +222,19 @@ def test_runs_of_a_workspace(run: ms.Run, tmp_path: Path) -> None:
     assert frame.loc["zz", "tasks"] == 1
 
 
+def test_tables_of_a_workspace_whose_path_is_not_in_utf8(tmp_path: Path) -> None:
+    base = tmp_path / os.fsdecode(b"lab\xe9")
+    ask = ms.Task("a", operator="human", instructions="Look", schema={"type": "object"})
+    operators = {"human": ms.HumanOperator()}
+    run = ms.initialize_run("w", ms.Workflow([ask]), base_path=base, operators=operators)
+    run.step()
+    frame = ms.runs("w", base_path=base)
+    assert ms.open_run(frame.loc[0, "path"]).run_id == run.run_id
+    assert str(frame["status"].dtype) == "str"
+    assert frame._repr_html_().encode()
+    assert list(ms.inbox("w", base_path=base).frame["directory"]) == [str(run.inbox()[0].directory)]
+
+
 def test_summary_is_rich_and_its_text_twin_says_the_same(run: ms.Run) -> None:
     text, html = repr(run), run._repr_html_()
     for word in (run.run_id, "FAILED", "2 completed", "1 failed", "1 skipped", "bad"):

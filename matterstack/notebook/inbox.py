@@ -60,9 +60,11 @@ class Inbox(Sequence[Request]):
         """The requests as a DataFrame, a row each; ``directory`` is a text, ``since`` a UTC timestamp."""
         import pandas as pd
 
+        from matterstack.orchestration.tables import column_of
+
         rows = [[getattr(request, name) for name in _COLUMNS] for request in self]
         frame = pd.DataFrame(rows, columns=list(_COLUMNS))
-        frame["directory"] = frame["directory"].astype("str")
+        frame["directory"] = column_of([str(request.directory) for request in self])
         microseconds = (frame["since"].astype("float64") * 1e6).round().astype("int64")
         frame["since"] = pd.to_datetime(microseconds, unit="us", utc=True)
         return frame

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from matterstack.core.amended import in_words
 from matterstack.core.states import AttemptStatus, TaskStatus
 from matterstack.core.tags import tags_in
+from matterstack.core.text import has_utf8
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.rows import AttemptRow, EventRow, TaskRow
 
@@ -176,7 +177,10 @@ def results_frame(names: Sequence[str], rows: Iterable[tuple[Sequence[Any], Mapp
 
 
 def column_of(values: list[Any]) -> pd.Series[Any]:
-    """Return values of JSON as a column of the dtype that they have in common; what is missing is missing."""
+    """Return values of JSON as a column of the dtype that they have in common; what is missing is missing.
+
+    Text that is not all in UTF-8, as of paths in another code, is kept as objects: other columns of text refuse it.
+    """
     import pandas as pd
 
     kinds = {type(value) for value in values if value is not None}
@@ -187,7 +191,7 @@ def column_of(values: list[Any]) -> pd.Series[Any]:
         return pd.Series(values, dtype="Int64" if whole else "int64")
     if kinds and kinds <= {int, float} and all(value is None or abs(value) < 1e300 for value in values):
         return pd.Series([float("nan") if value is None else float(value) for value in values], dtype="float64")
-    if kinds == {str}:
+    if kinds == {str} and all(value is None or has_utf8(value) for value in values):
         return pd.Series(values, dtype="str")
     return pd.Series(values, dtype="object")
 
