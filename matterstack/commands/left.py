@@ -91,7 +91,7 @@ def _texts(place: Place, path: str, *, follow: bool) -> Iterator[str]:
             if is_over:
                 where = place.root / place.home
                 raise MissingFileError(
-                    f"{place.row.task_id} has no {path}: matterstack files lists what there is in {where}",
+                    f"{place.row.task_id} has no {path}: matterstack files RUN TASK lists what there is in {where}",
                     path=where / path,
                 ) from None
         else:

@@ -96,6 +96,8 @@ def run_at(name: str, base_path: str) -> Path:
             return runs / run_id
         if runs.is_dir():
             hint += f", and matterstack runs {workspace} lists those of {workspace}"
+    if path.is_file():
+        hint = "that is a file; where it is an export, unzip it first, and name the folder that comes out of it"
     where = os.path.join(os.path.abspath(base_path), "workspaces")
     raise RunNotFoundError(f"there is no run at {path}, and none called {name!r} in {where}: {hint}", path=path)
 

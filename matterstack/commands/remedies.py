@@ -176,6 +176,7 @@ CALLS: dict[str, Callable[..., list[Any]]] = {
 TABLES = frozenset({"attempts", "tasks"})
 #: Words that are typed otherwise.
 PHRASES = {
+    "as in group='relax'": "as in --group relax",
     "files=, arguments=, resources=, command=, env=": "--file, --argument, --memory-gib and others",
     "base_path= says": "--base-path says",
 }

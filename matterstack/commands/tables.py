@@ -143,7 +143,8 @@ def _results(given: argparse.Namespace) -> int:
     if given.csv and not given.json:
         _write_csv(columns, rows)
     else:
-        show(given, {"results": document}, Table(columns, rows, "No task has given anything yet.", _RESULTS[:1:-1]))
+        whose = "task" if given.function is None else f"call of {given.function!r}"
+        show(given, {"results": document}, Table(columns, rows, f"No {whose} has given anything yet.", _RESULTS[:1:-1]))
     return DONE
 
 

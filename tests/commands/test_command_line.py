@@ -199,6 +199,9 @@ def test_a_run_and_a_workspace_are_named_by_one_rule(place: Path, capsys: pytest
     )
     assert missing.stderr.splitlines()[1:] == ["See docs/troubleshooting.md#runnotfounderror"]
     assert len(call("status", "w/r", "--json").stderr.splitlines()) == 1, "a program gets the message alone"
+    assert "as in --group relax" in call("hold", "w/r", "--base-path", str(place)).stderr
+    (place / "handed.zip").touch()
+    assert "unzip it first" in call("verify", str(place / "handed.zip")).stderr
     assert "matterstack runs w lists" in call("status", "w/s", "--base-path", str(place)).stderr
     assert "did you mean 'w'" in call("runs", "ww", "--base-path", str(place)).stderr
 
@@ -443,6 +446,7 @@ def test_an_answer_comes_as_a_word_from_a_file_or_from_a_pipe(words: list[str], 
     assert (done.returncode, done.stdout) == (0, "Answered: the next step takes it up.\n"), done.stderr
     ms.open_run("workspaces/w/runs/r").step()
     assert '"ok": 1' in call("results", "w/r", "--json").stdout
+    assert call("results", "w/r", "--function", "fit").stdout == "No call of 'fit' has given anything yet.\n"
 
 
 def test_an_answer_that_is_none(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
