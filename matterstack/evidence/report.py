@@ -395,6 +395,8 @@ def _short(value: Any) -> str:
 
 def _flat(value: Any) -> str:
     """Return a value without brackets as far as it can be read so; what is not set is left out."""
+    if isinstance(value, dict) and value.get("@") == "reference":
+        return ": ".join(filter(None, (f"given by {_flat(value.get('task'))}", _flat(value.get("at") or None))))
     if isinstance(value, dict):
         known = {name: said for name, one in value.items() if (said := _flat(one))}
         return ", ".join(

@@ -84,6 +84,22 @@ def test_the_report_says_what_is_known(home: Path, ended: ms.Run) -> None:
     assert f"{len(ended.tasks)}: 5 completed, 1 failed" in page.text
 
 
+def lattice(metal: str) -> dict[str, float]:
+    return {"a_ang": 3.6}
+
+
+def fit(whole: object, lengths: dict[str, float]) -> float:
+    return lengths["Cu"]
+
+
+def test_the_report_names_the_task_whose_value_a_call_takes(tmp_path: Path) -> None:
+    flow = ms.Workflow()
+    given = flow.add("Cu", lattice, "Cu")
+    flow.add("fit", fit, given, {"Cu": given["a_ang"]})
+    there = ms.initialize_run("w", flow, base_path=tmp_path).export(tmp_path / "e")
+    assert "whole (given by Cu), lengths (Cu (given by Cu: a_ang))" in Page(there / "report.html").text
+
+
 def test_the_page_needs_nothing_and_runs_nothing(home: Path) -> None:
     page = Page(home / "report.html")
     assert HOSTILE in page.text
