@@ -57,7 +57,7 @@ def _lock(directory: RunDirectory) -> Diagnosis:
     try:
         if is_held(directory.lock):
             return well("lock", describe_holder(holder))
-    except (FileNotFoundError, UnsafeFileError) as error:
+    except (FileNotFoundError, PermissionError, UnsafeFileError) as error:
         return weak("lock", f"run.lock cannot be opened: {error}", "the next step makes it, where you may write there")
     except OSError as error:
         return wrong("lock", f"the file system does not lock: {error.strerror}", "see docs/filesystems.md")

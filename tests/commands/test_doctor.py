@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,7 @@ from lying_disk import lying_disk
 from slurm_lab import Cluster, cluster
 from small_disk import fill
 from ssh_lab import Server, server
+from users import as_user, root
 
 import matterstack as ms
 from matterstack import cli
@@ -107,6 +109,19 @@ def test_a_run_that_is_well_and_one_that_is_over(tmp_path: Path) -> None:
     )
     run.wait(timeout_s=60)
     assert "COMPLETED" in said(examine_run(run.path), "run")
+
+
+@root
+def test_a_lock_that_may_not_be_opened_is_not_laid_to_the_file_system(tmp_path: Path) -> None:
+    def act() -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            run = make(Path(folder))
+            (run.path / "run.lock").chmod(0)
+            found = examine_run(run.path)
+        return f"{grades(found)['lock']}: {said(found, 'lock')}"
+
+    examine_run(make(tmp_path).path)  # everything is imported
+    assert as_user(41001, act).startswith("weak: run.lock cannot be opened: [Errno 13] Permission denied")
 
 
 def test_what_keeps_a_run_from_being_stepped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
