@@ -123,7 +123,8 @@ class _Picture:
         ]
         for at, said in marks(self.low, self.high):
             line = f"<path d='M{self.x(at):.1f} {_TOP - 4}V{height:.0f}' stroke='{_LINE}'/>"
-            parts.append(f"{line}<text x='{self.x(at):.1f}' y='12' text-anchor='middle'>{said}</text>")
+            anchor = "middle" if self.x(at) < _WIDTH - 40 else "end"  # at the edge it would be cut off
+            parts.append(f"{line}<text x='{self.x(at):.1f}' y='12' text-anchor='{anchor}'>{said}</text>")
         for key, top in self.tops.items():
             name = label(key, self.by)
             short = name if len(name) <= 20 else f"{name[:19]}…"

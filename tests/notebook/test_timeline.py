@@ -26,7 +26,7 @@ from matterstack.notebook import bars as bars_module
 from matterstack.notebook.bars import Bars, _Lanes, bars_of
 from matterstack.notebook.board import News
 from matterstack.notebook.statuses import COLOURS_OF_ATTEMPTS
-from matterstack.notebook.timeline_picture import marks
+from matterstack.notebook.timeline_picture import marks, timeline_html
 from matterstack.notebook.timeline_view import TimelineView
 from matterstack.orchestration.time_spent import BY, key_of
 
@@ -284,6 +284,16 @@ def test_the_twin_is_a_picture_and_a_table(over: ms.Run, by: str) -> None:
     text = view.twin_text().splitlines()
     assert text[0].split()[:3] == [by, "attempts", "failed"]
     assert len(text) == 1 + len(over.time_spent(by))
+
+
+def test_the_last_mark_of_the_axis_is_not_cut_off(tmp_path: Path) -> None:
+    run = make(tmp_path, ms.Task("ask", operator="human", instructions="Go on?", schema=ms.Approve()))
+    run.step()
+    bars = Bars(run.store)
+    bars.refresh()
+    (bar,) = bars.bars.values()
+    drawn = picture_of(timeline_html(bars, "function", (bar.row.submitted_at // 60 + 2) * 60))
+    assert re.findall(r"<text x='(95\d)\.\d' y='12' text-anchor='(\w+)'", drawn) == [("952", "end")]
 
 
 def test_a_run_without_attempts_says_so(tmp_path: Path) -> None:
