@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any
 
 from matterstack.core.strict_json import parse_json
@@ -25,20 +26,24 @@ class LeftOut:
 
     def __init__(self, directory: RunDirectory) -> None:
         self._why: dict[str, str] = {}
+        self._folders: set[str] = set()
         try:
             said: Any = parse_json(read_inside(directory.path, EVIDENCE, MOST_BYTES), max_bytes=MOST_BYTES)
             self._why = {str(one["path"]): str(one["why"]) for one in said["files"]["left_out"]}
         except (OSError, UnsafeFileError, InvalidJsonError, LookupError, TypeError, AttributeError):
             return
+        self._folders = {f"{folder}/" for path in self._why for folder in PurePosixPath(path).parents}
 
     def all(self) -> list[tuple[str, str]]:
         """Return each file or folder that was left out, and why."""
         return list(self._why.items())
 
     def why(self, path: str) -> str:
-        """Return why a file, or the folder that it is in, was left out; empty where it was not."""
+        """Return why a file, a folder, or the folder that it is in, was left out; empty where it was not."""
         if path in self._why:
             return self._why[path]
+        if path in self._folders:  # one of which nothing was taken along is not there, either
+            return "what was in it was left out"
         folder = path
         while "/" in (folder := folder.rstrip("/")):
             folder = folder.rpartition("/")[0] + "/"

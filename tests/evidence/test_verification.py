@@ -34,6 +34,14 @@ def test_a_run_that_nobody_touched_is_as_recorded_and_nothing_is_written(ended: 
     assert repr(found) == "Run first: all is as recorded. Of 19 files that the record names: 19 as recorded."
 
 
+def test_an_export_of_tasks_that_declare_nothing_is_as_recorded(tmp_path: Path) -> None:
+    run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "echo printed")]), base_path=tmp_path)
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    found = ms.open_run(run.export(tmp_path / "exported")).verify()
+    assert bool(found)
+    assert found.counts == {"left out": 1}, found
+
+
 def test_what_was_packed_is_read_through_its_archive(packed: ms.Run) -> None:
     found = packed.verify()
     assert found
