@@ -119,6 +119,11 @@ def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Cal
     return lambda: len(counted.take())
 
 
+def wait_until_running(running: Cluster, many: int) -> None:
+    """Wait until all jobs run: an answer that shows one as waiting, which begins then, is rightly asked for anew."""
+    wait_for(lambda: running.command("squeue", "-h", "-o", "%T").split() == ["RUNNING"] * many)
+
+
 @pytest.mark.parametrize("many", [2, 8])
 def test_runs_that_share_a_cluster_ask_it_once(
     healthy: Cluster, tmp_path: Path, squeue: Callable[[], int], many: int
@@ -128,8 +133,7 @@ def test_runs_that_share_a_cluster_ask_it_once(
     for run in runs:
         run.step()
     assert squeue() == 0
-    # An answer that shows one as waiting, which has begun by the next look, is asked for anew, and rightly.
-    wait_for(lambda: healthy.command("squeue", "-h", "-o", "%T").split() == ["RUNNING"] * many)
+    wait_until_running(healthy, many)
     squeue()
     for run in runs * 3:
         run.step()
@@ -145,6 +149,8 @@ def test_what_an_answer_does_not_show_is_asked_for_anew(
 ) -> None:
     first = start(tmp_path, task(tmp_path, "a", gate(tmp_path)), run_id="first", poll_s=600.0)
     first.step()
+    wait_until_running(healthy, 1)
+    squeue()
     first.step()
     second = start(tmp_path, task(tmp_path, "b", gate(tmp_path)), run_id="second", poll_s=600.0, grace_s=0.0)
     second.step()
@@ -182,6 +188,8 @@ def test_an_answer_that_is_none_is_ignored_and_written_anew(
 ) -> None:
     run = start(tmp_path, task(tmp_path, "a", gate(tmp_path)), poll_s=600.0)
     run.step()
+    wait_until_running(healthy, 1)
+    squeue()
     run.step()
     assert squeue() == 1
     (answer,) = folder.glob("*.json")
@@ -210,6 +218,7 @@ def test_who_is_killed_while_it_asks_keeps_nobody_waiting(
     runs = [start(tmp_path, one, run_id=f"r{n}", poll_s=600.0) for n, one in enumerate(tasks)]
     for run in runs:
         run.step()
+    wait_until_running(healthy, 2)
     assert killed_at(point, 1, runs[0].step)
     squeue()
     for run in runs:
