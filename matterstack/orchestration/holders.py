@@ -52,7 +52,7 @@ def directory_of(ledger: Ledger, holder: Holder) -> RunDirectory | None:
 def look(ledger: Ledger, holder: Holder, tokens: Collection[str]) -> Holding:
     """Return what a run says of some attempts; nothing of it is changed."""
     directory = directory_of(ledger, holder)
-    if directory is None or not directory.state.is_file():
+    if directory is None or not directory.may_be_run:
         return Holding(missing=f"there is no run at {holder.place} any more: it was moved or removed")
     try:
         store = StoreReader(directory.state, _MOST_STEPS)

@@ -51,6 +51,7 @@ _MOST_NEAR = 1000
 #: SQLite takes 512 bytes (MAX_PATHNAME of its os_unix.c), and its files lie deeper, below a longer name at first.
 _LONGEST_PATH = 440
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 def _nearest(path: Path) -> str:
@@ -93,7 +94,7 @@ class RunDirectory:
             There is no ``state.sqlite`` in it.
         """
         directory = cls(Path(path).absolute())
-        if not directory.state.exists():
+        if not directory.may_be_run and not directory.state.exists():
             raise RunNotFoundError(
                 f"no run at {directory.path}: there is no state.sqlite in it{_nearest(directory.path)}. A run's "
                 "directory is <base_path>/workspaces/<workspace>/runs/<run_id>",
@@ -106,6 +107,14 @@ class RunDirectory:
         """The directory of the workspace that it is in; None where it was brought elsewhere."""
         runs = self.path.parent
         return runs.parent if runs.name == "runs" and runs.parent.parent.name == "workspaces" else None
+
+    @property
+    def may_be_run(self) -> bool:
+        """Whether there is a run, or nobody can tell, as where its maker keeps it from others."""
+        try:
+            return stat.S_ISREG(os.stat(self.state).st_mode)
+        except OSError as error:
+            return error.errno not in _NOTHING_THERE
 
     def identity(self) -> tuple[int, int] | None:
         """Return device and inode of the directory, which it keeps when it is renamed; None where there is none."""
@@ -413,7 +422,7 @@ def runs_root(base_path: str | os.PathLike[str], workspace: str) -> Path:
 
 
 def list_runs(base_path: str | os.PathLike[str], workspace: str) -> list[RunDirectory]:
-    """Return the runs of a workspace, by name.
+    """Return the runs of a workspace, by name; also those that this user may not look into.
 
     Raises
     ------
@@ -430,7 +439,7 @@ def list_runs(base_path: str | os.PathLike[str], workspace: str) -> list[RunDire
             path=root,
         )
     found = [RunDirectory(path) for path in sorted(root.iterdir()) if not path.name.startswith(".")]
-    return [directory for directory in found if directory.state.is_file()]
+    return [directory for directory in found if directory.may_be_run]
 
 
 def _check_umask() -> None:

@@ -127,3 +127,37 @@ def test_what_stands_in_place_of_a_file_of_ours_is_named(tmp_path: Path, name: s
     else:
         place.unlink()
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+
+
+def hold(folder: Path) -> int:
+    """Begin a task that holds the one license of the workspace."""
+    return ask_for_license(folder, "private").step().submitted
+
+
+def ask_for_license(folder: Path, run_id: str) -> ms.Run:
+    task = ms.Task("t", operator="human", instructions="?", resources=ms.Resources(named={"license": 1}))
+    operators = {"human": ms.HumanOperator()}
+    return ms.initialize_run("w", ms.Workflow([task]), base_path=folder, run_id=run_id, operators=operators)
+
+
+def look_around(folder: Path) -> str:
+    """Step a run that waits for what somebody's private run holds, and look at all that is beside it."""
+    mine = ask_for_license(folder, "mine")
+    assert mine.step().submitted == 0
+    seen = ms.runs("w", folder)
+    status = dict(zip(seen["run_id"], seen["status"], strict=True))
+    assert status["mine"] == "RUNNING"
+    assert status["private"] != status["private"]  # NaN: nobody can tell
+    assert ms.find_tasks("w", base_path=folder).attrs["unread"]
+    assert "Nothing waits" in str(ms.inbox("w", folder))
+    return str(mine.explain())
+
+
+@root
+def test_a_private_run_hides_and_stops_no_other(folder: Path) -> None:
+    play(ADA, 0o002, folder / "ada", lambda: ms.set_limits("w", base_path=folder, license=1))
+    assert play(ADA, 0o077, folder / "ada", lambda: hold(folder)) == "1"
+    said = play(BEN, 0o002, folder / "ben", lambda: look_around(folder))
+    assert "held by run private (1)" in said
+    assert "the run at runs/private cannot be read" in said
+    assert "Permission denied" in said
