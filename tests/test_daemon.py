@@ -232,6 +232,16 @@ def test_a_round_for_cron(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == it.log
 
 
+def test_a_name_that_somebody_gave_a_run_says_nothing_in_the_log(tmp_path: Path) -> None:
+    run = make(tmp_path, "r", ask(), operators=HUMAN)
+    run.path.rename(run.path.with_name("r\x1b[2J\udcff\n2026-11-30 18:00:00,000 INFO all is well"))
+    with daemon(tmp_path, "--once", "--log", str(tmp_path / "log")) as it:
+        assert it.process.wait(timeout=60) == 0
+    assert (tmp_path / "log").read_text() == it.log
+    assert it.log.count("\n") == 3, it.log
+    assert "/runs/r\\x1b[2J\\udcff\\n2026-11-30 18:00:00,000 INFO all is well: RUNNING, waits for people" in it.log
+
+
 def test_commands_run_in_what_the_run_was_made_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"OMP_NUM_THREADS": "3", "MY_POTENTIALS": "/pp", "MY_TOKEN": "hush", "OTHER": "x"}.items():
         monkeypatch.setenv(name, value)

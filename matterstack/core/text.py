@@ -22,6 +22,17 @@ def neutral(text: str) -> str:
     return "".join(c if c in _KEPT or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def in_one_line(text: str) -> str:
+    r"""Return text that may be a line of a log: escaped, where anything in it would not be seen or would end the line.
+
+    Examples
+    --------
+    >>> print(in_one_line("runs/a\nb"))
+    runs/a\nb
+    """
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
 def format_time(at: float) -> str:
     """Return a moment, in seconds since the Unix epoch, as UTC text.
 

@@ -12,6 +12,7 @@ import select
 import time
 from pathlib import Path
 
+from matterstack.core.text import in_one_line, neutral
 from matterstack.daemon.slots import Share
 from matterstack.daemon.watched_run import WatchedRun
 from matterstack.daemon.workers import Worker
@@ -128,7 +129,7 @@ class Keeper:
 
     def _tell(self, run: WatchedRun, said: str | None) -> None:
         if said:
-            log.info("%s: %s", run.path, " ".join(said.split()))
+            log.info("%s: %s", in_one_line(str(run.path)), neutral(" ".join(said.split())))
 
     # -- workers --------------------------------------------------------------------------
 

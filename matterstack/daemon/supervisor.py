@@ -65,7 +65,9 @@ def serve(places: Sequence[tuple[Path, str]], workers: int, *, once: bool, log_f
     """
     if why := platforms.why_not(platforms.DAEMON):
         raise PlatformError(why)
-    handlers = [logging.StreamHandler(sys.stderr)] + ([logging.FileHandler(log_file)] if log_file else [])
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if log_file:  # what cron sets may have no letter for the name of a run
+        handlers.append(logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace"))
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(handler)
