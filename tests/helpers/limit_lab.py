@@ -91,6 +91,8 @@ def kill_at_random(base: Path, *, runs: int, tasks: int, places: int, seed: int,
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 break
+            if pid not in drivers:
+                continue  # of a test before this one
             path = drivers.pop(pid)
             if os.waitstatus_to_exitcode(status):
                 kills += 1
