@@ -35,8 +35,8 @@ def came(file: Path) -> list[dict[str, Any]]:
 
 
 def wait_for(true: Callable[[], object]) -> None:
-    """Wait for what other processes do, a minute at most."""
-    until = time.monotonic() + 60
+    """Wait for what other processes do, three minutes at most."""
+    until = time.monotonic() + 180
     while not true():
         assert time.monotonic() < until, "waited in vain"
         select.poll().poll(20)
