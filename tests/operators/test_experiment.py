@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -155,11 +156,12 @@ def test_cancelling_asks_an_instrument_that_has_begun_to_abort(tmp_path: Path) -
 
 
 def test_an_experiment_over_its_time_is_asked_to_abort_and_says_that_it_has(tmp_path: Path) -> None:
-    run = start(tmp_path, task={"timeout_s": 2.0}, step=False)
+    run = start(tmp_path, task={"timeout_s": 600.0})
     with instrument(run, "patient"):
-        run.step()
         while run.attempts.loc["0.xrd_Cu.1", "status"] != "RUNNING":
             run.step()
+        with closing(sqlite3.connect(run.path / "state.sqlite")) as there, there:
+            there.execute("UPDATE attempts SET submitted_at = submitted_at - 600")
         assert run.wait(timeout_s=60) is ms.RunStatus.FAILED
     assert run.tasks.loc["0.xrd_Cu", "reason"] == "the instrument says ABORTED: asked to stop"
 
