@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import matterstack as ms
-from matterstack.operators.local.runner.processes import children
+from matterstack.operators.local.runner.processes import children, start_time
 
 
-def wait_for(true: Callable[[], object], seconds: float = 60.0) -> None:
+def wait_for(true: Callable[[], object], seconds: float = 180.0) -> None:
     until = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < until, "waited in vain"
@@ -29,6 +29,7 @@ class Daemon:
 
     def __init__(self, place: Path, *options: str, quick: str = "", **variables: str) -> None:
         self.said = place / f"daemon-{random.getrandbits(32)}.log"
+        self.left: list[int] = []
         program = [sys.executable, "-m", "matterstack.cli"]
         if quick:  # assignments to what it waits for, so that a test need not
             program = [sys.executable, "-c", f"from matterstack import cli\n{quick}\nraise SystemExit(cli.main())"]
@@ -49,8 +50,9 @@ class Daemon:
         return [pid for keeper in self.keepers() for pid in children(keeper)]
 
     def end(self, number: int = signal.SIGTERM) -> int:
+        self.left += self.keepers()
         self.process.send_signal(number)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=120)
 
 
 @contextmanager
@@ -59,8 +61,9 @@ def daemon(place: Path, *options: str, quick: str = "", **variables: str) -> Ite
     try:
         yield it
     finally:
-        it.process.kill()
-        it.process.wait()
+        it.end(signal.SIGKILL)
+        # Until its keepers are gone, whose workers are in a tick still, another daemon is refused.
+        wait_for(lambda: not any(start_time(pid) >= 0 for pid in it.left))
 
 
 def make(place: Path, run_id: str, plan: ms.Workflow | ms.Campaign, **named: object) -> ms.Run:
