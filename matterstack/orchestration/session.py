@@ -200,21 +200,21 @@ class Session:
         # Apart, so that the lock is not only free but gone when interrupts are heard again: Python drops what is
         # raised while it removes an object.
         self.require_place()
-        with RunLock(self.directory.lock) as lock:
-            self.require_place()  # from here on the lock tells
-            if not self._excludes:  # once: it may have come to another file system since it was made
-                check_exclusion(self.directory.lock)
-                self._excludes = True
-            self.directory.check_folders(self.operators)
-            if self._store is not None:
-                self._store.check_files()
-            try:
+        try:
+            with RunLock(self.directory.lock) as lock:
+                self.require_place()  # from here on the lock tells
+                if not self._excludes:  # once: it may have come to another file system since it was made
+                    check_exclusion(self.directory.lock)
+                    self._excludes = True
+                self.directory.check_folders(self.operators)
+                if self._store is not None:
+                    self._store.check_files()
                 with self.store.guarded(lock.check):
                     self._take_settings()
                     yield self.store
-            except (StoreError, LockError, FileNotFoundError):
-                self.require_place()  # a directory that was moved meanwhile says more
-                raise
+        except (StoreError, LockError, InvalidConfigError, FileNotFoundError):
+            self.require_place()  # a directory that was moved meanwhile says more
+            raise
 
     def _take_settings(self) -> None:
         """Take up settings of operators that were changed since the last look; see `configure`."""
@@ -258,6 +258,7 @@ class Session:
         if not self._trusted:
             self.require_place()
         if not self.is_trusted():
+            self.require_place()  # where it was moved meanwhile, its word was looked for in vain
             raise trust.refusal(self.directory.path, trusting.would_run(self.directory, self.reader))
 
     def is_trusted(self) -> bool:

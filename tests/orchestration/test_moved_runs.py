@@ -18,6 +18,8 @@ from matterstack import crash_points
 from matterstack.core.attempts import Attempt, Observation, Seen, Submitted
 from matterstack.errors import RunExistsError, RunNotFoundError
 from matterstack.operators.base import Operator
+from matterstack.storage.run_directory import RunDirectory
+from matterstack.storage.run_lock import RunLock
 
 
 def asking(base: Path) -> ms.Run:
@@ -127,6 +129,29 @@ def test_a_tick_across_a_move_changes_nothing_and_says_where_the_run_went(tmp_pa
     assert moved.wait(timeout_s=60) is ms.RunStatus.COMPLETED
     if replaced:
         assert ms.open_run(run.path, operators={"mover": mover}).attempts.empty
+
+
+@pytest.mark.parametrize(
+    "looks_at",
+    [(RunDirectory, "read_config"), (RunLock, "acquire"), (RunDirectory, "config_stamp")],
+)
+def test_a_directory_that_is_renamed_between_two_looks_at_it_was_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks_at: tuple[type, str]
+) -> None:
+    made = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path, run_id="r")
+    run, new = ms.open_run(made.path), tmp_path / "elsewhere"
+    kept = getattr(*looks_at)
+
+    def look(*given: Any) -> Any:
+        if made.path.exists():
+            made.path.rename(new)
+        return kept(*given)
+
+    monkeypatch.setattr(*looks_at, look)
+    with pytest.raises(RunNotFoundError, match="moved"):
+        run.step()
+    monkeypatch.undo()
+    assert ms.open_run(new).wait(timeout_s=60) is ms.RunStatus.COMPLETED
 
 
 class Counted(ms.Campaign):
