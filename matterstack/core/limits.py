@@ -13,6 +13,8 @@ from matterstack.errors import InvalidTaskError
 
 #: Who was not seen for so long waits no more: its process has ended, or a person steps it now and then.
 SEEN_S = 10.0
+#: Clocks of machines differ by so much; what was seen later than that was seen before a clock was set back.
+AHEAD_S = 60.0
 #: A limit whose name ends so is a rate: what was taken of it counts for a minute, and is not given back before.
 RATE = "_per_min"
 RATE_S = 60.0
@@ -133,6 +135,10 @@ class Waiter(NamedTuple):
     seen_at: float
     turn: int
 
+    def is_there(self, at: float) -> bool:
+        """Return whether somebody steps it at a moment, as far as that is known."""
+        return at - SEEN_S < self.seen_at < at + AHEAD_S
+
 
 class Standing(NamedTuple):
     """All that is known of limits at one moment."""
@@ -232,7 +238,7 @@ class Granting:
         self._turns = {one.name: one.turn for one in standing.waiters if one.holder == holder}
         self._rivals: defaultdict[str, list[Waiter]] = defaultdict(list)
         for one in standing.waiters:
-            if one.holder != holder and one.seen_at > at - SEEN_S:
+            if one.holder != holder and one.is_there(at):
                 self._rivals[one.name].append(one)
 
     def ask(

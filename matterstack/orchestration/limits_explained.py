@@ -215,6 +215,7 @@ class _Seen:
             except MatterstackError as error:
                 self.error = error
         self.besides = besides
+        self.at = at
         self.granting = Granting(self.standing, me, at)
         self.granting.count_besides(besides)
         self.since = {one.name: one.since for one in self.standing.waiters if one.holder == me}
@@ -235,8 +236,8 @@ class _Seen:
         if besides := self.besides.get(name):
             why += f"; {besides} are jobs of yours that no run of the workspace holds"
         if self.granting.free(name) > 0:
-            first = [one.holder for one in self.standing.waiters if one.name == name and one.holder != self.me]
-            if first:
+            rivals = [one for one in self.standing.waiters if one.holder != self.me and one.is_there(self.at)]
+            if first := [one.holder for one in rivals if one.name == name]:
                 why += f"; {self._named(first[0])} comes before it"
         if is_rate(name):
             return why, "wait: each counts for a minute from its use on"

@@ -43,6 +43,8 @@ _VERSION_AT, _APPLICATION_AT = 60, 68
 _PATIENCE_S = 5.0
 #: Who waits says so again only after so long, since each time costs a commit.
 _SAID_AGAIN_S = 3.0
+#: Who has not said so for so long was moved or removed, or nobody steps it any more.
+_FORGOTTEN_S = 24 * 3600.0
 _SCHEMA = (
     "CREATE TABLE limits (name TEXT PRIMARY KEY, amount INTEGER NOT NULL CHECK (amount >= 0)) WITHOUT ROWID",
     "CREATE TABLE reservations (token TEXT NOT NULL, name TEXT NOT NULL, amount INTEGER NOT NULL CHECK (amount > 0),"
@@ -123,6 +125,8 @@ class Ledger:
     def granting(self, holder: Holder, at: float) -> Iterator[Granting]:
         """Let attempts of a run ask; what they were granted is on disk when the block has ended."""
         with self._writing() as connection:
+            recently = (at - _FORGOTTEN_S, at + _FORGOTTEN_S)
+            connection.execute("DELETE FROM waiting WHERE seen_at NOT BETWEEN ? AND ?", recently)
             standing = _standing(connection)
             granting = Granting(standing, holder, at)
             yield granting

@@ -80,6 +80,8 @@ def test_the_next_goes_to_the_higher_priority_then_to_who_holds_less_then_to_who
     assert [gets(one_left, holder) for holder in (A, B, C)] == [False, True, False]
     assert [gets(one_left, holder, 1) for holder in (A, B, C)] == [True, True, True]
     assert gets(one_left, C, at=99.0 + SEEN_S), "those before it were not seen for so long"
+    assert not gets(one_left, C, at=99.0 - 30.0), "a clock of theirs goes fast"
+    assert gets(one_left, C, at=99.0 - 3600.0), "they were seen before the clock was set back"
     assert not gets(Standing({"x": 3}, [Share(A, "x", 2, 0.0)], [waits(B, 0, 1, wants=3)]), A), "it is kept together"
     assert gets(Standing({"x": 3}, [Share(A, "x", 2, 0.0)], [waits(B, 0, 1, wants=4)]), A), "that never comes"
     two = {"x": 3, "y": 1}
@@ -92,6 +94,16 @@ def test_within_a_run_a_small_task_does_not_pass_a_large_one_for_ever() -> None:
     assert not granting.ask("large", "0.large.1", {"x": 3}, 0)
     assert not granting.ask("small", "0.small.1", {"x": 1}, 0)
     assert granting.ask("urgent", "0.urgent.1", {"x": 1}, 1)
+
+
+def test_who_was_not_seen_for_a_day_waits_no_more(tmp_path: Path) -> None:
+    ledger = ledger_of(tmp_path, furnace=1)
+    assert ask(ledger, A, "a1", 0, furnace=1)
+    assert not ask(ledger, B, "b1", 0, furnace=1)
+    assert not ask(ledger, C, "c1", 3600.0, furnace=1)
+    assert [one.holder for one in ledger.standing().waiters] == [B, C]
+    assert not ask(ledger, C, "c1", 24.5 * 3600.0, furnace=1)
+    assert [one.holder for one in ledger.standing().waiters] == [C]
 
 
 def test_who_gives_back_takes_its_turn_after_those_that_wait(tmp_path: Path) -> None:
