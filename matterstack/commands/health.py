@@ -104,7 +104,7 @@ def _workspace(base_path: Path, name: str) -> tuple[str, list[Diagnosis]]:
         wrong("runs", f"{path.name} cannot be read: {why}", f"matterstack doctor {path}")
         for path, why in seen.items()
         if isinstance(why, str)
-    ] or [well("runs", f"all {len(seen)} can be read")]
+    ] or [well("runs", "it can be read" if len(seen) == 1 else f"all {len(seen)} can be read")]
     return table, found
 
 

@@ -279,7 +279,8 @@ def _sums(cards: Sequence[RunCard]) -> str:
     """Return how many runs stand how, in words."""
     counted = Counter(map(_word, cards))
     needing = sum(bool(card.needs) for card in cards)
-    parts = ["1 run" if len(cards) == 1 else f"{len(cards)} runs", f"{needing} need you"]
+    parts = ["1 run" if len(cards) == 1 else f"{len(cards)} runs"]
+    parts.append("1 needs you" if needing == 1 else f"{needing} need you")
     words = (*map(str, RUN_LOOKS), "UNREADABLE")
     return ", ".join([*parts, *(f"{counted[word]} {word.lower()}" for word in words if counted[word])])
 

@@ -37,7 +37,8 @@ def trust_run(directory: RunDirectory) -> None:
 
 def would_run(directory: RunDirectory, reader: StoreReader) -> str:
     """Return what stepping a run would run: its commands, operators, whom it tells, its campaign."""
-    parts = [f"{reader.commands_left()} commands and functions"]
+    left = reader.commands_left()
+    parts = ["1 command or function" if left == 1 else f"{left} commands and functions"]
     try:
         config = directory.read_config()
     except InvalidConfigError as error:

@@ -138,7 +138,7 @@ def test_what_keeps_a_run_from_being_stepped(tmp_path: Path, monkeypatch: pytest
     assert grades(found) == {
         "lock": "well", "database": "well", "trust": "wrong", "environment": "wrong", "operators": "weak"
     }  # fmt: skip
-    assert "1 commands" in said(found, "trust")
+    assert "1 command or function" in said(found, "trust")
     config["operators"]["mine"] = {"kind": "of_the_future", "settings": {}}
     (run.path / "config.json").write_text(json.dumps(config))
     assert grades(examine_run(run.path))["configuration"] == "wrong"

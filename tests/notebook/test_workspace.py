@@ -353,7 +353,7 @@ def test_a_page_without_a_kernel_shows_the_same_and_runs_nothing_of_it(tmp_path:
     shown = view._repr_mimebundle_()
     data = shown[0] if isinstance(shown, tuple) else shown
     text: str = data[f"text/{form}"]
-    for said in ("3 runs, 1 need you", "1 pending", "1 paused", "1 unreadable", "quiet", "0 of 2", "not a readable"):
+    for said in ("3 runs, 1 needs you", "1 pending", "1 paused", "1 unreadable", "quiet", "0 of 2", "not a readable"):
         assert said in text
     assert (EVIL in text) == (form == "plain")
 

@@ -116,7 +116,7 @@ function render({ model, el }) {
       if (looks[name]) icon(looks[name], 12, key);
       if (name === NEEDS) symbol("person", key, 12);
       make("b", {}, key, String(count));
-      make("span", {}, key, name ? name.toLowerCase() : count === 1 ? "run" : "runs");
+      make("span", {}, key, name === NEEDS ? (count === 1 ? NEEDS : "need you") : name ? name.toLowerCase() : count === 1 ? "run" : "runs");
       if (name === NEEDS && count) key.classList.add("ms-urgent");
       key.onclick = () => ask({ status: name === status ? "" : name });
       if (name === focused) key.focus();
