@@ -127,6 +127,10 @@ class Cache:
 
     # -- for people -------------------------------------------------------------------------
 
+    def is_there(self) -> bool:
+        """Return whether a result was ever kept here."""
+        return (self.path / "entries").is_dir()
+
     @property
     def entries(self) -> pd.DataFrame:
         """A row an entry, the latest first; ``at`` is when the result was made, ``used_at`` when it was last taken."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import sys
@@ -91,11 +92,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands.parser.error(
             f"there is no command {words[0]!r}{did_you_mean(words[0], known)}; matterstack --help lists them"
         )
-    given = commands.parser.parse_args(words)
+    given, left = commands.parser.parse_known_args(words)
+    if left:
+        given.parser.refuse(left)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files, in whatever code
     try:
-        code: int = given.do(given)
+        given.out = sys.stdout
+        # What a campaign or an operator prints is no part of the document.
+        with contextlib.redirect_stdout(sys.stderr) if given.json else contextlib.nullcontext():
+            code: int = given.do(given)
         sys.stdout.flush()
         return code
     except RunLockedError as error:

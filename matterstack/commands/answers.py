@@ -10,6 +10,7 @@ from matterstack.commands.command import DONE, Commands
 from matterstack.commands.output import moment, show
 from matterstack.commands.places import add_place, add_run, add_task, place_of, run_path
 from matterstack.commands.runs import status_document
+from matterstack.errors import AnswerRefusedError
 
 if TYPE_CHECKING:
     from matterstack.notebook.inbox import Inbox
@@ -39,7 +40,6 @@ def add(commands: Commands) -> None:
     add_task(respond)
     respond.add_argument("answer", metavar="ANSWER", nargs="?", help="JSON; - reads it from the standard input")
     respond.add_argument("--file", metavar="FILE", help="the file that it stands in, instead")
-    respond.set_defaults(refuse=respond.error)
 
 
 def _inbox(given: argparse.Namespace) -> int:
@@ -74,7 +74,7 @@ def _respond(given: argparse.Namespace) -> int:
     from matterstack.run_lifecycle import open_run
 
     if (given.answer is None) == (given.file is None):
-        given.refuse("give the answer as ANSWER, or --file")
+        given.parser.error("give the answer as ANSWER, or --file")
     answer = parse_json(_read(given))
     run = open_run(run_path(given))
     run.respond(given.task, answer, iteration=given.iteration, attempt=given.attempt)
@@ -86,8 +86,12 @@ def _read(given: argparse.Namespace) -> bytes:
     from matterstack.core.strict_json import MAX_BYTES
 
     if given.file is not None:
-        with open(given.file, "rb") as file:
-            return file.read(MAX_BYTES + 1)
+        try:
+            with open(given.file, "rb") as file:
+                return file.read(MAX_BYTES + 1)
+        except OSError as error:
+            said = f"--file {given.file} cannot be read: {error.strerror}; nothing was answered"
+            raise AnswerRefusedError(said) from None
     if given.answer == "-":
         return sys.stdin.buffer.read(MAX_BYTES + 1)
     return bytes(given.answer.encode(errors="surrogateescape"))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import copy
 import textwrap
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+from matterstack.core.text import did_you_mean
 
 #: Exit codes. sysexits.h calls 75 a temporary failure: try again. What a signal ends has 128 and its number.
 DONE, FAILED, USAGE, LOCKED, INTERRUPTED, NOBODY_READS = 0, 1, 2, 75, 130, 141
@@ -54,6 +56,14 @@ class _Parser(argparse.ArgumentParser):
     """
 
     _is_mixing = False
+
+    def refuse(self, words: Sequence[str]) -> NoReturn:
+        """End with the usage of this command, and not that of all, where it does not know words."""
+        known = self._option_string_actions
+        said = ", ".join(
+            f"{word}{did_you_mean(word.partition('=')[0], known) if word[:1] == '-' else ''}" for word in words
+        )
+        self.error(f"unrecognized arguments: {said}")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse words and options in their order, and where words are left over in any; that comes here again."""
@@ -135,7 +145,7 @@ class Commands:
             allow_abbrev=False,  # or a script would break when an option comes that begins so, too
         )
         parser.add_argument("--json", action="store_true", help="write one JSON document instead of text")
-        parser.set_defaults(do=do, when_stopped=when_stopped)
+        parser.set_defaults(do=do, when_stopped=when_stopped, parser=parser)
         self.all.append(Command(whole, self._heading, said, example, parser, schema or whole.replace(" ", "-")))
         if self._group:
             self.parser.epilog = self.listed()

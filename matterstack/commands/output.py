@@ -9,7 +9,7 @@ import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from matterstack.commands.remedies import as_typed
 from matterstack.core.text import neutral
@@ -85,7 +85,7 @@ def show(given: argparse.Namespace, document: Mapping[str, Any], *parts: str | T
     if given.json:
         # ASCII, so that nothing of a stranger's acts on a terminal.
         try:
-            write(json.dumps(document, indent=2, allow_nan=False, default=_plain))
+            write(json.dumps(document, indent=2, allow_nan=False, default=_plain), file=given.out)
         except ValueError as error:  # a database of a stranger may hold anything
             raise InvalidJsonError(f"what is there cannot be written as JSON: {error}") from None
         return
@@ -100,9 +100,9 @@ def show(given: argparse.Namespace, document: Mapping[str, Any], *parts: str | T
             write(_aligned(part))
 
 
-def write(text: str, end: str = "\n") -> None:
-    """Write a line, or several."""
-    print(text, end=end, flush=True)
+def write(text: str, end: str = "\n", file: TextIO | None = None) -> None:
+    """Write a line, or several; to the standard output, where nothing else is said."""
+    print(text, end=end, file=file, flush=True)
 
 
 def write_error(text: str) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matterstack.commands.command import DONE, Commands
 from matterstack.commands.output import Table, show
 from matterstack.commands.places import add_run, run_path
+from matterstack.errors import InvalidConfigError
+
+if TYPE_CHECKING:
+    from matterstack.cache import Cache
 
 _OF_ENTRIES = ("name", "run", "attempt", "at", "used_at", "files", "bytes", "key")
 _OF_CLEANING = ("attempt", "operator", "why", "what", "files", "bytes")
@@ -98,12 +102,24 @@ def _pack(given: argparse.Namespace) -> int:
     return DONE
 
 
+def _cache(given: argparse.Namespace) -> Cache:
+    """Return the cache that was named; a run makes one where there is none, and a command does not."""
+    from matterstack.cache import Cache
+
+    cache = Cache(given.directory)
+    if not cache.is_there():
+        raise InvalidConfigError(
+            f"there is no cache at {cache.path}: DIRECTORY is what cache= of a run names, and the first result that is "
+            "kept makes it"
+        )
+    return cache
+
+
 def _entries(given: argparse.Namespace) -> list[dict[str, Any]]:
     import pandas as pd
 
-    from matterstack.cache import Cache
-
-    rows = Cache(given.directory).entries.to_dict("records")
+    entries = _cache(given).entries.rename(columns={"size_bytes": "bytes"})
+    rows = entries.to_dict("records")
     return [{str(name): None if pd.isna(value) else value for name, value in row.items()} for row in rows]
 
 
@@ -128,17 +144,13 @@ def _info(given: argparse.Namespace) -> int:
 
 
 def _forget(given: argparse.Namespace) -> int:
-    from matterstack.cache import Cache
-
-    return _removed(given, Cache(given.directory).forget(given.what))
+    return _removed(given, _cache(given).forget(given.what))
 
 
 def _prune(given: argparse.Namespace) -> int:
-    from matterstack.cache import Cache
-
-    return _removed(given, Cache(given.directory).prune(older_than_days=given.older_than_days, max_gib=given.max_gib))
+    return _removed(given, _cache(given).prune(older_than_days=given.older_than_days, max_gib=given.max_gib))
 
 
 def _removed(given: argparse.Namespace, count: int) -> int:
-    show(given, {"removed": count}, f"Removed {count} entries.")
+    show(given, {"removed": count}, "Removed 1 entry." if count == 1 else f"Removed {count} entries.")
     return DONE

@@ -87,17 +87,17 @@ def _runs(given: argparse.Namespace) -> int:
         places = workspaces_below(given.base_path)
     else:
         places = [workspace_place(given.workspace, given.base_path)]
-    rows, unread = [], []
+    rows, unread = [], {}
     for place in places:
         try:
             rows += rows_of_runs(*place)
         except (MatterstackError, OSError) as error:
             if given.workspace is not None:
                 raise
-            unread.append(f"the workspace {place[1]} cannot be read: {error}")
-    show(given, {"runs": rows}, table_of_runs(rows))
-    for text in unread:  # one that nobody can read hides no other
-        write_error(text)
+            unread[place[1]] = str(error)
+    show(given, {"runs": rows, "unread": unread}, table_of_runs(rows))
+    for name, why in unread.items():  # one that nobody can read hides no other
+        write_error(f"the workspace {name} cannot be read: {why}")
     return FAILED if unread else DONE
 
 

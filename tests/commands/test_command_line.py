@@ -16,6 +16,7 @@ import subprocess
 import sys
 import termios
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a run in which something is completed, has failed, and waits for a person."""
     base = tmp_path_factory.mktemp("original")
     tasks = [
-        ms.Task("good", f'printf {EVIL!r}; echo \'{{"gap_eV": 1.5, "name": "ü"}}\' > result.json'),
+        ms.Task("good", f'printf {EVIL!r}; echo \'{{"gap_eV": 1.5, "name": "ü"}}\' > result.json', cache=True),
         ms.Task("bad", "echo no >&2; exit 3", allow_failure=True),
         ms.Task("ask", operator="human", instructions=f"good? {EVIL}", schema={"type": "object", "required": ["ok"]}),
         ms.Task("kit", "true", operator="hpc"),
@@ -214,6 +215,7 @@ def test_a_workspace_that_cannot_be_read_hides_no_other(place: Path, capsys: pyt
     assert (done.returncode, len(done.stdout.splitlines())) == (1, 4)
     assert done.stderr.startswith("matterstack: the workspace w2 cannot be read: ")
     assert len(done.stderr.splitlines()) == 1
+    assert list(json.loads(main(capsys, "runs", "--json")[1])["unread"]) == ["w2"], "a program sees it as well"
     assert main(capsys, "runs", "w2")[0] == 1
 
 
@@ -223,7 +225,11 @@ def test_wrong_words_and_the_version() -> None:
     alone = call()
     assert (alone.returncode, alone.stdout) == (2, "")
     assert "Look at runs:" in alone.stderr, "somebody who knows no command sees all of them"
-    assert call("tasks", "w/r", "--stat", "FAILED").returncode == 2, "no option is abbreviated"
+    unknown = call("tasks", "w/r", "--stat", "FAILED")
+    assert unknown.returncode == 2, "no option is abbreviated"
+    assert unknown.stderr.startswith("usage: matterstack tasks [-h]"), "that of the command, where its options stand"
+    assert unknown.stderr.endswith("unrecognized arguments: --stat (did you mean '--status'?), FAILED\n")
+    assert call("cache", "prune", "c", "--max-gb=1").stderr.startswith("usage: matterstack cache prune [-h]")
     for table, known in (("tasks", "'CANCELLED'"), ("attempts", "'LOST'")):
         done = call(table, "w/r", "--status", "DONE")
         assert (done.returncode, done.stdout) == (2, "")
@@ -452,6 +458,10 @@ def test_an_answer_comes_as_a_word_from_a_file_or_from_a_pipe(words: list[str], 
 def test_an_answer_that_is_none(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(capsys, "respond", "w/r", "ask", "{}")[0] == 1, "the schema wants more"
     assert main(capsys, "respond", "w/r", "ask", "{")[0] == 1
+    for file, why in (("none.json", "No such file or directory"), (".", "Is a directory")):
+        assert cli.main(["respond", "w/r", "ask", "--file", file]) == 1
+        said = f"matterstack: AnswerRefusedError: --file {file} cannot be read: {why}; nothing was answered\n"
+        assert capsys.readouterr().err.startswith(said)
     for words in ([], ["{}", "--file", "answer.json"]):
         with pytest.raises(SystemExit, match="2"):
             main(capsys, "respond", "w/r", "ask", *words)
@@ -580,6 +590,79 @@ def test_words_stand_before_and_after_options(place: Path, capsys: pytest.Captur
     with pytest.raises(SystemExit, match="2"):
         cli.main(["respond", "w/r"])
     assert "the following arguments are required: TASK\n" in capsys.readouterr().err
+
+
+def test_a_cache_is_there_or_it_is_said_where_it_was_looked_for(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = main(capsys, "cache", "list", "cache")[1].splitlines()
+    assert [line.split()[:3] for line in listed] == [["name", "run", "attempt"], ["printf", "r", "0.good.1"]]
+    entry = json.loads(main(capsys, "cache", "list", "cache", "--json")[1])["entries"][0]
+    names = [{"name": "printf", "entries": 1, "files": 1, "bytes": entry["bytes"]}]
+    assert entry["bytes"] > 0
+    assert json.loads(main(capsys, "cache", "info", "cache", "--json")[1]) == {"names": names}
+    for words in (["list"], ["info"], ["forget", "good"], ["prune"]):
+        for none in ("cahce", "."):
+            assert cli.main(["cache", words[0], none, *words[1:]]) == 1
+            assert f"there is no cache at {place / none}: DIRECTORY is what" in capsys.readouterr().err
+    assert not (place / "cahce").exists()
+    assert main(capsys, "cache", "forget", "cache", "printf") == (0, "Removed 1 entry.\n")
+    assert main(capsys, "cache", "list", "cache") == (0, "The cache holds nothing.\n")
+
+
+def test_a_plan_is_previewed_with_the_operators_that_its_module_has(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "asking.py").write_text(
+        "import matterstack as ms\n"
+        "flow = ms.Workflow([ms.Task('ask', operator='human', instructions='good?', schema={'type': 'object'})])\n"
+        "def operators():\n    print('made')\n    return {'human': ms.HumanOperator()}\n"
+    )
+    assert main(capsys, "preview", "asking:flow")[0] == 1, "it has no operator of that name"
+    code, said = main(capsys, "preview", "asking:flow", "--operators", "asking:operators", "--json")
+    assert (code, json.loads(said)["findings"]) == (0, []), "what the module prints is no part of the document"
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        ("nosuch:flow", "nosuch:flow cannot be made: there is no module 'nosuch' in {place}, nor where Python finds"),
+        ("os.nosuch:flow", "os.nosuch:flow cannot be made: there is no module 'os.nosuch' in "),
+        ("plan_of_mine:flwo", "plan_of_mine:flwo cannot be made: plan_of_mine has no 'flwo' (did you mean 'flow'?)"),
+        ("plan_of_mine", "'plan_of_mine' is no MODULE:NAME, as in screening:campaign"),
+        (".plan_of_mine:flow", "'.plan_of_mine:flow' is no MODULE:NAME"),
+        ("wanting:flow", "No module named 'not_installed', at <module>, line 1 of wanting.py: import not_installed\n"),
+    ],
+)
+def test_a_plan_that_cannot_be_imported_is_named(
+    plan: str, said: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "wanting.py").write_text("import not_installed\n")
+    capsys.readouterr()
+    code = cli.main(["preview", plan])
+    told = capsys.readouterr().err
+    assert (code, said.format(place=place) in told) == (1, True), told
+    assert ("Traceback" in told) == (plan == "wanting:flow"), "a traceback is shown of code, not of a name"
+
+
+def test_ctrl_c_while_python_imports_is_no_error_of_the_command() -> None:
+    stopped = (
+        "import runpy, sys\n"
+        "class Stop:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name.startswith('matterstack.'): raise KeyboardInterrupt\n"
+        "import matterstack.__main__\n"
+        "sys.meta_path.insert(0, Stop())\n"
+        "sys.exit(matterstack.__main__.main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", stopped, "runs"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "matterstack: interrupted\n")
+    settings = tomllib.loads((Path(cli.__file__).parents[1] / "pyproject.toml").read_text())
+    assert settings["project"]["scripts"] == {"matterstack": "matterstack.__main__:main"}
+    whole = subprocess.run(
+        [sys.executable, "-m", "matterstack", "--version"], capture_output=True, text=True, timeout=60
+    )
+    assert whole.stdout == f"matterstack {ms.__version__}\n"
 
 
 def test_cleaning_shows_first(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
