@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from matterstack.storage.reader import StoreReader
+    from matterstack.storage.rows import TaskRow
 
 _LOOK_EACH_S = 1.0
 _TASKS = ("task_id", "status", "attempt", "operator", "started_at", "reason")
@@ -33,8 +34,8 @@ def add(commands: Commands) -> None:
             "Follow a run, or all runs of a workspace, until they are over.",
             "matterstack watch oxides",
             more="It steps nothing, and Ctrl-C ends it. In a terminal a table is drawn anew, with the tasks of a run "
-            "that are under way or have failed; elsewhere a line is written where a run has moved. With --json it "
-            "writes where they stand in the end.",
+            "that are under way, have failed or wait for a limit; elsewhere a line is written where a run has moved. "
+            "With --json it writes where they stand in the end.",
             when_stopped="stopped watching; nothing else was",
         )
     )
@@ -78,7 +79,7 @@ def _drawing(place: Path | tuple[Path, str], *, quiet: bool) -> Iterator[Callabl
         with Live(console=Console(highlight=False), auto_refresh=False) as live:
 
             def draw(rows: list[dict[str, Any]]) -> None:
-                tables = [table_of_runs(rows), *([] if store is None else [_tasks(store)])]
+                tables = [table_of_runs(rows), *([_tasks(place, store)] if store and isinstance(place, Path) else [])]
                 width = live.console.width
                 live.update(Group(*(rich_table(table, width) for table in tables if table.rows)), refresh=True)
 
@@ -96,14 +97,21 @@ def _drawing(place: Path | tuple[Path, str], *, quiet: bool) -> Iterator[Callabl
         yield tell
 
 
-def _tasks(store: StoreReader) -> Table:
-    """Return the first tasks of the current iteration that are under way or have failed."""
-    rows = [
-        row._asdict() | {"status": row.attempt_status or row.status, "started_at": moment(row.started_at)}
-        for row in store.tasks()
-        if row.status in ("SUBMITTED", "FAILED")
-    ]
+def _tasks(path: Path, store: StoreReader) -> Table:
+    """Return the last tasks that are under way, have failed, or wait for a limit; those with the reason why."""
+    from matterstack.orchestration.examination import waiting_at
+    from matterstack.orchestration.tables import with_reasons
+
+    tasks = store.tasks()
+    waiting = waiting_at(path) if any(row.status == "PENDING" for row in tasks) else {}
+    shown = [row for row in with_reasons(tasks, waiting) if row.status in ("SUBMITTED", "FAILED") or row.id in waiting]
+    shown.sort(key=lambda row: row.status != "PENDING")  # of more than there is room for, those that wait are left out
+    rows = [row._asdict() | {"status": _stands(row), "started_at": moment(row.started_at)} for row in shown]
     return Table(_TASKS, rows[-_MOST_TASKS:], spare=("started_at", "operator", "attempt"))
+
+
+def _stands(row: TaskRow) -> str:
+    return row.status if row.status == "PENDING" else row.attempt_status or row.status
 
 
 def _line(row: dict[str, Any]) -> str:

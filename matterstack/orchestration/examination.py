@@ -57,7 +57,11 @@ def _lock(directory: RunDirectory) -> Diagnosis:
     try:
         if is_held(directory.lock):
             return well("lock", describe_holder(holder))
-    except (FileNotFoundError, PermissionError, UnsafeFileError) as error:
+    except FileNotFoundError:
+        if os.access(directory.path, os.W_OK):
+            return well("lock", "there is none yet, as in an export: the first step makes it")
+        return weak("lock", "there is none, and you may not write here", "copy the run to where you may, to step it")
+    except (PermissionError, UnsafeFileError) as error:
         return weak("lock", f"run.lock cannot be opened: {error}", "the next step makes it, where you may write there")
     except OSError as error:
         return wrong("lock", f"the file system does not lock: {error.strerror}", "see docs/filesystems.md")

@@ -518,6 +518,23 @@ def test_limits_are_shown_set_and_given_back(place: Path, capsys: pytest.Capture
     assert list(limits_of(capsys, "lost")) == ["furnace"], "what was refused has changed nothing"
 
 
+def test_who_watches_sees_what_waits_for_a_limit_and_who_holds_it(place: Path) -> None:
+    fire = [ms.Task(f"fire-{n}", operator="human", resources=ms.Resources(named={"furnace": 1})) for n in range(2)]
+    ask = ms.Task("ask", operator="human")
+    run = ms.initialize_run(
+        "lost", ms.Workflow([ask, *fire]), base_path=place, run_id="r", operators={"human": ms.HumanOperator()}
+    )
+    run.step()
+    shown = watching._tasks(run.path, run.store).rows
+    assert [(row["task_id"], row["status"]) for row in shown] == [
+        ("fire-0", "PENDING"),
+        ("fire-1", "PENDING"),
+        ("ask", "WAITING"),
+    ]
+    assert "furnace" in shown[0]["reason"]
+    assert "gone" in shown[0]["reason"], "who holds it"
+
+
 def test_limits_are_those_that_a_cell_shows_also_of_a_cluster(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(capsys, "limits", "lost", "slurm_jobs=2", "slurm_jobs@lab=0")[0] == 0
     for run, wanted in {"a": 1, "b": 2}.items():

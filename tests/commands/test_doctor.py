@@ -111,6 +111,14 @@ def test_a_run_that_is_well_and_one_that_is_over(tmp_path: Path) -> None:
     assert "COMPLETED" in said(examine_run(run.path), "run")
 
 
+def test_an_export_has_no_lock_and_is_well_without(tmp_path: Path) -> None:
+    exported = make(tmp_path).export(tmp_path / "exported")
+    assert not (exported / "run.lock").exists()
+    found = examine_run(exported)
+    assert grades(found)["lock"] == "well"
+    assert said(found, "lock") == "there is none yet, as in an export: the first step makes it"
+
+
 @root
 def test_a_lock_that_may_not_be_opened_is_not_laid_to_the_file_system(tmp_path: Path) -> None:
     def act() -> str:
