@@ -23,7 +23,7 @@ from older import run_of_version_1
 
 import matterstack as ms
 from matterstack import cli
-from matterstack.core.conditions import Condition, conditions_of, parse_condition, path_of
+from matterstack.core.conditions import Condition, conditions_of, parse_condition, path_of, written
 from matterstack.core.tags import tags_of
 from matterstack.errors import (
     FindError,
@@ -447,6 +447,7 @@ def test_any_text_of_a_shell_is_a_condition_or_refused(text: str) -> None:
 @given(st.lists(KEYS, min_size=1, max_size=4))
 def test_every_path_can_be_written(keys: list[str]) -> None:
     assert path_of(".".join(json.dumps(key) for key in keys)) == tuple(keys)
+    assert path_of(written(tuple(keys))) == tuple(keys)
 
 
 # -- files --------------------------------------------------------------------------------------
@@ -635,6 +636,38 @@ def test_to_find_changes_nothing_and_leaves_no_thread(base: Path) -> None:
             assert not thread.is_alive()
 
 
+@pytest.mark.parametrize(
+    ("wanted", "nowhere"),
+    [
+        ({"where": {"energy_ev": ("<", 0)}}, {"energy_ev": ["energy_eV"]}),
+        ({"where": {"strian": 0.1, "energy_eV": ("<", 0)}}, {"strian": ["strain"]}),
+        ({"where": {"cell.stes": ("contains", "Li")}}, {"cell.stes": ["cell.sites", "cell.a", "cell"]}),
+        ({"where": {("a.bb",): 1}}, {'"a.bb"': ['"a.b"']}),
+        ({"where": {"gap_eV": ("exists", False)}}, {"gap_eV": []}),
+        ({"columns": ["temprature_K", "energy_eV"]}, {"temprature_K": ["temperature_K"]}),
+        ({"where": {"energy_eV": ("<", -1000)}, "columns": ["strain"]}, {}),
+        ({"function": "no such", "where": {"energy_eV": 1}}, {}),
+        ({"where": {"a.b": 1}}, {"a.b": ['"a.b"']}),
+        ({"columns": ["temperature_K"]}, {}),
+    ],
+    ids=str,
+)
+def test_what_no_task_has_is_named_with_what_is_near_it(
+    base: Path, wanted: dict[str, Any], nowhere: dict[str, list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    frame = ms.find_tasks("*", base_path=base, **wanted)
+    assert frame.attrs["nowhere"] == nowhere
+    said = [record.message for record in caplog.records]
+    assert [line.split()[5].rstrip("(") for line in said] == list(nowhere), said
+    if "where" in wanted and wanted["where"] and frame.empty:
+        where = wanted["where"]
+        assert ms.results("*", wanted.get("function"), where=where, base_path=base).attrs["nowhere"] == nowhere
+
+
+def test_where_there_are_no_tasks_nothing_is_called_misspelt(tmp_path: Path) -> None:
+    assert ms.find_tasks("*", where={"x": 1}, base_path=many(tmp_path, 1, 0)[0].parents[3]).attrs["nowhere"] == {}
+
+
 # -- from a shell -------------------------------------------------------------------------------
 
 
@@ -656,7 +689,8 @@ def test_find_from_a_shell(base: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert len(document["tasks"]) == 7
     assert document["tasks"][3]["values"] == {'"a.b"': 1, "cell": {"a": 3.9, "sites": ["Li"]}, "temperature_K": 300}
     assert document["tasks"][4]["tags"] == ["anode"]
-    assert document["unread"] == {}
+    assert document["unread"] == document["nowhere"] == {}
+    assert json.loads(find("*", "--where", "strian==0", "--json")[1])["nowhere"] == {"strian": ["strain"]}
     file = ms.open_run(base / "workspaces/oxides/runs/r2").file("done", "given.json")
     (row,) = json.loads(find(str(base / "workspaces/oxides"), "--file", str(file), "--json")[1])["files"]
     assert (row["role"], row["attempt"], row["name"]) == ("made", "0.done.1", "result.json"), "which is a copy of it"

@@ -53,12 +53,14 @@ def _find(given: argparse.Namespace) -> int:
         if given.function or given.task or given.status or given.tag or given.where or given.columns:
             raise FindError("--file is looked for alone: leave the other options out")
         files, unread = _files(places, given)
+        nowhere = {}
         table = Table(_FILES, files, "No run has made or used it.", ("sha256", "of_attempt", "of_run"))
     else:
-        tasks, columns, unread = _tasks(places, given)
+        tasks, columns, attrs = _tasks(places, given)
+        unread, nowhere = attrs["unread"], attrs["nowhere"]
         shown = [{**row, "tags": ", ".join(row["tags"]), **row["values"]} for row in tasks]
         table = Table([*_TASKS, *columns], shown, "There is no such task.", ("function", "tags", "iteration"))
-    show(given, {"tasks": tasks, "files": files, "unread": unread}, table)
+    show(given, {"tasks": tasks, "files": files, "unread": unread, "nowhere": nowhere}, table)
     return FAILED if unread else DONE
 
 
@@ -72,7 +74,7 @@ def _place(name: str, base_path: str) -> str | Path:
 
 def _tasks(
     places: list[str | Path], given: argparse.Namespace
-) -> tuple[list[dict[str, Any]], list[str], dict[str, str]]:
+) -> tuple[list[dict[str, Any]], list[str], dict[Any, Any]]:
     from matterstack.core.conditions import parse_condition
     from matterstack.orchestration.find import find_tasks
 
@@ -96,7 +98,7 @@ def _tasks(
     for row in _rows(frame):
         first = {name: row[name] for name in _TASKS} | {"tags": row["tags"].split(", ") if row["tags"] else []}
         rows.append(first | {"values": {name: row[name] for name in columns}})
-    return rows, columns, frame.attrs["unread"]
+    return rows, columns, frame.attrs
 
 
 def _files(places: list[str | Path], given: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, str]]:

@@ -23,6 +23,7 @@ _MOST_VALUES = 10_000
 _MOST_KEYS = 50
 
 _KEY = r'"(?:[^"\\]|\\.)*"|[^\s"=!<>.]+'
+_PLAIN = re.compile(r'[^\s"=!<>.]+')
 _PATH = re.compile(rf"(?:{_KEY})(?:\.(?:{_KEY}))*")
 _KEYS = re.compile(rf"({_KEY})(?:\.|\Z)")
 _SAID = re.compile(rf"\s*(?P<path>{_PATH.pattern})\s*(?P<operator>[=!<>]+|\b[a-z]+\b)\s*(?P<value>.*?)\s*\Z", re.DOTALL)
@@ -86,6 +87,17 @@ def path_of(given: str | Sequence[str]) -> Path:
             'in it is in double quotes, as in "a.b".c; or they are given one by one, as in ("a.b", "c")'
         )
     return tuple(keys)
+
+
+def written(path: Path) -> str:
+    """Return a path as one writes it, which `path_of` reads.
+
+    Examples
+    --------
+    >>> written(("a.b", "c"))
+    '"a.b".c'
+    """
+    return ".".join(key if _PLAIN.fullmatch(key) else json.dumps(key, ensure_ascii=False) for key in path)
 
 
 def _key(text: str) -> str | None:

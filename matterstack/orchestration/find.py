@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from matterstack.core import conditions
 from matterstack.core.identifiers import check_identifier
 from matterstack.core.states import TaskStatus
 from matterstack.core.tags import tags_in, tags_of
-from matterstack.core.text import did_you_mean, is_storable
+from matterstack.core.text import did_you_mean, is_storable, neutral
 from matterstack.errors import DamagedStoreError, FindError
 from matterstack.orchestration.each_run import Answers, ask_each
 from matterstack.orchestration.tables import column_of, result_column, results_frame
@@ -35,6 +37,10 @@ _OF_FILES = ("role", "workspace", "run_id", "attempt", "name", "of_run", "of_att
 _ROLES = ("made", "cached", "used")
 _DIGITS = re.compile(r"[0-9a-f]{12,64}\Z")
 _CHUNK = 1 << 20
+#: Of so many tasks of a run it is asked what they have, where nobody has what was asked for.
+_MOST_LOOKED_AT, _MOST_NAMES, _LONGEST = 200, 2000, 100
+
+log = logging.getLogger("matterstack.find")
 
 Where = Mapping[str | tuple[str, ...], Any]
 
@@ -82,7 +88,8 @@ def find_tasks(
     -------
     pandas.DataFrame
         With ``workspace, run_id, iteration, task_id, status, function, tags`` and the columns. One that is called as
-        these are gets a trailing underscore.
+        these are gets a trailing underscore. Paths at which no task of any run has anything, as one that is misspelt,
+        are in ``frame.attrs["nowhere"]``, with those that are nearly called so, and in the log.
 
     Raises
     ------
@@ -125,7 +132,10 @@ def find_tasks(
         for row in found:
             for column, value in zip(values.values(), (*place, *row), strict=True):
                 column.append(value)
-    return _frame(values, answers)
+    frame = _frame(values, answers)
+    empty = {path for name, path in paths.items() if all(value is None for value in values[name])}
+    frame.attrs["nowhere"] = _nowhere(answers, [*_in_doubt(wanted, frame), *empty])
+    return frame
 
 
 def results(
@@ -158,7 +168,7 @@ def results(
     -------
     pandas.DataFrame
         As `Run.results_of` returns it, with ``workspace`` and ``run_id`` before. Runs that cannot be read are in
-        ``frame.attrs["unread"]``.
+        ``frame.attrs["unread"]``, and paths at which no task has anything in ``frame.attrs["nowhere"]``.
 
     Raises
     ------
@@ -189,6 +199,7 @@ def results(
         (((*_place(directory), *who), data) for directory, found in answers.found for who, data in found),
     )
     frame.attrs["unread"] = answers.unread
+    frame.attrs["nowhere"] = _nowhere(answers, _in_doubt(wanted, frame))
     return frame
 
 
@@ -332,10 +343,15 @@ def _values_at(one: FoundTask, paths: Collection[conditions.Path]) -> list[Any]:
     """Return what is at some paths: as `matterstack.storage.search` looks for it, what a task gave first."""
     if not paths:
         return []
+    known = _known(one)
+    return [_first_at(known, path) for path in paths]
+
+
+def _known(one: FoundTask) -> list[Any]:
+    """Return where a value of a task is looked for, in this order."""
     changed = _data(one.changes, {}).get("arguments", {})
     said = {name: argument["value"] for name, argument in changed.items()}
-    known = [_gave(one), said, _data(one.arguments), _data(one.parameters)]
-    return [_first_at(known, path) for path in paths]
+    return [_gave(one), said, _data(one.arguments), _data(one.parameters)]
 
 
 def _gave(one: FoundTask) -> dict[str, Any]:
@@ -355,6 +371,51 @@ def _inside(value: Any, path: conditions.Path) -> Any:
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
     return value
+
+
+# -- what no task has ----------------------------------------------------------------------------
+
+
+def _in_doubt(wanted: Wanted, found: pd.DataFrame) -> list[conditions.Path]:
+    """Return paths of conditions at which perhaps no task has anything: what was found does not tell."""
+    return [one.path for one in wanted.conditions if found.empty or (one.operator, one.value) == ("exists", False)]
+
+
+def _nowhere(answers: Answers[Any], paths: Sequence[conditions.Path]) -> dict[str, list[str]]:
+    """Return, and log, at which of some paths no task of the runs that answered has anything; and what is near it."""
+    directories = [directory for directory, _ in answers.found]
+    if not (paths and directories):
+        return {}
+
+    def ask(reader: StoreReader) -> tuple[list[conditions.Path], set[str], bool]:
+        with _making_sense(reader):
+            tasks = search.some_tasks(reader, _MOST_LOOKED_AT)
+            return search.known_paths(reader, paths), {name for one in tasks for name in _names_in(one)}, bool(tasks)
+
+    looks = [look for _, look in ask_each(directories, ask).found]
+    if not any(has_tasks for *_, has_tasks in looks):
+        return {}
+    known = {path for has, *_ in looks for path in has}
+    names = sorted({name for _, some, _ in looks for name in some if len(name) <= _LONGEST})[:_MOST_NAMES]
+    nowhere = {}
+    for name in dict.fromkeys(conditions.written(path) for path in paths if path not in known):
+        nowhere[name] = get_close_matches(name[:_LONGEST], names)
+        log.warning("%s", neutral(f"no task has anything at {name:.100}{did_you_mean(name[:_LONGEST], names)}"))
+    return nowhere
+
+
+def _names_in(one: FoundTask) -> Iterator[str]:
+    """Yield what a path could say of a task."""
+    for place in _known(one):
+        yield from _paths_in(place, 3)
+
+
+def _paths_in(place: Any, depth: int) -> Iterator[str]:
+    if isinstance(place, dict) and depth:
+        for key, value in place.items():
+            name = conditions.written((key,))
+            yield name
+            yield from (f"{name}.{rest}" for rest in _paths_in(value, depth - 1))
 
 
 # -- files ---------------------------------------------------------------------------------------

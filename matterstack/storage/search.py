@@ -124,16 +124,32 @@ def find_tasks(reader: StoreReader, wanted: Wanted) -> list[FoundTask]:
     for condition in wanted.conditions:
         question.ask_condition(condition)
     values = _VALUES if wanted.values else "NULL, NULL, NULL, NULL"
-    sql = (
-        f"SELECT t.iteration, t.task_id, t.status, t.attempts, {_FUNCTION}, t.tags, (SELECT tags FROM runs), {values} "
-        "FROM tasks t LEFT JOIN attempts a ON a.task = t.id AND a.attempt = t.attempts "
-        f"WHERE {' AND '.join(question.terms) or 'TRUE'} ORDER BY t.id"
-    )
+    sql = f"{_ASKED.format(values)} WHERE {' AND '.join(question.terms) or 'TRUE'} ORDER BY t.id"
     return [FoundTask._make(row) for row in reader.query(sql, question.values)]
+
+
+def known_paths(reader: StoreReader, paths: Sequence[Path]) -> list[Path]:
+    """Return those of some paths at which any task of a run has something."""
+    question = _Question()
+    terms = ", ".join(f"max({question.kind_at(path)} IS NOT NULL)" for path in paths)
+    ((*found,),) = reader.query(f"SELECT {terms} {_TASKS}", question.values)
+    return [path for path, has in zip(paths, found, strict=True) if has]
+
+
+def some_tasks(reader: StoreReader, most: int) -> list[FoundTask]:
+    """Return so many tasks of a run with what they gave and were done with, those first that gave something."""
+    sql = f"{_ASKED.format(_VALUES)} ORDER BY t.status != 'COMPLETED', t.id LIMIT ?1"
+    return [FoundTask._make(row) for row in reader.query(sql, [most])]
 
 
 _FUNCTION = "CASE WHEN instr(t.spec, '\"call\":') THEN json_extract(t.spec, '$.call.function') END"
 _VALUES = f"{_GAVE}, a.changes, json_extract(t.spec, '$.call.kwargs'), json_extract(t.spec, '$.parameters')"
+
+
+_TASKS = "FROM tasks t LEFT JOIN attempts a ON a.task = t.id AND a.attempt = t.attempts"
+_ASKED = (
+    f"SELECT t.iteration, t.task_id, t.status, t.attempts, {_FUNCTION}, t.tags, (SELECT tags FROM runs), {{}} {_TASKS}"
+)
 
 
 class _Question:
@@ -173,6 +189,10 @@ class _Question:
             case operator:  # of order
                 term = f"{value} {operator} {self._comparable(said)} AND {self._alike(kind, said)}"
         self.terms.append(f"({term})")
+
+    def kind_at(self, path: Path) -> str:
+        """Return what gives the JSON type of what is at a path."""
+        return self._at(path)[0]
 
     def _at(self, path: Path) -> tuple[str, str]:
         """Return what gives the JSON type of what is at a path, and what gives its value; both NULL where it is null.
