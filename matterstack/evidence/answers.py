@@ -11,6 +11,8 @@ from matterstack.core.numbers import is_time
 from matterstack.core.strict_json import MAX_BYTES, parse_json
 from matterstack.errors import InvalidJsonError, UnsafeFileError
 from matterstack.evidence.attempt_files import AttemptFiles
+from matterstack.operators.requests.base import RequestOperator
+from matterstack.operators.requests.experiment import given_by
 from matterstack.orchestration.session import Session
 from matterstack.storage.rows import AttemptRecord
 
@@ -49,10 +51,10 @@ class Answer(NamedTuple):
     refused: int
 
 
-def asks_people(session: Session, record: AttemptRecord) -> bool:
-    """Return whether an attempt is a request that is answered; a kit is none."""
+def is_answered(session: Session, record: AttemptRecord) -> bool:
+    """Return whether an attempt is a request that a person or an instrument answers; a kit is none."""
     operator = session.operators.get(record.attempt.operator)
-    return operator is not None and operator.traits.by_people and not operator.traits.results_folder
+    return isinstance(operator, RequestOperator) and not operator.traits.results_folder
 
 
 def answer_of(files: AttemptFiles, record: AttemptRecord) -> Answer | None:
@@ -99,10 +101,12 @@ def _refused(files: AttemptFiles, record: AttemptRecord) -> int:
 
 def says_otherwise(record: AttemptRecord, answer: Answer, content: bytes) -> bool:
     """Return whether the database has another answer than the bytes that were accepted."""
-    if not (answer.source.startswith("response") and answer.source.endswith(".json")) or record.attempt.data is None:
+    if not answer.source.endswith(".json") or record.attempt.data is None:
         return False
     try:
         given: Any = parse_json(content)
+        if answer.source.startswith("experiment_result"):
+            given = given_by(given)
         return bool(given != json.loads(record.attempt.data))
-    except (InvalidJsonError, ValueError):
+    except (InvalidJsonError, ValueError, LookupError, TypeError, AttributeError):
         return True

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -13,9 +14,12 @@ from typing import Any, BinaryIO
 from matterstack.core.identifiers import check_relative_path
 from matterstack.errors import UnsafeFileError, UnsafePathError
 from matterstack.files import open_inside, walk_inside
+from matterstack.operators.requests.experiment import ExperimentOperator
 from matterstack.orchestration.session import Session
 from matterstack.storage import archives
 from matterstack.storage.rows import AttemptRecord
+
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class AttemptFiles:
@@ -39,6 +43,18 @@ class AttemptFiles:
         """Return where an attempt leaves a file of this name, from the run's directory on."""
         folder = self._session.results_folder(record.attempt.operator)
         return "/".join(part for part in (self.home(record), folder, name) if part)
+
+    def left(self, record: AttemptRecord) -> list[tuple[str, str, int | None]]:
+        """Return name, SHA-256 and size of what an attempt left: outputs, and what an instrument lists with its result.
+
+        Of the latter nobody has told the size.
+        """
+        known: dict[str, tuple[str, int | None]] = {name: (sha256, size) for name, sha256, size in record.outputs}
+        if isinstance(self._session.operators.get(record.attempt.operator), ExperimentOperator):
+            for name, sha256 in as_object(as_object(record.attempt.data).get("files")).items():
+                if isinstance(sha256, str) and _SHA256.match(sha256):
+                    known.setdefault(name, (sha256, None))
+        return [(name, sha256, size) for name, (sha256, size) in known.items()]
 
     def archive_of(self, record: AttemptRecord) -> str | None:
         """Return the archive that an attempt is in; None where its directory is there, or there is no archive."""
@@ -141,17 +157,6 @@ class AttemptFiles:
         plain = sorted(f"{home}/{path}" for path, status in found if stat.S_ISREG(status.st_mode))
         folders = {f"{home}/{path}" for path, status in found if stat.S_ISDIR(status.st_mode)}
         return plain, sorted({f"{home}/{path}" for path, _ in found} - folders - set(plain))
-
-
-def left_by(record: AttemptRecord) -> list[tuple[str, str]]:
-    """Return name and SHA-256 of what an attempt left: outputs, and what an instrument lists with its result."""
-    known = {name: sha256 for name, sha256, _ in record.outputs}
-    listed = as_object(as_object(record.attempt.data).get("files"))
-    if not {"schema", "instructions"}.isdisjoint(as_object(record.spec)):
-        for name, sha256 in listed.items():
-            if isinstance(sha256, str) and len(sha256) == 64:
-                known.setdefault(name, sha256)
-    return list(known.items())
 
 
 def as_object(text: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from xml.parsers import expat
 
 from matterstack.core.text import neutral
 from matterstack.errors import UnsafeFileError
-from matterstack.evidence.attempt_files import AttemptFiles, left_by
+from matterstack.evidence.attempt_files import AttemptFiles
 from matterstack.evidence.document import Figure
 from matterstack.notebook.contents import TYPES
 from matterstack.storage.rows import AttemptRecord
@@ -72,7 +72,7 @@ def _named(files: AttemptFiles, records: Sequence[AttemptRecord]) -> Iterator[tu
     """Yield what is called as pictures are: attempt, name, SHA-256 and type."""
     for record in records:
         if record.attempt.status == "COMPLETED":
-            for name, sha256 in left_by(record):
+            for name, sha256, _ in files.left(record):
                 if (kind := TYPES.get(PurePosixPath(name).suffix.lower())) is not None:
                     yield record, name, sha256, kind
 

@@ -14,7 +14,7 @@ from matterstack.core.numbers import is_time
 from matterstack.core.strict_json import parse_json
 from matterstack.core.text import neutral, storable
 from matterstack.errors import InvalidJsonError, UnsafeFileError
-from matterstack.evidence.answers import answer_of, asks_people
+from matterstack.evidence.answers import answer_of, is_answered
 from matterstack.evidence.attempt_files import AttemptFiles, as_object
 from matterstack.evidence.kept_files import literal
 from matterstack.evidence.left_out import EVIDENCE, MOST_BYTES
@@ -233,13 +233,13 @@ def _attempt(
         "inputs": [*_written(record), *(_link(session, one) for one in session.reader.links_up(record.id))],
         "outputs": [
             {"name": name, "path": files.results(record, name), "sha256": sha256, "bytes": size}
-            for name, sha256, size in record.outputs
+            for name, sha256, size in files.left(record)
         ],
         "not_hashed": {str(name): str(why) for name, why in as_object(record.not_hashed).items()},
         "data": bounded(_json(row.data)),
         "removed": [_json(text) for text in record.removed],
     }
-    if asks_people(session, record):
+    if is_answered(session, record):
         said["answer"] = _answer(files, record)
     return said
 

@@ -230,7 +230,7 @@ def _failures(record: Mapping[str, Any]) -> Iterator[Block]:
 
 
 def _people(record: Mapping[str, Any]) -> Iterator[Block]:
-    asked = {task["task"]: task.get("instructions") or "" for task in record["tasks"]}
+    asked = {task["task"]: task.get("instructions") or task["done_with"] for task in record["tasks"]}
     rows = []
     for attempt in record["attempts"]:
         if "answer" not in attempt:
@@ -274,8 +274,8 @@ def _files(record: Mapping[str, Any]) -> Iterator[Block]:
         rows += mine[: max(0, _MOST_FILES - len(rows))]
     if rows:
         yield Words(
-            "The inputs of each attempt, with where they came from, and the outputs that its plan names, by the "
-            "SHA-256 that was taken where they were made."
+            "The inputs of each attempt, with where they came from, and what it left that its plan or its result "
+            "names, by the SHA-256 that was taken where they were made."
         )
         where = "tables/inputs.csv and tables/outputs.csv"
         yield Table(("attempt", "", "file", "of", "SHA-256"), rows, total, where, frozenset(), frozenset({4}))
@@ -420,7 +420,9 @@ def _time(text: str | None) -> str:
     return "" if text is None else f"{text[:10]} {text[11:19]} UTC"
 
 
-def _size(size: int) -> str:
+def _size(size: int | None) -> str:
+    if size is None:
+        return ""
     for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if size >= factor:
             return f"{size / factor:.3g} {unit}"

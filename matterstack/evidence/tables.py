@@ -38,7 +38,9 @@ def tables_of(store: StoreReader, record: Mapping[str, Any]) -> dict[str, pd.Dat
         "results": tables.results(store),
         "events": tables.events(store).set_index("seq"),
         "inputs": pd.DataFrame(_rows(attempts, "inputs", _INPUTS), columns=list(_INPUTS)).set_index("attempt"),
-        "outputs": pd.DataFrame(_outputs(attempts), columns=list(_OUTPUTS)).set_index("attempt"),
+        "outputs": pd.DataFrame(_outputs(attempts), columns=list(_OUTPUTS))
+        .astype({"bytes": "Int64"})
+        .set_index("attempt"),
         "answers": pd.DataFrame(_answers(attempts), columns=list(_ANSWERS)).set_index("attempt"),
     }
 

@@ -14,8 +14,8 @@ from matterstack.core.attempt_files import MACHINERY
 from matterstack.core.strict_json import MAX_BYTES, parse_json
 from matterstack.core.text import neutral
 from matterstack.errors import InvalidJsonError, UnsafeFileError
-from matterstack.evidence.answers import answer_of, asks_people, says_otherwise
-from matterstack.evidence.attempt_files import AttemptFiles, as_object, left_by, sum_of
+from matterstack.evidence.answers import answer_of, is_answered, says_otherwise
+from matterstack.evidence.attempt_files import AttemptFiles, as_object, sum_of
 from matterstack.evidence.kept_files import kept_of, literal
 from matterstack.evidence.left_out import LeftOut
 from matterstack.files import walk_inside
@@ -183,7 +183,7 @@ class _Looked:
     def _attempt(self, record: AttemptRecord, links: list[LinkRow]) -> Iterator[Checked]:
         if record.attempt.status == "COMPLETED" and not self._files.is_there(record):
             yield self._gone(record, "directory", f"{self._files.home(record)}/", "", "")
-        for name, sha256 in left_by(record):
+        for name, sha256, _ in self._files.left(record):
             yield self._file(record, "output", self._files.results(record, name), sha256, name)
         for name, why in as_object(record.not_hashed).items():
             yield self._not_hashed(record, name, str(why))
@@ -221,7 +221,7 @@ class _Looked:
         return Checked(record.name, "output", path, NOT_HASHED, why, "", found)
 
     def _answer(self, record: AttemptRecord) -> Iterator[Checked]:
-        if not asks_people(self._session, record) or not self._files.is_there(record):
+        if not is_answered(self._session, record) or not self._files.is_there(record):
             return
         verdict = f"{self._files.home(record)}/{MACHINERY}/verdict.json"
         try:

@@ -284,11 +284,17 @@ class ExperimentOperator(RequestOperator):
         result = self._request_directory(attempt).accepted(attempt)
         if (lacking := _lacks(attempt, result)) is not None:
             raise AttemptFailedError(lacking)
-        files = {_plain_path(entry["path"]): entry["sha256"].lower() for entry in result.get("files", ())}
+        given = given_by(result)
         for output in attempt.task.outputs:
-            if output not in files:
+            if output not in given.get("files", ()):
                 raise AttemptFailedError(f"the expected output {output} is not among the files of the result")
-        return {**result["data"], **({"files": files} if files else {})}
+        return given
+
+
+def given_by(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the data of a task that a result of an instrument gives: what was measured, with the list of its files."""
+    files = {_plain_path(entry["path"]): entry["sha256"].lower() for entry in result.get("files", ())}
+    return {**result["data"], **({"files": files} if files else {})}
 
 
 def _present(attempt: Attempt, name: str) -> bool:
