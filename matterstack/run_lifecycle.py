@@ -81,7 +81,7 @@ def initialize_run(
         Who carries out tasks, by the name tasks call them; by default ``"local"`` is a
         `LocalOperator`.
     config : mapping, optional
-        Settings of the run; see `matterstack.orchestration.session.Settings`.
+        Settings of the run, by name: ``docs/reference/settings.md`` lists them.
     base_path : path-like
         Where ``workspaces/`` is.
     run_id : str, optional

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import os
 import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 from matterstack import cli, errors
 from matterstack.core.attempt_files import TABLE, Family
 from matterstack.core.states import ATTEMPT_TRANSITIONS, RUN_TRANSITIONS, TASK_TRANSITIONS
+from matterstack.notices.sinks import Notify
+from matterstack.orchestration.budget import Spent
+from matterstack.orchestration.session import Settings
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
@@ -87,6 +92,59 @@ def commands(page: str) -> str:
 
 def test_the_tables_of_commands_are_those_of_the_parser() -> None:
     assert COMMANDS.read_text() == commands(COMMANDS.read_text()), "run `python tests/test_docs.py`"
+
+
+OPTIONS = ROOT / "docs" / "reference" / "options.md"
+#: Told once, above all commands.
+EVERYWHERE = {"--help", "--json", "--base-path"}
+
+
+def options() -> str:
+    """Return what each command takes as Markdown: a section a command, a row an argument or option."""
+    parts = []
+    heading = ""
+    for command in cli.build().all:
+        if command.heading != heading:
+            heading = command.heading
+            parts.append(f"## {heading}")
+        taken = [action for action in command.parser._actions if not EVERYWHERE & {*action.option_strings}]
+        rows = [f"| {called(action)} | {said(action)} |" for action in taken]
+        parts.append(f"### `{command.name}`\n\n{as_typed(command.parser.description)}")
+        parts.append("\n".join(["| it takes | |", "|---|---|", *rows]))
+        parts.append(f"```console\n$ {command.example}\n```")
+    return "\n" + "\n\n".join(parts) + "\n\n"
+
+
+def called(action: argparse.Action) -> str:
+    """Return how an argument or option is written, as in `--zip` or `--log FILE`."""
+    value = action.metavar or "{" + ",".join(action.choices or ()) + "}"
+    names = action.option_strings or [str(value)]
+    written = (f"`{name}`" if action.nargs == 0 or name == value else f"`{name} {value}`" for name in names)
+    return ", ".join(written).replace("|", r"\|")
+
+
+def said(action: argparse.Action) -> str:
+    assert action.help, f"{called(action)} says nothing of itself"
+    return as_typed(argparse.HelpFormatter("matterstack")._expand_help(action))
+
+
+def as_typed(text: str | None) -> str:
+    """Return a text of the help for a page: a line a paragraph, and what is typed in backticks."""
+    unfolded = re.sub(r"(?<!\n)\n(?!\n)", " ", text or "")
+    return re.sub(r"'[^']+'|(?<!\S)--[a-z][a-z-]*", lambda found: f"`{found[0]}`", unfolded)
+
+
+def test_the_page_of_options_is_that_of_the_parser() -> None:
+    (found,) = BLOCK.findall(OPTIONS.read_text())
+    assert found == options(), "run `python tests/test_docs.py`"
+
+
+def test_the_page_of_settings_has_each_setting_and_variable() -> None:
+    page = (ROOT / "docs/reference/settings.md").read_text()
+    names = {field.name for kind in (Settings, Notify) for field in fields(kind)} | {*Spent._fields}
+    read = {name for path in PACKAGE.rglob("*.py") for name in re.findall(r"MATTERSTACK_[A-Z_]+", path.read_text())}
+    ours = {"MATTERSTACK_ROOM", "MATTERSTACK_NOTIFY_TO"}  # room for the name of a process; an example of a name
+    assert not [name for name in names | (read - ours) if f"`{name}`" not in page]
 
 
 def test_the_first_block_of_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
@@ -214,5 +272,6 @@ def test_programs_that_run_outside_the_package_need_nothing_of_it() -> None:
 
 if __name__ == "__main__":
     COMMANDS.write_text(commands(COMMANDS.read_text()))
+    OPTIONS.write_text(BLOCK.sub(lambda _: options(), OPTIONS.read_text()))
     NAMES.write_text(BLOCK.sub(lambda _: names(), NAMES.read_text()))
     PAGE.write_text(MAP.sub(lambda _: house(), BLOCK.sub(lambda _: tables(), PAGE.read_text())))

@@ -15,18 +15,18 @@ from matterstack.commands.runs import status_document
 if TYPE_CHECKING:
     from matterstack.run import Run
 
-#: Resources that an option of `retry` changes, and what each is read as.
-_RESOURCES: dict[str, Callable[[str], Any]] = {
-    "nodes": int,
-    "tasks": int,
-    "cpus_per_task": int,
-    "gpus": int,
-    "memory_gib": float,
-    "walltime_s": float,
-    "partition": str,
-    "account": str,
-    "qos": str,
-    "constraint": str,
+#: Resources that an option of `retry` changes, what each is read as, and what it is.
+_RESOURCES: dict[str, tuple[Callable[[str], Any], str]] = {
+    "nodes": (int, "how many nodes"),
+    "tasks": (int, "MPI ranks"),
+    "cpus_per_task": (int, "cores a rank"),
+    "gpus": (int, "of the whole job"),
+    "memory_gib": (float, "of the whole job, in GiB"),
+    "walltime_s": (float, "the longest that an attempt may run, in seconds"),
+    "partition": (str, "of a batch scheduler"),
+    "account": (str, "of a batch scheduler"),
+    "qos": (str, "of a batch scheduler"),
+    "constraint": (str, "of a batch scheduler"),
 }
 
 
@@ -145,9 +145,10 @@ def _add_retry(commands: Commands) -> None:
     ):
         retry.add_argument(option, metavar=metavar, type=pair, action="append", default=[], help=said)
     resources = retry.add_argument_group("resources of the next attempts")
-    for name, kind in _RESOURCES.items():
+    for name, (kind, said) in _RESOURCES.items():
         metavar = "WORD" if kind is str else "N"
-        resources.add_argument(f"--{name.replace('_', '-')}", dest=f"resource_{name}", metavar=metavar, type=kind)
+        option = f"--{name.replace('_', '-')}"
+        resources.add_argument(option, dest=f"resource_{name}", metavar=metavar, type=kind, help=said)
 
 
 # -- what they do ------------------------------------------------------------------------------------

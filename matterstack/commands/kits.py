@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
         "matterstack kits import oxides/r1 back.tar.gz",
     )
     add_run(home)
-    home.add_argument("archive", metavar="ARCHIVE", type=Path)
+    home.add_argument("archive", metavar="ARCHIVE", type=Path, help="what came back from where the kits were run")
     _add_most(home)
     late = commands.add(
         "take-late",

@@ -72,9 +72,8 @@ def _add_daemon(commands: Commands) -> None:
     )
     add_workspace(daemon, several=True)
     default = min(_MOST_WORKERS, 2 * (os.cpu_count() or 1))
-    daemon.add_argument(
-        "--workers", type=_workers, metavar="N", default=default, help="how many runs are stepped at once (%(default)s)"
-    )
+    said = f"how many runs are stepped at once (default: two a core, {_MOST_WORKERS} at most)"
+    daemon.add_argument("--workers", type=_workers, metavar="N", default=default, help=said)
     daemon.add_argument("--once", action="store_true", help="step each run until nothing moves, and end: for cron")
     daemon.add_argument("--log", type=Path, metavar="FILE", help="where the log goes besides the standard error")
 
