@@ -165,9 +165,11 @@ def _edge(
     if source not in given:
         reference = Reference(ids[source])
         return target, name, reference if port is None else reference[port]
-    if port is not None:
-        raise WorkflowError(f"{_said(nodes[source])} has no port {port!r}: its sourcePort has to be null")
-    return target, name, given[source]
+    if port is None:
+        return target, name, given[source]
+    if not isinstance(given[source], dict) or port not in given[source]:
+        raise WorkflowError(f"{_said(nodes[source])} has no item {port!r}: for the whole value sourcePort is null")
+    return target, name, given[source][port]
 
 
 def _program(function: str, folder: Path) -> Program:
@@ -187,7 +189,8 @@ def write_workflow_definition(path: str | os.PathLike[str], workflow: Workflow) 
     """Write a workflow of functions as a Python Workflow Definition.
 
     The functions become modules beside the file, as the tasks have them. What tasks say besides (operator, retries,
-    resources) has no place in a definition, and is left out.
+    resources) has no place in a definition, and is left out. A workflow that was not read from a definition gets an
+    output node ``result``: the value of the last task that no other takes.
 
     Parameters
     ----------
@@ -236,6 +239,12 @@ def write_workflow_definition(path: str | os.PathLike[str], workflow: Workflow) 
             edges.append(
                 {"target": number, "targetPort": name if function else None, "source": found, "sourcePort": port}
             )
+    if nodes and not any(node["type"] == "output" for node in nodes):
+        # The definition's own library reads no file without one, and none with several.
+        last = max(set(numbers.values()) - {edge["source"] for edge in edges})
+        found = len(nodes) + len(values)
+        values.append({"id": found, "type": "output", "name": "result"})
+        edges.append({"target": found, "targetPort": None, "source": last, "sourcePort": None})
     text = json.dumps({"version": VERSION, "nodes": nodes + values, "edges": edges}, indent=2) + "\n"
     files = {**modules, target.name: text.encode()}
     for name in files:

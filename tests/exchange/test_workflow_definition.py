@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from no_skips import NOT_REQUIRED
 
 import matterstack as ms
 from matterstack.errors import ExportError, WorkflowError
@@ -71,7 +72,7 @@ def test_functions_of_a_notebook_become_modules(tmp_path: Path) -> None:
         "springs", ms.exchange.read_workflow_definition(tmp_path / "springs.json"), base_path=tmp_path
     )
     assert run.wait() is ms.RunStatus.COMPLETED, run.reason
-    assert run.value("scaled-2") == {"length": 9.0}
+    assert run.value("result") == run.value("scaled-2") == {"length": 9.0}
     assert "matterstack" not in (tmp_path / "springs_scaled.py").read_text()
 
 
@@ -85,6 +86,8 @@ def test_any_graph_comes_back(tmp_path: Path, steps: list[tuple[int, str, Any]])
             edges.append({"target": number, "targetPort": "x", "source": before, "sourcePort": name})
         nodes.append({"id": 100 + number, "type": "input", "name": f"in {number}", "value": value})
         edges.append({"target": number, "targetPort": name, "source": 100 + number, "sourcePort": None})
+    nodes.append({"id": 200, "type": "output", "name": "out"})
+    edges.append({"target": 200, "targetPort": None, "source": len(steps) // 2, "sourcePort": None})
     workflow = _read(tmp_path, {"version": "1.0.0", "nodes": nodes, "edges": edges})
     target = tmp_path / "again.json"
     target.unlink(missing_ok=True)
@@ -118,7 +121,7 @@ def test_any_value_anywhere_is_read_or_refused(tmp_path: Path, key: str, value: 
         (lambda plain: plain["nodes"][0].update(value="os;x.y"), "function node 0 .* module.function"),
         (lambda plain: plain["nodes"][3].pop("value"), r"input node 3 \(length\) has no value: pass inputs="),
         (lambda plain: plain["edges"][0].update(source=77), "no node 77 as its source"),
-        (lambda plain: plain["edges"][0].update(sourcePort="x"), r"input node 3 \(length\) has no port 'x'"),
+        (lambda plain: plain["edges"][0].update(sourcePort="x"), r"input node 3 \(length\) has no item 'x'"),
         (lambda plain: plain["edges"].append(plain["edges"][0]), "function node 0 .* two edges"),
         (lambda plain: plain["edges"].pop(), r"output node 5 \(result\): no edge"),
         (lambda plain: plain["edges"][0].update(source=1), "wait for each other"),
@@ -152,6 +155,15 @@ def test_what_cannot_be_said_names_the_task(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["there_scaled.py"]
 
 
+def test_a_port_of_an_input_is_an_item_of_its_value(tmp_path: Path) -> None:
+    plain = json.loads(DEFINITION.read_text())
+    plain["nodes"][3]["value"] = {"start": 3.6, "end": 4.0}
+    for edge in plain["edges"]:
+        if edge["source"] == 3:
+            edge["sourcePort"] = "start"
+    assert _said(_read(tmp_path, plain)) == _said(ms.exchange.read_workflow_definition(DEFINITION))
+
+
 def _one() -> ms.Workflow:
     flow = ms.Workflow()
     flow.add("first", scaled, 1.0)
@@ -169,7 +181,8 @@ def test_two_functions_of_one_name_are_not_mixed_up(tmp_path: Path) -> None:
     flow.add("first", made(2.0), 1.0)
     ms.exchange.write_workflow_definition(tmp_path / "2 lengths.json", flow)
     assert _said(ms.exchange.read_workflow_definition(tmp_path / "2 lengths.json")) == {
-        "stretched": {"function": "workflow_2_lengths_stretched.stretched", "arguments": {"length": 1.0}}
+        "stretched": {"function": "workflow_2_lengths_stretched.stretched", "arguments": {"length": 1.0}},
+        "result": {"function": "", "arguments": {"value": {"@": "reference", "task": "stretched", "at": []}}},
     }
     flow.add("second", made(3.0), 1.0)
     with pytest.raises(ExportError, match=r"'second' .* another module both_stretched.py"):
@@ -189,3 +202,20 @@ def test_the_example_of_its_own_repository_runs(tmp_path: Path) -> None:
     assert _said(ms.exchange.read_workflow_definition(again[0])) == _said(
         ms.exchange.read_workflow_definition(arithmetic)
     )
+
+
+def test_what_is_written_is_read_and_run_by_its_own_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    purepython = pytest.importorskip(
+        "python_workflow_definition.purepython", reason=f"{NOT_REQUIRED}python-workflow-definition is not installed"
+    )
+    flow = ms.Workflow()
+    first = flow.add("first", scaled, 1.5)
+    flow.add("second", scaled, first["length"], factor=3)
+    flow.add("third", scaled, first["length"])
+    ms.exchange.write_workflow_definition(tmp_path / "springs.json", flow)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = purepython.load_workflow_json(str(tmp_path / "springs.json"))
+    del sys.modules["springs_scaled"]
+    run = ms.initialize_run("springs", flow, base_path=tmp_path)
+    assert run.wait() is ms.RunStatus.COMPLETED, run.reason
+    assert found in (run.value("second"), run.value("third"))  # it gives that of the function which it called last
