@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 import slurm_lab
-from daemon_lab import daemon, make, wait_for
+from daemon_lab import daemon, make
 from ledger import check_executions, starts, witnessed
+from waiting import wait_for
 
 import matterstack as ms
 from matterstack.errors import UntrustedRunError
@@ -351,13 +352,13 @@ def test_the_job_of_slurm_renews_itself(tmp_path: Path, program: str) -> None:
         subprocess.run(["sbatch", "job.sh"], check=True, cwd=place, timeout=60, capture_output=True)
         log = place / "matterstack-daemon.log"
         try:
-            wait_for(lambda: log.exists() and "waits for people" in log.read_text(), 90)
+            wait_for(lambda: log.exists() and "waits for people" in log.read_text())
             assert len(running.jobs()) == 2
             first = min(int(number) for number, _, state in running.jobs() if state == "RUNNING")
             # As Slurm does when the time of a job is over soon.
             subprocess.run(["scancel", "--batch", "--signal=TERM", str(first)], check=True, timeout=60)
-            wait_for(lambda: "ended by SIGTERM" in log.read_text(), 90)
+            wait_for(lambda: "ended by SIGTERM" in log.read_text())
             run.respond("a", {})
-            wait_for(lambda: run.status is ms.RunStatus.COMPLETED, 90)
+            wait_for(lambda: run.status is ms.RunStatus.COMPLETED)
         finally:
             subprocess.run(["scancel", "--name=matterstack-daemon"], check=True, timeout=60)

@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from daemon_lab import Daemon, daemon, make, wait_for
+from daemon_lab import Daemon, daemon, make
 from dask_lab import Farm
 from kit_lab import carry, pack
 from ledger import check_executions, witnessed
 from lying_disk import lying_disk
 from slurm_lab import cluster
+from waiting import wait_for
 
 import matterstack as ms
 
@@ -83,7 +84,7 @@ def test_jobs_of_slurm(tmp_path: Path) -> None:
             wait_for(lambda: len(lab.jobs()) >= 3)
             it.end(signal.SIGKILL)
         with daemon(tmp_path):
-            wait_for(lambda: is_completed(run), 90)
+            wait_for(lambda: is_completed(run))
         assert len(lab.jobs()) == 4
     check_executions(run, tmp_path / "ledger")
 
@@ -95,7 +96,7 @@ def test_tasks_of_dask(tmp_path: Path) -> None:
         tasks[3] = witnessed("t3", "true", tmp_path / "ledger", operator="dask", dependencies=["t0", "t1", "t2"])
         run = make(tmp_path, "r", ms.Workflow(tasks), operators={"dask": ms.DaskOperator(farm.address)})
         with daemon(tmp_path):
-            wait_for(lambda: is_completed(run), 90)
+            wait_for(lambda: is_completed(run))
     finally:
         farm.close()
     check_executions(run, tmp_path / "ledger")

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from ledger import check_executions, starts, witnessed
-from slurm_lab import wait_for
+from waiting import wait_for
 
 import matterstack as ms
 from matterstack.core.attempts import (

@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 from dask_lab import Farm
 from disk import fresh_disk
-from slurm_lab import Cluster, cluster, wait_for
+from slurm_lab import Cluster, cluster
+from waiting import wait_for
 
 import matterstack as ms
 
@@ -45,7 +46,7 @@ def plain(lab: Cluster, jobs: int, directory: Path) -> None:
             check=True,
             capture_output=True,
         )
-    wait_for(lambda: drained(lab, "plain"), 3600)
+    wait_for(lambda: drained(lab, "plain"), most_s=3600)
 
 
 def array(lab: Cluster, jobs: int, directory: Path) -> None:
@@ -55,7 +56,7 @@ def array(lab: Cluster, jobs: int, directory: Path) -> None:
         check=True,
         capture_output=True,
     )  # fmt: skip
-    wait_for(lambda: drained(lab, "array"), 3600)
+    wait_for(lambda: drained(lab, "array"), most_s=3600)
 
 
 def direct(lab: Cluster, jobs: int, directory: Path, pack: int = 1) -> None:

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import os
 import random
-import select
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import matterstack as ms
 from matterstack.operators.local.runner.processes import children, start_time
-
-
-def wait_for(true: Callable[[], object], seconds: float = 180.0) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "waited in vain"
-        select.poll().poll(50)
 
 
 class Daemon:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from slurm_lab import wait_for
+from waiting import wait_for
 
 
 class Farm:

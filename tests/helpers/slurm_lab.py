@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import select
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from waiting import wait_for
 
 SCRIPTS = Path(__file__).with_name("slurm")
 NEEDED = ("slurmctld", "slurmd", "sbatch", "munged")
@@ -155,11 +154,3 @@ def mended(running: Cluster) -> Iterator[Cluster]:
     running.start()
     subprocess.run(["scancel", "--me"], capture_output=True, timeout=60)
     wait_for(lambda: not running.command("squeue", "-h", "-o", "%A"))
-
-
-def wait_for(true: Callable[[], object], seconds: float = 90.0) -> None:
-    """Wait until something is true."""
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "waited in vain"
-        select.poll().poll(100)

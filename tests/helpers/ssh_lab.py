@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from slurm_lab import wait_for
+from waiting import wait_for
 
 
 class Server:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import select
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +29,6 @@ def writes(file: Path) -> list[str]:
 def came(file: Path) -> list[dict[str, Any]]:
     """Return what came so far."""
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
-def wait_for(true: Callable[[], object]) -> None:
-    """Wait for what other processes do, three minutes at most."""
-    until = time.monotonic() + 180
-    while not true():
-        assert time.monotonic() < until, "waited in vain"
-        select.poll().poll(20)
 
 
 def all_sent(run: ms.Run) -> bool:

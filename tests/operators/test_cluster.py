@@ -17,7 +17,9 @@ from crashes import in_child, killed_at
 from hypothesis import given
 from hypothesis import strategies as st
 from ledger import check_executions, starts, witnessed
-from slurm_lab import ACCOUNTING, Cluster, Counted, cluster, mended, wait_for
+from slurm_lab import ACCOUNTING, Cluster, Counted, cluster, mended
+from slurm_runs import task
+from waiting import gate, wait_for
 
 import matterstack as ms
 from matterstack.core.limits import Holder
@@ -46,15 +48,6 @@ def healthy(lab: Cluster) -> Iterator[Cluster]:
 def start(base: Path, *tasks: ms.Task, run_id: str = "r", **settings: Any) -> ms.Run:
     operator = ms.SlurmOperator(**{"timeout_s": 15.0, "poll_s": 0.1, **settings})
     return ms.initialize_run("w", ms.Workflow(tasks), base_path=base, run_id=run_id, operators={"slurm": operator})
-
-
-def task(base: Path, name: str, command: str = "true", **settings: Any) -> ms.Task:
-    return witnessed(name, command, base / "ledger", operator="slurm", **settings)
-
-
-def gate(base: Path) -> str:
-    """Return a command that waits until `base / "go"` is there."""
-    return f"while ! [ -e {base}/go ]; do sleep 0.1; done"
 
 
 def queued(running: Cluster) -> list[str]:

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_lab import wait_for
 from users import as_user, root
+from waiting import wait_for
 
 import matterstack as ms
 from matterstack.operators.local.runner.control_groups import ControlGroup, ControlGroups, _delegated

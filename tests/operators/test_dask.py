@@ -20,7 +20,7 @@ import pytest
 from crashes import killed_at
 from dask_lab import Farm
 from ledger import check_executions, starts, witnessed
-from slurm_lab import wait_for
+from waiting import gate, wait_for
 
 import matterstack as ms
 from matterstack.errors import InvalidConfigError
@@ -48,10 +48,6 @@ def start(base: Path, operator: ms.DaskOperator, *tasks: ms.Task) -> ms.Run:
 
 def task(base: Path, name: str, command: str = "true", **settings: Any) -> ms.Task:
     return witnessed(name, command, base / "ledger", operator="dask", **settings)
-
-
-def gate(base: Path) -> str:
-    return f"while ! [ -e {base}/go ]; do sleep 0.1; done"
 
 
 def until(run: ms.Run, wanted: str, name: str = "a", attempt: int = 1) -> None:

@@ -7,7 +7,8 @@ import zipfile
 from pathlib import Path
 
 from kit_lab import pack
-from slurm_lab import cluster, wait_for
+from slurm_lab import cluster
+from waiting import wait_for
 
 import matterstack as ms
 

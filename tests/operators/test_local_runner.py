@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import json
 import os
-import select
 import shutil
 import signal
 import socket
@@ -22,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledger import check_executions, starts, witnessed
+from waiting import alive, wait_for
 
 import matterstack as ms
 from matterstack.core.attempts import Attempt, Refused, Submitted
@@ -37,19 +37,6 @@ HIDDEN = f"""
 time.sleep(1000)' > hidden.py
     setsid env -i {sys.executable} hidden.py &
 """
-
-
-def alive(pid: int) -> bool:
-    return processes.start_time(pid) >= 0
-
-
-def wait_for(what: Callable[[], Any], why: str) -> Any:
-    """Return what is true at last, or fail."""
-    until = time.monotonic() + _WAIT_S
-    while not (found := what()):
-        assert time.monotonic() < until, why
-        select.poll().poll(5)
-    return found
 
 
 def runner_of(run: ms.Run) -> int:

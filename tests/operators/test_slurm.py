@@ -18,7 +18,9 @@ from crashes import in_child, killed_at
 from hypothesis import given
 from hypothesis import strategies as st
 from ledger import check_executions, starts, witnessed
-from slurm_lab import Cluster, cluster, mended, wait_for
+from slurm_lab import Cluster, cluster, mended
+from slurm_runs import status, task, until
+from waiting import gate, wait_for
 
 import matterstack as ms
 from matterstack.errors import InvalidConfigError, InvalidTaskError, RunLockedError
@@ -51,27 +53,6 @@ def start(base: Path, *tasks: ms.Task, step: bool = True, **settings: Any) -> ms
     if step:
         run.step()
     return run
-
-
-def task(base: Path, name: str = "a", command: str = "true", **settings: Any) -> ms.Task:
-    return witnessed(name, command, base / "ledger", operator="slurm", **settings)
-
-
-def gate(base: Path) -> str:
-    """Return a command that waits until `base / "go"` is there."""
-    return f"while ! [ -e {base}/go ]; do sleep 0.1; done"
-
-
-def status(run: ms.Run, name: str = "a", attempt: int = 1) -> str:
-    return str(run.attempts.loc[f"0.{name}.{attempt}", "status"])
-
-
-def until(run: ms.Run, wanted: str, name: str = "a", attempt: int = 1) -> None:
-    def look() -> bool:
-        run.step()
-        return status(run, name, attempt) == wanted
-
-    wait_for(look)
 
 
 def reason(run: ms.Run, name: str = "a") -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from ledger import check_executions, starts, witnessed
-from slurm_lab import ACCOUNTING, Cluster, Counted, cluster, mended, wait_for
+from slurm_lab import ACCOUNTING, Cluster, Counted, cluster, mended
+from waiting import wait_for
 
 import matterstack as ms
 

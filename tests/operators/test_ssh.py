@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from crashes import killed_at
 from ledger import check_executions, starts, witnessed
-from slurm_lab import Cluster, cluster, wait_for
+from slurm_lab import Cluster, cluster
 from ssh_lab import Server, server
+from waiting import wait_for
 
 import matterstack as ms
 from matterstack.errors import InvalidConfigError

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 from ledger import check_executions
 from small_disk import fill
+from waiting import alive, wait_for
 
 import matterstack as ms
 from matterstack.notebook.board import Board
@@ -25,19 +25,6 @@ from matterstack.notebook.details import details_html
 from matterstack.operators.local.runner import processes
 
 _WAIT_S = 60.0
-
-
-def alive(pid: int) -> bool:
-    return processes.start_time(pid) >= 0
-
-
-def wait_for(what: Callable[[], Any], why: str) -> Any:
-    """Return what is true at last, or fail."""
-    until = time.monotonic() + _WAIT_S
-    while not (found := what()):
-        assert time.monotonic() < until, why
-        select.poll().poll(5)
-    return found
 
 
 def run_of(base: Path, *calls: Any, **settings: Any) -> ms.Run:

@@ -23,7 +23,8 @@ from crashes import ENDED, in_child, killed_at
 from no_skips import NOT_REQUIRED
 from test_daemon import daemon
 from test_run_lifecycle_scale import Completer, counted
-from told import all_sent, came, journal, wait_for, writes
+from told import all_sent, came, journal, writes
+from waiting import wait_for
 
 import matterstack as ms
 from matterstack import crash_points as testing

@@ -25,7 +25,7 @@ import pytest
 from crashes import ENDED, in_child
 from ledger import starts
 from lying_disk import HIDDEN, Change, Mounted, Tree, lying_disk
-from slurm_lab import wait_for
+from waiting import wait_for
 
 import matterstack as ms
 from matterstack.errors import RunNotFoundError, RunStatusError
@@ -338,7 +338,7 @@ def test_the_power_goes_after_a_command_ended_that_nobody_watched(tmp_path: Path
         left.touch()
         local = disk.path / RUN / "operators/local"
         runner = json.loads((local / "runner.lock").read_text())["pid"]
-        wait_for(lambda: not Path(f"/proc/{runner}").exists(), 30)  # it leaves when all that it knows is on disk
+        wait_for(lambda: not Path(f"/proc/{runner}").exists(), most_s=30)  # it leaves when all that it knows is on disk
         assert '["end"' in (local / "journal.jsonl").read_text()
         changes = disk.changes()
     (end,) = (n for n, change in enumerate(changes) if change[0] == "write" and b'["end"' in (change[1][2] or b""))
