@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from waiting import wait_for
+
 import matterstack as ms
 from matterstack.operators.local.runner.processes import children, start_time
 
