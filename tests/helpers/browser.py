@@ -61,7 +61,7 @@ class Lab:
     def open(self, path: Path, scale: int = 1) -> Notebook:
         """Open a notebook in a page of its own, whose pictures have so many pixels for one of the page."""
         page = self.browser.new_page(viewport={"width": 1280, "height": 1400}, device_scale_factor=scale)
-        page.set_default_timeout(60 * SECOND)
+        page.set_default_timeout(180 * SECOND)
         notebook = Notebook(page)
         page.goto(f"{self.url}/lab/tree/{path.name}?token={self.token}&reset")
         page.wait_for_selector(".jp-Notebook .jp-CodeCell")
@@ -166,7 +166,7 @@ def lab(directory: Path) -> Iterator[Lab]:
                     browser.close()
         finally:
             server.terminate()
-            server.wait(timeout=30)
+            server.wait(timeout=90)
 
 
 def _await(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
@@ -174,10 +174,10 @@ def _await(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
     import select
     import time
 
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180
     while time.monotonic() < until and server.poll() is None:
         try:
-            urllib.request.urlopen(url, timeout=5).close()
+            urllib.request.urlopen(url, timeout=30).close()
             return
         except OSError:
             select.poll().poll(100)

@@ -83,13 +83,19 @@ def go_to_view(notebook: Notebook, selector: str = ".ms-canvas") -> None:
     notebook.page.locator(selector).first.scroll_into_view_if_needed()
 
 
+def until_running(run: ms.Run, name: str) -> None:
+    """Step until a command has begun, which may be after the step that follows the one which submitted it."""
+    while run.attempts.loc[f"{name}.1", "status"] != "RUNNING":
+        run.step()
+
+
 def test_nodes_change_while_no_cell_runs_and_a_click_tells_all(jupyter: Lab, gates: Path) -> None:
     notebook = jupyter.open(jupyter.write("free.ipynb", setup(gates), "run.step()", "run.dag()"))
     notebook.run_all()
     node(notebook, "0.relax0")
     go_to_view(notebook)
     run = latest_run(jupyter)  # another process steps, and the view follows
-    run.step()
+    until_running(run, "0.relax0")
     node(notebook, "0.relax0", "RUNNING")
     release(gates, 0)
     while run.tasks.loc["0.relax0", "status"] != "COMPLETED":
@@ -257,7 +263,7 @@ run.step()""",
     page.wait_for_selector(".ms-panel:has-text('first')")
     assert target.bounding_box() == before, "the first click moves nothing"
     page.wait_for_selector(".ms-panel h4:has-text('SUBMITTED')")
-    run.step()
+    until_running(run, "0.talks")
     page.wait_for_selector(".ms-panel h4:has-text('RUNNING')")
     release(gates, 0)  # nothing is written to the store
     page.wait_for_selector(".ms-panel .ms-output:has-text('second')")
@@ -326,7 +332,7 @@ def test_rows_of_the_table_change_while_the_run_goes_on(jupyter: Lab, gates: Pat
     def shows(name: str, status: str) -> None:
         page.wait_for_selector(f".ms-row[data-key='{name}']:has-text('{status}')")
 
-    run.step()
+    until_running(run, "0.relax0")
     shows("0.relax0", "RUNNING")
     shows("0.bands0", "BLOCKED")
     release(gates, 0)

@@ -75,6 +75,7 @@ def test_the_timeline_follows_grows_zooms_and_leads_to_the_task(jupyter: Lab, tm
     page.keyboard.press("Escape")
     page.wait_for_selector(".ms-timeline .ms-panel", state="hidden")
     # Closer, and back to all.
+    before = float(view.get_attribute("data-sight"))
     page.keyboard.press("+")
     wait(notebook, f"Number(it.dataset.sight) < {before}")
     closer = view.get_attribute("data-sight")

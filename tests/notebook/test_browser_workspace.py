@@ -40,13 +40,9 @@ def test_all_runs_are_seen_live_opened_and_compared_by_keys_alone(jupyter: Lab) 
     page = notebook.page
     row = "[data-key='cathodes/{}']".format
     page.wait_for_selector(row("asks"))
-    assert page.locator(".ms-runs-sum").all_inner_texts() == [
-        "62\nruns",
-        "1\nneeds you",
-        "59\npending",
-        "2\nrunning",
-        "1\nunreadable",
-    ]
+    sums = ["62\nruns", "1\nneeds you", "59\npending", "2\nrunning", "1\nunreadable"]
+    texts = "[...document.querySelectorAll('.ms-runs-sum')].map((one) => one.innerText)"
+    page.wait_for_function(f"(sums) => JSON.stringify({texts}) === JSON.stringify(sums)", arg=sums)
     assert page.locator(".ms-runs *").count() < 1000, "rows that are out of sight are not in the page"
     # What another process does is seen; only that row is sent, and nothing else is drawn otherwise.
     page.locator(row("asks")).evaluate("(line) => { line.dataset.mark = 'kept'; }")

@@ -341,7 +341,7 @@ def test_output_that_grows_is_shown_as_it_grows(tmp_path: Path) -> None:
     run.step()
 
     def shows(text: str) -> None:
-        until = time.monotonic() + 30
+        until = time.monotonic() + 90
         while text not in view.panel and time.monotonic() < until:
             view.follower.look()
         assert text in view.panel
@@ -580,7 +580,7 @@ def test_a_view_follows_on_the_loop_and_stops_when_nobody_looks(
         task = view.follower.task
         assert task is not None
         await asyncio.to_thread(ms.open_run(run.path).wait)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while view.state["codes"] != "C":
                 await asyncio.sleep(0.01)
             monkeypatch.setattr(follower, "_ABANDONED_S", 0.0)
