@@ -364,8 +364,12 @@ def test_command_that_closes_its_descriptors(tmp_path: Path) -> None:
 
 def test_time_limit_stops_the_whole_process_group(tmp_path: Path) -> None:
     command = "trap '' TERM; sh -c \"trap '' TERM; sleep 1000\" & echo $! > child; wait"
-    run = one(tmp_path, command, resources=ms.Resources(walltime_s=0.3))
-    assert "time limit: it was stopped after 0.3 s" in reason_of(run)
+    for limit_s in (0.3, 10.0):  # a busy machine may need more until it has begun
+        (base := tmp_path / str(limit_s)).mkdir()
+        run = one(base, command, resources=ms.Resources(walltime_s=limit_s))
+        assert f"time limit: it was stopped after {limit_s:g} s" in reason_of(run)
+        if (directory_of(run) / "child").exists():
+            break
     child = int((directory_of(run) / "child").read_text())
     assert not alive(child)
 
@@ -575,7 +579,7 @@ def test_an_attempt_handed_over_again_is_not_started_again(tmp_path: Path, lost:
     news = select.poll()
     news.register(again.wakeup(parent) or -1, select.POLLIN)
     while not (seen := again.check_status(handed)) or seen[handed[0].token].seen is Seen.QUEUED:
-        assert news.poll(1000) or seen == {}, "no word of an attempt that is over"
+        assert news.poll(60_000) or seen == {}, "no word of an attempt that is over"
     assert seen[handed[0].token].seen is (Seen.VANISHED if lost == "journal.jsonl" else Seen.ENDED)
     check_executions(run, tmp_path / "ledger")
 

@@ -30,7 +30,7 @@ from matterstack.operators.local.runner import journal, orphans, processes
 from matterstack.operators.local.runner.control_groups import ControlGroups
 from matterstack.operators.local.runner.messages import flaw
 
-_WAIT_S = 30.0
+_WAIT_S = 120.0
 #: Starts a process that has nothing of its attempt's any more, and writes its id into the file ``child``.
 HIDDEN = f"""
     echo 'import os, time; os.closerange(0, 300); file = open("child", "w"); file.write(str(os.getpid())); file.close()
@@ -87,10 +87,11 @@ def test_a_time_limit_is_kept_by_the_next_runner(tmp_path: Path, clears: str) ->
     command = f"echo $$ > {tmp_path}/pid; exec {'env -i ' if clears == 'its environment' else ''}sleep 1000"
     task = ms.Task("x", command, resources=ms.Resources(walltime_s=1.0))
     run = ms.initialize_run("w", ms.Workflow([task]), base_path=tmp_path)
+    over = time.monotonic() + 1.0
     run.step()
     pid = wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip(), "it did not start")
     kill_runner(run)
-    assert alive(int(pid))
+    assert alive(int(pid)) or time.monotonic() > over, "it goes on, where it took no longer until now"
     assert run.wait(timeout_s=_WAIT_S) is ms.RunStatus.FAILED
     (attempt,) = run.attempts.to_dict("records")
     assert attempt["status"] == "FAILED"
@@ -100,12 +101,13 @@ def test_a_time_limit_is_kept_by_the_next_runner(tmp_path: Path, clears: str) ->
 
 
 def test_a_time_limit_is_kept_while_nobody_is_connected(tmp_path: Path) -> None:
+    over = time.monotonic() + 1.5
     held = Held(tmp_path, "trap '' TERM", resources=ms.Resources(walltime_s=1.5))
     kill_runner(held.run)
     # A driver that asks once, and ends: what it has started stays for the limit.
     program = "import sys, matterstack as ms; print(ms.open_run(sys.argv[1]).step().live)"
     asked = subprocess.run([sys.executable, "-c", program, str(held.run.path)], capture_output=True, text=True)
-    assert asked.stdout == "1\n", asked.stderr
+    assert asked.stdout == "1\n" or time.monotonic() > over, asked.stderr
     wait_for(lambda: not alive(held.pid), "its time limit was lost")
     held.run.wait(timeout_s=_WAIT_S)
     assert held.run.attempts["reason"].iloc[0] == "time limit: it was stopped after 1.5 s"
@@ -473,7 +475,7 @@ BEGIN = """
 import json, os, signal, sys
 import matterstack as ms
 run = ms.open_run(sys.argv[1])
-for _ in run.ticks(timeout_s=30):
+for _ in run.ticks(timeout_s=120):
     if list(run.attempts["status"]) == ["RUNNING"] and os.path.exists(sys.argv[2]):
         break
 os.kill(json.loads((run.path / "operators/local/runner.lock").read_text())["pid"], signal.SIGKILL)
@@ -515,7 +517,7 @@ def test_a_command_in_another_container_is_not_called_gone_because_it_is_not_see
         container.communicate()
     output = run.path / "operators/local/0.t.1/stdout.txt"
     output.rename(output.with_name("old.txt"))
-    assert look_from_another_container(run, 30).startswith("LOST")
+    assert look_from_another_container(run, _WAIT_S).startswith("LOST")
 
 
 # -- the journal -----------------------------------------------------------------------------

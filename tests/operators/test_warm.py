@@ -24,7 +24,7 @@ from matterstack.notebook.board import Board
 from matterstack.notebook.details import details_html
 from matterstack.operators.local.runner import processes
 
-_WAIT_S = 60.0
+_WAIT_S = 300.0
 
 
 def run_of(base: Path, *calls: Any, **settings: Any) -> ms.Run:
@@ -874,11 +874,16 @@ def waits_hidden(told: str) -> None:
     time.sleep(1000)
 
 
-def hidden(base: Path, **settings: Any) -> tuple[ms.Run, int]:
-    """Return a run of a call that has closed all that it could, and its process."""
+def hiding(base: Path, **settings: Any) -> ms.Run:
+    """Return a run of a call that closes all that it can."""
     flow = ms.Workflow()
     flow.add("x", ms.task(waits_hidden, **settings), str(base / "told"))
-    run = ms.initialize_run("w", flow, base_path=base, operators={"local": ms.LocalOperator(kill_grace_s=0.2)})
+    return ms.initialize_run("w", flow, base_path=base, operators={"local": ms.LocalOperator(kill_grace_s=0.2)})
+
+
+def hidden(base: Path, **settings: Any) -> tuple[ms.Run, int]:
+    """Return a run of a call that has closed all that it could, and its process."""
+    run = hiding(base, **settings)
     run.step()
     wait_for((base / "told").exists, "it does not begin")
     assert starts(run) == {"0.x.1": "warm"}
@@ -886,10 +891,15 @@ def hidden(base: Path, **settings: Any) -> tuple[ms.Run, int]:
 
 
 def test_time_limit(tmp_path: Path) -> None:
-    run, pid = hidden(tmp_path, resources=ms.Resources(walltime_s=0.5))
-    assert run.wait(timeout_s=_WAIT_S) is ms.RunStatus.FAILED
-    assert run.attempts["reason"].iloc[0] == "time limit: it was stopped after 0.5 s"
-    assert not alive(pid)
+    for limit_s in (0.5, 10.0):  # a busy machine may need more until it has begun
+        (base := tmp_path / str(limit_s)).mkdir()
+        run = hiding(base, resources=ms.Resources(walltime_s=limit_s))
+        assert run.wait(timeout_s=_WAIT_S) is ms.RunStatus.FAILED
+        assert run.attempts["reason"].iloc[0] == f"time limit: it was stopped after {limit_s:g} s"
+        if (base / "told").exists():
+            break
+    assert starts(run) == {"0.x.1": "warm"}
+    assert not alive(int((base / "told").read_text()))
 
 
 def panel_of(run: ms.Run, name: str) -> str:
@@ -918,6 +928,7 @@ def test_cancelled_while_it_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("start", ["told", "lost"])
 def test_the_next_runner_knows_it(tmp_path: Path, start: str) -> None:
+    over = time.monotonic() + 5
     run, pid = hidden(tmp_path, resources=ms.Resources(walltime_s=5))
     os.kill(runner_of(run), signal.SIGKILL)
     if start == "lost":  # only what its environment shows is left
@@ -927,8 +938,8 @@ def test_the_next_runner_knows_it(tmp_path: Path, start: str) -> None:
             file.truncate()
             file.writelines(kept)
     for _ in range(3):
-        assert run.step().live == 1
-    assert alive(pid)
+        assert run.step().live == 1 or time.monotonic() > over
+    assert alive(pid) or time.monotonic() > over
     assert run.wait(timeout_s=_WAIT_S) is ms.RunStatus.FAILED
     assert run.attempts["reason"].iloc[0] == "time limit: it was stopped after 5 s"
     assert not alive(pid)

@@ -548,7 +548,7 @@ def test_what_a_killed_run_left_is_given_back_by_whoever_wants_it(
     base = tmp_path / "base"
     two_runs(base, 1)
     a, b = runs_of(base)
-    assert killed_at(point, 1, partial(a.wait, timeout_s=20))
+    assert killed_at(point, 1, partial(a.wait, timeout_s=90))
     assert (held(base), list(a.attempts["status"])) == ((1, "a (1)"), stored)
     with RunLock(a.path / "run.lock"):  # whoever steps it now may be about to store what it holds
         b.step()
