@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ledger import witnessed
+from ledger import starts, witnessed
 from waiting import wait_for
 
 import matterstack as ms
@@ -22,3 +22,10 @@ def status(run: ms.Run, name: str = "a", attempt: int = 1) -> str:
 def until(run: ms.Run, wanted: str, name: str = "a", attempt: int = 1) -> None:
     """Step a run until an attempt has a status."""
     wait_for(lambda: (run.step(), status(run, name, attempt) == wanted)[1])
+
+
+def until_begun(run: ms.Run, name: str = "a") -> None:
+    """Wait until Slurm says that it runs, and until its command has begun, which is a moment later."""
+    until(run, "RUNNING", name)
+    token = run.attempts.loc[f"0.{name}.1", "token"]
+    wait_for(lambda: starts(run.path.parents[3] / "ledger")[token])

@@ -122,7 +122,7 @@ def test_runs_that_share_a_cluster_ask_it_once(
     healthy: Cluster, tmp_path: Path, squeue: Callable[[], int], many: int
 ) -> None:
     tasks = task(tmp_path, "a", gate(tmp_path))
-    runs = [start(tmp_path, tasks, run_id=f"r{n}", poll_s=60.0) for n in range(many)]
+    runs = [start(tmp_path, tasks, run_id=f"r{n}", poll_s=600.0) for n in range(many)]
     for run in runs:
         run.step()
     assert squeue() == 0
@@ -276,6 +276,7 @@ def test_jobs_of_all_runs_and_all_others_of_the_user_count(
 def test_the_queue_is_asked_once_in_a_while_by_all_and_not_at_all_without_the_limit(
     healthy: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
+    monkeypatch.setattr(job_limits, "_QUEUE_AGE_S", 600.0)  # however long the steps take
     squeue = Counted(tmp_path / "counted", monkeypatch, "squeue")
     ms.set_limits("w", base_path=tmp_path, furnace=1)
     runs = [start(tmp_path, *(task(tmp_path, f"t{n}") for n in range(3)), run_id=f"r{m}") for m in range(3)]
@@ -400,10 +401,10 @@ def test_jobs_and_commands_of_a_run_take_what_they_want_of_both_kinds_together_o
     check_executions(run, tmp_path / "ledger")
 
 
-def later(base: Path, seconds: float) -> None:
-    """Have all that was taken lie back so much longer."""
+def taken_ago(base: Path, seconds: float) -> None:
+    """Have all that was taken lie back so long, however long it took until now."""
     with contextlib.closing(sqlite3.connect(base / "workspaces/w/limits.sqlite")) as ledger, ledger:
-        ledger.execute("UPDATE reservations SET since = since - ?", (seconds,))
+        ledger.execute("UPDATE reservations SET since = ?", (time.time() - seconds,))
 
 
 @pytest.mark.parametrize("pack", [1, 3])
@@ -422,10 +423,10 @@ def test_no_more_is_submitted_a_minute_by_all_runs(
     said = repr(runs[1].explain())
     assert "slurm_submissions_per_min@localhost: 3 of 3 were taken within a minute by run a (2), this run (1)" in said
     wait_for(lambda: (runs[0].step(), runs[0].status is ms.RunStatus.COMPLETED)[1])
-    later(tmp_path, 50)
+    taken_ago(tmp_path, 30)
     runs[1].step()
     assert sbatch.take() == [], "that they are over makes no room"
-    later(tmp_path, 11)
+    taken_ago(tmp_path, 61)
     runs[1].step()
     assert len(sbatch.take()) == 1
     assert runs[1].wait(timeout_s=60) is ms.RunStatus.COMPLETED
@@ -466,7 +467,7 @@ def test_each_cluster_has_its_amount_and_one_may_have_its_own(
     assert "3 of slurm_jobs@localhost are held, and the limit is 2" in found
     assert "ms.set_limits('w', **{'slurm_jobs@localhost': ...}" in found
     (tmp_path / "go").write_text("")
-    later(tmp_path, 61)
+    taken_ago(tmp_path, 61)
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
     assert ms.limits("w", tmp_path).set_index("name")["held"]["slurm_jobs@hpc"] == 2
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ledger import check_executions, starts, witnessed
 from slurm_lab import Cluster, cluster, mended
-from slurm_runs import status, task, until
+from slurm_runs import status, task, until, until_begun
 from waiting import gate, wait_for
 
 import matterstack as ms
@@ -201,7 +201,7 @@ def test_a_queue_that_hangs_or_fails_holds_nobody_up(
     operators = {"slurm": ms.SlurmOperator(timeout_s=1.0), "local": ms.LocalOperator()}
     both = ms.initialize_run("w", flow, base_path=tmp_path, operators=operators)
     both.step()
-    until(both, "RUNNING")
+    until_begun(both)
     bin_ = tmp_path / "bin"
     bin_.mkdir()
     for text in (
@@ -213,10 +213,9 @@ def test_a_queue_that_hangs_or_fails_holds_nobody_up(
         (bin_ / "squeue").chmod(0o755)
         with monkeypatch.context() as broken:
             broken.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
-            both.step()
+            until(both, "COMPLETED", "here")
             assert status(both) == "RUNNING"
     assert "could not be asked" in repr(both.explain())
-    assert both.tasks.loc["0.here", "status"] == "COMPLETED"
     (tmp_path / "go").write_text("")
     wait_for(lambda: (both.step(), both.status is ms.RunStatus.COMPLETED)[1])
     check_executions(both, tmp_path / "ledger")
@@ -245,7 +244,7 @@ def test_cancelled_by_somebody(healthy: Cluster, tmp_path: Path) -> None:
 
 def test_requeued_by_an_administrator_runs_once(healthy: Cluster, tmp_path: Path) -> None:
     run = start(tmp_path, task(tmp_path, "a", gate(tmp_path)), grace_s=1.0)
-    until(run, "RUNNING")
+    until_begun(run)
     number = str(run.attempts.loc["0.a.1", "external_id"])
     healthy.command("scontrol", "update", f"jobid={number}", "requeue=1")
     healthy.command("scontrol", "requeue", number)
@@ -346,7 +345,7 @@ def test_a_job_that_spoils_its_own_directory_holds_up_no_other(
 
 def test_a_daemon_of_the_node_that_dies_and_comes_back(healthy: Cluster, tmp_path: Path) -> None:
     run = start(tmp_path, task(tmp_path, "a", gate(tmp_path)))
-    until(run, "RUNNING")
+    until_begun(run)
     healthy.kill("slurmd")
     run.step()
     healthy.start()
@@ -622,7 +621,7 @@ def test_a_chunk_that_is_killed_goes_on_where_it_stood(healthy: Cluster, tmp_pat
         task(tmp_path, "t1", gate(tmp_path), retries=1),
         *(task(tmp_path, f"t{i}") for i in range(2, 8)),
     )
-    until(run, "RUNNING", "t1")
+    until_begun(run, "t1")
     ((number, _, _),) = chunk_jobs(healthy, run)
     healthy.command("scancel", number)
     # The job is told later, and a command that may go on at once would end before that.
@@ -644,7 +643,7 @@ def test_an_attempt_whose_chunk_was_killed_is_lost_while_the_next_job_of_it_work
         task(tmp_path, "t1", gate(tmp_path)),
         grace_s=1.0,
     )
-    until(run, "RUNNING", "t0")
+    until_begun(run, "t0")
     ((number, _, _),) = chunk_jobs(healthy, run)
     healthy.command("scancel", number)
     until(run, "LOST", "t0")
@@ -677,7 +676,7 @@ def test_commands_that_break_their_directory_or_cannot_start_leave_the_chunk_wor
 
 def test_attempts_of_a_chunk_are_cancelled_alone(healthy: Cluster, tmp_path: Path) -> None:
     run = packed(tmp_path, *(task(tmp_path, f"t{i}", gate(tmp_path)) for i in range(4)))
-    until(run, "RUNNING", "t0")
+    until_begun(run, "t0")
     run.cancel(timeout_s=30)
     assert set(run.attempts["status"]) == {"CANCELLED"}
     assert not [job for job in chunk_jobs(healthy, run) if job[2] not in slurm.ENDED]
