@@ -42,7 +42,7 @@ class Cluster:
             self.kill(ended)
         environment = {**os.environ, "SLURM_LAB_INSTALL": "0", **self.settings}
         subprocess.run(
-            [SCRIPTS / "start-slurm", self.state], env=environment, check=True, capture_output=True, timeout=180
+            [SCRIPTS / "start-slurm", self.state], env=environment, check=True, capture_output=True, timeout=400
         )
 
     def pid(self, daemon: str) -> int:
