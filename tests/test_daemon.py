@@ -355,6 +355,9 @@ def test_the_job_of_slurm_renews_itself(tmp_path: Path, program: str) -> None:
             wait_for(lambda: log.exists() and "waits for people" in log.read_text())
             assert len(running.jobs()) == 2
             first = min(int(number) for number, _, state in running.jobs() if state == "RUNNING")
+            # As Slurm does when a node fails: it would have two that follow it.
+            again = subprocess.run(["scontrol", "requeue", str(first)], capture_output=True, text=True, timeout=60)
+            assert again.returncode, again.stdout
             # As Slurm does when the time of a job is over soon.
             subprocess.run(["scancel", "--batch", "--signal=TERM", str(first)], check=True, timeout=60)
             wait_for(lambda: "ended by SIGTERM" in log.read_text())
