@@ -48,6 +48,8 @@ from matterstack.operators.local.runner.processes import children
 HELPERS = Path(__file__).with_name("helpers")
 #: Of these the second lies on a disk that is full now and then.
 WORKSPACES = ("w", "small")
+#: A controller that was killed may drain its node some time after it is back; an administrator looks so often.
+_RESUMED_S = 20.0
 #: In the morning so long nothing has to move in any run before it is said that something is stuck.
 _QUIET_S = 150.0
 NOTEBOOK = """
@@ -389,9 +391,12 @@ class Night:
 
     def settle(self, quiet_s: float) -> None:
         """Let people do rightly what is asked, until all runs are over, or nothing moves for long."""
-        seen, moved_at = -1, time.monotonic()
+        seen, moved_at, resumed_at = -1, time.monotonic(), time.monotonic()
         while True:
             self.attend()
+            if self.around.slurm is not None and time.monotonic() - max(moved_at, resumed_at) > _RESUMED_S:
+                self.around.slurm.start()
+                resumed_at = time.monotonic()
             going = [one for one in self.runs if not self.look(one)]
             moved = sum(one.open().store.last_event() for one in going) + 1000 * len(self.runs) - 1000 * len(going)
             if moved != seen:
