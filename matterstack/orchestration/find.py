@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,8 @@ _ROLES = ("made", "cached", "used")
 _DIGITS = re.compile(r"[0-9a-f]{12,64}\Z")
 _CHUNK = 1 << 20
 #: Of so many tasks of a run it is asked what they have, where nobody has what was asked for.
-_MOST_LOOKED_AT, _MOST_NAMES, _LONGEST = 200, 2000, 100
+_MOST_LOOKED_AT, _MOST_NAMES, _LONGEST = 50, 2000, 100
+_FEW = 4
 
 log = logging.getLogger("matterstack.find")
 
@@ -384,21 +386,24 @@ def _in_doubt(wanted: Wanted, found: pd.DataFrame) -> list[conditions.Path]:
 def _nowhere(answers: Answers[Any], paths: Sequence[conditions.Path]) -> dict[str, list[str]]:
     """Return, and log, at which of some paths no task of the runs that answered has anything; and what is near it."""
     directories = [directory for directory, _ in answers.found]
-    if not (paths and directories):
+    missing = dict.fromkeys(paths)
+    for some in (directories[:_FEW], directories[_FEW:]):  # what any has, mostly the first ones have
+        if missing:
+            for _, known in ask_each(some, partial(search.known_paths, paths=list(missing))).found:
+                missing = {path: None for path in missing if path not in known}
+    if not missing:
         return {}
 
-    def ask(reader: StoreReader) -> tuple[list[conditions.Path], set[str], bool]:
+    def ask(reader: StoreReader) -> set[str]:
         with _making_sense(reader):
-            tasks = search.some_tasks(reader, _MOST_LOOKED_AT)
-            return search.known_paths(reader, paths), {name for one in tasks for name in _names_in(one)}, bool(tasks)
+            return {name for one in search.some_tasks(reader, _MOST_LOOKED_AT) for name in _names_in(one)}
 
     looks = [look for _, look in ask_each(directories, ask).found]
-    if not any(has_tasks for *_, has_tasks in looks):
+    if not any(looks):  # there are no tasks, or none that has anything
         return {}
-    known = {path for has, *_ in looks for path in has}
-    names = sorted({name for _, some, _ in looks for name in some if len(name) <= _LONGEST})[:_MOST_NAMES]
+    names = sorted({name for look in looks for name in look if len(name) <= _LONGEST})[:_MOST_NAMES]
     nowhere = {}
-    for name in dict.fromkeys(conditions.written(path) for path in paths if path not in known):
+    for name in map(conditions.written, missing):
         nowhere[name] = get_close_matches(name[:_LONGEST], names)
         log.warning("%s", neutral(f"no task has anything at {name:.100}{did_you_mean(name[:_LONGEST], names)}"))
     return nowhere

@@ -131,8 +131,8 @@ def find_tasks(reader: StoreReader, wanted: Wanted) -> list[FoundTask]:
 def known_paths(reader: StoreReader, paths: Sequence[Path]) -> list[Path]:
     """Return those of some paths at which any task of a run has something."""
     question = _Question()
-    terms = ", ".join(f"max({question.kind_at(path)} IS NOT NULL)" for path in paths)
-    ((*found,),) = reader.query(f"SELECT {terms} {_TASKS}", question.values)
+    terms = [f"EXISTS (SELECT 1 {_TASKS} WHERE {question.kind_at(path)} IS NOT NULL)" for path in paths]
+    (found,) = reader.query(f"SELECT {', '.join(terms)}", question.values)
     return [path for path, has in zip(paths, found, strict=True) if has]
 
 
