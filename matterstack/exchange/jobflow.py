@@ -37,6 +37,8 @@ _JOB = (
     "config_updates",
     "name_updates",
 )
+#: Where it names what is imported when it runs.
+_NAMES_CODE = ("function", "function_args", "function_kwargs", "output_schema")
 
 
 @dataclass
@@ -194,14 +196,14 @@ def _job(plain: Mapping[str, Any]) -> _Job:
     uuid, name, function = plain.get("uuid"), plain.get("name"), plain.get("function")
     if not isinstance(uuid, str) or not uuid:
         raise WorkflowError(f"the job {name!r} has no uuid: give what flow.as_dict() returns")
-    if not isinstance(function, Mapping) or not isinstance(function.get("@callable"), str):
+    if not isinstance(function, Mapping) or not _can_be_imported(function.get("@module"), function.get("@callable")):
         raise WorkflowError(
-            f"the job {name!r} ({uuid}) names no function: it has to be one that can be imported, and not one that is "
-            "defined inside another"
+            f"the job {name!r} ({uuid}) names no function: it has to be one that can be imported, and no lambda, none "
+            "that is defined inside another, and no method of a built-in object"
         )
-    if function.get("@module") == "__main__":
+    if (of_notebook := _of_main({key: plain.get(key) for key in _NAMES_CODE})) is not None:
         raise WorkflowError(
-            f"the job {name!r} ({uuid}) calls {function['@callable']} of a notebook or script, which no other process "
+            f"the job {name!r} ({uuid}) needs {of_notebook} of a notebook or script, which no other process "
             "can import: put it into a module that is installed where the task runs"
         )
     config = plain.get("config") or {}
@@ -217,15 +219,33 @@ def _job(plain: Mapping[str, Any]) -> _Job:
     return job
 
 
+def _can_be_imported(module: Any, name: Any) -> bool:
+    """Return whether there is such a name; a lambda is called ``<lambda>``, and has none."""
+    return bool(module) and isinstance(module, str) and all(part.isidentifier() for part in str(name).split("."))
+
+
+def _of_main(plain: Any) -> str | None:
+    """Return what plain data names of `__main__`, if it does: it is another module in each process."""
+    for part in _objects(plain):
+        if part.get("@module") == "__main__":
+            return str(part.get("@callable") or part.get("@class"))
+    return None
+
+
 def _referred(plain: Any) -> Iterator[str]:
     """Yield the uuids of the jobs whose outputs are named anywhere in plain data."""
+    return (str(part.get("uuid")) for part in _objects(plain) if _kind(part) == "OutputReference")
+
+
+def _objects(plain: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield the mappings that are anywhere in plain data, but none inside of a reference."""
     waiting = [plain]
     while waiting:
         part = waiting.pop()
-        if _kind(part) == "OutputReference":
-            yield str(part.get("uuid"))
-        elif isinstance(part, Mapping):
-            waiting += reversed(list(part.values()))
+        if isinstance(part, Mapping):
+            yield part
+            if _kind(part) != "OutputReference":
+                waiting += reversed(list(part.values()))
         elif isinstance(part, list | tuple):
             waiting += reversed(part)
 
@@ -243,7 +263,8 @@ def _workflow(jobs: Mapping[str, _Job], options: Mapping[str, Any]) -> Workflow:
         own |= {"dependencies": [ids[other] for other in job.after], "allow_dependency_failure": job.can_do_without}
         outputs = {other: workflow.reference(ids[other]) for other in job.inputs}
         function = Function(jobflow_task.run_job, {**own, **options})
-        workflow.add_task(task_of_call(ids[uuid], function, (dict(job.plain), outputs), {}, programs))
+        before = {other: ids[other] for other in job.inputs} if job.can_do_without else {}
+        workflow.add_task(task_of_call(ids[uuid], function, (dict(job.plain), outputs, before), {}, programs))
     workflow.check()
     return workflow
 

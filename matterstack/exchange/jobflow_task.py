@@ -22,7 +22,7 @@ class StoppedError(Exception):
     """A job said that those after it shall not run."""
 
 
-def run_job(job: dict[str, Any], outputs: dict[str, Any]) -> Any:
+def run_job(job: dict[str, Any], outputs: dict[str, Any], tasks: dict[str, str]) -> Any:
     """Run a job as jobflow does, with all that it becomes, and return its output as jobflow's store gives it.
 
     Parameters
@@ -31,6 +31,8 @@ def run_job(job: dict[str, Any], outputs: dict[str, Any]) -> Any:
         ``Job.as_dict()``.
     outputs : dict
         By the uuid of a job before: what its task returned.
+    tasks : dict of str to str
+        By the uuid of a job without which this one can do: its task.
 
     Raises
     ------
@@ -55,8 +57,8 @@ def run_job(job: dict[str, Any], outputs: dict[str, Any]) -> Any:
     store = JobStore(memory(), additional_stores=defaultdict(memory))
     made = Job.from_dict(job)
     for uuid, output in outputs.items():
-        # None is also what a task gave that failed: jobflow then does what `on_missing_references` says.
-        if output is not None or made.config.on_missing_references == OnMissing.ERROR:
+        # Where there is none, since that task failed, jobflow does what `on_missing_references` says.
+        if uuid not in tasks or is_completed(tasks[uuid]):
             store.update({"uuid": uuid, "index": 1, "output": output}, key=["uuid", "index"])
     with cd("."):  # a job that goes elsewhere comes back
         response = made.run(store)
@@ -69,6 +71,20 @@ def run_job(job: dict[str, Any], outputs: dict[str, Any]) -> Any:
     # An output may hold references, to jobs that are only in this store.
     found = store.get_output(made.uuid, load=True, on_missing=OnMissing.PASS)
     return jsanitize(found, strict=True, enum_values=True, allow_bson=True)
+
+
+def is_completed(task: str) -> bool:
+    """Return whether a task before is completed, by what lies beside this one.
+
+    Parameters
+    ----------
+    task : str
+    """
+    import json
+
+    with open("inputs.json", encoding="utf-8") as file:
+        status: str = json.load(file)[task]["status"]
+    return status == "COMPLETED"
 
 
 def run_what_it_became(made: Any, response: Any, store: Any) -> None:
@@ -103,15 +119,38 @@ def run_what_it_became(made: Any, response: Any, store: Any) -> None:
             raise InnerJobError(f"{name}, which {made.name!r} became: {type(error).__name__}: {error}") from error
         for uuid, of_job in ran.items():
             responses.setdefault(uuid, {}).update(of_job)
-    for uuid, of_job in responses.items():
-        for index, one in of_job.items():
-            if one.stop_children or one.stop_jobflow:
-                name = store.query_one({"uuid": uuid, "index": index})["name"]
-                asked = "jobflow" if one.stop_jobflow else "children"
-                raise StoppedError(
-                    f"the job {name!r} ({uuid}) returned Response(stop_{asked}=True), so that those after it do not "
-                    "run; its output is in jobflow.json"
-                )
+    if (stopped := find_stopped(made, responses)) is not None:
+        uuid, index, asked = stopped
+        name = store.query_one({"uuid": uuid, "index": index})["name"]
+        raise StoppedError(
+            f"the job {name!r} ({uuid}) returned Response(stop_{asked}=True), so that those after it do not "
+            "run; its output is in jobflow.json"
+        )
+
+
+def find_stopped(made: Any, responses: dict[str, dict[int, Any]]) -> tuple[str, int, str] | None:
+    """Return which job, its index, and what it said, if one says that those after the task shall not run.
+
+    ``stop_children`` is of the jobs that depend on the one that said it: where that is an inner one, jobflow has left
+    those out already, and what is after the task depends on whether the last in its place was among them.
+
+    Parameters
+    ----------
+    made : jobflow.Job
+        The job of the task.
+    responses : dict
+        Of all jobs that ran in it, by uuid and index.
+    """
+    said = [
+        (uuid, index, "jobflow" if one.stop_jobflow else "children")
+        for uuid, of_job in responses.items()
+        for index, one in of_job.items()
+        if one.stop_jobflow or one.stop_children
+    ]
+    ran = responses[made.uuid]
+    replaced = ran[max(ran)].replace
+    left_out = replaced is not None and made.uuid in replaced.job_uuids
+    return next((one for one in said if one[2] == "jobflow" or one[0] == made.uuid or left_out), None)
 
 
 def keep_outputs(documents: Any) -> None:

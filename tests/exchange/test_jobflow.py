@@ -79,11 +79,23 @@ def flow():
     return Flow([Flow([grow], name="inner"), last])
 
 
+@job
+def gives_nothing():
+    pass
+
+
+@job
+def kinds(*given):
+    return [type(one).__name__ for one in given]
+
+
 def broken():
-    before, wrong = Job(abs, (-1,), name="before"), fails()
+    before, wrong, nothing = Job(abs, (-1,), name="before"), fails(), gives_nothing()
     last = goes_on(before.output, wrong.output)
     last.config.on_missing_references = OnMissing.NONE
-    return Flow([before, wrong, last])
+    as_they_are = kinds(before.output, wrong.output, nothing.output)
+    as_they_are.config.on_missing_references = OnMissing.PASS
+    return Flow([before, wrong, nothing, last, as_they_are])
 """
 
 
@@ -144,12 +156,19 @@ def test_nothing_that_a_flow_names_is_imported(plain: Any, tmp_path: Path, monke
     assert "wicked_module" not in sys.modules
 
 
+_OF_MAIN = {"@module": "__main__", "@class": "Thing"}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda job, flow: job.update(uuid=None), "'add' has no uuid"),
         (lambda job, flow: job.update(function=None), "'add' .* names no function"),
+        (lambda job, flow: job["function"].update({"@callable": "<lambda>"}), "'add' .* names no function.*no lambda"),
+        (lambda job, flow: job["function"].update({"@module": None, "@callable": "str.upper"}), "'add' .* built-in"),
         (lambda job, flow: job["function"].update({"@module": "__main__"}), "'add' .* a module that is installed"),
+        (lambda job, flow: job["function"].update({"@bound": _OF_MAIN}), "'add' .* needs Thing of a notebook"),
+        (lambda job, flow: job.update(function_args=[[{"x": _OF_MAIN}]]), "'add' .* needs Thing of a notebook"),
         (lambda job, flow: job["config"].update(expose_store=True), "'add' .* as arguments"),
         (lambda job, flow: job["metadata"].update(tags=[3]), r"'add' .* metadata\['tags'\]"),
         (lambda job, flow: job["metadata"].update(tags={"a": 1}), r"'add' .* metadata\['tags'\]"),
@@ -261,6 +280,7 @@ def test_a_job_that_can_do_without_goes_on(steps: Any, tmp_path: Path) -> None:
     run = _run(flow.as_dict(), tmp_path, env={"PYTHONPATH": str(tmp_path / "lib")})
     assert run.status == ms.RunStatus.FAILED
     assert run.value("goes_on") == [1, None]
+    assert run.value("kinds") == ["int", "OutputReference", "NoneType"]  # of run_locally, too
 
 
 # -- what changes the flow while it runs -------------------------------------------------------------
@@ -356,11 +376,23 @@ def data_inside():
     return Response(replace=Flow([inner], output=inner.output["large"]))
 
 
+@job
+def stops(**how):
+    return Response(output="unsuccessful", **how)
+
+
+@job
+def stops_inside(takes_child):
+    one = stops(stop_children=True)
+    child, other = again(one.output), again("went on")
+    return Response(replace=Flow([one, child, other], output=child.output if takes_child else other.output))
+
+
 def flow(folder):
     files = [str(Path(folder) / name) for name in ("one", "two", "three")]
     first = add(1, 1)
     found = [fibonacci(1, first.output, 50), many([1, 2, 3]), named([4, 5]), nested(6), no_output(7)]
-    found += [detours(files[0]), adds(files[1]), all_of_them(files[2]), data_inside()]
+    found += [detours(files[0]), adds(files[1]), all_of_them(files[2]), data_inside(), stops_inside(False)]
     unresolved = hands_on(first.output)
     unresolved.config.resolve_references = False
     after = [read(file, one.output) for file, one in zip(files, found[5:8])]
@@ -396,11 +428,6 @@ def becomes_one_that_ends():
 def goes_elsewhere():
     os.chdir("/")
     return add(1, 2)
-
-
-@job
-def stops(**how):
-    return Response(output="unsuccessful", **how)
 
 
 @job
@@ -442,6 +469,7 @@ def test_a_job_and_what_it_becomes_are_one_task(changes: Any, tmp_path: Path) ->
     assert expected["nested"] == {"sum": 15}
     assert expected["read all"][0] == "replacement;detour;addition;"
     assert expected["data_inside"] == [4, 4]
+    assert expected["stops_inside"] == "went on"
     said = run.file("fibonacci", "stdout.txt").read_text().splitlines()
     assert [line.split(" - ")[-1][:9] for line in said if "Starting job" in line] == ["fibonacci"] * 7
 
@@ -451,6 +479,7 @@ def test_what_fails_or_stops_in_a_job_is_named(changes: Any, tmp_path: Path) -> 
 
     failing = {change: changes.becomes(change) for change in ("replace", "detour", "addition")}
     stopping = {"children": changes.stops(stop_children=True), "jobflow": changes.becomes_one_that_stops()}
+    stopping["inner"] = changes.stops_inside(takes_child=True)
     for name, one in {**failing, **stopping}.items():
         one.name = name
     more = [changes.again(stopping["children"].output), changes.becomes_one_that_ends(), changes.goes_elsewhere()]
@@ -467,13 +496,15 @@ def test_what_fails_or_stops_in_a_job_is_named(changes: Any, tmp_path: Path) -> 
     assert reasons["children"].startswith("StoppedError: the job 'children' (")
     assert "stop_children=True" in reasons["children"]
     assert reasons["jobflow"].startswith("StoppedError: the job 'stops' (")  # and the addition did not run
+    assert reasons["inner"].startswith("StoppedError: the job 'stops' (")  # and what takes its place did not run
     assert reasons["again"] == "children failed"
     assert "InnerJobError: the job 'ends_the_process' (" in reasons["becomes_one_that_ends"]
     assert json.loads(run.file("becomes_one_that_ends", "jobflow.json").read_text())[0]["output"] == "so far"
     assert run.value("goes_elsewhere") == 3
     assert run.file("goes_elsewhere", "jobflow.json").is_file()
     for name in stopping:
-        assert json.loads(run.file(name, "jobflow.json").read_text())[-1]["output"] == "unsuccessful"
+        kept = json.loads(run.file(name, "jobflow.json").read_text())
+        assert "unsuccessful" in [job["output"] for job in kept]
 
 
 def test_what_a_job_becomes_may_be_deep_and_wide(changes: Any, tmp_path: Path) -> None:
