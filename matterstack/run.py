@@ -49,7 +49,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from matterstack.evidence.verification import Verification
+    from matterstack.notebook.browse_view import BrowseView
+    from matterstack.notebook.cockpit import Cockpit
     from matterstack.notebook.inbox import Inbox
+    from matterstack.notebook.scatter import ScatterView
+    from matterstack.notebook.table_view import TableView
+    from matterstack.notebook.timeline_view import TimelineView
+    from matterstack.notebook.views import DagView
     from matterstack.operators.requests.kit_archives import Imported
     from matterstack.orchestration.budget import Spent
     from matterstack.orchestration.cache_explained import CacheExplanation
@@ -471,7 +477,7 @@ class Run:
         return frames.graph(self.store, why_waiting(self._session))
 
     @suggesting
-    def dag(self, graph: networkx.DiGraph[str] | None = None, *, collapse: str = "auto") -> Any:
+    def dag(self, graph: networkx.DiGraph[str] | None = None, *, collapse: str = "auto") -> DagView:
         """Show the graph of tasks, live: colours and glyphs say where each stands, a click tells all about it.
 
         Parameters
@@ -493,14 +499,14 @@ class Run:
 
         return DagView(self, graph, collapse)
 
-    def table(self) -> Any:
+    def table(self) -> TableView:
         """Show the table of tasks, live, to filter and sort; `tasks` is the plain DataFrame."""
         from matterstack.notebook.table_view import TableView
 
         return TableView(self)
 
     @suggesting
-    def browse(self, task_id: str, *, iteration: int | None = None, attempt: int | None = None) -> Any:
+    def browse(self, task_id: str, *, iteration: int | None = None, attempt: int | None = None) -> BrowseView:
         """Show an attempt: its logs as they grow, the files that it left, and what it was made from and is used by.
 
         Parameters
@@ -521,13 +527,13 @@ class Run:
 
         return BrowseView(self, task_id, iteration, attempt)
 
-    def watch(self) -> Any:
+    def watch(self) -> Cockpit:
         """Show all of the run live without blocking the notebook, with buttons to step and steer it."""
         from matterstack.notebook.cockpit import Cockpit
 
         return Cockpit(self)
 
-    def timeline(self, by: str = "operator") -> Any:
+    def timeline(self, by: str = "operator") -> TimelineView:
         """Show when each attempt waited and ran, live, and where time went.
 
         Parameters
@@ -590,7 +596,9 @@ class Run:
         return plot_best_so_far(self, name, best, by, axes)
 
     @suggesting
-    def scatter(self, x: str, y: str, *, colour: str | None = None, best: Mapping[str, str] | None = None) -> Any:
+    def scatter(
+        self, x: str, y: str, *, colour: str | None = None, best: Mapping[str, str] | None = None
+    ) -> ScatterView:
         """Show results as points, live, over two of their columns; a click on a point tells all about its task.
 
         Parameters

@@ -27,6 +27,7 @@ from matterstack.storage.run_directory import RunDirectory, list_runs, runs_root
 if TYPE_CHECKING:
     import pandas as pd
 
+    from matterstack.notebook.workspace_view import WorkspaceView
     from matterstack.orchestration.comparison import Comparison
 
 
@@ -116,7 +117,7 @@ def inbox(workspace: str, base_path: str | os.PathLike[str] = ".") -> Inbox:
     return Inbox(found, lambda request: opened(request.directory.parents[2]))
 
 
-def watch(workspace: str | None = None, base_path: str | os.PathLike[str] = ".") -> Any:
+def watch(workspace: str | None = None, base_path: str | os.PathLike[str] = ".") -> WorkspaceView:
     """Show all runs of a workspace, live: where each stands and what needs you; a click opens its cockpit below.
 
     Parameters

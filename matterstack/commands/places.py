@@ -54,14 +54,13 @@ def add_base_path(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base-path", metavar="DIRECTORY", default=".", help="where workspaces/ is (default: here)")
 
 
-def add_task(parser: argparse.ArgumentParser, *, iteration: bool = True, attempt: bool = True) -> None:
+def add_task(parser: argparse.ArgumentParser, *, iteration: bool = True) -> None:
     """Let a command take a task of the run, and which iteration and attempt of it."""
     action = parser.add_argument("task", metavar="TASK", help="its id, or ITERATION.TASK")
     complete(action, complete_task)
     if iteration:
         parser.add_argument("--iteration", type=int, metavar="N", help="which iteration it is of")
-    if attempt:
-        parser.add_argument("--attempt", type=int, metavar="N", help="which attempt of it")
+    parser.add_argument("--attempt", type=int, metavar="N", help="which attempt of it")
 
 
 def run_path(given: argparse.Namespace) -> Path:

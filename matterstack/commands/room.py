@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from matterstack.commands.command import DONE, Commands
@@ -57,7 +58,9 @@ def add(commands: Commands) -> None:
     prune.add_argument("--max-gib", metavar="GIB", type=float, help="how much the files of entries may take")
 
 
-def _add_cache(cache: Commands, name: str, do: Any, said: str, example: str = "") -> argparse.ArgumentParser:
+def _add_cache(
+    cache: Commands, name: str, do: Callable[[argparse.Namespace], int], said: str, example: str = ""
+) -> argparse.ArgumentParser:
     parser = cache.add(name, do, said, f"matterstack cache {name} ~/cache {example}".strip())
     parser.add_argument("directory", metavar="DIRECTORY", help="of the cache")
     return parser

@@ -48,7 +48,7 @@ def write_ase_database(
     Raises
     ------
     ExportError
-        The file is there already, cannot be written, or the table says not where its rows are from.
+        The file is there already, cannot be written, or the table does not say where its rows are from.
     RunNotFoundError, UnknownTaskError, ValueNotReadableError
         A row is of a run, a task or a value that cannot be read; leave it out of the table.
 

@@ -238,18 +238,3 @@ def _lanes(
 
 def _mean(place: Sequence[float], nodes: Sequence[int], otherwise: float) -> float:
     return sum(place[node] for node in nodes) / len(nodes) if nodes else otherwise
-
-
-def crossings(layout: Layout, edges: Sequence[tuple[int, int]]) -> int:
-    """Return how many pairs of edges cross between neighbouring layers: what the order is judged by."""
-    found: dict[tuple[float, float], list[tuple[float, float]]] = {}
-    for (source, target), bends in zip(edges, layout.bends, strict=True):
-        way = [layout.points[source], *bends, layout.points[target]]
-        for (x1, y1), (x2, y2) in itertools.pairwise(way):
-            found.setdefault((x1, x2), []).append((y1, y2))
-    return sum(
-        (a1 - b1) * (a2 - b2) < 0
-        for pairs in found.values()
-        for number, (a1, a2) in enumerate(pairs)
-        for b1, b2 in pairs[:number]
-    )

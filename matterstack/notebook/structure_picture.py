@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matterstack.core.text import neutral
-from matterstack.notebook.structures import Element, Fetch, Frame, Frames, element_of, frames_of_value
+from matterstack.notebook.structures import Element, Frame, Frames, element_of, frames_of_value
 
 #: Pixels.
 _SIZE, _MARGIN = 200, 6
@@ -22,17 +22,15 @@ _TURN, _TILT = np.radians(-25), np.radians(12)
 _LINE = "#808080"
 
 
-def structure_svg(data: Any, fetch: Fetch | None = None) -> str:
+def structure_svg(data: Any) -> str:
     """Return a small picture of the first structure in a value, where ASE is there; else nothing.
 
     Parameters
     ----------
     data : object
         What was JSON, as `frames_of_value` reads it.
-    fetch : callable, optional
-        Returns the content of an array's file by its name.
     """
-    found = frames_of_value(data, fetch)
+    found = frames_of_value(data)
     try:
         return "" if found is None else picture_html(found)
     except ImportError:

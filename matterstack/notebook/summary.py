@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from html import escape
 
 from matterstack.core.snapshot import IterationCounts, RunRecord
@@ -60,15 +59,8 @@ def describe_counts(counts: IterationCounts) -> str:
     return f"{over} of {counts.total} tasks over ({parts})" if parts else "no tasks"
 
 
-def summary_html(overview: Overview, more: Sequence[tuple[str, str]] = ()) -> str:
-    """Return the same as a small table with a bar; everything is escaped.
-
-    Parameters
-    ----------
-    overview : Overview
-    more : sequence of tuple
-        Names and HTML of further rows.
-    """
+def summary_html(overview: Overview) -> str:
+    """Return the same as a small table with a bar; everything is escaped."""
     run, counts, path, would_run = overview
     rows = []
     if run.reason:
@@ -77,7 +69,7 @@ def summary_html(overview: Overview, more: Sequence[tuple[str, str]] = ()) -> st
     if would_run is not None:
         rows.append(("not trusted here", f"a step would run {would_run}"))
     cells = [("status", status_html(run.status))]
-    cells += [*((name, escape(neutral(value))) for name, value in rows), *more]
+    cells += [(name, escape(neutral(value))) for name, value in rows]
     body = "".join(
         f"<tr><th style='text-align:left;vertical-align:top'>{name}</th><td style='text-align:left'>{cell}</td></tr>"
         for name, cell in cells

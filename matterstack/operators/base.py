@@ -237,7 +237,7 @@ class Operator(ABC):
         return RunsIn(why_not=f"{why_not}: name them, as in environment='chgnet-0.4'")
 
     def made(self, attempt: Attempt) -> Made:
-        """Return what an attempt that is over was made with and left, as what ran beside it tells.."""
+        """Return what an attempt that is over was made with and left, as what ran beside it tells."""
         return Made(not_hashed=dict.fromkeys(attempt.task.outputs, "its operator tells no hashes"))
 
     def answer(self, attempt: Attempt, answer: Any) -> None:

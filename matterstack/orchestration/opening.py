@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from matterstack.core.identifiers import check_identifier
 from matterstack.errors import InvalidConfigError, InvalidIdentifierError, RunNotFoundError
@@ -81,7 +81,7 @@ def check_operators(operators: Mapping[str, Operator]) -> dict[str, Operator]:
     return dict(operators)
 
 
-def cache_of(given: Any) -> Cache | None:
+def cache_of(given: Cache | str | os.PathLike[str] | None) -> Cache | None:
     """Return the cache that was given, or that in the directory that was given."""
     if given is None:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
@@ -93,7 +93,7 @@ def _comparable(spec: dict[str, Any]) -> dict[str, Any]:
     return spec
 
 
-def _program(sha256: str, read: Any) -> Mapping[str, str]:
+def _program(sha256: str, read: Callable[[str, int], bytes]) -> Mapping[str, str]:
     """Return the files of a program, without those that MatterStack brings."""
     listing = json.loads(read(sha256, _MOST_BYTES))
     return {path: content for path, content in listing["files"].items() if path not in SUPPORT}

@@ -28,7 +28,7 @@ from matterstack.notebook.board import Board
 from matterstack.notebook.details import details_html
 from matterstack.notebook.drawing import PAGE, Drawing, Room, Shape
 from matterstack.notebook.grouping import MOST_NODES
-from matterstack.notebook.layout import crossings, fold, lay_out, layers_of
+from matterstack.notebook.layout import Layout, fold, lay_out, layers_of
 from matterstack.notebook.pictures import glyph
 from matterstack.notebook.statuses import RUN_LOOKS
 from matterstack.notebook.structure_picture import structure_svg
@@ -97,6 +97,21 @@ def test_edges_go_to_the_right_and_nodes_do_not_overlap(graph: tuple[int, list[t
     assert all(-1e-6 <= y <= layout.height - 1 + 1e-6 for _, y in layout.points)
     for (a, b), bends in zip(edges, layout.bends, strict=True):
         assert len(bends) == layer[b] - layer[a] - 1
+
+
+def crossings(layout: Layout, edges: list[tuple[int, int]]) -> int:
+    """Return how many pairs of edges cross between neighbouring layers."""
+    found: dict[tuple[float, float], list[tuple[float, float]]] = {}
+    for (source, target), bends in zip(edges, layout.bends, strict=True):
+        way = [layout.points[source], *bends, layout.points[target]]
+        for (x1, y1), (x2, y2) in itertools.pairwise(way):
+            found.setdefault((x1, x2), []).append((y1, y2))
+    return sum(
+        (a1 - b1) * (a2 - b2) < 0
+        for pairs in found.values()
+        for number, (a1, a2) in enumerate(pairs)
+        for b1, b2 in pairs[:number]
+    )
 
 
 def test_a_graph_that_can_be_drawn_without_crossings_is() -> None:
