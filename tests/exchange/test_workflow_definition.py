@@ -77,7 +77,9 @@ def test_functions_of_a_notebook_become_modules(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.text("ab", min_size=1, max_size=2), JSON), min_size=1, max_size=8))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None, max_examples=50
+)
 def test_any_graph_comes_back(tmp_path: Path, steps: list[tuple[int, str, Any]]) -> None:
     nodes: list[Any] = [{"id": n, "type": "function", "value": f"math.{name}"} for n, (_, name, _) in enumerate(steps)]
     edges: list[Any] = []
@@ -101,7 +103,7 @@ def test_any_graph_comes_back(tmp_path: Path, steps: list[tuple[int, str, Any]])
 
 
 @given(st.sampled_from(["id", "type", "value", "name", "target", "source", "sourcePort", "targetPort"]), JSON)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 def test_any_value_anywhere_is_read_or_refused(tmp_path: Path, key: str, value: Any) -> None:
     plain = json.loads(DEFINITION.read_text())
     for part in (*plain["nodes"], *plain["edges"]):

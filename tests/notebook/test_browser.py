@@ -732,7 +732,7 @@ def test_the_table_and_a_form_are_used_while_a_cell_runs(jupyter: Lab, gates: Pa
 
 
 def test_run_is_turned_on_and_off_while_a_cell_awaits(jupyter: Lab, gates: Path) -> None:
-    ends = "await asyncio.to_thread(pathlib.Path('end').read_text)\ncockpit._worker.join(30)"  # its last tick, too
+    ends = "await asyncio.to_thread(pathlib.Path('end').read_text)\ncockpit._worker.join(90)"  # its last tick, too
     cells = (USED.format(gate=gates / "gate0"), "cockpit = run.watch()\ncockpit", ends)
     os.mkfifo(jupyter.directory / "end")
     notebook = jupyter.open(jupyter.write("toggled.ipynb", *cells))

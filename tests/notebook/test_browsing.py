@@ -26,7 +26,11 @@ from matterstack.notebook.desk import Desk
 from matterstack.notebook.file_keys import key_of, path_of
 
 EVIL = "</script><img src=x onerror=alert(1)>"
-SMALL = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SMALL = settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 
 @pytest.fixture
@@ -531,7 +535,7 @@ def test_a_page_is_told_of_changes_of_what_it_looks_at_alone(tmp_path: Path) -> 
     told = threading.Event()
     desk._send = lambda message, buffers: (page.send(message, buffers), told.set())  # type: ignore[assignment]
     desk.look(News(cards, False))
-    assert told.wait(30)
+    assert told.wait(90)
     assert [message["about"]["name"] for message in page.heard] == ["0.bands"]
 
 

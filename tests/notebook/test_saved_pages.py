@@ -42,7 +42,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("saved")
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in (SETUP, *VIEWS)]
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": directory}}).execute()
+    NotebookClient(notebook, timeout=180, kernel_name="python3", resources={"metadata": {"path": directory}}).execute()
     nbformat.write(notebook, directory / "saved.ipynb")
     return directory / "saved.ipynb"
 
@@ -71,7 +71,7 @@ def test_voila_executes_like_such_a_program_and_has_a_page(
     notebook = nbformat.v4.new_notebook()
     cell = "import matterstack as ms\nms.initialize_run('w', ms.Workflow([ms.Task('a', 'true')])).dag()"
     notebook.cells = [nbformat.v4.new_code_cell(cell)]
-    NotebookClient(notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    NotebookClient(notebook, timeout=180, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     assert (LIVE in notebook.cells[0].outputs[-1].data) is bool(variables)
 
 

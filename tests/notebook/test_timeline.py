@@ -63,7 +63,7 @@ def show(view: TimelineView) -> None:
     view._heard(view, {"shown": True}, [])
     for thread in threading.enumerate():
         if thread.name == "matterstack-timeline":
-            thread.join(30)
+            thread.join(90)
 
 
 def rows_of(news: str) -> dict[int, list[Any]]:

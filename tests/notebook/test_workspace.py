@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 import weakref
 from pathlib import Path
 from typing import Any
@@ -155,14 +156,14 @@ def test_what_needs_a_person_is_said_and_no_longer_when_it_is_done(
     run = make(tmp_path, "r", ASKS)
     run.step()
     asks = make(tmp_path, "fails", ms.Task("a", "exit 1", on_failure="ask"))
-    asks.wait(timeout_s=20)
+    asks.wait(timeout_s=90)
     board = settled(RunsBoard(tmp_path, "w"))
     assert words(board, "w/r") == ["1 waits"]
     assert words(board, "w/fails") == ["1 waits"]
     run.respond("ask", {})  # a file says so, the database does not
     assert [card.key for card in board.look(10).changed] == ["w/r"]
     assert words(board, "w/r") == []
-    run.wait(timeout_s=20)
+    run.wait(timeout_s=90)
     board.look(10)
     card = board.find("w/r")
     assert card is not None
@@ -188,9 +189,9 @@ def test_all_workspaces_are_shown_where_none_is_named(tmp_path: Path) -> None:
 
 def test_looks_come_less_often_the_longer_nothing_changes(tmp_path: Path) -> None:
     make(tmp_path, "r")
-    board = RunsBoard(tmp_path, "w")
+    board, began = RunsBoard(tmp_path, "w"), time.monotonic()
     board.look(10)
-    assert board.pause_s < 0.3
+    assert board.pause_s < 0.3 + (time.monotonic() - began) / 20, "longer only by what the look took"
     board._changed_at -= 3600
     assert board.pause_s == 1.5, "with the look itself, a change is seen within two seconds"
 
@@ -219,7 +220,7 @@ def opened(view: Any, what: str, *keys: str) -> dict[str, Any]:
 
     view.list.observe(look, "opened")
     tell(view, do=what, keys=list(keys))
-    assert there.wait(30)
+    assert there.wait(90)
     view.list.unobserve(look, "opened")
     found: dict[str, Any] = view.list.opened
     return found
@@ -314,7 +315,7 @@ def test_a_cockpit_whose_run_is_on_goes_on_when_another_is_opened(tmp_path: Path
     view.list.observe(lambda change: change["new"]["kept"] or let_go.set(), "opened")
     with open(tmp_path / "gate", "w") as gate:
         gate.write("on\n")
-    assert let_go.wait(30), "the run is over, and nobody sees its cockpit"
+    assert let_go.wait(90), "the run is over, and nobody sees its cockpit"
     assert cockpit.run.status is ms.RunStatus.COMPLETED
     assert cockpit.comm is None
 
@@ -337,7 +338,7 @@ def test_outside_a_page_no_thread_looks(tmp_path: Path) -> None:
     assert "matterstack-workspace" in [thread.name for thread in threading.enumerate()]
     looker = view.list._looker
     view.list.close()
-    looker.join(10)
+    looker.join(90)
     assert not looker.is_alive()
 
 
