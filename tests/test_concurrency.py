@@ -76,7 +76,7 @@ def test_second_process_fails_fast_and_says_who(run: ms.Run, holder: subprocess.
     assert "Another process is running" in message
     assert see == "See docs/troubleshooting.md#runlockederror"
     # The holder goes on undisturbed.
-    output, _ = holder.communicate("go\n", timeout=30)
+    output, _ = holder.communicate("go\n", timeout=120)
     assert output.startswith("Tick: 1 tasks ready")
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
     assert sum(starts(tmp_path / "ledger").values()) == 1
@@ -95,7 +95,7 @@ def test_two_processes_stepping_all_the_time_execute_once(tmp_path: Path) -> Non
     run = ms.initialize_run("w", flow, base_path=tmp_path, operators={"local": ms.LocalOperator(max_active=2)})
     program = f"import matterstack as ms; print(ms.open_run({str(run.path)!r}).wait(timeout_s=60))"
     waiting = [subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) for _ in range(3)]
-    errors = [process.communicate(timeout=90)[1] for process in waiting]
+    errors = [process.communicate(timeout=180)[1] for process in waiting]
     for process, error in zip(waiting, errors, strict=True):
         assert process.returncode == 0 or "RunLockedError" in error  # only the first step may be refused
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
@@ -108,7 +108,7 @@ def _blocked_step() -> tuple[threading.Event, threading.Event, type]:
     class Gate(ms.LocalOperator):
         def submit(self, attempts: Any) -> Any:
             entered.set()
-            assert leave.wait(30)
+            assert leave.wait(120)
             return super().submit(attempts)
 
     return entered, leave, Gate
@@ -120,7 +120,7 @@ def test_second_thread_of_one_kernel_fails_fast(tmp_path: Path) -> None:
     thread = threading.Thread(target=run.step)
     thread.start()
     try:
-        assert entered.wait(30)
+        assert entered.wait(120)
         with pytest.raises(RunLockedError):
             run.step()
         with pytest.raises(RunLockedError):
@@ -137,7 +137,7 @@ def test_second_asyncio_cell_fails_fast(tmp_path: Path) -> None:
 
     async def cells() -> None:
         first = asyncio.create_task(asyncio.to_thread(run.step))
-        await asyncio.to_thread(entered.wait, 30)
+        await asyncio.to_thread(entered.wait, 120)
         with pytest.raises(RunLockedError):
             await asyncio.create_task(asyncio.to_thread(run.step))
         leave.set()
@@ -213,5 +213,5 @@ def test_viewers_do_not_disturb(run: ms.Run, holder: subprocess.Popen[str]) -> N
     assert "SUBMITTING" in set(run.attempts["status"])
     assert "interrupted or is under way" in str(run.explain())
     json.dumps(run._repr_html_())
-    output, _ = holder.communicate("go\n", timeout=30)
+    output, _ = holder.communicate("go\n", timeout=120)
     assert output.startswith("Tick:")

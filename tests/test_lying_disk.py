@@ -62,7 +62,7 @@ def finish(run: ms.Run, *, may_lose: bool = False) -> None:
     """
     if run.status is ms.RunStatus.PAUSED:
         run.resume()
-    for _ in run.ticks(timeout_s=60):
+    for _ in run.ticks(timeout_s=180):
         if may_lose and run.counts.failed and "LOST" in set(run.attempts["status"]):
             run.retry()
         if "ask" in [request.task_id for request in run.inbox()]:

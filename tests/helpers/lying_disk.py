@@ -750,7 +750,7 @@ def lying_disk(
     with open(folder / "server.log", "wb") as log:
         disk.server = server = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     try:
-        until = time.monotonic() + 30
+        until = time.monotonic() + 180
         while not all(view.is_mount() for view in disk.views):
             assert server.poll() is None, (folder / "server.log").read_text()
             assert time.monotonic() < until, "it was not mounted in time"
