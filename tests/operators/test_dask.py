@@ -271,9 +271,10 @@ def test_no_secret_stays_in_a_run_on_dask_nor_in_its_log(tmp_path: Path, monkeyp
 
 def test_a_command_that_takes_its_time_to_end_is_waited_for(tmp_path: Path, operator: ms.DaskOperator) -> None:
     last = f"trap '' TERM; sleep 1.5; touch {tmp_path}/over; exit 0"
-    slow = f'trap "{last}" TERM; while :; do sleep 0.1; done'
+    slow = f'trap "{last}" TERM; touch {tmp_path}/begun; while :; do sleep 0.1; done'
     run = start(tmp_path, operator, ms.Task("a", slow, operator="dask"))
     until(run, "RUNNING")
+    wait_for((tmp_path / "begun").exists)
     run.cancel(timeout_s=60)
     assert run.attempts.loc["0.a.1", "status"] == "CANCELLED"
     assert (tmp_path / "over").exists(), "it was called cancelled while it ran"
