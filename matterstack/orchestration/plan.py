@@ -151,9 +151,12 @@ def _choose(
             begun = sum(not task.attempts for task, _ in kept)
             chosen = scheduling.choose(run.status, ready, rooms, most_new - begun)
             found = _with_wants(session, chosen, at)
-    session.reservations.starved |= waiting & rooms.keys()
     lost = {token for token, wants in reserved.items() if not granting.stands(wants)}
-    return [(task, token) for task, token in kept if lost.isdisjoint((token, jobs.leaders.get(token)))]
+    stands = [(task, token) for task, token in kept if lost.isdisjoint((token, jobs.leaders.get(token)))]
+    used, chosen_of = (Counter(task.operator for task, _ in some) for some in (stands, kept))
+    waiting |= {name for name in chosen_of if used[name] < chosen_of[name]}
+    session.reservations.starved |= {name for name in waiting if used[name] < slots[name]}
+    return stands
 
 
 def _with_wants(session: Session, tasks: Iterable[ReadyTask], at: float) -> list[tuple[ReadyTask, str, Wants | None]]:

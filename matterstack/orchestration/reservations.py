@@ -94,6 +94,7 @@ class Book:
         self._place = "" if ledger is None else ledger.place_of(directory.path)
         self._what = what
         self._usable = True  # in this tick
+        self._told = ""  # why it could not be used, once for all ticks in which that is so
         #: Tokens that the ledger has of this run; None where it has to be asked.
         self._held: set[str] | None = None
         self._names: dict[str, list[str]] = {}
@@ -135,7 +136,9 @@ class Book:
             yield granting
             with self._noted():
                 stack.close()
-            if not self._usable:
+            if self._usable:
+                self._told = ""
+            else:
                 granting.withdraw()
         for one in granting.granted:
             self._names.setdefault(one.token, []).append(one.name)
@@ -196,7 +199,9 @@ class Book:
             yield
         except MatterstackError as error:
             self._usable = False  # it may have taken seconds to learn that
-            log.warning("the limits of %s cannot be used: %s", self._what, error)
+            if str(error) != self._told:
+                self._told = str(error)
+                log.warning("the limits of %s cannot be used: %s", self._what, error)
 
 
 class WorkspaceBook(Book):
@@ -258,10 +263,11 @@ class MachineBook(Book):
         self._was_moved_asked = False
 
     def wake(self, directory: RunDirectory) -> None:
-        """Use the ledger from now on."""
-        if self.ledger is None:
-            self.ledger = MachineLedger()
-            self._place = self.ledger.place_of(directory.path)
+        """Use the ledger from now on: that of now, since it may go with a login session that ends."""
+        ledger = MachineLedger()
+        if self.ledger is None or self.ledger.path != ledger.path:
+            self.ledger, self._held = ledger, None
+            self._place = ledger.place_of(directory.path)
 
     def begin(self, store: StoreReader, run: RunRecord, *, alone: bool) -> None:
         """Begin a tick; the first one also looks whether the run was moved, and holds something by its old place."""

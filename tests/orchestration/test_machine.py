@@ -499,6 +499,40 @@ def test_a_place_that_is_not_ours_alone_is_not_believed(tmp_path: Path, runtime:
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
 
 
+def test_a_file_that_cannot_be_used_is_told_of_once_and_lets_a_loop_rest(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    flow = ms.Workflow([ms.Task(name, "true") for name in "ab"])
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators={"local": ms.LocalOperator(cpus=1)})
+    assert run.step().submitted == 1
+    MachineLedger().path.write_bytes(b"damaged" * 1000)
+    rested = 0
+    for report in run.ticks():
+        if report.live == 0 and not report.progressed:
+            assert report.look_again_s, "it would go round without a pause"
+            rested += 1
+        if rested == 3:
+            break
+    assert len([one for one in caplog.messages if "is no database" in one]) == 1
+    MachineLedger().path.unlink()
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+
+
+def test_where_the_place_of_the_file_goes_with_a_login_session_another_one_is_taken(
+    tmp_path: Path, runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = ms.Workflow([ms.Task(name, "true") for name in "ab"])
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators={"local": ms.LocalOperator(cpus=1)})
+    assert run.step().submitted == 1
+    shutil.rmtree(runtime)
+    later = tmp_path / "later"
+    later.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(later))
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert MachineLedger().path.parent == later / "matterstack"
+    assert held() == {}
+
+
 def test_without_these_settings_nothing_of_it_is_looked_at(
     tmp_path: Path, runtime: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
