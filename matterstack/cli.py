@@ -78,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         One of `EXIT_CODES`.
     """
+    _open_what_is_closed()
     commands = build()
     if "_ARGCOMPLETE" in os.environ:  # a shell asks what it may complete
         import argcomplete
@@ -113,6 +114,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _said(as_typed(f"{type(error).__name__}: {error}", given), FAILED, _see(error, given))
     except KeyboardInterrupt:
         return _said(given.when_stopped, INTERRUPTED)
+
+
+def _open_what_is_closed() -> None:
+    """Let a standard stream that came closed be the null device, or the next file that is opened gets its number."""
+    for number, (name, mode) in enumerate({"stdin": "r", "stdout": "w", "stderr": "w"}.items()):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - for as long as the process lives
 
 
 def _said(text: str, code: int, see: Sequence[str] = ()) -> int:

@@ -102,7 +102,7 @@ def _add(
 
 
 def _add_names(parser: argparse.ArgumentParser) -> None:
-    action = parser.add_argument("tasks", metavar="TASK", nargs="*", help="ids, or ITERATION.TASK")
+    action = parser.add_argument("tasks", metavar="TASK", nargs="*", default=[], help="ids, or ITERATION.TASK")
     complete(action, complete_task)
 
 

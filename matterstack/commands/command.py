@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from matterstack.core.text import did_you_mean
+from matterstack.core.text import did_you_mean, neutral
 
 #: Exit codes. sysexits.h calls 75 a temporary failure: try again. What a signal ends has 128 and its number.
 DONE, FAILED, USAGE, LOCKED, INTERRUPTED, NOBODY_READS = 0, 1, 2, 75, 130, 141
@@ -56,6 +56,10 @@ class _Parser(argparse.ArgumentParser):
     """
 
     _is_mixing = False
+
+    def error(self, message: str) -> NoReturn:
+        """End with the usage; words of the call, as a shell completes them from names of files, are harmless in it."""
+        super().error(neutral(message))
 
     def refuse(self, words: Sequence[str]) -> NoReturn:
         """End with the usage of this command, and not that of all, where it does not know words."""

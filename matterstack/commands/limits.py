@@ -33,7 +33,12 @@ def add(commands: Commands) -> None:
     )
     add_workspace(limits)
     limits.add_argument(
-        "amounts", metavar="NAME=AMOUNT", nargs="*", type=_name_and_amount, help="how much there is from now on"
+        "amounts",
+        metavar="NAME=AMOUNT",
+        nargs="*",
+        default=[],  # or argparse says that one has to be given
+        type=_name_and_amount,
+        help="how much there is from now on",
     )
     limits.add_argument("--new", action="store_true", help="make the workspace where there is none of that name")
     release = commands.add(

@@ -119,6 +119,8 @@ def _daemon(given: argparse.Namespace) -> int:
 def _trust(given: argparse.Namespace) -> int:
     from matterstack.run_lifecycle import trust
 
+    if not given.run:  # a variable of a shell that is not set: not the present directory
+        given.parser.error("RUN is empty: name a run, or a folder; . is the present one")
     path = Path(given.run).absolute()
     path = path if path.is_dir() else run_at(given.run, given.base_path)
     trust(path)

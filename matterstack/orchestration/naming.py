@@ -29,6 +29,8 @@ def find_named(store: StoreReader, name: str, iteration: int | None = None) -> t
         There is no such task; naming one of nearly that name.
     """
     _check(name)
+    if isinstance(iteration, int) and iteration.bit_length() > 63:  # which SQLite could not be asked for
+        raise UnknownTaskError(f"there is no iteration {iteration}; run.tasks lists what there is", task_id=name)
     wanted = store.run().iteration if iteration is None else iteration
     if store.find_task(wanted, name) is not None:
         return wanted, name

@@ -615,9 +615,11 @@ class StoreReader:
 
     def find_task(self, iteration: int, task_id: str) -> tuple[int, TaskStatus, int, int] | None:
         """Return row, status, failures and retries of a task, or None."""
-        rows = self.query(
-            "SELECT id, status, failures, retries FROM tasks WHERE iteration = ? AND task_id = ?", (iteration, task_id)
-        )
+        sql = "SELECT id, status, failures, retries FROM tasks WHERE iteration = ? AND task_id = ?"
+        try:
+            rows = self.query(sql, (iteration, task_id))
+        except UnicodeEncodeError:  # no task has a name that SQLite cannot be asked for
+            return None
         return (rows[0][0], TaskStatus(rows[0][1]), *rows[0][2:]) if rows else None
 
     def task_ids(self, iteration: int, most: int = 5000) -> list[str]:

@@ -238,6 +238,46 @@ def test_wrong_words_and_the_version() -> None:
     assert call("--version").stdout == f"matterstack {ms.__version__}\n"
 
 
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+def test_a_standard_stream_that_is_closed_is_no_error_and_no_file_gets_its_number(closed: str, place: Path) -> None:
+    command = f"{sys.executable} -m matterstack step w/p {closed}; echo $?"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.splitlines()[-1], done.stderr) == ("0", ""), done
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m matterstack respond w/r ask - {closed}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        input="{}",
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done
+    assert ms.open_run("workspaces/w/runs/r").store.check() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["log", "w/r", "\udcff"], 1, "UnknownTaskError: there is no task '\\udcff' in iteration 0"),
+        (["hold", "w/r", "\udcff"], 1, "UnknownTaskError: there is no task '\\udcff' in iteration 0"),
+        (["log", "w/r", "good", "--iteration", "9" * 30], 1, f"UnknownTaskError: there is no iteration {'9' * 30}; "),
+        (["retry", "w/r", "bad", "--iteration", "9" * 30], 1, f"UnknownTaskError: there is no iteration {'9' * 30}; "),
+        (["kits", "export", "w/r", "."], 1, "is a directory, and not a name for an archive; no kit was exported"),
+        (["kits", "export", "w/r", ""], 1, "is a directory, and not a name for an archive; no kit was exported"),
+        (["trust", ""], 2, "RUN is empty: name a run, or a folder; . is the present one"),
+        (["status", "w/r", EVIL], 2, "unrecognized arguments: \\x1b]52;c;cHduZWQ=\\x07[bold]ü[/bold]\n"),
+    ],
+)
+def test_words_that_make_no_sense_are_told_without_a_traceback(
+    words: list[str], code: int, said: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        ended = cli.main(words)
+    except SystemExit as end:
+        ended = end.code
+    told = capsys.readouterr().err
+    assert (ended, said in told) == (code, True), told
+
+
 def test_who_stops_reading_is_no_error(place: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -607,6 +647,10 @@ def test_words_stand_before_and_after_options(place: Path, capsys: pytest.Captur
     with pytest.raises(SystemExit, match="2"):
         cli.main(["respond", "w/r"])
     assert "the following arguments are required: TASK\n" in capsys.readouterr().err
+    for name in ("hold", "retry"):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main([name])
+        assert "the following arguments are required: RUN\n" in capsys.readouterr().err, "of tasks there may be none"
 
 
 def test_a_cache_is_there_or_it_is_said_where_it_was_looked_for(

@@ -107,6 +107,8 @@ def pack(archive: Path, kits: Mapping[str, Path]) -> None:
     kits : mapping of str to pathlib.Path
         Directories of the kits, by their names in the archive.
     """
+    if not archive.name:
+        raise KitError(f"{archive.absolute()} is a directory, and not a name for an archive; no kit was exported")
     partial = archive.with_name(f".{archive.name}.{os.getpid()}.partial")
     try:
         with zipfile.ZipFile(partial, "x", zipfile.ZIP_DEFLATED, strict_timestamps=False) as out:
