@@ -43,6 +43,8 @@ _RENAME_NOREPLACE = 1  # rename(2)
 _AT_FDCWD = -100
 _STATX_BTIME = 0x800
 _SHARING = frozenset({32, 33})  # of Windows: another program has it open, or a part of it locked
+#: Folders below each other that are held open at once.
+_MOST_OPEN = 64
 _READ = os.O_RDONLY | system.O_NOFOLLOW | system.O_NONBLOCK | system.O_CLOEXEC
 
 
@@ -533,18 +535,15 @@ def walk_inside(root: Path | str, relative: str) -> Iterator[tuple[str, os.stat_
     OSError
         A folder cannot be read.
     """
-    with opened_inside(root, relative) as top:
+    with opened_inside(root, relative) as top, _Below(top) as below:
         folders = [""]
         while folders:
             folder = folders.pop()
             try:
-                inner = _below(top, folder)
+                inner = below.folder(folder)
+                found = _statuses(inner, sorted(system.listdir(inner)))
             except OSError as error:
                 raise _named(f"{relative}/{folder}", error) from None
-            try:
-                found = _statuses(inner, sorted(system.listdir(inner)))
-            finally:
-                os.close(inner)
             for name, status in found:
                 path = f"{folder}/{name}" if folder else name
                 if stat.S_ISDIR(status.st_mode):
@@ -560,18 +559,37 @@ def _statuses(folder: int, names: Sequence[str]) -> list[tuple[str, os.stat_resu
     return found
 
 
-def _below(top: int, path: str) -> int:
-    """Open a folder below an open one, following no link on the way; the open one anew for an empty path."""
-    descriptor = system.open(".", _READ | system.O_DIRECTORY, dir_fd=top)
-    try:
-        for part in path.split("/") if path else ():
-            inner = system.open(part, _READ | system.O_DIRECTORY, dir_fd=descriptor)
+class _Below:
+    """Folders below an open one, opened without following a link; the last ones stay open, so that depth costs little.
+
+    Parameters
+    ----------
+    top : int
+        A descriptor of the open one, which its owner closes.
+    """
+
+    def __init__(self, top: int) -> None:
+        self._open = [("", top)]
+
+    def __enter__(self) -> _Below:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for _, descriptor in self._open[1:]:
             os.close(descriptor)
-            descriptor = inner
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
+
+    def folder(self, path: str) -> int:
+        """Return a descriptor of a folder, which is good until the next one is asked for."""
+        while not f"{path}/".startswith(f"{self._open[-1][0]}/") and len(self._open) > 1:
+            os.close(self._open.pop()[1])
+        known = self._open[-1][0]
+        for part in path[len(known) :].split("/"):
+            if part:
+                known = f"{known}/{part}" if known else part
+                self._open.append((known, system.open(part, _READ | system.O_DIRECTORY, dir_fd=self._open[-1][1])))
+            if len(self._open) > _MOST_OPEN:
+                os.close(self._open.pop(1)[1])
+        return self._open[-1][1]
 
 
 @interrupts.held()
@@ -597,18 +615,11 @@ def remove_inside(root: Path | str, relative: str) -> None:
                 return
             inner = [(f"{name}/{path}", stat.S_ISDIR(status.st_mode)) for path, status in walk_inside(root, relative)]
             # What is in a folder comes after it; this does not recurse, however deep it is.
-            for path, is_folder in [*reversed(inner), (name, True)]:
-                _remove(folder, path, is_folder)
-    finally:
-        os.close(folder)
-
-
-def _remove(top: int, path: str, is_folder: bool) -> None:
-    above, _, name = path.rpartition("/")
-    folder = _below(top, above)
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            (system.rmdir if is_folder else system.unlink)(name, dir_fd=folder)
+            with _Below(folder) as below:
+                for path, is_folder in [*reversed(inner), (name, True)]:
+                    above, _, last = path.rpartition("/")
+                    with contextlib.suppress(FileNotFoundError):
+                        (system.rmdir if is_folder else system.unlink)(last, dir_fd=below.folder(above))
     finally:
         os.close(folder)
 
