@@ -25,6 +25,7 @@ from matterstack.core.attempts import (
     Submitted,
 )
 from matterstack.errors import AttemptFailedError, OperatorUnreachableError, RunStatusError
+from matterstack.operators.requests import kit_results
 
 
 class Shaky(ms.LocalOperator):
@@ -705,12 +706,16 @@ def test_a_status_that_is_not_of_this_kit_or_is_none(tmp_path: Path, content: st
     assert carried.look()[0] == "COMPLETED"
 
 
-def test_outputs_without_a_status_are_taken_once_they_lie_still(tmp_path: Path) -> None:
+def test_outputs_without_a_status_are_taken_once_they_lie_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     carried = Carried(tmp_path)
-    carried.bring("output/OUTCAR", "half")
-    carried.run.step()
-    carried.bring("output/OUTCAR", "half and half")
-    carried.run.step()
+    with monkeypatch.context() as patient:
+        patient.setattr(kit_results, "_SETTLE_S", 600.0)  # however long the steps take
+        carried.bring("output/OUTCAR", "half")
+        carried.run.step()
+        carried.bring("output/OUTCAR", "half and half")
+        carried.run.step()
     assert carried.run.tasks.loc["0.dft", "status"] == "SUBMITTED"
     assert carried.run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
 

@@ -168,7 +168,12 @@ def test_a_file_still_being_written_is_no_answer_yet(tmp_path: Path) -> None:
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
 
 
-def test_a_text_that_breaks_off_is_not_judged_before_it_has_lain_still(tmp_path: Path) -> None:
+def test_a_text_that_breaks_off_is_not_judged_before_it_has_lain_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matterstack.operators.requests import request_directory
+
+    monkeypatch.setattr(request_directory, "_SETTLE_S", 600.0)  # however long the steps take
     run = ask(tmp_path, on_invalid="fail")
     path = put(run, '{"n": 12')
     for _ in range(4):  # the writer pauses between two pieces, and a busy run looks many times meanwhile
@@ -729,10 +734,10 @@ def test_a_pattern_that_backtracks_and_an_answer_that_makes_it_do_not_hold_the_t
     monkeypatch.setattr(check_apart, "_CHECK_S", 1)
     run = ask(tmp_path, schema={"properties": {"x": {"pattern": "^(a+)+$"}}})
     put(run, json.dumps({"x": "a" * 60 + "!"}))
-    assert run.wait(timeout_s=30) is ms.RunStatus.RUNNING
+    assert run.wait(timeout_s=180) is ms.RunStatus.RUNNING  # a second of computing, not of the clock
     assert "cannot be checked against its schema within 1 s" in reason(run)
     put(run, json.dumps({"x": "a" * 60}))
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
 
 
 def test_files_of_a_task_that_would_hide_the_request(tmp_path: Path) -> None:
