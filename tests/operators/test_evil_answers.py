@@ -20,6 +20,8 @@ import matterstack as ms
 from matterstack.core.schemas import check_schema, template, violations
 from matterstack.core.strict_json import parse_json
 from matterstack.errors import InvalidJsonError, InvalidTaskError
+from matterstack.operators.requests import base as requests_base
+from matterstack.operators.requests import request_directory
 from matterstack.operators.requests.request_directory import RequestDirectory
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "number", "minimum": 1}}, "required": ["n"]}
@@ -75,6 +77,13 @@ CONTENTS: dict[str, tuple[bytes, str]] = {
     "prototype": (b'{"__proto__": {"n": 2}, "constructor": 1}', "$.n: is missing"),
     "markup": (b'{"n": "</script><img src=x onerror=alert(1)>"}', "must be a number"),
 }
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have each tick see a check to its end, and what is half written lie still, however busy this machine is."""
+    monkeypatch.setattr(requests_base, "_CHECKS_S", 120.0)
+    monkeypatch.setattr(request_directory, "_SETTLE_S", 600.0)
 
 
 class Both:
