@@ -23,6 +23,7 @@ from ledger import check_executions, starts, witnessed
 from waiting import wait_for
 
 import matterstack as ms
+from matterstack.daemon.turns import Turns
 from matterstack.errors import UntrustedRunError
 from matterstack.storage.run_lock import RunLock
 
@@ -182,6 +183,52 @@ def test_a_workspace_that_vanishes_holds_up_no_other(tmp_path: Path) -> None:
         away.respond("ask", {})
         wait_for(lambda: away.status is ms.RunStatus.COMPLETED)
         assert it.end() == 0
+
+
+def test_the_turn_of_a_run_that_waits_for_a_limit_is_seen_once_where_something_is_free(tmp_path: Path) -> None:
+    def run_of(name: str, resource: str) -> ms.Run:
+        task = ms.Task("t", operator="human", instructions="?", resources=ms.Resources(named={resource: 1}))
+        return make(tmp_path, name, ms.Workflow([task]), operators=HUMAN)
+
+    turns = Turns(tmp_path / "workspaces/w")
+    assert turns.come() == set()
+    ms.set_limits("w", base_path=tmp_path, furnace=1, license=1)
+    one, two, other = run_of("one", "furnace"), run_of("two", "furnace"), run_of("other", "license")
+    assert [run.step().submitted for run in (one, two, other)] == [1, 0, 1]
+    assert turns.come() == set()
+    one.respond("t", {})
+    one.step()
+    assert turns.come() == {"two"}
+    assert turns.come() == set()
+    assert two.step().submitted == 1
+    (tmp_path / "workspaces/w/limits.sqlite").write_bytes(b"damaged")
+    assert turns.come() == set()
+
+
+#: Whatever a run waits for, it is not stepped because some time is over.
+ONLY_WHEN_SEEN = """
+from matterstack.daemon.watched_run import WatchedRun
+kept = WatchedRun._wait
+def wait(run, *given):
+    said = kept(run, *given)
+    run.due_at = float("inf")
+    return said
+WatchedRun._wait = wait
+"""
+
+
+def test_a_run_is_stepped_when_its_turn_comes(tmp_path: Path) -> None:
+    ms.set_limits("w", base_path=tmp_path, furnace=1)
+    task = ms.Task("t", operator="human", instructions="?", resources=ms.Resources(named={"furnace": 1}))
+    holds, waits = (make(tmp_path, name, ms.Workflow([task]), operators=HUMAN) for name in ("holds", "waits"))
+    holds.step()
+    holds.pause()  # so the daemon does not step it
+    with daemon(tmp_path, quick=ONLY_WHEN_SEEN) as it:
+        wait_for(lambda: "waits: RUNNING" in it.log and not it.workers())
+        assert waits.attempts.empty
+        holds.respond("t", {})
+        holds.resume().step()
+        wait_for(lambda: len(waits.attempts) == 1)
 
 
 def test_one_daemon_a_workspace(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from matterstack.core.text import in_one_line, neutral
 from matterstack.daemon.slots import Share
+from matterstack.daemon.turns import Turns
 from matterstack.daemon.watched_run import WatchedRun
 from matterstack.daemon.workers import Worker
 from matterstack.errors import MatterstackError, RunNotFoundError
@@ -49,6 +50,7 @@ class Keeper:
         self._place = base_path / "workspaces" / workspace
         self._base_path, self._workspace, self._slots, self._once = base_path, workspace, slots, once
         self._runs: dict[Path, WatchedRun] = {}
+        self._turns = Turns(self._place)
         self._queue: dict[Path, WatchedRun] = {}  # those that are due, in their order
         self._workers: dict[int, Worker] = {}  # by pidfd
         self._poll = select.poll()
@@ -115,9 +117,12 @@ class Keeper:
             return
         now = time.monotonic()
         busy = {worker.run.path for worker in self._workers.values()}
+        turns = self._turns.come()
         for path, run in self._runs.items():
             if path in busy or path in self._queue:
                 continue
+            if path.name in turns:
+                run.note_turn()
             if run.look_at <= now:
                 with capture() as caught:
                     self._tell(run, run.look())

@@ -118,6 +118,10 @@ class WatchedRun:
         """Whether it has to be stepped now."""
         return self._may_step and time.monotonic() >= self.due_at
 
+    def note_turn(self) -> None:
+        """Take note that it could get now what it waits for."""
+        self.due_at = min(self.due_at, max(time.monotonic(), self._earliest))
+
     def begun(self) -> None:
         """Take note that a worker has begun with it."""
         self.due_at = self.look_at = math.inf

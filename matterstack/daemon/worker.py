@@ -6,6 +6,7 @@ so one whose daemon was killed stops as well. What it says goes to the descripto
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -19,18 +20,22 @@ from typing import Any, NamedTuple
 
 from matterstack.core.attempt_files import TABLE, Family
 from matterstack.core.attempts import LiveAttempt
+from matterstack.core.limits import Holder
 from matterstack.core.results import TickReport, Waiting
-from matterstack.core.states import AttemptStatus
+from matterstack.core.states import AttemptStatus, RunStatus
 from matterstack.core.text import neutral
 from matterstack.daemon.stamps import Stamp, stamp_of
 from matterstack.errors import MatterstackError, RunLockedError
 from matterstack.orchestration.environment import recorded, why_not_same
 from matterstack.run import Run
 from matterstack.run_lifecycle import open_run
+from matterstack.storage.limits import Ledger
 from matterstack.storage.run_directory import RunDirectory
 
 #: A worker stays so long with a run in which nothing moves, if nobody else waits: to begin anew costs more.
 _PATIENCE_S = 3.0
+#: So long a run that waits for a limit keeps its place: the daemon has it stepped again before.
+_IN_LINE_S = 45.0
 _MOST_WATCHED = 200
 #: Of a runner of local commands, which writes there when one ends; where it was killed, nobody does.
 _JOURNAL = "journal.jsonl"
@@ -86,6 +91,7 @@ class _Steps:
             else:
                 self._before = before
         seen = self._before or _Seen([], {}, {})
+        self._stay_in_line()
         return {
             "status": str(report.status),
             "reason": neutral(report.reason or ""),
@@ -97,6 +103,15 @@ class _Steps:
             "database": seen.database,
             "watched": seen.watched,
         }
+
+    def _stay_in_line(self) -> None:
+        """Keep the place of the run among those that wait for limits of its workspace."""
+        workspace, record = self._directory.workspace, self._run.store.run()
+        if workspace is not None and record.status is RunStatus.RUNNING:
+            ledger = Ledger(workspace)
+            holder = Holder(record.run_id, ledger.place_of(self._directory.path), record.created_at)
+            with contextlib.suppress(MatterstackError):  # its ticks have said so
+                ledger.stay_in_line(holder, time.time() + _IN_LINE_S)
 
     def _loop(self) -> TickReport:
         report = None

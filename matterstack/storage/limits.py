@@ -180,6 +180,12 @@ class Ledger:
         if tokens:
             reach("limits.given_back")
 
+    def stay_in_line(self, holder: Holder, until: float) -> None:
+        """Have a run that waits count as seen until a moment: whoever steps it will have looked again by then."""
+        if any(one.holder == holder for one in self.standing().waiters):
+            with self._writing() as connection:
+                connection.execute(f"UPDATE waiting SET seen_at = max(seen_at, ?) WHERE {_OF_HOLDER}", (until, *holder))
+
     def hand_over(self, holder: Holder, to: Holder) -> None:
         """Have a run hold what another one does: the same, which was moved."""
         with self._writing() as connection:

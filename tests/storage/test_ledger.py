@@ -330,3 +330,15 @@ def test_no_descriptor_is_held_between_uses(tmp_path: Path) -> None:
     }
     assert not any("limits.sqlite" in path for path in open_now)
     assert in_child(lambda: ask(Ledger(ledger.workspace), B, "u", 0, furnace=1)) == ENDED
+
+
+def test_a_run_whose_daemon_looks_seldom_keeps_its_place(tmp_path: Path) -> None:
+    ledger = ledger_of(tmp_path, furnace=1)
+    assert ask(ledger, A, "a1", 0, furnace=1)
+    assert not ask(ledger, B, "b1", 0, furnace=1)
+    ledger.stay_in_line(B, 45.0)
+    ledger.stay_in_line(C, 45.0)  # it waits for nothing
+    ledger.give_back(A, ["a1"])
+    assert not ask(ledger, A, "a2", 30.0, furnace=1)
+    assert {one.holder for one in ledger.standing().waiters} == {A, B}
+    assert ask(ledger, B, "b1", 44.0, furnace=1)
