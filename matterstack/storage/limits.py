@@ -253,7 +253,8 @@ def _standing(connection: sqlite3.Connection) -> Standing:
         [
             Waiter(Holder(*row[:3]), row[3], wants, *row[5:])
             for row in waiting
-            if (wants := _wants(row[4])).get(row[3])  # else it says nothing that we would have written
+            # else it says nothing that we would have written
+            if (wants := _wants(row[4])).get(row[3]) and all(isinstance(number, int | float) for number in row[5:])
         ],
     )
 
