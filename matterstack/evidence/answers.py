@@ -108,5 +108,5 @@ def says_otherwise(record: AttemptRecord, answer: Answer, content: bytes) -> boo
         if answer.source.startswith("experiment_result"):
             given = given_by(given)
         return bool(given != json.loads(record.attempt.data))
-    except (InvalidJsonError, ValueError, LookupError, TypeError, AttributeError):
+    except (InvalidJsonError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return True

@@ -19,7 +19,7 @@ from matterstack.orchestration.session import Session
 from matterstack.storage import archives
 from matterstack.storage.rows import AttemptRecord
 
-_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class AttemptFiles:
@@ -49,10 +49,12 @@ class AttemptFiles:
 
         Of the latter nobody has told the size.
         """
-        known: dict[str, tuple[str, int | None]] = {name: (sha256, size) for name, sha256, size in record.outputs}
+        known: dict[str, tuple[str, int | None]] = {
+            str(name): (str(sha256), size) for name, sha256, size in record.outputs
+        }
         if isinstance(self._session.operators.get(record.attempt.operator), ExperimentOperator):
             for name, sha256 in as_object(as_object(record.attempt.data).get("files")).items():
-                if isinstance(sha256, str) and _SHA256.match(sha256):
+                if isinstance(sha256, str) and SHA256.match(sha256):
                     known.setdefault(name, (sha256, None))
         return [(name, sha256, size) for name, (sha256, size) in known.items()]
 

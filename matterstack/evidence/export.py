@@ -20,22 +20,23 @@ from matterstack.errors import (
     InvalidIdentifierError,
     InvalidTaskError,
     MatterstackError,
+    StoreError,
     UnsafeFileError,
 )
 from matterstack.evidence.attempt_files import AttemptFiles, inside, sum_of
 from matterstack.evidence.crate import CRATE, crate_of
 from matterstack.evidence.document import Document
 from matterstack.evidence.figures import graph_of, results_of, structures_of, time_of
-from matterstack.evidence.left_out import EVIDENCE
+from matterstack.evidence.left_out import EVIDENCE, NotTaken
 from matterstack.evidence.page import page_of
 from matterstack.evidence.pictures import pictures_of
 from matterstack.evidence.plain_text import markdown_of
 from matterstack.evidence.record import as_text, record_of
 from matterstack.evidence.report import report_of
-from matterstack.evidence.selection import NONE, NotTaken, Selection, Taken, check_files
+from matterstack.evidence.selection import NONE, Selection, Taken, check_files
 from matterstack.evidence.staging import remove_left, staged
 from matterstack.evidence.tables import as_csv, as_parquet, tables_of
-from matterstack.files import needing_disk, read_inside, sync_directory, sync_tree
+from matterstack.files import is_machine_trouble, needing_disk, read_inside, sync_directory, sync_tree
 from matterstack.orchestration.session import Session
 from matterstack.storage.reader import StoreReader
 from matterstack.storage.run_directory import RunDirectory
@@ -67,7 +68,7 @@ def export(session: Session, path: str | os.PathLike[str] | None, *, as_zip: boo
     with needing_disk(what, way_out), staged(target) as staging:
         made = staging / "export"
         made.mkdir()
-        with _making_sense(session.directory.state):
+        with _making_sense(session.directory.state, made / _STATE):
             Export(session, made, files).write()
         reach("export.filled")
         if as_zip:
@@ -82,11 +83,13 @@ def export(session: Session, path: str | os.PathLike[str] | None, *, as_zip: boo
 
 
 @contextlib.contextmanager
-def _making_sense(state: Path) -> Iterator[None]:
+def _making_sense(state: Path, copy: Path) -> Iterator[None]:
     """Refuse a database of which something cannot be shown, such as a time that is a word."""
     try:
         yield
-    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+    except StoreError as error:  # which names the copy, and that will be gone
+        raise type(error)(str(error).replace(str(copy), str(state)), path=state) from error
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         if isinstance(error, MatterstackError):
             raise
         raise ExportError(
@@ -261,7 +264,11 @@ class Export:
             except FileNotFoundError:
                 yield NotTaken(one.path, "it was removed meanwhile")
             except UnsafeFileError as error:
-                yield NotTaken(one.path, str(error))
+                yield NotTaken(one.path, str(error), wanted=True)
+            except OSError as error:
+                if is_machine_trouble(error):
+                    raise
+                yield NotTaken(one.path, f"it cannot be copied: {error.strerror}", wanted=True)
 
     def _copy_one(self, path: str, source: BinaryIO) -> None:
         target = self._home / inside(path)

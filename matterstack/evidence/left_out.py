@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from matterstack.core.strict_json import parse_json
 from matterstack.errors import InvalidJsonError, UnsafeFileError
@@ -13,6 +13,23 @@ from matterstack.storage.run_directory import RunDirectory
 #: What every export says of itself, for programs.
 EVIDENCE = "evidence.json"
 MOST_BYTES = 1_000_000_000
+
+
+class NotTaken(NamedTuple):
+    """A file, or a folder with all in it, that an export has not taken along.
+
+    Attributes
+    ----------
+    path : str
+        From the run's directory on.
+    why : str
+    wanted : bool
+        Whether it was to be taken, and could not be: who verifies the export has to hear of it.
+    """
+
+    path: str
+    why: str
+    wanted: bool = False
 
 
 class LeftOut:
@@ -25,28 +42,33 @@ class LeftOut:
     """
 
     def __init__(self, directory: RunDirectory) -> None:
-        self._why: dict[str, str] = {}
+        self._told: dict[str, NotTaken] = {}
         self._folders: set[str] = set()
         try:
             said: Any = parse_json(read_inside(directory.path, EVIDENCE, MOST_BYTES), max_bytes=MOST_BYTES)
-            self._why = {str(one["path"]): str(one["why"]) for one in said["files"]["left_out"]}
+            told = [_told(one) for one in said["files"]["left_out"]]
         except (OSError, UnsafeFileError, InvalidJsonError, LookupError, TypeError, AttributeError):
             return
-        self._folders = {f"{folder}/" for path in self._why for folder in PurePosixPath(path).parents}
+        self._told = {one.path: one for one in told}
+        self._folders = {f"{folder}/" for path in self._told for folder in PurePosixPath(path).parents}
 
-    def all(self) -> list[tuple[str, str]]:
-        """Return each file or folder that was left out, and why."""
-        return list(self._why.items())
+    def all(self) -> list[NotTaken]:
+        """Return each file or folder that was left out."""
+        return list(self._told.values())
 
-    def why(self, path: str) -> str:
-        """Return why a file, a folder, or the folder that it is in, was left out; empty where it was not."""
-        if path in self._why:
-            return self._why[path]
+    def find(self, path: str) -> NotTaken | None:
+        """Return by what a file or a folder was left out: itself, or one that it is in; None where it was not."""
+        if path in self._told:
+            return self._told[path]
         if path in self._folders:  # one of which nothing was taken along is not there, either
-            return "what was in it was left out"
+            return NotTaken(path, "what was in it was left out")
         folder = path
         while "/" in (folder := folder.rstrip("/")):
             folder = folder.rpartition("/")[0] + "/"
-            if folder in self._why:
-                return self._why[folder]
-        return ""
+            if folder in self._told:
+                return self._told[folder]
+        return None
+
+
+def _told(one: Any) -> NotTaken:
+    return NotTaken(str(one["path"]), str(one["why"]), one.get("wanted") is True)

@@ -11,11 +11,12 @@ from typing import Any
 from matterstack import __version__
 from matterstack.core.amended import in_words
 from matterstack.core.numbers import is_time
+from matterstack.core.states import AttemptStatus, TaskStatus
 from matterstack.core.strict_json import parse_json
 from matterstack.core.text import neutral, storable
 from matterstack.errors import InvalidJsonError, UnsafeFileError
 from matterstack.evidence.answers import answer_of, is_answered
-from matterstack.evidence.attempt_files import AttemptFiles, as_object
+from matterstack.evidence.attempt_files import SHA256, AttemptFiles, as_object
 from matterstack.evidence.kept_files import literal
 from matterstack.evidence.left_out import EVIDENCE, MOST_BYTES
 from matterstack.files import read_inside
@@ -50,6 +51,9 @@ def record_of(session: Session) -> dict[str, Any]:
         environments = _Environments()
         attempts = [_attempt(session, files, record, environments) for record in records]
         last = reader.events_after(0, 1)
+        last_at = moment(last[-1].at if last else run.created_at)
+        if last_at is None:
+            raise ValueError(f"the last event was at {last[-1].at}")
         return {
             "evidence": VERSION,
             "exported_with": {"name": "matterstack", "version": __version__},
@@ -61,7 +65,7 @@ def record_of(session: Session) -> dict[str, Any]:
                 "created_at": moment(run.created_at),
                 "iteration": run.iteration,
                 "last_event": last[-1].seq if last else 0,
-                "last_event_at": moment(last[-1].at if last else run.created_at),
+                "last_event_at": last_at,
                 "state": _json(run.campaign_state),
             },
             "asked": _asked(session),
@@ -172,7 +176,7 @@ def _tasks(session: Session, rows: Sequence[TaskRow]) -> Iterator[dict[str, Any]
             "task": names[row.id],
             "iteration": row.iteration,
             "task_id": row.task_id,
-            "status": row.status,
+            "status": str(TaskStatus(row.status)),
             "reason": row.reason,
             "attempts": row.attempt,
             "after": after.get(row.id, []),
@@ -216,7 +220,7 @@ def _attempt(
         "attempt": record.name,
         "task": f"{row.iteration}.{row.task_id}",
         "token": row.token,
-        "status": row.status,
+        "status": str(AttemptStatus(row.status)),
         "reason": row.reason,
         "operator": row.operator,
         "submitted_at": moment(row.submitted_at),
@@ -232,7 +236,7 @@ def _attempt(
         "directory": f"{files.home(record)}/",
         "inputs": [*_written(record), *(_link(session, one) for one in session.reader.links_up(record.id))],
         "outputs": [
-            {"name": name, "path": files.results(record, name), "sha256": sha256, "bytes": size}
+            {"name": name, "path": files.results(record, name), "sha256": _sum(sha256), "bytes": size}
             for name, sha256, size in files.left(record)
         ],
         "not_hashed": {str(name): str(why) for name, why in as_object(record.not_hashed).items()},
@@ -242,6 +246,12 @@ def _attempt(
     if is_answered(session, record):
         said["answer"] = _answer(files, record)
     return said
+
+
+def _sum(sha256: str) -> str:
+    if not SHA256.match(sha256):
+        raise ValueError(f"{sha256!r} is no SHA-256")
+    return sha256
 
 
 def _answer(files: AttemptFiles, record: AttemptRecord) -> dict[str, Any] | None:

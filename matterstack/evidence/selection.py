@@ -14,7 +14,7 @@ from matterstack.core.states import LIVE_ATTEMPT
 from matterstack.errors import ExportError, UnsafeFileError
 from matterstack.evidence.attempt_files import AttemptFiles
 from matterstack.evidence.kept_files import kept_of
-from matterstack.evidence.left_out import LeftOut
+from matterstack.evidence.left_out import LeftOut, NotTaken
 from matterstack.files import walk_inside
 from matterstack.orchestration import campaigns
 from matterstack.orchestration.session import Session
@@ -45,13 +45,6 @@ class Taken(NamedTuple):
 
     path: str
     record: AttemptRecord | None
-
-
-class NotTaken(NamedTuple):
-    """A file, or a folder with all in it, that is left out; and why."""
-
-    path: str
-    why: str
 
 
 def check_files(files: str) -> str:
@@ -128,19 +121,20 @@ class Selection:
 
     def _take_attempt(self, record: AttemptRecord) -> None:
         home = self._files.home(record)
+        is_spared = self.which == NONE and record.attempt.status not in _LIVE
         try:
             names, others = self._files.names(record)
         except (UnsafeFileError, OSError) as error:
-            self.left_out.append(NotTaken(f"{home}/", str(error)))
+            self.left_out.append(NotTaken(f"{home}/", str(error), wanted=not is_spared))
             return
         if not names and not others:
             return
-        if self.which == NONE and record.attempt.status not in _LIVE:
+        if is_spared:
             self.left_out.append(NotTaken(f"{home}/", "no files of attempts were asked for"))
             return
         if self.which == ALL and self._files.archive_of(record) is not None:
             return  # it is in its archive
-        self.left_out += [NotTaken(path, "it is a link, or no file at all") for path in others]
+        self.left_out += [NotTaken(path, "it is a link, or no file at all", wanted=True) for path in others]
         for path in names:
             name = path.removeprefix(f"{home}/")
             if not _LOCAL.isdisjoint(name.split("/")):
@@ -154,9 +148,9 @@ class Selection:
         """Name what is not here since this is an export itself, which has left it out."""
         root = self._session.directory.path
         named = {one.path for one in self.left_out}
-        for path, why in LeftOut(self._session.directory).all():
-            if path not in named and not os.path.lexists(root / path):
-                self.left_out.append(NotTaken(path, why))
+        for one in LeftOut(self._session.directory).all():
+            if one.path not in named and not os.path.lexists(root / one.path):
+                self.left_out.append(one)
 
     def _is_declared(self, record: AttemptRecord, name: str) -> bool:
         """Return whether a file is named by the plan or the record, or is one that the run makes."""

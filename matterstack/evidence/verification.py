@@ -206,9 +206,14 @@ class _Looked:
         row = record.attempt
         if why := why_gone(self._session.reader, row.iteration, row.task_id, row.attempt, name):
             return Checked(record.name, kind, path, CLEANED, why, sha256)
-        if why := self._left_out.why(path):
-            return Checked(record.name, kind, path, LEFT_OUT, why, sha256)
-        return Checked(record.name, kind, path, MISSING, "", sha256)
+        return Checked(record.name, kind, path, *self._absent(path), sha256)
+
+    def _absent(self, path: str) -> tuple[str, str]:
+        """Return how a file stands that is not there, and why."""
+        one = self._left_out.find(path)
+        if one is None:
+            return MISSING, ""
+        return (UNREADABLE, f"the export could not take it along: {one.why}") if one.wanted else (LEFT_OUT, one.why)
 
     def _not_hashed(self, record: AttemptRecord, name: str, why: str) -> Checked:
         path = self._files.results(record, name)
@@ -291,8 +296,7 @@ class _Looked:
         try:
             found = sum_of(self._root, path)
         except FileNotFoundError:
-            why = self._left_out.why(path)
-            return Checked("", kind, path, LEFT_OUT if why else MISSING, why, sha256)
+            return Checked("", kind, path, *self._absent(path), sha256)
         except (UnsafeFileError, OSError) as error:
             return Checked("", kind, path, UNREADABLE, str(error), sha256)
         return Checked("", kind, path, CHANGED if sha256 and found != sha256 else OK, "", sha256, found)
@@ -327,8 +331,8 @@ class _Looked:
         try:
             torn = [path for path, sha256 in self._files.sums_in(archive).items() if sha256 is None]
         except (UnsafeFileError, OSError) as error:
-            if why := self._left_out.why(archive):
-                return Checked("", "archive", archive, LEFT_OUT, why)
+            if self._left_out.find(archive) is not None:
+                return Checked("", "archive", archive, *self._absent(archive))
             is_there = (self._root / archive).exists()
             return Checked("", "archive", archive, UNREADABLE if is_there else MISSING, str(error))
         if torn:
