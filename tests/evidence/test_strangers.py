@@ -49,7 +49,7 @@ def test_what_is_wrong_with_a_run_is_wrong_with_its_export(ended: ms.Run, tmp_pa
     wrong = {one.path for one in run.verify().differ}
     assert len(wrong) > 4
     first = ms.open_run(run.export(tmp_path / "first", files="all"))
-    second = ms.open_run(first.export(tmp_path / "second"))
+    second = ms.open_run(first.export(tmp_path / "second", files="all"))
     for exported in (first, second):
         found = exported.verify()
         assert {one.path for one in found.differ if one.status in ("unreadable", "missing", "changed")} >= wrong
