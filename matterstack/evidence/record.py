@@ -62,6 +62,7 @@ def record_of(session: Session) -> dict[str, Any]:
                 "workspace": run.workspace,
                 "status": str(run.status),
                 "reason": run.reason,
+                "tags": list(run.tags),
                 "created_at": moment(run.created_at),
                 "iteration": run.iteration,
                 "last_event": last[-1].seq if last else 0,
@@ -263,10 +264,12 @@ def _answer(files: AttemptFiles, record: AttemptRecord) -> dict[str, Any] | None
 
 
 def _written(record: AttemptRecord) -> Iterator[dict[str, Any]]:
-    """Yield the inputs whose content the plan itself holds."""
+    """Yield the inputs whose content the plan itself holds, or a person's word that has changed it."""
+    changed = as_object(as_object(record.attempt.changes).get("files"))
     for name, source in as_object(as_object(record.spec).get("files")).items():
         if (content := literal(source)) is not None:
-            yield {"name": name, "of": "the plan", "path": None, "sha256": hashlib.sha256(content).hexdigest()}
+            of = "a change of the plan" if name in changed else "the plan"
+            yield {"name": name, "of": of, "path": None, "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def _link(session: Session, link: LinkRow) -> dict[str, Any]:

@@ -71,6 +71,7 @@ def report_of(
                 ("as of", f"{_time(run['last_event_at'])}, event {run['last_event']} of its journal"),
                 ("made", _time(run["created_at"])),
                 ("why", run["reason"] or ""),
+                ("tags", ", ".join(run["tags"])),
                 ("by", f"MatterStack {record['software']['matterstack']}"),
                 ("exported with", f"MatterStack {record['exported_with']['version']}"),
             ]
@@ -206,16 +207,12 @@ def _pictures(pictures: Pictures) -> Iterator[Block]:
 
 def _failures(record: Mapping[str, Any]) -> Iterator[Block]:
     stands = {task["task"]: task for task in record["tasks"]}
+    changes = {(one["task"], _number(one)): one["changes"] for one in record["attempts"]}
     rows = []
     for attempt in record["attempts"]:
         if attempt["status"] in _OVER:
             task = stands[attempt["task"]]
-            number = int(attempt["attempt"].rpartition(".")[2])
-            then = (
-                f"tried again; the task is {task['status']}"
-                if number < task["attempts"]
-                else f"the task is {task['status']}"
-            )
+            then = _then(attempt, task, changes.get((task["task"], _number(attempt) + 1)))
             rows.append([attempt["attempt"], attempt["status"], _short(attempt["reason"]), then])
     rows += [
         [task["task"], task["status"], _short(task["reason"]), "it never began"]
@@ -224,6 +221,19 @@ def _failures(record: Mapping[str, Any]) -> Iterator[Block]:
     ]
     if rows:
         yield _table(("attempt or task", "status", "why", "then"), rows, "tables/attempts.csv and tables/tasks.csv")
+
+
+def _number(attempt: Mapping[str, Any]) -> int:
+    return int(attempt["attempt"].rpartition(".")[2])
+
+
+def _then(attempt: Mapping[str, Any], task: Mapping[str, Any], changes: str | None) -> str:
+    """Return what became of a task after an attempt that came to nothing."""
+    stands = f"the task is {task['status']}"
+    if _number(attempt) < task["attempts"]:
+        return f"tried again{f' with {changes}' if changes else ''}; {stands}"
+    why = task["reason"]
+    return stands if why in (None, attempt["reason"]) else f"{stands}: {_short(why)}"
 
 
 # -- people -----------------------------------------------------------------------------------------
@@ -268,6 +278,8 @@ def _files(record: Mapping[str, Any]) -> Iterator[Block]:
         mine = [
             [label, "took", one["name"], one["of"] or "from outside", one["sha256"] or ""] for one in attempt["inputs"]
         ]
+        if attempt["changes"]:
+            mine.append([label, "made with", attempt["changes"], "a change of the plan", ""])
         mine += [[label, "left", one["name"], _size(one["bytes"]), one["sha256"]] for one in attempt["outputs"]]
         mine += [[label, "left", name, f"not hashed: {why}", ""] for name, why in attempt["not_hashed"].items()]
         total += len(mine)
@@ -313,6 +325,10 @@ def _machines(record: Mapping[str, Any]) -> Iterator[Block]:
         yield _table(
             ("host", "Python", "packages", "container, modules", "attempts"), rows, "evidence.json", numbers={4}
         )
+    recalled = [[one["attempt"], one["cached"]] for one in record["attempts"] if one["cached"]]
+    if recalled:
+        yield Words("These did not run: their results were taken from a cache, as an attempt of another run gave them.")
+        yield _table(("attempt", "given by run, and attempt"), recalled, "evidence.json")
     timed = [one for one in record["attempts"] if one["started_at"] and one["ended_at"]]
     shown = [
         [

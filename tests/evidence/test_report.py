@@ -168,3 +168,35 @@ def test_a_browser_shows_it_light_and_dark_and_on_paper(home: Path, tmp_path: Pa
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert len(page.pdf(format="A4")) > 10_000
         browser.close()
+
+
+def test_the_report_says_what_people_changed_and_what_a_cache_gave(tmp_path: Path) -> None:
+    def planned(run_id: str) -> ms.Run:
+        flow = ms.Workflow(
+            [
+                ms.Task("relax", "grep 0.05 INCAR > OUTCAR", files={"INCAR": b"0.5"}, outputs=["OUTCAR"]),
+                ms.Task("melts", "exit 2", on_failure="ask"),
+                ms.Task("known", "echo x > x", outputs=["x"], cache=True),
+            ]
+        )
+        return ms.initialize_run("w", flow, base_path=tmp_path, run_id=run_id, cache=tmp_path / "cache")
+
+    planned("first").wait(timeout_s=30)
+    run = planned("second")
+    run.wait(timeout_s=30)
+    run.respond("melts", {"decision": "skip", "comment": "it is <liquid>"})
+    run.retry("relax", files={"INCAR": b"0.05"})
+    run.tag("paper")
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    home = run.export(tmp_path / "e")
+    text = Page(home / "report.html").text
+    for said in (
+        "tagspaper",
+        "tried again with files INCAR; the task is COMPLETED",
+        "the task is SKIPPED: exit code 2; skip: a person's word: it is <liquid>",
+        "0.relax.2tookINCARa change of the plan",
+        "0.relax.2made withfiles INCARa change of the plan",
+        "0.known.1first 0.known.1",
+    ):
+        assert said in text, said
+    assert "0.relax.1tookINCARthe plan" in text
