@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from matterstack.errors import (
     InvalidTaskError,
     MatterstackError,
     StoreError,
+    StoreUnwritableError,
     UnsafeFileError,
 )
 from matterstack.evidence.attempt_files import AttemptFiles, inside, sum_of
@@ -87,6 +89,8 @@ def _making_sense(state: Path, copy: Path) -> Iterator[None]:
     """Refuse a database of which something cannot be shown, such as a time that is a word."""
     try:
         yield
+    except StoreUnwritableError as error:
+        raise OSError(errno.ENOSPC, "there is no room for a copy of the database") from error
     except StoreError as error:  # which names the copy, and that will be gone
         raise type(error)(str(error).replace(str(copy), str(state)), path=state) from error
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
@@ -102,12 +106,14 @@ def _target(session: Session, path: str | os.PathLike[str] | None, as_zip: bool)
     if path is None:
         path = f"{_name(session)}{'.zip' if as_zip else ''}"
     target = Path(path).absolute()
+    if "\0" in str(target):
+        raise ExportError(f"{str(path)!r} is no name of a file: name another path")
     remove_left(target)
     if os.path.lexists(target):
         raise ExportError(f"there is something at {target} already, which is left as it is: name another path")
     if not target.parent.is_dir():
         raise ExportError(f"there is no directory {target.parent} to write {target.name} into: make it first")
-    if target.is_relative_to(session.directory.path):
+    if target.parent.resolve().is_relative_to(session.directory.path.resolve()):
         raise ExportError(f"{target} is in the directory of the run itself: name a path outside of it")
     return target
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import sys
@@ -15,6 +16,7 @@ from matterstack.platforms import host_name
 
 _LOCK = "lock"
 _MOST_BYTES = 300
+_LONGEST_NAME = 200
 
 
 @contextlib.contextmanager
@@ -40,7 +42,7 @@ def remove_left(target: Path) -> None:
     if sys.platform == "win32":  # a file whose lock is held cannot be removed there, so none is held
         return
     with contextlib.suppress(OSError):
-        name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{12}}\.partial")
+        name = re.compile(rf"\.{re.escape(_called(target))}\.[0-9a-f]{{12}}\.partial")
         for left in [target.with_name(one) for one in os.listdir(target.parent) if name.fullmatch(one)]:
             with contextlib.suppress(OSError):
                 lock = _held(left)
@@ -48,10 +50,16 @@ def remove_left(target: Path) -> None:
                 os.close(lock)
 
 
+def _called(target: Path) -> str:
+    """Return what a folder is called that a target is made in; a long name has no room for more."""
+    name = os.fsencode(target.name)
+    return target.name if len(name) <= _LONGEST_NAME else hashlib.sha256(name).hexdigest()
+
+
 def _made(target: Path) -> tuple[Path, int | None]:
     """Return a new folder, and the descriptor of its lock, which is held; on Windows it is only marked."""
     while True:
-        staging = target.with_name(f".{target.name}.{os.urandom(6).hex()}.partial")
+        staging = target.with_name(f".{_called(target)}.{os.urandom(6).hex()}.partial")
         staging.mkdir(mode=0o700)
         try:
             reach("export.begun")

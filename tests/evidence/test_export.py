@@ -18,6 +18,7 @@ import pytest
 from crashes import in_child
 from evidence_lab import HOSTILE, answer, copied
 from older import run_of_version_1
+from small_disk import fill
 
 import matterstack as ms
 from matterstack import crash_points
@@ -139,6 +140,12 @@ def test_what_is_there_already_is_left_as_it_is(ended: ms.Run, tmp_path: Path) -
             ended.export(tmp_path / name, zip=as_zip)
     with pytest.raises(ExportError, match="in the directory of the run itself"):
         ended.export(ended.path / "e")
+    (tmp_path / "into").symlink_to(ended.path)
+    with pytest.raises(ExportError, match="in the directory of the run itself"):
+        ended.export(tmp_path / "into/e")
+    (tmp_path / "into").unlink()
+    with pytest.raises(ExportError, match="no name of a file"):
+        ended.export(tmp_path / "a\0b")
     with pytest.raises(ExportError, match="no directory"):
         ended.export(tmp_path / "nowhere/e")
     with pytest.raises(ExportError, match="'all', 'declared', 'none'"):
@@ -161,6 +168,15 @@ def test_a_kill_leaves_nothing_that_looks_like_an_export_or_that_stays(
     assert contents(ended.path) == before
     ended.export(tmp_path / "e", zip=as_zip)
     assert [path.name for path in tmp_path.iterdir()] == ["e"]
+
+
+def test_a_name_of_255_bytes_is_taken_and_what_a_kill_left_of_it_goes(ended: ms.Run, tmp_path: Path) -> None:
+    name = "\u00fc" * 127 + "e"
+    code = in_child(lambda: ended.export(tmp_path / name), lambda: crash_points.arm("kill", "export.begun"))
+    assert code == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    ended.export(tmp_path / name, files="none")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_kill_after_an_export_has_its_name_leaves_that_whole(ended: ms.Run, tmp_path: Path) -> None:
@@ -228,6 +244,10 @@ def test_what_does_not_fit_on_a_disk_leaves_nothing_there_and_a_kill_does_not_fi
         with pytest.raises(DiskError, match="nothing was written"):
             run.export(small_disk / "e", zip=as_zip, files="all")
         assert list(small_disk.iterdir()) == []
+    ballast = fill(small_disk, 10_000)
+    with pytest.raises(DiskError, match="/e cannot be written: there is no room for a copy of the database"):
+        run.export(small_disk / "e")
+    ballast.unlink()
     code = in_child(lambda: run.export(small_disk / "e"), lambda: crash_points.arm("kill", "export.filled"))
     assert code == -signal.SIGKILL
     assert run.export(small_disk / "e").is_dir()  # there is room for one
