@@ -29,6 +29,7 @@ exclude_patterns = ["**/.ipynb_checkpoints", "build"]
 # Pages and notebooks. A notebook is shown as it is saved; the tests run it.
 nb_execution_mode = "off"
 nb_number_source_lines = False
+nb_render_markdown_format = "myst"  # commonmark has no tables
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 

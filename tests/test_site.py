@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -78,12 +79,25 @@ def public_names() -> Iterator[str]:
     yield from (f"matterstack.errors.{name}" for name, value in vars(errors).items() if inspect.isclass(value))
 
 
-def test_every_public_name_has_a_place_in_the_reference(site: Path) -> None:
+def names_told(site: Path) -> set[str]:
     header, _, packed = (site / "objects.inv").read_bytes().partition(b"using zlib.\n")
     assert header
-    told = {line.split(" ")[0] for line in zlib.decompress(packed).decode().splitlines()}
+    return {line.split(" ")[0] for line in zlib.decompress(packed).decode().splitlines()}
+
+
+def test_every_public_name_has_a_place_in_the_reference(site: Path) -> None:
+    told = names_told(site)
     missing = [name for name in public_names() if name not in told]
     assert not missing
+
+
+def test_what_a_run_answers_with_has_a_place_in_the_reference(site: Path) -> None:
+    members = [value.fget if isinstance(value, property) else value for value in vars(ms.Run).values()]
+    asked = [one for one in [*members, ms.preview, ms.compare, ms.inbox] if inspect.isfunction(one)]
+    given = {one.__annotations__.get("return", "") for one in asked if not one.__name__.startswith("_")}
+    ours = {text for text in given if text.isidentifier()} - {"Any", "Path", "bool", "int", "str", "None"}
+    assert {"Preview", "Explanation", "Verification"} <= ours
+    assert ours <= {name.rpartition(".")[2] for name in names_told(site)}
 
 
 def test_links_and_anchors_lead_somewhere(pages: dict[Path, Page]) -> None:
@@ -109,14 +123,53 @@ def test_a_page_loads_nothing_from_elsewhere(pages: dict[Path, Page]) -> None:
     assert not {load for page in pages.values() for load in page.loads if urlsplit(load).netloc}
 
 
-def test_the_search_finds_an_error_without_a_network(site: Path) -> None:
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("there is no Chromium: install Debian's package chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_context(offline=True).new_page()
-        page.goto(f"{(site / 'search.html').as_uri()}?q=RunLockedError")
-        page.locator('#search-results a[href*="troubleshooting.html"]').first.wait_for()
-        browser.close()
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+def test_the_search_finds_an_error_without_a_network(site: Path, browser: Any) -> None:
+    page = browser.new_context(offline=True).new_page()
+    page.goto(f"{(site / 'search.html').as_uri()}?q=RunLockedError")
+    page.locator('#search-results a[href*="troubleshooting.html"]').first.wait_for()
+
+
+#: What stands beyond the right edge of its page, and in nothing that can be scrolled.
+CUT_OFF = """() => {
+  const article = document.querySelector('.bd-article') || document.querySelector('.bd-main');
+  const edge = article.getBoundingClientRect().right + 1;
+  const scrolls = (element) => element !== article
+    && (getComputedStyle(element).overflowX !== 'visible' || scrolls(element.parentElement));
+  return [...article.querySelectorAll(':not(.headerlink)')]
+    .filter((element) => element.getBoundingClientRect().right > edge && !scrolls(element.parentElement))
+    .map((element) => element.textContent.trim().slice(0, 60));
+}"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["howto/codes", "troubleshooting", "reference/errors", "reference/settings", "reference/options", "genindex"]
+    + [f"reference/api/matterstack.{name}" for name in ("Run", "SlurmOperator", "initialize_run")],
+)
+def test_a_page_is_whole_on_a_narrow_screen(site: Path, browser: Any, name: str) -> None:
+    page = browser.new_context(offline=True, viewport={"width": 400, "height": 800}).new_page()
+    page.goto((site / f"{name}.html").as_uri())
+    assert page.evaluate(CUT_OFF) == []
+    page.close()
+
+
+def test_what_is_copied_from_an_example_can_be_typed(site: Path, browser: Any) -> None:
+    page = browser.new_context(offline=True).new_page()
+    page.goto((site / "howto/move-a-run.html").as_uri())
+    block = page.locator("div.highlight pre", has_text=">>>").first
+    copied = block.evaluate("(pre) => { getSelection().selectAllChildren(pre); return getSelection().toString(); }")
+    assert "import matterstack as ms" in copied
+    assert ">>>" not in copied
+    assert "RunStatus" not in copied

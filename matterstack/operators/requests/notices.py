@@ -23,7 +23,7 @@ _under_way: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What somebody is told.
+    """What somebody is told of a request.
 
     Attributes
     ----------
