@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 from no_skips import NEVER_REQUIRED, NOT_REQUIRED
+from packaging.metadata import Metadata
+from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -117,6 +119,16 @@ def test_the_source_archive_is_the_whole_tree(built: tuple[Path, Path]) -> None:
     with tarfile.open(built[0]) as archive:
         names = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
     assert names == listed() | {"PKG-INFO"}
+
+
+def test_an_index_would_take_what_was_built(built: tuple[Path, Path]) -> None:
+    """Both are read as twine reads them before it sends anything."""
+    with tarfile.open(built[0]) as archive, zipfile.ZipFile(built[1]) as wheel:
+        (told,) = (member for member in archive.getmembers() if member.name.endswith("/PKG-INFO"))
+        texts = [wheel.read(name) for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+        texts.append(archive.extractfile(told).read())  # type: ignore[union-attr]
+    for text in texts:
+        assert Metadata.from_email(text, validate=True).version == Version(PROJECT["version"])
 
 
 @pytest.mark.parametrize("version", VERSIONS)
