@@ -133,7 +133,7 @@ class Cache:
 
     @property
     def entries(self) -> pd.DataFrame:
-        """A row an entry, the latest first; ``at`` is when the result was made, ``used_at`` when it was last taken."""
+        """A row per entry, the latest first; ``at`` is when the result was made, ``used_at`` when it was last taken."""
         import pandas as pd
 
         rows = []

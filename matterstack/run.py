@@ -305,22 +305,22 @@ class Run:
 
     @property
     def tasks(self) -> pd.DataFrame:
-        """A row a task of every iteration, and why it waits; see `matterstack.orchestration.tables.tasks`."""
+        """A row per task of every iteration, and why it waits; see `matterstack.orchestration.tables.tasks`."""
         return frames.tasks(self.store, why_waiting(self._session))
 
     @property
     def attempts(self) -> pd.DataFrame:
-        """A row an attempt, in the order of submission."""
+        """A row per attempt, in the order of submission."""
         return frames.attempts(self.store)
 
     @property
     def events(self) -> pd.DataFrame:
-        """The journal: a row a transition, in its order."""
+        """The journal: a row per transition, in its order."""
         return frames.events(self.store)
 
     @property
     def results(self) -> pd.DataFrame:
-        """A row a completed task, with a column for each key of its ``result.json``; of a call, of its value."""
+        """A row per completed task, with a column for each key of its ``result.json``; of a call, of its value."""
         return frames.results(self.store)
 
     def results_of(self, function: Callable[..., Any] | str) -> pd.DataFrame:
@@ -470,7 +470,7 @@ class Run:
 
     @property
     def graph(self) -> networkx.DiGraph[str]:
-        """A new networkx graph: a node a task, named as in `tasks`, and edges from dependency to dependant.
+        """A new networkx graph: a node per task, named as in `tasks`, and edges from dependency to dependant.
 
         A node has the columns of `tasks` and its ``group`` as attributes.
         """
@@ -568,7 +568,7 @@ class Run:
         return plot_timeline(self, axes)
 
     def plot(self, name: str, *, best: str = "max", by: str = "time", axes: Any = None) -> Any:
-        """Draw a column of `results`, a dot a task, and the best so far as a line.
+        """Draw a column of `results`, a dot per task, and the best so far as a line.
 
         Parameters
         ----------
@@ -662,7 +662,7 @@ class Run:
         Returns
         -------
         Cleaning
-            A sequence, a member an attempt; its ``frame`` is a table, and ``left`` says what cannot go, and why.
+            A sequence, a member per attempt; its ``frame`` is a table, and ``left`` says what cannot go, and why.
 
         Raises
         ------
@@ -683,7 +683,7 @@ class Run:
         Returns
         -------
         Packing
-            A sequence, a member an archive; its ``frame`` is a table, and ``left`` says what was not packed, and why.
+            A sequence, a member per archive; its ``frame`` is a table, and ``left`` says what was not packed, and why.
 
         Raises
         ------

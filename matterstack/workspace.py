@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def runs(workspace: str, base_path: str | os.PathLike[str] = ".") -> pd.DataFrame:
-    """Return a row a run of the workspace, by run id.
+    """Return a row per run of the workspace, by run id.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""The commands of the command line, a module a noun: each adds its words, and does what they say."""
+"""The commands of the command line, a module per noun: each adds its words, and does what they say."""

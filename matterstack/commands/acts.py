@@ -45,35 +45,34 @@ def add(commands: Commands) -> None:
     _add_tasks(_add(commands, "cancel-task", _cancel_task, said, "relax_3 relax_4"), "cancelled by a person")
     said = "Keep tasks back: they are not submitted until they are released."
     _add_tasks(_add(commands, "hold", _hold, said, "--group relax"), "held by a person")
-    _add_tasks(_add(commands, "release", _release, "Let tasks go on that were kept back; all where none are named."))
-    said = "Note, on your word, that the attempt of a task is dead, where nobody can be asked any more."
+    _add_tasks(_add(commands, "release", _release, "Release tasks that were kept back; all of them if none is named."))
+    said = "Declare, on your word, that a task's attempt is dead, when there is nobody left to ask."
     lost = _add(commands, "declare-lost", _declare_lost, said, "relax_3")
     complete(lost.add_argument("task", metavar="TASK", help="its id, of the current iteration"), complete_task)
-    _add_tags(
-        commands, "tag", _tag, "Add words by which a run is found, or tasks of it.", "'for the paper' --task relax_3"
-    )
-    _add_tags(commands, "untag", _untag, "Take away words by which a run is found, or tasks of it.", "cathode")
+    said = "Add words by which a run, or tasks of it, can be found."
+    _add_tags(commands, "tag", _tag, said, "'for the paper' --task relax_3")
+    _add_tags(commands, "untag", _untag, "Take away words by which a run, or tasks of it, can be found.", "cathode")
     configure = _add(
         commands,
         "configure",
         _configure,
-        "Change settings of an operator, the budget, or whom the run tells, while it lives.",
+        "Change an operator's settings, the budget, or whom the run tells, while the run goes on.",
         "--operator local max_active=8",
-        "They are kept with the run, and every process takes them up at its next tick. So it is for the budget: "
+        "They are kept with the run, and every process takes them up at its next tick. The same goes for the budget: "
         "matterstack configure oxides/r1 --budget tasks=500 wall_h=null; and for whom the run tells: "
         """matterstack configure oxides/r1 'notify="env:MY_ADDRESS"'""",
     )
     of = configure.add_mutually_exclusive_group()
     of.add_argument("--operator", metavar="NAME", help="whose settings they are")
-    of.add_argument("--budget", action="store_true", help="they are the most that the run may spend")
+    of.add_argument("--budget", action="store_true", help="they are limits on what the run may spend")
     configure.add_argument("settings", metavar="KEY=JSON", nargs="+", type=key_and_json, help="null is no limit")
     tell = _add(
         commands,
         "tell",
         _tell,
-        "Send a notice of your own to whom a run tells, and wait until it has got there.",
+        "Send a notice of your own to everybody whom a run tells, and wait until it has arrived.",
         "'the furnace is down until Monday'",
-        "To try that, or to use it. Exit status 1 where it did not reach everybody, and who was not reached.",
+        "As a trial, or in earnest. Exit status 1 if it did not reach everybody; the message says whom it missed.",
     )
     tell.add_argument("text", metavar="TEXT", nargs="?", default="a trial", help="what it says (default: %(default)s)")
 
@@ -116,11 +115,10 @@ def _add_tasks(parser: argparse.ArgumentParser, reason: str | None = None) -> No
 def _add_tags(
     commands: Commands, name: str, act: Callable[[Run, argparse.Namespace], Any], said: str, example: str
 ) -> None:
-    parser = _add(commands, name, act, said, example, "Also of a run and of tasks that are over.")
+    parser = _add(commands, name, act, said, example, "Possible also when the run or the tasks are over.")
     parser.add_argument("tags", metavar="TAG", nargs="+", help="of 64 characters at most, without a comma")
-    task = parser.add_argument(
-        "--task", dest="tasks", metavar="TASK", action="append", help="of this task, not of the run; several: of each"
-    )
+    said = "tag this task, not the run; may be given several times"
+    task = parser.add_argument("--task", dest="tasks", metavar="TASK", action="append", help=said)
     complete(task, complete_task)
 
 
@@ -129,14 +127,14 @@ def _add_retry(commands: Commands) -> None:
         commands,
         "retry",
         _retry,
-        "Give tasks that are over another chance, as they are or mended; every failed one where none are named.",
+        "Give tasks that are over another chance, as they are or mended; every failed one if none is named.",
         "relax_3 --memory-gib 64 --file INCAR=INCAR.fine",
-        "What is changed holds for all further attempts of the tasks that are named. With them, all that waits for "
-        "them is tried again.",
+        "What is changed holds for all further attempts of the named tasks. All that waits for them is tried again "
+        "with them.",
     )
     _add_names(retry)
-    retry.add_argument("--iteration", metavar="N", type=int, help="only where that is the current one")
-    retry.add_argument("--as-planned", action="store_true", help="drop what earlier words have changed")
+    retry.add_argument("--iteration", metavar="N", type=int, help="only if this is the current iteration")
+    retry.add_argument("--as-planned", action="store_true", help="drop the changes of earlier retries")
     retry.add_argument("--command", metavar="TEXT", help="another command")
     for option, metavar, pair, said in (
         ("--file", "NAME=PATH", key_and_path, "another file, or one more"),

@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
     add_run(respond)
     add_task(respond)
     respond.add_argument("answer", metavar="ANSWER", nargs="?", help="JSON; - reads it from the standard input")
-    respond.add_argument("--file", metavar="FILE", help="the file that it stands in, instead")
+    respond.add_argument("--file", metavar="FILE", help="the file that holds the answer, instead")
 
 
 def _inbox(given: argparse.Namespace) -> int:

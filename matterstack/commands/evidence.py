@@ -18,12 +18,11 @@ def add(commands: Commands) -> None:
         _export,
         "Write a run for others: a report, tables, an RO-Crate, and the run itself.",
         "matterstack export oxides/r1 oxides-r1.zip --zip --files all",
-        more="Of a run that is under way, too; nothing of it is changed. The same run gives the same bytes.",
+        more="Works also while the run is under way, and changes nothing of it. The same run gives the same bytes.",
     )
     add_run(export)
-    export.add_argument(
-        "path", metavar="PATH", nargs="?", type=Path, help="where, which must not be there (default: WORKSPACE-RUN_ID)"
-    )
+    said = "where to write it; it must not exist yet (default: WORKSPACE-RUN_ID)"
+    export.add_argument("path", metavar="PATH", nargs="?", type=Path, help=said)
     export.add_argument("--zip", action="store_true", help="write a zip file")
     export.add_argument(
         "--files",
@@ -35,10 +34,10 @@ def add(commands: Commands) -> None:
         commands.add(
             "verify",
             _verify,
-            "Look whether every file that the record of a run names is there, and unchanged.",
+            "Check that every file that the record of a run names is there and unchanged.",
             "matterstack verify oxides/r1",
             more="Exit status 1 where one is missing or changed. What was removed on purpose, packed, or left out of "
-            "an export is told apart.",
+            "an export is reported apart.",
         )
     )
 

@@ -26,23 +26,24 @@ def add(commands: Commands) -> None:
     find = commands.add(
         "find",
         _find,
-        "Find tasks of all runs of workspaces: by what they gave, by function, status or tag; or who made a file.",
+        "Find tasks in all runs of workspaces by what they gave, function, status or tag; or find who made a file.",
         "matterstack find oxides --where 'energy_eV < -3' --tag cathode --columns energy_eV,formula",
         more="WORKSPACE may be a pattern, as '*'. A condition is a path, one of == != < <= > >= in between contains "
         "exists, and a value as JSON; a word stands for itself: --where formula==LiCoO2, --where 'n in [1, 2]', "
-        "--where 'cell.a between [3.9, 4.1]'. All have to hold. A run that cannot be read is said, and left out; the "
-        "exit status is 1 then.",
+        "--where 'cell.a between [3.9, 4.1]'. All have to hold. A run that cannot be read is named and left out, "
+        "and the exit status is 1.",
     )
     add_workspace(find, several=True)
     find.add_argument("--function", metavar="NAME", help="only calls of this function")
-    find.add_argument("--task", metavar="PATTERN", help="only tasks whose id is of this pattern, as 'relax-*'")
-    find.add_argument("--status", metavar="STATUS", type=str.upper, help="only tasks that stand so, as FAILED")
-    find.add_argument("--tag", metavar="TAG", action="append", default=[], help="only with this tag; several: with all")
-    find.add_argument(
-        "--where", metavar="CONDITION", action="append", default=[], help="only where this holds; several: where all do"
-    )
+    find.add_argument("--task", metavar="PATTERN", help="only tasks whose id matches this pattern, as 'relax-*'")
+    find.add_argument("--status", metavar="STATUS", type=str.upper, help="only tasks of this status, as FAILED")
+    for option, metavar, said in (
+        ("--tag", "TAG", "only with this tag; if given several times, with all of them"),
+        ("--where", "CONDITION", "only where this holds; if given several times, where all do"),
+    ):
+        find.add_argument(option, metavar=metavar, action="append", default=[], help=said)
     find.add_argument("--columns", metavar="PATH,...", help="show these values (default: those of the conditions)")
-    find.add_argument("--file", metavar="FILE|SHA256", help="who made and used this file, instead")
+    find.add_argument("--file", metavar="FILE|SHA256", help="find who made and used this file, instead")
 
 
 def _find(given: argparse.Namespace) -> int:

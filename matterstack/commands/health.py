@@ -36,10 +36,10 @@ def add(commands: Commands) -> None:
         more="Of a run: who holds it, its database, trust, environment, operators, limits. Of a workspace: its limits, "
         "who holds what of them, and whether its runs can be read. Of any other directory: its file system, in a "
         "folder that is made there and removed. Of a host: whether ssh and rsync come in, and what is there. Of a "
-        "Slurm: whether it answers. Exit status 1 where something is wrong; with what is weak one can work.",
+        "Slurm: whether it answers. Exit status 1 where something is wrong; what is only weak does not count.",
     )
     add_place(doctor, "a run, a workspace, or any directory (default: here)", optional=True)
-    doctor.add_argument("--ssh", metavar="HOST", help="look at a host, as ssh takes it")
+    doctor.add_argument("--ssh", metavar="HOST", help="look at a host, named as for ssh")
     doctor.add_argument("--slurm", action="store_true", help="look at the Slurm of this machine, or of that host")
     doctor.add_argument("--python", metavar="NAME", default="python3", help="Python of that host (%(default)s)")
 

@@ -44,7 +44,8 @@ def add(commands: Commands) -> None:
     )
     add_run(late)
     add_task(late, iteration=False)
-    late.add_argument("archive", metavar="ARCHIVE", nargs="?", type=Path, help="by default they lie in the attempt")
+    said = "by default they are in the attempt's directory"
+    late.add_argument("archive", metavar="ARCHIVE", nargs="?", type=Path, help=said)
     _add_most(late)
 
 

@@ -33,7 +33,7 @@ def add(commands: Commands) -> None:
     log.add_argument("-f", "--follow", action="store_true", help="go on until the run knows that the attempt is over")
     what = log.add_mutually_exclusive_group()
     what.add_argument("--stderr", action="store_true", help="its standard error")
-    what.add_argument("--file", metavar="PATH", help="a file, from where its results are")
+    what.add_argument("--file", metavar="PATH", help="a file, by its path below the results")
     files = commands.add(
         "files",
         _files,

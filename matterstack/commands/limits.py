@@ -28,7 +28,7 @@ def add(commands: Commands) -> None:
         _limits,
         "Show the limits of a workspace, who holds what of them and who waits; or set some.",
         "matterstack limits oxides vasp_license=4 furnace=null",
-        more="What is held stays held: with a lower limit nothing new starts until enough was given back. 0 lets "
+        more="What is held stays held: with a lower limit nothing new starts until enough is given back. 0 lets "
         "nothing new start, null takes the limit away. See docs/limits.md.",
     )
     add_workspace(limits)
@@ -40,7 +40,7 @@ def add(commands: Commands) -> None:
         type=_name_and_amount,
         help="how much there is from now on",
     )
-    limits.add_argument("--new", action="store_true", help="make the workspace where there is none of that name")
+    limits.add_argument("--new", action="store_true", help="make the workspace if there is none of that name")
     release = commands.add(
         "release-reservations",
         _release,
@@ -85,7 +85,7 @@ def _place(given: argparse.Namespace) -> tuple[Path, str]:
 
 
 def _rows(standing: Standing) -> list[dict[str, Any]]:
-    """Return a row a limit, and for what is held or waited for without one."""
+    """Return a row per limit, and for what is held or waited for without one."""
     from matterstack.core.limits import amount_of
 
     return [

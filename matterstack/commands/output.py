@@ -189,7 +189,7 @@ def rich_table(table: Table, width: int) -> Any:
     if not (hidden := [name for name in table.columns if name not in widths]):
         return drawn
     names = ", ".join(map(cell_text, hidden))
-    return Group(drawn, Text(f"There is no room for {names}: --json has all, and so has a pipe.", style="dim"))
+    return Group(drawn, Text(f"There is no room for {names}: --json shows all, and so does a pipe.", style="dim"))
 
 
 def _widths(table: Table, wanted: Mapping[str, int], width: int) -> dict[str, int]:

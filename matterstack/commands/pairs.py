@@ -11,7 +11,7 @@ def key_and_text(text: str) -> tuple[str, str]:
     """Return ``NAME=VALUE`` in two."""
     key, equals, value = text.partition("=")
     if not (key and equals):
-        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=VALUE")
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     return key, value
 
 

@@ -25,7 +25,7 @@ def add(commands: Commands) -> None:
     clean = commands.add(
         "clean",
         _clean,
-        "Show what of a run can be made again and may go; with --do remove it.",
+        "Show which files of a run can be made again and may go; with --do, remove them.",
         "matterstack clean oxides/r1 --no-earlier-attempts --do",
     )
     add_run(clean)
@@ -36,13 +36,13 @@ def add(commands: Commands) -> None:
         commands.add(
             "pack",
             _pack,
-            "Put the attempts of earlier iterations into archives, from which all that reads them reads on.",
+            "Put the attempts of earlier iterations into archives; whatever reads them goes on doing so.",
             "matterstack pack oxides/r1",
             more="An archive is on disk, read again and compared, before anything is removed.",
         )
     )
     cache = commands.group("cache", "Look at results that are known from before, and remove some. See docs/cache.md.")
-    _add_cache(cache, "list", _list, "List the entries of a cache, the latest used first.")
+    _add_cache(cache, "list", _list, "List the entries of a cache, the most recently used first.")
     _add_cache(cache, "info", _info, "Say how much a cache holds of each function and command.")
     said = "Remove the entries of a function or command, or one by its key."
     forget = _add_cache(cache, "forget", _forget, said, "relax")
@@ -51,7 +51,7 @@ def add(commands: Commands) -> None:
         cache,
         "prune",
         _prune,
-        "Remove entries that were not used for long, then the longest unused until the rest fits.",
+        "Remove entries that have not been used for long, then the longest unused until the rest fits.",
         "--older-than-days 90",
     )
     prune.add_argument("--older-than-days", metavar="N", type=float, help="how long unused")

@@ -25,7 +25,7 @@ def add(commands: Commands) -> None:
         _runs,
         "List the runs of a workspace, or of all: where each stands.",
         "matterstack runs oxides",
-        more="Exit status 1 where one of all workspaces cannot be read, which is said.",
+        more="Exit status 1 if a workspace cannot be read; which one is said.",
     )
     add_workspace(runs, optional=True)
     add_run(commands.add("status", _status, "Say in a few lines where a run stands.", "matterstack status oxides/r1"))
@@ -68,7 +68,7 @@ def row_of_run(path: Path, seen: Overview | str) -> dict[str, Any]:
 
 
 def rows_of_runs(base_path: Path, workspace: str) -> list[dict[str, Any]]:
-    """Return a row a run of a workspace."""
+    """Return a row per run of a workspace."""
     from matterstack.orchestration.overview import overviews
 
     return [row_of_run(path, seen) for path, seen in overviews(base_path, workspace)]

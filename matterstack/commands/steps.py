@@ -54,7 +54,7 @@ def add(commands: Commands) -> None:
             _take_environment,
             "Say that a run goes on in what this shell has: its Python, packages, variables and directory.",
             "matterstack take-environment oxides/r1",
-            more="For a daemon that steps it. Call it in the directory beside whose modules the run shall go on. See "
+            more="For a daemon that steps it. Call it in the directory whose modules the run shall go on with. See "
             "docs/daemon.md.",
             schema="status",
         )

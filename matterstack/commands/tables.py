@@ -52,7 +52,7 @@ def add(commands: Commands) -> None:
         commands.add(
             "events",
             _events,
-            "List the journal: a row a transition of the run, a task or an attempt.",
+            "List the journal: a row per transition of the run, a task or an attempt.",
             "matterstack events oxides/r1 | tail",
         )
     )
@@ -68,7 +68,7 @@ def add(commands: Commands) -> None:
 
 
 def _add_status(parser: argparse.ArgumentParser, known: type[StrEnum]) -> None:
-    said = "only those that stand so, as FAILED"
+    said = "only those of this status, as FAILED"
     parser.add_argument("--status", metavar="STATUS", type=str.upper, choices=[str(one) for one in known], help=said)
 
 

@@ -1,4 +1,4 @@
-"""Watching runs: a table that follows them in a terminal, and a line a change elsewhere."""
+"""Watching runs: a table that follows them in a terminal, and a line per change elsewhere."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def add(commands: Commands) -> None:
             more="It steps nothing, and Ctrl-C ends it. In a terminal a table is drawn anew, with the tasks of a run "
             "that are under way, have failed or wait for a limit; elsewhere a line is written where a run has moved. "
             "With --json it writes where they stand in the end.",
-            when_stopped="stopped watching; nothing else was",
+            when_stopped="stopped watching; nothing else was stopped",
         )
     )
 
@@ -65,7 +65,7 @@ def _row(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _drawing(place: Path | tuple[Path, str], *, quiet: bool) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
-    """Give what draws where runs stand: not at all, as a table that stays where it is, or as a line a change."""
+    """Give what draws where runs stand: not at all, as a table that stays where it is, or as a line per change."""
     if quiet:
         yield lambda rows: None
     elif is_rich():

@@ -80,7 +80,7 @@ TABLE: tuple[Entry, ...] = (
     Entry("modules/", Family.CALL, "the run", "modules beside the notebook that the function uses"),
     Entry("args.json", Family.CALL, "the run", "the arguments"),
     Entry("args/", Family.CALL, "the run", "their large arrays, by their SHA-256"),
-    Entry("values/", Family.CALL, "the run", "values of the tasks before, a folder a task"),
+    Entry("values/", Family.CALL, "the run", "values of the tasks before, a folder per task"),
     Entry(f"{MACHINERY}/made.json", Family.CALL, "the command", "what it ran in, and SHA-256 of what it left"),
     Entry("value.json", Family.CALL, "the command", "what the function returned"),
     Entry("value/", Family.CALL, "the command", "its large arrays, by their SHA-256"),
@@ -110,7 +110,7 @@ TABLE: tuple[Entry, ...] = (
     Entry("response.template.xlsx", Family.REQUEST, "the run", "the same as a workbook, where openpyxl is installed"),
     Entry("HOWTO.txt", Family.REQUEST, "the run", "for somebody without this software"),
     Entry("results.csv", Family.REQUEST, "the run", "results of the tasks before, as a table"),
-    Entry(f"{SHOWN}/", Family.REQUEST, "the run", "`Task.show`: files and data of tasks before, a folder a task"),
+    Entry(f"{SHOWN}/", Family.REQUEST, "the run", "`Task.show`: files and data of tasks before, a folder per task"),
     Entry("response.json", Family.REQUEST, "the person", "the answer"),
     Entry("response.csv", Family.REQUEST, "the person", "the answer as a table"),
     Entry("response.xlsx", Family.REQUEST, "the person", "the answer as a workbook, where openpyxl is installed"),
@@ -140,7 +140,7 @@ TABLE: tuple[Entry, ...] = (
     Entry("MANIFEST.json", Family.KIT, "the run", "whose kit it is, and the SHA-256 of every file in it"),
     Entry("inputs/", Family.KIT, "the run", "the files of the task"),
     Entry("slurm.out", Family.KIT, "Slurm", "what the script and Slurm itself print"),
-    Entry(f"{SHOWN}/", Family.KIT, "the run", "`Task.show`: files and data of tasks before, a folder a task"),
+    Entry(f"{SHOWN}/", Family.KIT, "the run", "`Task.show`: files and data of tasks before, a folder per task"),
     Entry("output/", Family.KIT, "the kit", "what comes home: the command runs in here"),
     Entry("output.sha256", Family.KIT, "the kit", "sums of what the command left"),
     Entry("status.json", Family.KIT, "the kit", "that it runs, and at the end how it ended"),
@@ -180,6 +180,6 @@ def check_names(task_id: str, paths: Iterable[str], *families: Family) -> None:
         if path.split("/")[0].casefold() in taken:
             raise InvalidTaskError(
                 f"task {task_id!r}: files must not use {path!r}, a name of the run's own in the directory of "
-                f"{' and '.join(families)}: call the file otherwise",
+                f"{' and '.join(families)}: give the file another name",
                 task_id=task_id,
             )

@@ -13,7 +13,7 @@ from matterstack.core.identifiers import check_identifier
 COMMAND = ("python", "task.py")
 #: What a call leaves: its value, or else what it raised.
 VALUE, ERROR = "value.json", "error.json"
-#: Where the values of tasks before lie, a folder a task; large arrays of arguments; and those of the value.
+#: Where the values of tasks before lie, a folder per task; large arrays of arguments; and those of the value.
 VALUES, ARGUMENT_ARRAYS, VALUE_ARRAYS = "values", "args", "value"
 
 

@@ -62,7 +62,7 @@ def path_of(given: str | Sequence[str]) -> Path:
     Parameters
     ----------
     given : str or sequence of str
-        Keys parted by points, ``cell.a``; one that has a point or a blank in it is in straight double quotes, as in
+        Keys separated by points, ``cell.a``; one that has a point or a blank in it is in straight double quotes, as in
         JSON. Or the keys, each as it is.
 
     Raises
@@ -83,8 +83,8 @@ def path_of(given: str | Sequence[str]) -> Path:
         keys = given
     if not 0 < len(keys) <= _MOST_KEYS or not all(map(is_storable, keys)):
         raise FindError(
-            f"{given!r:.100} is no path: keys are parted by points, as in cell.a, and one that has a point or a blank "
-            'in it is in double quotes, as in "a.b".c; or they are given one by one, as in ("a.b", "c")'
+            f"{given!r:.100} is not a path: keys are separated by points, as in cell.a, and one that has a point or a "
+            'blank in it is in double quotes, as in "a.b".c; or they are given one by one, as in ("a.b", "c")'
         )
     return tuple(keys)
 
@@ -126,7 +126,7 @@ def conditions_of(where: Mapping[str | tuple[str, ...], Any] | None) -> tuple[Co
     if where is None:
         return ()
     if not isinstance(where, Mapping):
-        raise FindError(f'where is a mapping, as in where={{"energy_eV": ("<", -3)}}, and not {where!r:.100}')
+        raise FindError(f'where must be a mapping, as in where={{"energy_eV": ("<", -3)}}, and not {where!r:.100}')
     found = []
     for path, said in where.items():
         several = isinstance(said, list) and bool(said) and all(isinstance(one, tuple) for one in said)

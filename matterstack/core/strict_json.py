@@ -43,7 +43,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise InvalidJsonError(f"the key {key!r} stands twice in one object")
+                raise InvalidJsonError(f"the key {key!r} appears twice in one object")
             seen.add(key)
     return value
 
@@ -177,7 +177,7 @@ def parse_json(raw: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
         where = f"line {error.lineno}, column {error.colno}"
         hint = _hint(text, error)
         said = f"{hint} ({error.msg})" if hint else error.msg
-        raise InvalidJsonError(f"{where}: {said}; there stands {_shown_line(error)}") from None
+        raise InvalidJsonError(f"{where}: {said}; it reads {_shown_line(error)}") from None
     if "\\u" in text:
         try:
             json.dumps(value, ensure_ascii=False).encode()

@@ -1,4 +1,4 @@
-"""Keepers as their daemon sees them: a process a workspace, started, heard once, and told to stop."""
+"""Keepers as their daemon sees them: a process per workspace, started, heard once, and told to stop."""
 
 from __future__ import annotations
 
@@ -143,8 +143,9 @@ def _keep(place: Path, keeper: Keeper, answer: int) -> int:
         lock.acquire()
     except RunLockedError as error:
         who = error.holder
-        by = f"pid {who['pid']} on {who.get('host')}, since {who.get('since')}" if "pid" in who else "it says not who"
-        why = f"another daemon of yours steps the runs of {place} ({by}): leave them to it, or stop it first"
+        known = f"pid {who['pid']} on {who.get('host')}, since {who.get('since')}" if "pid" in who else None
+        why = f"another daemon of yours steps the runs of {place} ({known or 'its lock does not say which'}): "
+        why += "leave them to it, or stop it first"
         said = {"why": why, "holder": who}
     except LockError as error:
         said = {"why": str(error)}

@@ -1,4 +1,4 @@
-"""The supervisor: a keeper a workspace, the signals that end them, and the log."""
+"""The supervisor: a keeper per workspace, the signals that end them, and the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of a record: a row a thing, as CSV for everybody, and as Parquet where pyarrow is installed."""
+"""Tables of a record: a row per thing, as CSV for everybody, and as Parquet where pyarrow is installed."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class Verification:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """A row a file that is not simply there and as recorded: what it is, where, how it stands, and hashes."""
+        """A row per file that is not simply there and as recorded: what it is, where, how it stands, and hashes."""
         import pandas as pd
 
         return pd.DataFrame(self.differ, columns=list(Checked._fields)).set_index("attempt")

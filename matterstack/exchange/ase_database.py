@@ -28,7 +28,7 @@ _PART = "part"
 def write_ase_database(
     path: str | os.PathLike[str], results: pd.DataFrame, *, base_path: str | os.PathLike[str] = "."
 ) -> dict[str, str]:
-    r"""Write results to a database of ASE: a row a structure, with where it is from.
+    r"""Write results to a database of ASE: a row per structure, with where it is from.
 
     Parameters
     ----------

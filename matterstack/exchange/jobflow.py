@@ -69,7 +69,7 @@ def read_jobflow(flow: Mapping[str, Any] | str | Path, **options: Any) -> Workfl
     Returns
     -------
     Workflow
-        A task a job, called after it. Its value is the job's output as jobflow's store keeps it.
+        A task per job, called after it. Its value is the job's output as jobflow's store keeps it.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def _collect(plain: Any, jobs: dict[str, _Job]) -> list[str]:
         )
     if kind != "Flow":
         raise WorkflowError(
-            f"this is no flow and no job of jobflow: {str(plain)[:60]!r}; give what flow.as_dict() returns"
+            f"this is neither a flow nor a job of jobflow: {str(plain)[:60]!r}; give what flow.as_dict() returns"
         )
     name, order, children = plain.get("name"), plain.get("order", "auto"), plain.get("jobs")
     if not isinstance(children, list) or order not in ("auto", "linear"):
@@ -209,8 +209,8 @@ def _job(plain: Mapping[str, Any]) -> _Job:
     config = plain.get("config") or {}
     if not isinstance(config, Mapping) or config.get("expose_store"):
         raise WorkflowError(
-            f"the job {name!r} ({uuid}) wants jobflow's store (expose_store), which a run has not, or has no config "
-            "that can be read: hand it the outputs that it needs as arguments"
+            f"the job {name!r} ({uuid}) wants jobflow's store (expose_store), which a run does not have, or has no "
+            "config that can be read: hand it the outputs that it needs as arguments"
         )
     job = _Job({key: plain[key] for key in _JOB if key in plain}, uuid, str(name or function["@callable"]))
     job.inputs = dict.fromkeys(_referred([plain.get("function_args"), plain.get("function_kwargs")]))

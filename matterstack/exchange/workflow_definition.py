@@ -43,7 +43,7 @@ def read_workflow_definition(
     Returns
     -------
     Workflow
-        A task a function node, called after the function; and one an output node, called as that is.
+        A task per function node, called after the function; and one per output node, called as that is.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def read_workflow_definition(
 def _nodes(plain: Any, file: Path) -> dict[int, dict[str, Any]]:
     """Return the nodes by number."""
     if not isinstance(plain, dict) or not all(isinstance(plain.get(part), list) for part in ("nodes", "edges")):
-        raise WorkflowError(f"{file} is no Python Workflow Definition: that has lists of nodes and edges")
+        raise WorkflowError(f"{file} is not a Python Workflow Definition, which has lists of nodes and edges")
     nodes: dict[int, dict[str, Any]] = {}
     for node in plain["nodes"]:
         number = node.get("id") if isinstance(node, dict) else None
@@ -150,7 +150,7 @@ def _edge(
 ) -> tuple[int, str, Any]:
     """Return where an edge leads: to which node, to which argument, and with what."""
     if not isinstance(edge, dict):
-        raise WorkflowError(f"{edge!r:.80} is no edge")
+        raise WorkflowError(f"{edge!r:.80} is not an edge")
     for end in ("source", "target"):
         if type(edge.get(end)) is not int or edge[end] not in nodes:
             raise WorkflowError(f"the edge {edge!r:.120} has no node {edge.get(end)!r:.40} as its {end}")

@@ -1151,7 +1151,7 @@ def _read_set(decoder: Decoder, plain: dict[str, Any]) -> Any:
     items = decoder.items(plain["items"])
     found = set(items) if plain["@"] == "set" else frozenset(items)
     if len(found) != len(items):
-        raise decoder.refuse("an item stands in it twice")
+        raise decoder.refuse("an item appears in it twice")
     return found
 
 
@@ -1171,7 +1171,7 @@ def _read_dict(decoder: Decoder, plain: dict[str, Any]) -> Any:
         key = decoder.inside((number, True), key)
         made[key] = decoder.inside((key,), item)
     if len(made) != len(pairs):
-        raise decoder.refuse("a key stands in it twice")
+        raise decoder.refuse("a key appears in it twice")
     return made
 
 
@@ -1471,9 +1471,9 @@ def _read_atoms(decoder: Decoder, plain: dict[str, Any]) -> Any:
             raise decoder.refuse(f"atoms without {name}")
     for name, array in arrays.items():
         if type(array) is not np.ndarray or array.shape[:1] != (len(arrays["numbers"]),):
-            raise decoder.refuse(f"{name!r:.60} has not one row an atom")
+            raise decoder.refuse(f"{name!r:.60} does not have one row per atom")
     if arrays["positions"].shape[1:] != (3,) or arrays["numbers"].ndim != 1:
-        raise decoder.refuse("positions are three numbers an atom, and numbers are one")
+        raise decoder.refuse("positions must be three numbers per atom, and numbers one")
     info = decoder.check(decoder.inside(".info", plain.get("info", {})), dict)
     atoms: Any = ase.Atoms(
         numbers=arrays["numbers"],

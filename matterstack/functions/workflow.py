@@ -233,7 +233,7 @@ class Workflow:
 
     @property
     def graph(self) -> networkx.DiGraph[str]:
-        """A new networkx graph: a node a task (attribute ``task``), edges from dependency to dependant."""
+        """A new networkx graph: a node per task (attribute ``task``), edges from dependency to dependant."""
         import networkx
 
         graph: networkx.DiGraph[str] = networkx.DiGraph()

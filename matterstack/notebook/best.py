@@ -95,7 +95,7 @@ def heads_of(best: Best, axes: Mapping[str, Any]) -> list[str]:
 
 
 def rows_of(data: Columns, best: Best, axes: Mapping[str, Any], most: int) -> list[list[str]]:
-    """Return the table of the best: a task a row, and its values as texts."""
+    """Return the table of the best: a task per row, and its values as texts."""
     heads = heads_of(best, axes)
     return [[data.names[place], *(value_text(data, name, place) for name in heads)] for place in best.places[:most]]
 

@@ -21,7 +21,7 @@ _X_LABELS = {
 
 
 def plot_best_so_far(run: Run, name: str, best: str = "max", by: str = "time", axes: Any = None) -> Any:
-    """Draw a dot a completed task, and a line along the best so far.
+    """Draw a dot per completed task, and a line along the best so far.
 
     Parameters
     ----------

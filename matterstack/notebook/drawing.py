@@ -341,7 +341,7 @@ class Drawing:
         }
 
     def state(self) -> dict[str, Any]:
-        """Return the statuses: a letter a node, and of nodes that stand for several their counts."""
+        """Return the statuses: a letter per node, and of nodes that stand for several their counts."""
         codes = []
         parts: dict[str, dict[str, int]] = {}
         for number, counts in enumerate(self._counts):

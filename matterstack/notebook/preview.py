@@ -90,7 +90,7 @@ class Preview:
 
     @property
     def tasks(self) -> pd.DataFrame:
-        """A row a task: who carries it out, what it runs, what it waits for, and as which job of Slurm."""
+        """A row per task: who carries it out, what it runs, what it waits for, and as which job of Slurm."""
         import pandas as pd
 
         rows = [

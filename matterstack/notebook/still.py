@@ -16,7 +16,7 @@ _LINE = "#8a8a8a"
 def drawing_html(drawing: Drawing) -> str:
     """Return a drawing as HTML that needs no script, and no style but its own; all text is escaped.
 
-    Without any style, as on some pages that show notebooks, it is the picture, and a line a node.
+    Without any style, as on some pages that show notebooks, it is the picture, and a line per node.
     """
     graph, state = drawing.graph(), drawing.state()
     shapes = [f'<path d="{edge["path"]}" fill="none" stroke="{_LINE}"/>' for edge in graph["edges"]]

@@ -16,7 +16,7 @@ _PALE = "#cccccc"
 
 
 def plot_timeline(run: Run, axes: Any = None) -> Any:
-    """Draw a bar an attempt, from its start (pale: from its submission) to its end.
+    """Draw a bar per attempt, from its start (pale: from its submission) to its end.
 
     Parameters
     ----------

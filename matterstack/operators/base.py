@@ -182,7 +182,7 @@ class Operator(ABC):
         Returns
         -------
         sequence of str or None
-            A name a job; of a job of ours the token of its first attempt.
+            A name per job; of a job of ours the token of its first attempt.
         """
         return ()
 

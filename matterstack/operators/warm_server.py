@@ -656,7 +656,7 @@ class Server:
                     if top not in self.tops or entry.path in _BESIDE:
                         continue
                     if ending in ("py", "pyc") or ending.endswith("so") or _is_package(entry):
-                        raise Doubt(f"{os.path.normpath(entry.path)} is called like a module that it imports")
+                        raise Doubt(f"{os.path.normpath(entry.path)} has the same name as a module that it imports")
         if os.path.lexists("matplotlibrc") and "matplotlib" in sys.modules:
             raise Doubt("matplotlib reads matplotlibrc when it is imported")
 

@@ -61,7 +61,7 @@ def undominated(gains: Any) -> list[int]:
     Parameters
     ----------
     gains : numpy.ndarray
-        A row a result, a column a target; more is better.
+        A row per result, a column per target; more is better.
     """
     import numpy
 

@@ -301,7 +301,7 @@ def _not_over(
         row = store.task(*find_named(store, name))
         assert row is not None
         if row.iteration != run.iteration or row.status in TERMINAL_TASK:
-            raise RunStatusError(f"{row.iteration}.{row.task_id} is {row.status}, so it goes on no more")
+            raise RunStatusError(f"{row.iteration}.{row.task_id} is {row.status}, so it cannot go on")
         rows.append(row)
     return rows
 

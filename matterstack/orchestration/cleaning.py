@@ -92,7 +92,7 @@ class Cleaning(Sequence[Removable]):
 
     @property
     def frame(self) -> pd.DataFrame:
-        """A row an attempt: why, which files of it, how many, and how many bytes."""
+        """A row per attempt: why, which files of it, how many, and how many bytes."""
         import pandas as pd
 
         rows = [

@@ -42,15 +42,15 @@ class Comparison:
         ``a``, ``b`` and ``difference`` of all in sum: tasks, those completed and failed, ``running_s``, ``waiting_s``,
         and ``elapsed_s`` from the first submission to the last end.
     settings : pandas.DataFrame
-        A row a setting of config.json, or of the revision of the user's modules: ``a``, ``b``, ``differs``.
+        A row per setting of config.json, or of the revision of the user's modules: ``a``, ``b``, ``differs``.
     tasks : pandas.DataFrame
-        A row a task: ``where`` it is (``both``, ``a``, ``b``), statuses, numbers of attempts, and in ``specification``
-        how what shall be done differs; empty where it does not.
+        A row per task: ``where`` it is (``both``, ``a``, ``b``), statuses, numbers of attempts, and in
+        ``specification`` how what shall be done differs; empty where it does not.
     results : pandas.DataFrame
-        A row a number that a task completed in both runs gave: ``quantity``, ``a``, ``b``, ``difference`` (b less a),
-        and ``relative`` to a.
+        A row per number that a task completed in both runs gave: ``quantity``, ``a``, ``b``, ``difference`` (b less
+        a), and ``relative`` to a.
     timing : pandas.DataFrame
-        A row a task of both runs: ``running_s`` and ``waiting_s`` of its last attempt, from start to end and from
+        A row per task of both runs: ``running_s`` and ``waiting_s`` of its last attempt, from start to end and from
         submission to start, and ``running_s_difference``.
     """
 
@@ -72,7 +72,7 @@ class Comparison:
             (self.settings["differs"], "setting differs", "settings differ"),
             (tasks["where"] == "a", f"task is in {self.a} only", f"tasks are in {self.a} only"),
             (tasks["where"] == "b", f"task is in {self.b} only", f"tasks are in {self.b} only"),
-            (tasks["specification"] != "", "task is specified otherwise", "tasks are specified otherwise"),
+            (tasks["specification"] != "", "task is specified differently", "tasks are specified differently"),
             (both & (tasks["status_a"] != tasks["status_b"]), "task stands otherwise", "tasks stand otherwise"),
             (results["difference"] != 0, "number in results differs", "numbers in results differ"),
         )

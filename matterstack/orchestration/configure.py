@@ -89,10 +89,10 @@ def configure(session: Session, name: str, settings: Mapping[str, Any]) -> None:
         try:
             operator = rebuild(described["kind"], {**described["settings"], **settings})
         except TypeError as error:
-            raise InvalidConfigError(f"{name!r} cannot be set so: {error}") from error
+            raise InvalidConfigError(f"{name!r} cannot be set like that: {error}") from error
         changed = describe(operator)
         if changed is None or changed["settings"] is None:
-            raise InvalidConfigError(f"{name!r} cannot be set so: code of yours cannot be kept with the run")
+            raise InvalidConfigError(f"{name!r} cannot be set like that: code of yours cannot be kept with the run")
         session.directory.write_config({**config, "operators": {**known, name: changed}})
     if name in session.own:
         log.warning(

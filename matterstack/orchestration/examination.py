@@ -82,7 +82,7 @@ def _session(directory: RunDirectory, reader: StoreReader) -> Iterator[Diagnosis
         session = open_session(directory.path, None, None)
     except (MatterstackError, ImportError) as error:
         why = f"it cannot be opened with what config.json says: {error}"
-        yield wrong("configuration", why, "mend config.json from a backup, or install what lacks")
+        yield wrong("configuration", why, "mend config.json from a backup, or install what is missing")
         return
     for name in session.missing:
         why = f"{name} is one of your own, or holds code: it is not kept with the run, and its tasks wait without it"

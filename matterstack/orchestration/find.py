@@ -102,8 +102,8 @@ def find_tasks(
 
     Notes
     -----
-    A path names keys in what a task gave, parted by points: ``"cell.a"``. Where a task gave nothing there, and before
-    it has given anything, it is what the task was done with: a keyword argument of its function, or one of its
+    A path names keys in what a task gave, separated by points: ``"cell.a"``. Where a task gave nothing there, and
+    before it has given anything, it is what the task was done with: a keyword argument of its function, or one of its
     parameters. A key that has a point in it is in double quotes, or the keys are given one by one, ``("a.b", "c")``.
     What is null counts as not there.
 
@@ -149,7 +149,7 @@ def results(
     where: Where | None = None,
     base_path: str | os.PathLike[str] = ".",
 ) -> pd.DataFrame:
-    r"""Return what the completed tasks of all runs of workspaces gave: a row a task, a column a key, as `Run.results`.
+    r"""Return what completed tasks of all runs of workspaces gave: a row per task, a column per key, as `Run.results`.
 
     Parameters
     ----------

@@ -100,7 +100,7 @@ class _Links:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A row a link, however far: ``depth`` 1 for what is direct."""
+        """A row per link, however far: ``depth`` 1 for what is direct."""
         import pandas as pd
 
         rows = [(depth, *(getattr(link, name) for name in _COLUMNS[1:])) for depth, link in self._further()]

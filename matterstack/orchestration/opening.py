@@ -72,7 +72,7 @@ def check_operators(operators: Mapping[str, Operator]) -> dict[str, Operator]:
     """Return the operators that were given; raise where one is none, or is called as it cannot be."""
     if not isinstance(operators, Mapping):
         raise InvalidConfigError(
-            f"operators must say who is called how, as in {{'local': LocalOperator()}}, not {operators!r}"
+            f"operators must give each operator a name, as in {{'local': LocalOperator()}}, not {operators!r}"
         )
     for name, operator in operators.items():
         check_identifier(name, "operator name")

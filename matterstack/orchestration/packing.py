@@ -76,7 +76,7 @@ class Packing(Sequence[PackedIteration]):
 
     @property
     def frame(self) -> pd.DataFrame:
-        """A row an archive."""
+        """A row per archive."""
         import pandas as pd
 
         return pd.DataFrame(self._packed, columns=list(PackedIteration._fields)).set_index("iteration")

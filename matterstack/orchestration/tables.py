@@ -1,4 +1,4 @@
-"""The run as pandas tables: one row a thing, plain columns, times in UTC."""
+"""The run as pandas tables: one row per thing, plain columns, times in UTC."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def _status(frame: pd.DataFrame, statuses: type[TaskStatus] | type[AttemptStatus
 
 
 def tasks(store: StoreReader, waiting: Mapping[int, str] = MappingProxyType({})) -> pd.DataFrame:
-    """Return a row a task; the times and the exit code are those of its last attempt.
+    """Return a row per task; the times and the exit code are those of its last attempt.
 
-    The index is ``<iteration>.<task_id>``. ``tags`` are parted by commas.
+    The index is ``<iteration>.<task_id>``. ``tags`` are separated by commas.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def _task_frame(rows: Sequence[TaskRow]) -> pd.DataFrame:
 
 
 def attempts(store: StoreReader) -> pd.DataFrame:
-    """Return a row an attempt, in the order of submission; the index is ``<iteration>.<task_id>.<attempt>``.
+    """Return a row per attempt, in the order of submission; the index is ``<iteration>.<task_id>.<attempt>``.
 
     ``changes`` tells in words what it was made with that the plan says otherwise. ``cpu_s`` and ``peak_memory_gib`` are
     what its processes used, where that was measured: the CPU time of all that was waited for, and the most memory that
@@ -95,7 +95,7 @@ def attempts(store: StoreReader) -> pd.DataFrame:
 
 
 def events(store: StoreReader) -> pd.DataFrame:
-    """Return the journal: a row a transition, in its order; the index is its sequence number."""
+    """Return the journal: a row per transition, in its order; the index is its sequence number."""
     frame = _frame(EventRow._fields, store.events())
     frame["iteration"] = frame["iteration"].astype("Int64")
     frame.index = frame["seq"].rename("event")
@@ -129,7 +129,7 @@ def given_data(
 
 
 def results(store: StoreReader, function: str | None = None) -> pd.DataFrame:
-    """Return a row a completed task, with a column for each key of its ``result.json``, each of its own dtype.
+    """Return a row per completed task, with a column for each key of its ``result.json``, each of its own dtype.
 
     The index is ``<iteration>.<task_id>``. A key that would hide ``iteration``, ``task_id``, ``attempt`` or
     ``function`` gets a trailing underscore, and so does one that would be taken for such a key: ``task_id_`` stands in
@@ -148,7 +148,7 @@ def results(store: StoreReader, function: str | None = None) -> pd.DataFrame:
 
 
 def results_frame(names: Sequence[str], rows: Iterable[tuple[Sequence[Any], Mapping[str, Any]]]) -> pd.DataFrame:
-    """Return a row a result, with a column for each of its keys, each of its own dtype.
+    """Return a row per result, with a column for each of its keys, each of its own dtype.
 
     Parameters
     ----------

@@ -421,7 +421,7 @@ def test_ctrl_c_says_what_it_means(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert process.stdout.readline().startswith("r PENDING")
         assert process.stderr is not None
         process.send_signal(signal.SIGINT)
-        assert process.stderr.read() == "matterstack: stopped watching; nothing else was\n"
+        assert process.stderr.read() == "matterstack: stopped watching; nothing else was stopped\n"
         assert process.wait(timeout=60) == 130
 
 

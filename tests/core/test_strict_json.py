@@ -46,11 +46,11 @@ def test_slips_of_somebody_who_writes_json_by_hand(text: str, hint: str) -> None
         parse_json(text.encode())
     if "NaN" not in text:
         assert str(caught.value).startswith("line ")
-        assert "there stands" in str(caught.value)
+        assert "it reads" in str(caught.value)
 
 
 def test_the_line_that_is_wrong_is_shown() -> None:
-    with pytest.raises(InvalidJsonError, match=r"line 3, column 7: .*; there stands \"b\": .5,"):
+    with pytest.raises(InvalidJsonError, match=r"line 3, column 7: .*; it reads \"b\": .5,"):
         parse_json(b'{\n "a": 1,\n "b": .5,\n "c": 2}')
     with pytest.raises(InvalidJsonError) as caught:
         parse_json(b'{"a": "' + b"x" * 9000 + b'", "b": .5, "c": "' + b"x" * 9000 + b'"}')

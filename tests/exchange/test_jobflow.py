@@ -174,7 +174,7 @@ _OF_MAIN = {"@module": "__main__", "@class": "Thing"}
         (lambda job, flow: job["metadata"].update(tags={"a": 1}), r"'add' .* metadata\['tags'\]"),
         (lambda job, flow: flow["jobs"].append(job), "two jobs .* have the uuid"),
         (lambda job, flow: flow["jobs"][0]["jobs"].pop(0), "'scale' .* not in the flow: put that job"),
-        (lambda job, flow: flow["jobs"].append(3), "no flow and no job"),
+        (lambda job, flow: flow["jobs"].append(3), "neither a flow nor a job"),
         (lambda job, flow: flow.update({"@class": "DecoratedFlow"}), "made by @flow"),
         (lambda job, flow: flow.update(order="any"), "'sums' .* order"),
         (lambda job, flow: flow.update(jobs=None), "'sums' has no list of jobs"),

@@ -567,7 +567,7 @@ def colours() -> str:
 def test_a_file_that_is_called_like_an_import_is_imported(tmp_path: Path) -> None:
     run = finished(run_of(tmp_path, ms.task(colours, files={"colorsys.py": "mine = True\n"})))
     assert run.value("colours") == str(run.task_directory("colours") / "colorsys.py")
-    assert starts(run)["0.colours.1"] == "cold: colorsys.py is called like a module that it imports"
+    assert starts(run)["0.colours.1"] == "cold: colorsys.py has the same name as a module that it imports"
 
 
 def marks() -> None:
@@ -916,7 +916,7 @@ def test_it_is_said_how_it_began(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     run = finished(run_of(other, ms.task(colours, files={"colorsys.py": ""})))
-    assert "cold: colorsys.py is called like a module that it imports" in panel_of(run, "0.colours")
+    assert "cold: colorsys.py has the same name as a module that it imports" in panel_of(run, "0.colours")
 
 
 def test_cancelled_while_it_runs(tmp_path: Path) -> None:

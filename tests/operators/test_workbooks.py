@@ -69,7 +69,7 @@ def test_a_workbook_is_handed_out_filled_in_and_taken(tmp_path: Path) -> None:
     book = openpyxl.load_workbook(home / "response.template.xlsx")
     (sheet,) = book.worksheets
     assert [cell.value for cell in sheet[1]] == list(TABLE["items"]["properties"])
-    assert "save as response.xlsx" in sheet["A1"].comment.text
+    assert "save it as response.xlsx" in sheet["A1"].comment.text
     assert "in eV; at least 0" in sheet["B1"].comment.text
     lists = {rule.formula1: str(rule.sqref) for rule in sheet.data_validations.dataValidation}
     assert lists == {'"cubic,hexagonal"': "C2:C1000", '"1,2"': "D2:D1000", '"TRUE,FALSE"': "E2:E1000"}

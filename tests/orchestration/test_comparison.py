@@ -90,7 +90,7 @@ def test_what_differs_is_there_task_by_task(pair: tuple[ms.Run, ms.Run]) -> None
 def test_it_begins_with_what_differs_the_largest_first(pair: tuple[ms.Run, ms.Run]) -> None:
     text = repr(ms.compare(*pair))
     assert text.splitlines()[0] == (
-        "a and b: 1 setting differs; 1 task is in a only; 4 tasks are specified otherwise; 1 task stands otherwise; "
+        "a and b: 1 setting differs; 1 task is in a only; 4 tasks are specified differently; 1 task stands otherwise; "
         "3 numbers in results differ. Compared: 5 tasks, with 8 numbers in their results."
     )
     order = [line.split()[0] for line in text.split("Results that differ most")[1].splitlines()[2:5]]

@@ -509,7 +509,7 @@ class SlurmOperator(JobOperator):
                 if time.monotonic() <= until:
                     if self._surely_over(attempt, name, number, at):
                         continue
-                    said += f": that was cancelled, and its end is waited for ({self.grace_s:g} s)"
+                    said += f": that was cancelled, and has {self.grace_s:g} s to end"
             except OperatorUnreachableError as error:
                 said += f", nor lets it be cancelled: {error}"
             except (OSError, UnsafeFileError) as error:

@@ -52,10 +52,12 @@ you change afterwards has no effect. When nothing is waited for here any more,
 response.errors.md says so.
 
 A decimal point is a point (1.5, not 1,5), but for tables whose columns are
-parted by semicolons: there it may be a comma.
+separated by semicolons: there it may be a comma.
 """
 
-_WORKBOOK_NOTE = "Fill in one row a thing, save as response.xlsx in the same folder, and leave the first line as it is."
+_WORKBOOK_NOTE = (
+    "Fill in one row per item, save it as response.xlsx in the same folder, and leave the first line as it is."
+)
 
 
 @suggesting_class
@@ -233,7 +235,7 @@ def _how_to_fill_tables() -> str:
 
 
 def _results(inputs: Mapping[str, Any]) -> str:
-    """Return the results of the tasks before as a table: a row a task, a column a number or text."""
+    """Return the results of the tasks before as a table: a row per task, a column per number or text."""
     rows: list[dict[str, Any]] = []
     for task_id, said in inputs.items():
         data = said["data"] if isinstance(said["data"], dict) else {"data": said["data"]}

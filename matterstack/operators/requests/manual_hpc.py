@@ -278,7 +278,7 @@ class ManualHPCOperator(RequestOperator):
         if waited_s >= self.empty_output_grace_s:
             return self._over(attempt, f"{problem.text}, and nothing more came for {self.empty_output_grace_s:g} s")
         left_min = (self.empty_output_grace_s - waited_s) / 60
-        reason = f"{problem.text}; a transfer may be under way, it is waited for {left_min:.0f} min more"
+        reason = f"{problem.text}; a transfer may be under way: {left_min:.0f} min more are left for it"
         return Observation(Seen.WAITING, reason=reason)
 
     def _over(self, attempt: Attempt, reason: str) -> Observation:

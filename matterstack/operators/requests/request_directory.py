@@ -222,8 +222,8 @@ class RequestDirectory:
         why = f": {neutral(verdict.reason)}" if verdict.reason else ""
         page = (
             f"# This request is over\n\nIt was {word}{why}.\n\n"
-            "No answer is waited for here any more: what is saved here from now on has no effect. If it should have "
-            "one, ask whoever runs this campaign.\n"
+            "No answer is expected here any more: what is saved here from now on has no effect. If it needs to "
+            "count, ask whoever runs this campaign.\n"
         )
         write_inside(self.directory, f"{self.stem}.errors.md", page.encode("utf-8", "backslashreplace"))
 

@@ -79,7 +79,7 @@ def read_csv(raw: bytes, schema: Mapping[str, Any]) -> Table:
         text = text[named.end() :]
     delimiter = named[1] if named else _find_delimiter(text, known)
     if delimiter not in DELIMITERS:
-        raise InvalidJsonError(f"line 1: columns are parted by commas, semicolons or tabs, not by {delimiter!r}")
+        raise InvalidJsonError(f"line 1: columns are separated by commas, semicolons or tabs, not by {delimiter!r}")
     records = list(_records(text, delimiter, 1 if named else 0))
     return read_rows(records, schema, "," if delimiter == ";" else ".", DELIMITERS[delimiter])
 
@@ -236,7 +236,7 @@ def _check_width(line: int, cells: Sequence[Cell], header: Sequence[str], parted
             )
     if parted_by and len(cells) < len(header):
         raise InvalidJsonError(
-            f"line {line}: {len(cells)} cells, but {len(header)} columns, parted by {parted_by} as in the first line"
+            f"line {line}: {len(cells)} cells, but {len(header)} columns, separated by {parted_by} as in the first line"
         )
 
 

@@ -217,6 +217,6 @@ def _add_choices(sheet: Worksheet, letter: str, column: Column) -> None:
     if not choices or len(listed) > _LIST_CHARACTERS or any('"' in c or "," in c or c != c.strip() for c in choices):
         return
     rule = DataValidation(type="list", formula1=f'"{listed}"', allow_blank=True, showErrorMessage=True)
-    rule.error = "Choose one of the list."
+    rule.error = "Choose one from the list."
     rule.add(f"{letter}2:{letter}{_LAST_ROW}")
     sheet.add_data_validation(rule)
