@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -180,7 +179,7 @@ def _is_name(name: str) -> bool:
 def _is_pair(value: Any) -> bool:
     """Return whether rows can be selected by a value: a finite number, or a text that looks like none."""
     if isinstance(value, int | float):
-        return math.isfinite(value) and -(2**63) < value < 2**63 and _accepts({"value": value})
+        return -(2**63) < value < 2**63 and _accepts({"value": value})
     return isinstance(value, str) and _accepts({"value": value})
 
 

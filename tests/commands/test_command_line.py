@@ -352,7 +352,9 @@ def test_a_command_says_what_a_narrow_terminal_has_no_room_for(place: Path) -> N
     assert "There is no room" not in in_a_terminal(["attempts", "w/r"], 250)
 
 
-def test_text_of_strangers_is_only_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_of_strangers_is_only_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     program = (
         f'printf \'%s\' {shlex.quote(EVIL)} >&2; printf \'{{"x": "[red]%s", "y": "\\\\u001b[31m"}}\' ü > result.json'
@@ -363,6 +365,13 @@ def test_text_of_strangers_is_only_text(tmp_path: Path, monkeypatch: pytest.Monk
         said = in_a_terminal(words)
         assert "\x1b]52" not in said, words
         assert "\x07" not in said, words
+    strange = tmp_path / "workspaces/w/runs" / f"r{EVIL.partition('[')[0]}"
+    strange.mkdir()
+    (strange / "state.sqlite").write_bytes(b"no database")
+    code, said = main(capsys, "doctor", "w")
+    assert code == 1
+    assert "cannot be read" in said
+    assert "\x1b]52" not in said
     assert "[bold]ü[/bold]" in in_a_terminal(["tasks", "w/r"]).replace("\r\n", "").replace("  ", "")
     assert "[red]ü" in in_a_terminal(["results", "w/r"])
     assert "\x1b" not in in_a_terminal(["results", "w/r", "--csv"])
@@ -534,6 +543,15 @@ def test_a_mend_a_hold_and_settings(place: Path, capsys: pytest.CaptureFixture[s
     assert config["operators"]["local"]["settings"]["max_active"] == 3
     with pytest.raises(SystemExit):
         main(capsys, "configure", "w/r", "--operator", "local", "max_active=three")
+
+
+def test_a_mend_is_taken_back(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(capsys, "retry", "w/r", "bad", "--env", "A=b")[0] == 0
+    assert main(capsys, "wait", "w/r", "--timeout-s", "60")[0] == 0
+    assert main(capsys, "retry", "w/r", "bad", "--as-planned")[0] == 0
+    assert main(capsys, "step", "w/r")[0] == 0
+    attempts = json.loads(main(capsys, "attempts", "w/r", "--json")[1])["attempts"]
+    assert [bool(row["changes"]) for row in attempts if row["task_id"] == "bad"] == [False, True, False]
 
 
 def limits_of(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:

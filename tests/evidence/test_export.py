@@ -60,6 +60,15 @@ def test_an_export_opens_as_a_run_and_verifies(files: str, packed: ms.Run, tmp_p
         assert found.counts == packed.verify().counts
 
 
+def test_what_others_take_goes_along_and_what_commands_print_does_not(tmp_path: Path) -> None:
+    maker = ms.Task("make", "echo 1 > taken.txt; echo 2 > left.txt; echo a secret")
+    user = ms.Task("use", "cat in.txt", files={"in.txt": ms.FromTask("make", "taken.txt")})
+    run = ms.initialize_run("w", ms.Workflow([maker, user]), base_path=tmp_path)
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    home = run.export(tmp_path / "e") / "operators/local/0.make.1"
+    assert sorted(path.name for path in home.iterdir() if path.is_file()) == ["taken.txt"]
+
+
 def test_the_same_run_gives_the_same_bytes(ended: ms.Run, tmp_path: Path) -> None:
     """Also in another process, with another seed of hashes, from another folder, time zone and umask."""
     program = "import matterstack as ms, sys; ms.open_run(sys.argv[1]).export('e.zip', zip=True, files='all')"

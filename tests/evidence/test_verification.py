@@ -94,6 +94,11 @@ def another_answer(run: Path) -> None:
     (home / "verdict.json").write_text(json.dumps({**verdict, "sha256": sha256}))
 
 
+def another_kit(manifest: Path) -> None:
+    """Have a kit say that it is of another attempt."""
+    edit(manifest, json.dumps({**json.loads(manifest.read_text()), "token": "ms-0"}))
+
+
 def link(path: Path) -> None:
     path.unlink()
     path.symlink_to("/etc/passwd")
@@ -119,6 +124,7 @@ HARM: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "verdict.json",
         "changed",
     ),
+    "kit of another": (lambda run: another_kit(run / KIT / "MANIFEST.json"), "MANIFEST.json", "changed"),
     "kit changed": (lambda run: edit(run / KIT / "inputs/start.xyz"), "inputs/start.xyz", "changed"),
     "its result changed": (lambda run: edit(run / KIT / "output/last.xyz"), "output/last.xyz", "changed"),
 }

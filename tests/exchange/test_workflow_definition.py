@@ -142,13 +142,16 @@ def test_what_cannot_be_said_names_the_task(tmp_path: Path) -> None:
         ({"length": [ms.Workflow().reference("first")]}, "'second' .* holds a value of a task"),
         ({"length": 1 + 2j}, "'second' .* no plain JSON"),
         ({"length": ms.Workflow().reference("first")[0]}, "'second' .* no port can name"),
+        (ms.task(scaled, dependencies=["first"]), "'second' .* does not take"),
     ]:
         flow = ms.Workflow()
         flow.add("first", scaled, 1.0)
         if isinstance(task, ms.Task):
             flow.add_task(task)
-        else:
+        elif isinstance(task, dict):
             flow.add("second", scaled, **task)
+        else:
+            flow.add("second", task, 1.0)
         with pytest.raises(ExportError, match=said):
             ms.exchange.write_workflow_definition(tmp_path / "new.json", flow)
     (tmp_path / "there_scaled.py").write_text("mine")

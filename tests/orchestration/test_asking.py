@@ -125,6 +125,15 @@ def test_the_next_attempt_waits_and_each_further_one_longer(tmp_path: Path) -> N
     assert waited[1] >= 1.2
 
 
+def test_a_delay_without_end_is_a_year(tmp_path: Path) -> None:
+    flow = ms.Workflow([ms.Task("t", "false", retries=1, retry_delay_s=1e300)])
+    run = ms.initialize_run("w", flow, base_path=tmp_path)
+    while "its next attempt waits until" not in repr(run.explain()):
+        run.step()
+    ((until,),) = run.store.query("SELECT not_before FROM tasks")
+    assert 365 * 86400 < until - time.time() <= 366 * 86400
+
+
 def test_a_delay_outlives_the_process_and_a_person_may_cut_it_short(tmp_path: Path) -> None:
     flow = ms.Workflow([ms.Task("t", "[ $MATTERSTACK_ATTEMPT = 2 ]", retries=1, retry_delay_s=3600)])
     run = ms.initialize_run("w", flow, base_path=tmp_path)

@@ -59,7 +59,7 @@ def test_a_run_that_ends_at_its_limit_ends(tmp_path: Path) -> None:
 
 def test_core_hours_are_those_of_the_cores_asked_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "gate")
-    cores = ms.Resources(nodes=2, cpus_per_task=1000)
+    cores = ms.Resources(nodes=2, tasks=4, cpus_per_task=250)
     first = ms.Task("first", f"cat {tmp_path}/gate", resources=cores)
     run = made(tmp_path, {"core_h": 1e-4}, first, ms.Task("second", "true", dependencies="first"))
     while not run.spent.core_h:

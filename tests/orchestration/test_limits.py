@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from crashes import ENDED, in_child, killed_at, points_of, sampled
 from ledger import starts, witnessed
-from limit_lab import kill_at_random
+from limit_lab import Room, kill_at_random
 
 import matterstack as ms
 from matterstack.core.attempts import Absent, Attempt, Observation, Seen, Submitted
@@ -339,6 +339,25 @@ def test_those_behind_go_on_however_many_limits_are_short_and_whatever_else_is_c
         if run.counts.completed == 2:
             break
     assert list(run.tasks["status"]) == ["PENDING"] * many + ["COMPLETED"] * 2
+
+
+def test_those_behind_take_no_more_places_than_are_left(tmp_path: Path) -> None:
+    ms.set_limits("w", base_path=tmp_path, furnace=1)
+    (tmp_path / "in").mkdir()
+    hot = ms.Resources(named={"furnace": 1})
+    tasks = [ms.Task(f"hot{n}", "true", operator="room", resources=hot) for n in range(2)]
+    tasks += [ms.Task(f"cold{n}", "true", operator="room") for n in range(2)]
+    run = make(tmp_path, "r", tasks, operators={"room": Room(tmp_path, places=2, at_once=2)})
+    assert run.step().submitted == 2
+    assert list(run.tasks["status"]) == ["SUBMITTED", "PENDING", "SUBMITTED", "PENDING"]
+
+
+def test_a_place_goes_on_to_the_next_in_the_tick_that_sees_it_free(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    tasks = [ms.Task(f"t{n}", "true", operator="room") for n in range(3)]
+    run = make(tmp_path, "r", tasks, operators={"room": Room(tmp_path, places=1, at_once=1)})
+    reports = [run.step() for _ in tasks]
+    assert [(one.completed, one.submitted, one.live) for one in reports] == [(0, 1, 1), (1, 1, 1), (1, 1, 1)]
 
 
 def test_a_run_of_many_tasks_leaves_the_next_place_to_the_single_one_of_another(tmp_path: Path) -> None:

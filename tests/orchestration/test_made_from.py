@@ -140,6 +140,8 @@ def test_a_failed_attempt_says_what_it_ran_in(tmp_path: Path) -> None:
     made = finished(tmp_path, flow).made_from("bad")
     assert made.environment["python"] == platform.python_version()
     assert list(made.outputs) == []
+    command = ms.Task("left", "echo half > half.txt; exit 1", outputs=["half.txt"], allow_failure=True)
+    assert list(finished(tmp_path / "other", ms.Workflow([command])).made_from("left").outputs) == []
 
 
 def test_it_can_be_left_out(tmp_path: Path) -> None:
