@@ -196,8 +196,8 @@ def monitored(tmp_path: Path, kind: type, command: str = DIVERGE, **of_task: Any
 
 
 def until(run: ms.Run, done: Callable[[], object], step: bool = True) -> None:
-    """Step, or only look, until something holds, a minute at most."""
-    end = time.monotonic() + 60
+    """Step, or only look, until something holds, three minutes at most."""
+    end = time.monotonic() + 180
     while not done():
         assert time.monotonic() < end, run.explain()
         if step:
@@ -299,9 +299,14 @@ def test_a_monitor_that_never_answers_holds_up_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["cancel", "walltime"])
 def test_a_cancel_counts_and_a_walltime_does_not_while_a_monitor_stops(tmp_path: Path, kind: str) -> None:
     command = "[ $(cat steps) -ge 4 ] && exit 0; trap '' TERM; echo diverges > log; sleep 1000"
-    resources = {"walltime_s": 2.0} if kind == "walltime" else {}
-    run = monitored(tmp_path, Endless, command, resources=ms.Resources(**resources))
-    until(run, lambda: len(run.attempts) and reason_of(run).startswith("is being stopped by Endless"))
+    said = ("is being stopped by Endless", "time limit")
+    for walltime_s in (2.0, 60.0):  # a busy machine may ask the monitor later than that
+        (base := tmp_path / str(walltime_s)).mkdir()
+        resources = {"walltime_s": walltime_s} if kind == "walltime" else {}
+        run = monitored(base, Endless, command, resources=ms.Resources(**resources))
+        until(run, lambda run=run: len(run.attempts) and reason_of(run).startswith(said))  # type: ignore[misc]
+        if reason_of(run).startswith(said[0]):
+            break
     assert "is being stopped by Endless" in repr(run.explain())
     if kind == "cancel":
         run.cancel_task("a")
