@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ports import free_port
 from waiting import wait_for
 
 
@@ -17,9 +18,7 @@ class Farm:
 
     def __init__(self, directory: Path, workers: int = 2) -> None:
         self.directory = directory
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.address = f"tcp://127.0.0.1:{self.port}"
         self.processes: list[subprocess.Popen[bytes]] = []
         self.scheduler = self.start_scheduler()

@@ -7,7 +7,6 @@ import getpass
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from ports import free_port
 from waiting import wait_for
 
 
@@ -72,6 +72,10 @@ class Server:
         wait_for(lambda: not self.masters())
 
 
+def _answers() -> bool:
+    return subprocess.run(["ssh", "cluster", "true"], capture_output=True).returncode == 0
+
+
 @contextmanager
 def server() -> Iterator[Server]:
     """Start sshd; make ``ssh cluster`` lead to it for this process; skip where there is none."""
@@ -85,9 +89,7 @@ def server() -> Iterator[Server]:
     for name in (state / "host_key", client / "id"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", name], check=True)
     (state / "authorized").write_bytes((client / "id.pub").read_bytes())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     conf = os.environ.get("SLURM_CONF", "")
     (state / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {state}/host_key\nAuthorizedKeysFile {state}/authorized\n"
@@ -114,7 +116,8 @@ def server() -> Iterator[Server]:
     os.environ["HOME"] = str(state)
     running = Server(state, process, port)
     try:
-        wait_for(lambda: subprocess.run(["ssh", "cluster", "true"], capture_output=True).returncode == 0)
+        wait_for(lambda: process.poll() is not None or _answers())
+        assert process.poll() is None, (state / "sshd.log").read_text()
         yield running
     finally:
         for pid in running.masters():
