@@ -50,6 +50,7 @@ import os
 import pickle
 import random
 import select
+import signal
 import stat
 import subprocess
 import sys
@@ -762,6 +763,23 @@ def lying_disk(
             subprocess.run(["fusermount3", "-uzq", str(view)], timeout=30, check=False)
         server.kill()
         server.wait(timeout=30)
+        for view in disk.views:
+            end_runners(view)
+
+
+def end_runners(place: Path) -> None:
+    """Kill the runners of a place that is gone for good, and their commands: both would go on for ever."""
+    from matterstack.operators.local.runner.processes import children  # the server needs none of it
+
+    for arguments in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if f"\0{place}/".encode() not in arguments.read_bytes():
+                continue
+            runner = int(arguments.parent.name)
+            commands = children(runner)
+            os.kill(runner, signal.SIGKILL)  # first, so that it starts nothing more
+            for command in commands:
+                os.killpg(command, signal.SIGKILL)
 
 
 if __name__ == "__main__":
