@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
-from matterstack.core.limits import NOTHING, OF_CLUSTERS, Granting
+from matterstack.core.limits import NOTHING, OF_CLUSTERS, Granting, Holder, Standing
 from matterstack.daemon.stamps import Stamp, stamp_of
 from matterstack.errors import MatterstackError
 from matterstack.storage.limits import Ledger
+
+#: When these have taken what they want, the file has changed, and the next ones are looked for.
+_MOST = 64
+_NOBODY = Holder("", "", 0.0)
 
 
 class Turns:
@@ -34,16 +39,18 @@ class Turns:
             standing = self._ledger.standing()
         except MatterstackError:  # each run that wants something of it says so
             standing = NOTHING
-        now = time.time()
-        return {
-            path.name
-            for one in standing.waiters
-            if not _is_of_cluster(one.wants)
-            and not Granting(standing, one.holder, now).lacks(one.wants, one.priority)
-            and (path := self._ledger.path_of(one.holder)) is not None
-        }
+        first = islice(_could_go_on(standing, time.time()), _MOST)
+        return {path.name for one in first if (path := self._ledger.path_of(one)) is not None}
 
 
-def _is_of_cluster(wants: Mapping[str, int]) -> bool:
-    """Return whether it is for a queue to say, too, what is free: its run asks that every half minute."""
-    return any(name.partition("@")[0] in OF_CLUSTERS for name in wants)
+def _could_go_on(standing: Standing, at: float) -> Iterator[Holder]:
+    """Yield the runs that could get all they wait for; of many it is soon told that nothing is free."""
+    free = Granting(standing, _NOBODY, at).free
+    left = {name: free(name) for one in standing.waiters for name in one.wants}
+    for one in sorted(standing.waiters, key=lambda one: (-one.priority, one.turn)):
+        if any(name.partition("@")[0] in OF_CLUSTERS for name in one.wants):
+            continue  # it is for a queue to say, too, what is free: its run asks that every half minute
+        fits = all(amount <= left[name] for name, amount in one.wants.items())
+        if fits and not Granting(standing, one.holder, at).lacks(one.wants, one.priority):
+            left |= {name: left[name] - amount for name, amount in one.wants.items()}
+            yield one.holder
