@@ -27,6 +27,8 @@ from waiting import wait_for
 import matterstack as ms
 from matterstack.daemon.turns import Turns
 from matterstack.errors import UntrustedRunError
+from matterstack.storage.limits import Ledger
+from matterstack.storage.machine import MachineLedger
 from matterstack.storage.run_lock import RunLock
 
 CAMPAIGNS = """
@@ -272,6 +274,30 @@ def test_a_worker_whose_run_was_moved_meanwhile_says_so(tmp_path: Path) -> None:
     assert json.loads(os.read(reader, 1 << 16))["error"].startswith("RunNotFoundError: no run at ")
     for descriptor in (reader, writer):
         os.close(descriptor)
+
+
+@pytest.mark.parametrize("of", ["workspace", "machine"])
+def test_a_worker_keeps_the_place_of_a_run_that_waits_until_it_is_stepped_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    (tmp_path / "runtime").mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
+    ms.set_limits("w", base_path=tmp_path, furnace=1)
+    named = {"named": {"furnace": 1}} if of == "workspace" else {}
+    flow = ms.Workflow([ms.Task("t", "sleep 300", resources=ms.Resources(**named))])
+    operators = {"local": ms.LocalOperator(cpus=None if named else 1)}
+    holds, waits = (make(tmp_path, name, flow, operators=operators) for name in ("holds", "waits"))
+    assert holds.step().submitted == 1
+    reader, writer = os.pipe()
+    command = [sys.executable, "-m", "matterstack.daemon.worker", str(waits.path), str(writer)]
+    subprocess.run(command, timeout=60, check=True, pass_fds=(writer,), stdin=subprocess.DEVNULL)
+    for descriptor in (reader, writer):
+        os.close(descriptor)
+    ledger = Ledger(tmp_path / "workspaces/w") if named else MachineLedger()
+    (waiter,) = ledger.standing().waiters
+    assert waiter.holder.run_id == "waits"
+    assert waiter.seen_at > holds.attempts["submitted_at"].iloc[0].timestamp() + 40
+    holds.cancel().wait(timeout_s=30)
 
 
 def test_a_round_for_cron(tmp_path: Path) -> None:

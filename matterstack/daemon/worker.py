@@ -27,9 +27,11 @@ from matterstack.core.text import neutral
 from matterstack.daemon.stamps import Stamp, stamp_of
 from matterstack.errors import MatterstackError, RunLockedError
 from matterstack.orchestration.environment import recorded, why_not_same
+from matterstack.orchestration.reservations import counting
 from matterstack.run import Run
 from matterstack.run_lifecycle import open_run
 from matterstack.storage.limits import Ledger
+from matterstack.storage.machine import MachineLedger
 from matterstack.storage.run_directory import RunDirectory
 
 #: A worker stays so long with a run in which nothing moves, if nobody else waits: to begin anew costs more.
@@ -105,10 +107,13 @@ class _Steps:
         }
 
     def _stay_in_line(self) -> None:
-        """Keep the place of the run among those that wait for limits of its workspace."""
+        """Keep the place of the run among those that wait for limits of its workspace, or of this machine."""
         workspace, record = self._directory.workspace, self._run.store.run()
-        if workspace is not None and record.status is RunStatus.RUNNING:
-            ledger = Ledger(workspace)
+        if record.status is not RunStatus.RUNNING:
+            return
+        ledgers = [] if workspace is None else [Ledger(workspace)]
+        ledgers += [MachineLedger()] if counting(self._run.operators) else []
+        for ledger in ledgers:
             holder = Holder(record.run_id, ledger.place_of(self._directory.path), record.created_at)
             with contextlib.suppress(MatterstackError):  # its ticks have said so
                 ledger.stay_in_line(holder, time.time() + _IN_LINE_S)
