@@ -460,7 +460,11 @@ def test_who_counts_gpus_says_which_and_a_task_does_not(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "counts",
-    [{"cpus": 0}, {"cpus": 1.5}, {"cpus": True}, {"gpus": -1}, {"gpus": "1"}, {"memory_gib": 0}, {"memory_gib": "1"}],
+    [
+        *[{"cpus": cpus} for cpus in (0, 1.5, True, 2**70)],
+        *[{"gpus": gpus} for gpus in (-1, "1", 10**9)],
+        *[{"memory_gib": memory_gib} for memory_gib in (0, "1", float("nan"), 1e300)],
+    ],
 )
 def test_an_amount_that_makes_no_sense(counts: dict[str, Any]) -> None:
     with pytest.raises(InvalidConfigError, match=f"{next(iter(counts))} must be"):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,8 @@ from matterstack.operators.warm_calls import start_of
 
 #: By which programs see no other GPUs than their own (CUDA C++ Programming Guide, "CUDA Environment Variables").
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+#: More than any machine has; a GPU is a name for each, and the ledger takes 64 bits.
+_MOST_CPUS, _MOST_GPUS, _MOST_GIB = 1_000_000, 10_000, 1_000_000_000
 #: How many threads OpenMP, MKL and OpenBLAS start; else each of them takes all cores of the machine.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -286,8 +287,8 @@ class LocalOperator(Operator):
 
 def _check_counts(cpus: object, gpus: object, memory_gib: object) -> None:
     """Raise `InvalidConfigError` unless these say how much of a machine there is."""
-    for name, value, least in (("cpus", cpus, 1), ("gpus", gpus, 0)):
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-            raise InvalidConfigError(f"{name} must be a whole number, {least} or more, not {value!r}")
-    if memory_gib is not None and not (is_number(memory_gib) and isfinite(memory_gib) and memory_gib > 0):
-        raise InvalidConfigError(f"memory_gib must be a positive number, not {memory_gib!r}")
+    for name, value, least, most in (("cpus", cpus, 1, _MOST_CPUS), ("gpus", gpus, 0, _MOST_GPUS)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most):
+            raise InvalidConfigError(f"{name} must be a whole number from {least} to {most}, not {value!r}")
+    if memory_gib is not None and not (is_number(memory_gib) and 0 < memory_gib <= _MOST_GIB):
+        raise InvalidConfigError(f"memory_gib must be a positive number, {_MOST_GIB} at most, not {memory_gib!r}")
