@@ -27,6 +27,7 @@ def add(commands: Commands) -> None:
         "Show what a task has written: its standard output, or a file that it left.",
         "matterstack log oxides/r1 relax_3 -f --file OUTCAR",
         more="Of the last attempt, where none is named.",
+        when_stopped="stopped following; the task goes on",
     )
     add_run(log)
     add_task(log)
@@ -97,6 +98,9 @@ def _texts(place: Place, path: str, *, follow: bool) -> Iterator[str]:
         else:
             if page.text:
                 yield page.text
+            if page.size < at:  # somebody has begun the file anew
+                at = 0
+                continue
             if page.end > at:
                 at = page.end
                 continue

@@ -399,6 +399,27 @@ def test_a_log_is_followed_until_its_attempt_is_over(tmp_path: Path, monkeypatch
         assert following.wait(timeout=60) == 0
 
 
+def test_a_log_that_is_begun_anew_is_followed_from_its_beginning_until_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flow = ms.Workflow([ms.Task("a", f"echo a long line; cat {tmp_path}/gate")])
+    os.mkfifo(tmp_path / "gate")
+    run = ms.initialize_run("w", flow, base_path=tmp_path, run_id="r")
+    run.step()
+    with begun("log", "w/r", "a", "-f") as following:
+        assert following.stdout is not None
+        assert following.stderr is not None
+        assert following.stdout.readline() == "a long line\n"
+        (run.path / "operators/local/0.a.1/stdout.txt").write_text("anew\n")
+        assert following.stdout.readline() == "anew\n"
+        following.send_signal(signal.SIGINT)
+        assert following.stderr.read() == "matterstack: stopped following; the task goes on\n"
+        assert following.wait(timeout=60) == 130
+    (tmp_path / "gate").write_text("")
+    run.wait(timeout_s=60)
+
+
 def test_watching_tells_what_moves_and_ends_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path, run_id="r")
