@@ -151,10 +151,12 @@ class _TickEnd:
     def _remind_left_s(self) -> float | None:
         """Return after how long it is said again that requests wait; None where none is known to."""
         remind_h = self.notify.remind_h
-        asked_at = max(self.memory.asked_at, min((one.submitted_at for one in self.waiting), default=0.0))
-        if remind_h is None or not asked_at or self.run.status in TERMINAL_RUN:
+        times = [self.memory.asked_at, min((one.submitted_at for one in self.waiting), default=0.0)]
+        if remind_h is None or not any(times) or self.run.status in TERMINAL_RUN:
             return None
-        return max(0.0, remind_h * HOUR_S - (self.at - asked_at))
+        # A clock that was set back by more than that makes a reminder due, and not silent until it has caught up.
+        asked_at = max((one for one in times if 0.0 < one <= self.at), default=max(times))
+        return left_s(asked_at + remind_h * HOUR_S, self.at, 2 * remind_h * HOUR_S)
 
 
 def tell(

@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -395,6 +396,20 @@ def test_requests_that_wait_are_brought_to_mind(tmp_path: Path) -> None:
         run.respond(f"ask{n}", {})
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
     wait_for(lambda: run.step() and all_sent(run) and ["completed"] in kinds(tmp_path))
+
+
+def test_a_clock_that_is_set_back_does_not_silence_reminders_nor_repeat_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notify = {"to": writes(tmp_path / "told"), "remind_h": 24}
+    run = make(tmp_path, *asks(1), notify=notify, operators=HUMAN)
+    run.step()
+    hour_s, now = 3600.0, time.time()
+    for back_h, number in ((1, 1), (8760, 2), (8759, 2), (8735, 3)):
+        monkeypatch.setattr(telling, "time", SimpleNamespace(time=lambda back_h=back_h: now - back_h * hour_s))
+        run.step()
+        assert len(list((run.path / "notices").glob("*.json"))) == number, back_h
+    wait_for(lambda: len(came(tmp_path / "told")) == 3)
 
 
 def test_a_budget_that_is_nearly_spent_is_told_once_and_anew_when_it_is_raised(tmp_path: Path) -> None:
