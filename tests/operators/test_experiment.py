@@ -258,11 +258,14 @@ def test_a_measurement_file_that_may_not_be_read_is_waited_for(tmp_path: Path, m
 
 def test_a_result_under_a_name_that_is_nearly_right(tmp_path: Path) -> None:
     run = start(tmp_path)
+    run.step()
+    assert str(run.tasks.loc["0.xrd_Cu", "reason"]).startswith("an instrument that takes up experiment_request.json")
     (exchange(run) / "experiment_ack.json").write_text("{}")
     (exchange(run) / "experiment_result.JSON").write_text("{}")
     run.step()
     run.step()
-    assert "rename it to experiment_result.json" in str(run.tasks.loc["0.xrd_Cu", "reason"])
+    said = "there is experiment_result.JSON: rename it to experiment_result.json"
+    assert said in str(run.tasks.loc["0.xrd_Cu", "reason"])
 
 
 def test_a_measurement_file_that_is_not_the_one_measured_is_waited_for(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from matterstack.core.attempt_files import MACHINERY
+from matterstack.core.attempt_files import MACHINERY, TABLE
 from matterstack.core.attempts import Attempt, Observation, Seen
 from matterstack.core.numbers import is_time
 from matterstack.core.schemas import columns
@@ -58,6 +58,8 @@ from matterstack.operators.unchanged import note_unchanged
 
 _SETTLE_S = 1.0
 _MOST_SHOWN = 10
+#: What lies in the directory of a request because the run has put it there.
+_WRITTEN = frozenset(entry.name for entry in TABLE if entry.writer == "the run")
 #: How long somebody who answers from a cell waits for the check.
 _ANSWER_S = 60.0
 #: A check that several processes have begun, and none has ended in so long, is given up.
@@ -371,11 +373,12 @@ class RequestDirectory:
         """Return in plain words which file is nearly an answer; None where none is."""
         try:
             with os.scandir(self.directory) as entries:
-                names = [entry.name for entry, _ in zip(entries, range(_MOST_NAMES), strict=False)]
+                found = [entry.name for entry, _ in zip(entries, range(_MOST_NAMES), strict=False)]
         except OSError:
             return None  # an answer could be read all the same
         asked = [".json"] if columns(self.schema) is None else self._endings()
-        return find_near_miss(names, self.stem, asked) or self._changed_template(names)
+        theirs = [name for name in found if name not in _WRITTEN]  # experiment_request is nearly experiment_result
+        return find_near_miss(theirs, self.stem, asked) or self._changed_template(found)
 
     def _changed_template(self, names: Sequence[str]) -> str | None:
         """Return in plain words which template was filled in, and saved in place; None where none was."""
