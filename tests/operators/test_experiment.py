@@ -259,7 +259,7 @@ def test_a_measurement_file_that_may_not_be_read_is_waited_for(tmp_path: Path, m
 def test_a_result_under_a_name_that_is_nearly_right(tmp_path: Path) -> None:
     run = start(tmp_path)
     run.step()
-    assert str(run.tasks.loc["0.xrd_Cu", "reason"]).startswith("an instrument that takes up experiment_request.json")
+    assert run.tasks.loc["0.xrd_Cu", "reason"] == "experiment_result.json in 0.xrd_Cu.1"
     (exchange(run) / "experiment_ack.json").write_text("{}")
     (exchange(run) / "experiment_result.JSON").write_text("{}")
     run.step()
