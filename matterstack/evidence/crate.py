@@ -63,6 +63,8 @@ class _Crate:
         self._outputs: dict[tuple[str, str], Reference] = {}
         #: What was described: rocrate looks through all of a crate for what it does not know.
         self._described: dict[str, Any] = {}
+        #: Files by their paths: rocrate writes these as URIs.
+        self._referred: dict[str, Reference] = {}
 
     def describe(self, own: Mapping[str, tuple[str, int]]) -> None:
         """Describe all of it."""
@@ -119,13 +121,13 @@ class _Crate:
             )
         else:
             language = self._add("#plan", "ComputerLanguage", name="Plan of MatterStack, as evidence.json has it")
-        self._file(path, {"@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"]})
-        entity = self._described[_id(path)]
+        reference = self._file(path, {"@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"]})
+        entity = self._described[reference["@id"]]
         entity["name"] = _text(campaign["name"])
         entity["programmingLanguage"] = language
         entity["version"] = self.record["run"]["run_id"]
         entity["conformsTo"] = {"@id": "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"}
-        self.crate.root_dataset["mainEntity"] = {"@id": _id(path)}
+        self.crate.root_dataset["mainEntity"] = reference
         self._main = entity
 
     # -- what was done ----------------------------------------------------------------------
@@ -290,8 +292,7 @@ class _Crate:
         )
 
     def _file(self, path: str, more: Mapping[str, Any] | None = None) -> Reference:
-        identity = _id(path)
-        if (known := self._known(identity)) is not None:
+        if (known := self._referred.get(path)) is not None:
             return known
         one = self._files[path]
         suffix = f".{path.rpartition('.')[2]}"
@@ -303,8 +304,10 @@ class _Crate:
             "sha256": one["sha256"],
             **(more or {}),
         }
-        self._described[identity] = self.crate.add_file(dest_path=identity, properties=properties)
-        return {"@id": identity}
+        entity = self.crate.add_file(dest_path=storable(path), properties=properties)
+        self._described[entity.id] = entity
+        self._referred[path] = {"@id": entity.id}
+        return self._referred[path]
 
     def _known(self, identity: str) -> Reference | None:
         return {"@id": identity} if identity in self._described else None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shlex
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -14,6 +16,8 @@ import matterstack as ms
 
 pytest.importorskip("rocrate")
 
+#: As files are called, and as a URI cannot have it.
+ODD = ["a b.txt", "100%25.txt", "caf\u00e9 #1?.txt", "c:con.txt", " lead", "<x>/y[1].txt"]
 CONTEXT = "https://w3id.org/ro/crate/1.1/context"
 
 
@@ -44,6 +48,25 @@ def test_the_crate_says_who_did_what_with_which_bytes(ended: ms.Run, tmp_path: P
     assert {graph[one["@id"]]["@type"] for one in graph["#engine"]["object"]} == {"ControlAction"}
     assert graph[graph["./"]["mainEntity"]["@id"]]["name"] == "Metals"
     assert not [path for path in graph if path.startswith("operators/") and not (home / path).is_file()]
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> ms.Run:
+    """Return a run of one workflow, whose files are called oddly."""
+    command = f"mkdir '<x>'; for name in {shlex.join(ODD)}; do echo $name > \"$name\"; done"
+    flow = ms.Workflow([ms.Task("a", command, outputs=ODD), ms.Task("b", "false")])
+    run = ms.initialize_run("w", flow, base_path=tmp_path_factory.mktemp("odd"))
+    run.wait(timeout_s=30)
+    return run
+
+
+def test_files_are_found_by_their_uris_whatever_they_are_called(odd: ms.Run, tmp_path: Path) -> None:
+    home = odd.export(tmp_path / "e")
+    files = [path for path, entity in graph_of(home).items() if "File" in entity["@type"]]
+    assert {unquote(path) for path in files} >= {f"operators/local/0.a.1/{name}" for name in ODD}
+    for path in files:
+        assert (home / unquote(path)).is_file(), path
+        assert not set(path) & set(" #?:<>[]"), path
 
 
 @pytest.fixture(scope="module")
@@ -85,16 +108,12 @@ def issues_of(home: Path, cache: Path, profile: str = "provenance-run-crate") ->
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("which", ["ended all", "packed none", "one workflow"])
-def test_roc_validator_accepts_it(which: str, ended: ms.Run, packed: ms.Run, cache: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", ["ended all", "packed none", "odd all"])
+def test_roc_validator_accepts_it(
+    which: str, ended: ms.Run, packed: ms.Run, odd: ms.Run, cache: Path, tmp_path: Path
+) -> None:
     name, _, files = which.partition(" ")
-    if name == "one":
-        run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true"), ms.Task("b", "false")]), base_path=tmp_path)
-        run.wait(timeout_s=30)
-        files = "all"
-    else:
-        run = {"ended": ended, "packed": packed}[name]
-    home = run.export(tmp_path / "e", files=files)
+    home = {"ended": ended, "packed": packed, "odd": odd}[name].export(tmp_path / "e", files=files)
     assert issues_of(home, cache) == []
 
 
