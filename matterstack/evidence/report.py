@@ -26,6 +26,7 @@ _HOW = (
     ("it is whole", "matterstack verify DIRECTORY hashes every file that the record names, and says what differs"),
     ("to look closer", "matterstack.open_run(DIRECTORY) opens it, and runs nothing of it"),
     ("to go on", "matterstack.trust(DIRECTORY), once you know where it comes from; then step it as any run"),
+    ("with your Python", "matterstack.open_run(DIRECTORY, operators={'local': matterstack.LocalOperator(python=...)})"),
     ("for programs", "evidence.json, as evidence.schema.json says; tables/; ro-crate-metadata.json"),
 )
 
