@@ -153,11 +153,18 @@ def _software(session: Session) -> dict[str, Any]:
 def _made_in_before(session: Session) -> dict[str, Any]:
     """Return what a run was planned in, as an export says it in evidence.json, since its config.json does not."""
     try:
-        content = read_inside(session.directory.path, EVIDENCE, MOST_BYTES)
-        said = parse_json(content, max_bytes=MOST_BYTES)["software"]
+        said = _before(session)["software"]
         return {"version": None if said["python"] is None else str(said["python"]), "packages": said["packages"]}
-    except (OSError, UnsafeFileError, InvalidJsonError, LookupError, TypeError):
+    except (LookupError, TypeError):
         return {}
+
+
+def _before(session: Session) -> Any:
+    """Return what the export that a run is says of itself; None where it is none."""
+    try:
+        return parse_json(read_inside(session.directory.path, EVIDENCE, MOST_BYTES), max_bytes=MOST_BYTES)
+    except (OSError, UnsafeFileError, InvalidJsonError):
+        return None
 
 
 # -- tasks and attempts -----------------------------------------------------------------------------

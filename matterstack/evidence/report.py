@@ -246,7 +246,8 @@ def _people(record: Mapping[str, Any]) -> Iterator[Block]:
     for attempt in record["attempts"]:
         if "answer" not in attempt:
             continue
-        answer = attempt["answer"] or {"outcome": "waits", "reason": ""}
+        waits = "is not known here, since its files are not" if attempt["ended_at"] else "waits"
+        answer = attempt["answer"] or {"outcome": waits, "reason": ""}
         refused = f"; {answer['refused']} answers were refused before" if answer.get("refused") else ""
         rows.append(
             [
@@ -255,7 +256,7 @@ def _people(record: Mapping[str, Any]) -> Iterator[Block]:
                 f"{answer['outcome']}{refused}{': ' + answer['reason'] if answer['reason'] else ''}",
                 answer.get("by", ""),
                 _time(answer.get("at")),
-                _short(attempt["data"]) if answer["outcome"] == "accepted" else "",
+                _short(_said(attempt["data"], answer["source"])) if answer["outcome"] == "accepted" else "",
                 answer.get("sha256", ""),
             ]
         )
@@ -266,6 +267,13 @@ def _people(record: Mapping[str, Any]) -> Iterator[Block]:
             "Who answered is the owner of the file, or the user of the process, as the computer told it. The bytes "
             "that were accepted are kept below .matterstack/accepted/ of the request."
         )
+
+
+def _said(data: Any, source: str) -> Any:
+    """Return what was answered; the files of a measurement are in a table of their own."""
+    if isinstance(data, dict) and source.startswith("experiment_result"):
+        return {name: value for name, value in data.items() if name != "files"}
+    return data
 
 
 # -- files ------------------------------------------------------------------------------------------

@@ -53,6 +53,8 @@ _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 _JOURNAL_TAIL_BYTES = 16
 #: Bytes 18 and 19 of a database are 2 where it is in write-ahead mode.
 _MODE_AT, _MODE_WAL = 18, 2
+#: Where four bytes of it count the changes of its schema.
+_SCHEMA_COOKIE = 40
 _HEAD_BYTES = 100
 
 _COLUMNS_SQL = """SELECT m.name, p.name, p.hidden FROM sqlite_master m, pragma_table_xinfo(m.name) p
@@ -275,6 +277,16 @@ def _has_journal(path: Path) -> bool:
             path=path,
         )
     return size > 0
+
+
+def forget_changes_of_schema(path: str | os.PathLike[str]) -> None:
+    """Set the number of changes of the schema, which VACUUM counts as one, in a database that nobody has opened.
+
+    It is what else a copy of a copy would differ in: https://www.sqlite.org/fileformat2.html#schema_cookie
+    """
+    with open(path, "r+b") as file:
+        file.seek(_SCHEMA_COOKIE)
+        file.write((1).to_bytes(4, "big"))
 
 
 def connect(path: Path, mode: str, patience_s: float = PATIENCE_S) -> Connection:

@@ -992,6 +992,7 @@ class StoreReader:
                 connection.execute("VACUUM INTO ?", (os.fspath(path),))
             finally:
                 connection.execute(f"PRAGMA query_only = {'ON' if connection is self._mine.copy else 'OFF'}")
+            database.forget_changes_of_schema(path)
 
     # -- room on disk -----------------------------------------------------------------------
 

@@ -82,6 +82,7 @@ def test_the_same_run_gives_the_same_bytes(ended: ms.Run, tmp_path: Path) -> Non
     assert contents(unzipped(tmp_path / "other/e.zip")) == contents(home)
     assert here.read_bytes() == (tmp_path / "other/e.zip").read_bytes()
     assert contents(ended.export(tmp_path / "folder", files="all")) == contents(home)
+    assert contents(ms.open_run(home).export(tmp_path / "again", files="all")) == contents(home)
 
 
 @pytest.mark.parametrize("files", ["declared", "none"])

@@ -45,6 +45,7 @@ def test_an_export_says_who_measured_what_with_which_bytes(measured: ms.Run, tmp
     assert scan in page
     assert result in page
     assert scan in (home / "tables/outputs.csv").read_text()
+    assert "a_ang 3.61</td>" in page  # its files are in a table of their own
     assert ms.open_run(home).verify().counts == measured.verify().counts == {"as recorded": 3}
 
 
