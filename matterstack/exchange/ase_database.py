@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -70,7 +71,7 @@ def write_ase_database(
     if missing:
         raise ExportError(f"the table has no column {missing[0]!r}: give what ms.results(...) returns")
     names = _names([str(name) for name in results.columns if name not in _ORIGIN])
-    partial = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
+    partial = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.partial{target.suffix}")
     try:
         _write(partial, results, names, base_path)
         os.link(partial, target)
@@ -117,14 +118,18 @@ def _rows(
     results: pd.DataFrame, base_path: str | os.PathLike[str]
 ) -> Iterator[tuple[dict[str, Any], list[tuple[str, Any]]]]:
     """Yield each row of the table, and the structures that its task gave, by their names."""
+    known: dict[str, dict[str, Path]] = {}
     for (workspace, run_id), of_run in results.groupby(["workspace", "run_id"], sort=False):
-        found = [one for one in runs_in(str(workspace), base_path) if one.path.name == run_id]
-        if not found:
+        place = str(workspace)
+        if place not in known:
+            known[place] = {one.path.name: one.path for one in runs_in(place, base_path)}
+        path = known[place].get(str(run_id))
+        if path is None:
             raise ExportError(
                 f"there is no run {run_id} in the workspace {workspace} of {Path(base_path).absolute()}: base_path= "
                 "says where workspaces/ is"
             )
-        run = open_run(found[0].path)
+        run = open_run(path)
         for row in of_run.to_dict("records"):
             value = run.value(str(row["task_id"]), iteration=int(row["iteration"]), attempt=int(row["attempt"]))
             yield {str(name): said for name, said in row.items()}, _structures(value)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-_ARRAYS = ("numbers", "positions", "cell", "pbc", "initial_magmoms")
+_ARRAYS = ("numbers", "positions", "cell", "pbc", "tags", "momenta", "masses", "initial_magmoms", "initial_charges")
+#: Those with a vector for each atom, or for the cell.
+_VECTORS = ("positions", "cell", "momenta")
+#: What else ASE calls them when it makes atoms.
+_SAID = {"initial_magmoms": "magmoms", "initial_charges": "charges"}
 
 
 def atoms_of_plain(plain: Mapping[str, Any]) -> Any:
@@ -54,16 +58,43 @@ def _written_by_pymatgen(plain: Mapping[str, Any]) -> Any:
         values = [of_site.get(name) for of_site in said]
         if all(isinstance(value, int | float) for value in values):
             take(values)
+    free = [of_site.get("selective_dynamics", (True, True, True)) for of_site in said]
+    _fix(atoms, [[not one for one in of_site] for of_site in free])
     return atoms
 
 
 def _written_by_ase(plain: Mapping[str, Any]) -> Any:
     from ase import Atoms
 
-    said = {name: array["__ndarray__"][2] for name, array in json.loads(plain["atoms_json"]).items() if name in _ARRAYS}
-    vectors = {name: _vectors(said.pop(name)) for name in ("positions", "cell")}
-    moments = said.pop("initial_magmoms", None)
-    return Atoms(**said, **vectors, magmoms=moments)
+    written = json.loads(plain["atoms_json"])
+    arrays = {name: array["__ndarray__"][2] for name, array in written.items() if name in _ARRAYS}
+    arrays |= {name: _vectors(arrays[name]) for name in _VECTORS if name in arrays}
+    atoms: Any = Atoms(**{_SAID.get(name, name): array for name, array in arrays.items()})
+    fixed = [[False] * 3 for _ in atoms]
+    for one in written.get("constraints", ()):
+        if one["name"] in ("FixAtoms", "FixCartesian"):
+            kwargs = one["kwargs"]
+            for index in kwargs["indices"] if one["name"] == "FixAtoms" else kwargs["a"]:
+                mask = kwargs.get("mask", (True, True, True))
+                fixed[index] = [before or now for before, now in zip(fixed[index], mask, strict=True)]
+    _fix(atoms, fixed)
+    return atoms
+
+
+def _fix(atoms: Any, fixed: Sequence[Sequence[bool]]) -> None:
+    """Constrain atoms, by which coordinates of each are fixed."""
+    from ase import constraints
+
+    make: Any = constraints
+    kinds: dict[tuple[bool, ...], list[int]] = {}
+    for index, of_atom in enumerate(fixed):
+        kinds.setdefault(tuple(map(bool, of_atom)), []).append(index)
+    kinds.pop((False, False, False), None)
+    if any(len(mask) != 3 for mask in kinds):
+        raise ValueError("an atom has three coordinates")
+    atoms.set_constraint(
+        [make.FixAtoms(which) if all(mask) else make.FixCartesian(which, mask=mask) for mask, which in kinds.items()]
+    )
 
 
 def _vectors(given: Any) -> Any:

@@ -14,6 +14,7 @@ import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms, FixCartesian
 from ase.db import connect
 from ase.db.row import AtomsRow
 from ase.io.jsonio import encode
@@ -121,13 +122,18 @@ def test_structures_that_are_plain_json_are_atoms(tmp_path: Path) -> None:
     real = json.loads((Path(__file__).parent / "data" / "atomate2" / "elastic_document.json").read_text())
     structure = real["structure"]
     centred, disordered = copy.deepcopy(structure), copy.deepcopy(structure)
-    centred["sites"][0]["abc"] = [0.5, 0.5, 0.5]
+    centred["sites"][0] |= {"abc": [0.5, 0.5, 0.5], "properties": {"selective_dynamics": [True, False, True]}}
     disordered["sites"][0]["species"][0]["occu"] = 0.5
     molecule: dict[str, Any] = {"@module": "pymatgen.core.structure", "@class": "Molecule", "sites": []}
     for symbol, z, magmom in (("O", 0.0, 2.0), ("C", 1.13, 0.5)):
         site = {"species": [{"element": symbol, "occu": 1}], "xyz": [0, 0, z], "properties": {"magmom": magmom}}
         molecule["sites"].append(site)
-    written = {"@module": "pymatgen.io.ase", "@class": "MSONAtoms", "atoms_json": encode(bulk("Fe"))}
+    fixed = bulk("Fe") * (3, 1, 1)
+    fixed.set_constraint([FixAtoms([0]), FixCartesian([2], [False, True, False])])
+    fixed.set_tags([0, 1, 2])
+    fixed.set_momenta(np.arange(9.0).reshape(3, 3))
+    fixed.set_initial_charges([0, 1, -1])
+    written = {"@module": "pymatgen.io.ase", "@class": "MSONAtoms", "atoms_json": encode(fixed)}
     values = {"elastic": real, "itself": centred, "both": [molecule, written], "disorder": {"it": disordered}}
     flow = ms.Workflow()
     for name, value in values.items():
@@ -140,12 +146,16 @@ def test_structures_that_are_plain_json_are_atoms(tmp_path: Path) -> None:
     assert (copper.formula, copper.part, copper.pbc.all()) == ("Cu", "structure", True)
     assert copper.volume == pytest.approx(real["volume"])
     assert database.get(task_id="itself").positions[0] == pytest.approx(copper.cell.sum(axis=0) / 2)
+    (held,) = database.get(task_id="itself").toatoms().constraints
+    assert held.todict()["kwargs"] == {"a": [0], "mask": [False, True, False]}
     assert database.get(task_id="disorder").natoms == 0
     carbon_monoxide, iron = (row.toatoms() for row in database.select(task_id="both"))
     assert carbon_monoxide.get_distance(0, 1) == 1.13
     assert list(carbon_monoxide.get_initial_magnetic_moments()) == [2.0, 0.5]
     assert not carbon_monoxide.pbc.any()
-    assert iron == bulk("Fe")
+    assert iron == fixed
+    assert np.allclose(iron.get_momenta(), [[0, 0, 0], [3, 4, 5], [6, 0, 8]])  # ASE holds fixed ones still
+    assert [one.todict() for one in iron.constraints] == [one.todict() for one in fixed.constraints]
 
 
 @given(st.data())
