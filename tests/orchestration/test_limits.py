@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sqlite3
 import subprocess
@@ -19,6 +20,7 @@ from ledger import starts, witnessed
 from limit_lab import Room, kill_at_random
 
 import matterstack as ms
+from matterstack import crash_points
 from matterstack.core.attempts import Absent, Attempt, Observation, Seen, Submitted
 from matterstack.errors import (
     InvalidConfigError,
@@ -282,6 +284,28 @@ def test_a_ledger_that_cannot_be_used_keeps_only_those_back_that_want_something(
     assert list(run.tasks["status"]) == ["PENDING", "COMPLETED"]
     assert "limits.sqlite is no database" in repr(run.explain())
     ledger.write_bytes(whole)
+    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+
+
+def test_what_could_not_be_written_into_the_ledger_is_not_submitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ms.set_limits("w", base_path=tmp_path, furnace=1)
+    run = make(tmp_path, "r", [wanting("hot", furnace=1), ms.Task("cold", "true")])
+    journal = tmp_path / "workspaces/w/limits.sqlite-journal"
+    failed = []
+
+    def full(point: str) -> None:
+        if point == "store.commit" and journal.exists() and journal.stat().st_size:
+            failed.append(point)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(crash_points, "_armed", full)
+    assert run.step().submitted == 1
+    assert failed
+    monkeypatch.setattr(crash_points, "_armed", None)
+    assert held(tmp_path) == (0, "")
+    assert list(run.tasks["status"]) == ["PENDING", "SUBMITTED"]
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
 
 
@@ -570,8 +594,9 @@ def test_what_a_killed_run_left_is_given_back_by_whoever_wants_it(
     assert killed_at(point, 1, partial(a.wait, timeout_s=90))
     assert (held(base), list(a.attempts["status"])) == ((1, "a (1)"), stored)
     with RunLock(a.path / "run.lock"):  # whoever steps it now may be about to store what it holds
-        b.step()
+        looks_again_at_once = b.step().look_again_s == 0
         assert held(base) == ((1, "a (1)") if not stored else (0, ""))
+        assert looks_again_at_once is bool(stored)
     b = ms.open_run(b.path)
     assert b.wait(timeout_s=60) is ms.RunStatus.COMPLETED
     assert a.wait(timeout_s=60) is ms.RunStatus.COMPLETED

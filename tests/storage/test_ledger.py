@@ -59,6 +59,23 @@ def test_only_who_holds_something_gives_it_back(tmp_path: Path) -> None:
     assert not ledger.tokens(A)
 
 
+def test_who_waits_says_so_again_only_after_some_seconds(tmp_path: Path) -> None:
+    ledger = ledger_of(tmp_path, furnace=0)
+    for at, seen_at in ((0, 0), (1, 0), (10, 10)):
+        assert not ask(ledger, A, "t1", at, furnace=1)
+        (waiter,) = ledger.standing().waiters
+        assert (waiter.since, waiter.seen_at) == (0, seen_at)
+
+
+def test_what_a_moved_run_holds_goes_with_it_and_its_old_place_waits_no_more(tmp_path: Path) -> None:
+    ledger = ledger_of(tmp_path, furnace=1, license=0)
+    assert ask(ledger, A, "t1", 0, furnace=1)
+    assert not ask(ledger, A, "t2", 0, license=1)
+    ledger.hand_over(A, B)
+    assert (ledger.tokens(A), ledger.tokens(B)) == (set(), {"t1"})
+    assert not ledger.standing().waiters
+
+
 def test_what_has_no_limit_is_not_granted(tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path, furnace=1)
     assert not ask(ledger, A, "t1", 0, license=1)
