@@ -57,6 +57,30 @@ def test_a_handler_by_its_name_outlives_the_process(tmp_path: Path) -> None:
     assert not (homes[1] / "kept").is_symlink()
 
 
+class Looks:
+    """Says what it sees, and leaves a backup as custodian does."""
+
+    def check(self, directory: Path) -> bool:
+        return True
+
+    def correct(self, directory: Path) -> Any:
+        seen = sorted(os.listdir(directory))
+        (directory / "error.1.tar.gz").write_text("a backup")
+        return seen
+
+
+def test_a_handler_sees_no_links_and_its_backups_are_no_inputs(tmp_path: Path) -> None:
+    flow = ms.Workflow([ms.Task("a", "ln -s /etc/passwd link; touch left; exit 1", files={"steps": b"1"}, retries=1)])
+    operators = {"local": ms.LocalOperator(handlers=[f"{__name__}:Looks"])}
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators=operators)
+    assert run.wait(timeout_s=60) is ms.RunStatus.FAILED
+    home = run.task_directory("a", attempt=2)
+    (done,) = json.loads((home / "corrections.json").read_text())
+    assert {"steps", "left"} <= set(done["done"])
+    assert "link" not in done["done"]
+    assert not (home / "error.1.tar.gz").exists()
+
+
 def test_a_kit_is_mended_from_what_came_home(tmp_path: Path) -> None:
     flow = ms.Workflow([ms.Task("a", CONVERGE, files=FILES, retries=1, operator="far")])
     operators = {"far": ms.ManualHPCOperator(handlers=[NAME])}
