@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import resource
@@ -26,7 +27,7 @@ from waiting import gate, wait_for
 import matterstack as ms
 from matterstack.errors import InvalidTaskError, OperatorUnreachableError
 from matterstack.operators.jobs import site_agent, slurm
-from matterstack.operators.jobs.claim import end_of
+from matterstack.operators.jobs.claim import claim_of, end_of
 from matterstack.operators.jobs.scheduler import Slurm
 from matterstack.operators.jobs.sites import Command, Done, Here
 from matterstack.operators.sbatch import check_options
@@ -465,6 +466,20 @@ def test_an_end_that_cannot_be_read_for_the_moment_is_not_taken_for_none(healthy
             end_of(attempt)
     assert end_of(attempt) is not None
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("said", "job"), [("17", "17"), ("17_4", "17_4"), ("--user=ada", ""), ("17 18", ""), (17, "17")]
+)
+def test_a_claim_names_a_job_or_none(tmp_path: Path, said: object, job: str) -> None:
+    """The id goes to scancel, and whoever can write into the attempt's directory can write it."""
+    run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path)
+    run.step()
+    (attempt,) = [run._session.attempt(live) for live in run._session.store.snapshot(time.time()).live]
+    claim = run.task_directory("a") / ".matterstack/claim"
+    claim.mkdir(parents=True)
+    (claim / "started.json").write_text(json.dumps({"started_at": 1.0, "job": said}))
+    assert claim_of(attempt) == (1.0, job)
 
 
 class Disk:

@@ -132,6 +132,14 @@ def test_a_step_recovers_what_a_killed_writer_left(tmp_path: Path) -> None:
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
 
 
+def test_a_run_began_at_its_first_move_and_ended_at_its_last(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    moves = [event.at for event in run.store.events() if event.task_id is None]
+    assert moves[0] < moves[-1]
+    assert (run.store.moved_at(), run.store.moved_at(last=True)) == (moves[0], moves[-1])
+
+
 def test_a_commit_makes_and_removes_no_name(tmp_path: Path) -> None:
     """So it has no directory to bring to disk; and what lies there afterwards is not taken for a writer at work."""
     run = make(tmp_path)
