@@ -712,6 +712,17 @@ def test_two_jobs_of_one_attempt_run_its_command_once(healthy: Cluster, tmp_path
     assert sum(starts(tmp_path / "ledger").values()) == 1
 
 
+def test_a_held_job_of_an_attempt_that_no_run_has_stored_is_cancelled(healthy: Cluster, tmp_path: Path) -> None:
+    """As a submission leaves it that seemed to fail, and arrived when its attempt had another job."""
+    run = start(tmp_path, task(tmp_path, "a", gate(tmp_path)))
+    named = f"--job-name={run.attempts.loc['0.a.1', 'token']}"
+    stray = healthy.command("sbatch", "--parsable", "--hold", named, "--output=/dev/null", "--wrap=true").strip()
+    wait_for(lambda: (run.step(), stray not in {job for job, _, state in healthy.jobs() if state == "PENDING"})[1])
+    (tmp_path / "go").write_text("")
+    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    check_executions(run, tmp_path / "ledger")
+
+
 # -- parsers and checks ----------------------------------------------------------------------
 
 
