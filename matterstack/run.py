@@ -1067,7 +1067,7 @@ class Run:
         Parameters
         ----------
         archive : path-like
-            Where; an archive that is there is replaced.
+            Where; a zip archive that is there is replaced, and no other file is.
 
         Returns
         -------
@@ -1078,6 +1078,8 @@ class Run:
         ------
         RunStatusError
             No kit waits; nothing was written.
+        KitError
+            A kit is not as it was made, or what has that name is no zip archive; nothing was written.
         """
         return kits.export_kits(self._session, Path(archive))
 

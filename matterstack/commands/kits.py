@@ -24,7 +24,7 @@ def add(commands: Commands) -> None:
         "matterstack kits export oxides/r1 away.zip",
     )
     add_run(export)
-    export.add_argument("archive", metavar="ARCHIVE", type=Path, help="an archive that is there is replaced")
+    export.add_argument("archive", metavar="ARCHIVE", type=Path, help="a zip archive that is there is replaced")
     home = kits.add(
         "import",
         _import,

@@ -281,12 +281,23 @@ def test_tasks_that_no_kit_can_run(tmp_path: Path, task: Any) -> None:
 
 def test_an_export_that_fails_leaves_no_half_archive(tmp_path: Path) -> None:
     run = start(tmp_path)
-    (tmp_path / "kits.zip").write_bytes(b"the one before")
+    run.export_kits(tmp_path / "kits.zip")
+    before = (tmp_path / "kits.zip").read_bytes()
     (kit(run) / "inputs/start.xyz").unlink()
     with pytest.raises(KitError, match="start"):
         run.export_kits(tmp_path / "kits.zip")
-    assert (tmp_path / "kits.zip").read_bytes() == b"the one before"
+    assert (tmp_path / "kits.zip").read_bytes() == before
     assert sorted(os.listdir(tmp_path)) == ["kits.zip", "workspaces"]
+
+
+def test_an_export_replaces_the_archive_before_it_and_no_other_file(tmp_path: Path) -> None:
+    run = start(tmp_path)
+    (tmp_path / "POSCAR").write_text("the only copy")
+    with pytest.raises(KitError, match="POSCAR is there, and is no zip archive, so it stays"):
+        run.export_kits(tmp_path / "POSCAR")
+    assert (tmp_path / "POSCAR").read_text() == "the only copy"
+    for _ in range(2):
+        assert run.export_kits(tmp_path / "kits.zip")
 
 
 @pytest.mark.parametrize("names", [["../../../../../../secret"], ["/etc/hostname"], ["a/../../b"], 5, None])

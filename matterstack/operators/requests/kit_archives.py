@@ -103,12 +103,14 @@ def pack(archive: Path, kits: Mapping[str, Path]) -> None:
     Parameters
     ----------
     archive : pathlib.Path
-        Where; an archive that is there is replaced.
+        Where; an archive that is there is replaced, and no other file is.
     kits : mapping of str to pathlib.Path
         Directories of the kits, by their names in the archive.
     """
     if not archive.name:
         raise KitError(f"{archive.absolute()} is a directory, and not a name for an archive; no kit was exported")
+    if archive.exists() and not zipfile.is_zipfile(archive):
+        raise KitError(f"{archive} is there, and is no zip archive, so it stays; give another name for the kits")
     partial = archive.with_name(f".{archive.name}.{os.getpid()}.partial")
     try:
         with zipfile.ZipFile(partial, "x", zipfile.ZIP_DEFLATED, strict_timestamps=False) as out:
