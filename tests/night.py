@@ -236,8 +236,9 @@ class Night:
         return 0
 
     def end(self, daemon: Daemon) -> None:
-        """End a daemon as its page says."""
-        daemon.process.send_signal(self.dice.choice([signal.SIGTERM, signal.SIGINT]))
+        """End a daemon as its page says; an interpreter that has not begun yet answers SIGINT with a traceback."""
+        has_begun = f"pid {daemon.process.pid} steps the runs of " in self.log.read_text()
+        daemon.process.send_signal(self.dice.choice([signal.SIGTERM, signal.SIGINT]) if has_begun else signal.SIGTERM)
         try:
             code = daemon.process.wait(timeout=75)
         except subprocess.TimeoutExpired:
