@@ -248,7 +248,8 @@ def _people(record: Mapping[str, Any]) -> Iterator[Block]:
             continue
         waits = "is not known here, since its files are not" if attempt["ended_at"] else "waits"
         answer = attempt["answer"] or {"outcome": waits, "reason": ""}
-        refused = f"; {answer['refused']} answers were refused before" if answer.get("refused") else ""
+        number = answer.get("refused", 0)
+        refused = f"; {'1 answer was' if number == 1 else f'{number} answers were'} refused before" if number else ""
         rows.append(
             [
                 attempt["attempt"],
