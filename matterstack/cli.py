@@ -134,7 +134,3 @@ def _said(text: str, code: int, see: Sequence[str] = ()) -> int:
 def _see(error: BaseException, given: argparse.Namespace) -> Sequence[str]:
     """Return where more is told of an error, a line each; nothing for a program."""
     return () if given.json else getattr(error, "__notes__", ())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -98,7 +98,7 @@ class Daemon:
     def __init__(self, base: Path, workspaces: Sequence[str], log: Path) -> None:
         self.workspaces = workspaces
         places = [str(base / "workspaces" / name) for name in workspaces]
-        command = [sys.executable, "-m", "matterstack.cli", "daemon", "--workers", "4", *places]
+        command = [sys.executable, "-m", "matterstack", "daemon", "--workers", "4", *places]
         with open(log, "a") as file:
             self.process = subprocess.Popen(command, stdout=file, stderr=file, cwd="/")
 
@@ -250,7 +250,7 @@ class Night:
         self.daemons.remove(daemon)
 
     def on_second_daemon(self) -> None:
-        command = [sys.executable, "-m", "matterstack.cli", "daemon", str(self.base / "workspaces/w")]
+        command = [sys.executable, "-m", "matterstack", "daemon", str(self.base / "workspaces/w")]
         first = [daemon for daemon in self.daemons if "w" in daemon.workspaces]
         # One that has just been started has no lock yet, and this one could be the first.
         if first and f"pid {first[0].process.pid} steps the runs of " in self.log.read_text():

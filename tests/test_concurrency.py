@@ -69,7 +69,7 @@ def test_second_process_fails_fast_and_says_who(run: ms.Run, holder: subprocess.
             action()
     assert run.status is ms.RunStatus.RUNNING, "reading needs no lock"
     done = subprocess.run(
-        [sys.executable, "-m", "matterstack.cli", "step", str(run.path)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "matterstack", "step", str(run.path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 75
     message, see = done.stderr.splitlines()

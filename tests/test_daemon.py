@@ -391,7 +391,7 @@ def block(language: str, begins: str, program: str, workspace: Path) -> str:
 def program(tmp_path: Path) -> str:
     """``matterstack``, as an environment has it."""
     path = tmp_path / "matterstack"
-    path.write_text(f'#!/bin/sh\nexec {sys.executable} -m matterstack.cli "$@"\n')
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} -m matterstack "$@"\n')
     path.chmod(0o755)
     return str(path)
 

@@ -455,7 +455,7 @@ def test_command_line_with_a_campaign_that_can_be_imported(tmp_path: Path, monke
 
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "matterstack.cli", *arguments], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "matterstack", *arguments], capture_output=True, text=True, check=False
         )
 
     assert call("status", str(path)).stdout.startswith(f"Run {path.name} of w: PENDING")
@@ -520,7 +520,7 @@ def test_tick_summary_is_logged_as_a_structured_record(tmp_path: Path, caplog: p
 def test_waiting_shows_its_progress_in_a_terminal(tmp_path: Path) -> None:
     run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "sleep 0.4")]), base_path=tmp_path)
     ours, theirs = pty.openpty()
-    done = subprocess.Popen([sys.executable, "-m", "matterstack.cli", "wait", str(run.path)], stderr=theirs, stdout=-1)
+    done = subprocess.Popen([sys.executable, "-m", "matterstack", "wait", str(run.path)], stderr=theirs, stdout=-1)
     os.close(theirs)
     output, _ = done.communicate(timeout=60)
     shown = os.read(ours, 100_000).decode()
@@ -536,7 +536,7 @@ def test_interrupted_command_line_says_what_it_means(tmp_path: Path) -> None:
     os.mkfifo(gate)
     run = ms.initialize_run("w", ms.Workflow([ms.Task("a", f"cat {gate}")]), base_path=tmp_path)
     waiting = subprocess.Popen(
-        [sys.executable, "-m", "matterstack.cli", "wait", str(run.path)], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "matterstack", "wait", str(run.path)], stderr=subprocess.PIPE, text=True
     )
     with open(gate, "w"):  # the command is under way
         waiting.send_signal(signal.SIGINT)

@@ -242,7 +242,7 @@ def test_a_counter_that_does_not_agree_with_its_rows_is_found(tmp_path: Path) ->
     run.step()
     run.step()
     assert run.store.check() == []
-    program = [sys.executable, "-m", "matterstack.cli", "check", str(run.path)]
+    program = [sys.executable, "-m", "matterstack", "check", str(run.path)]
     done = subprocess.run(program, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "The database agrees with itself.\n")
     with closing(sqlite3.connect(run.path / "state.sqlite")) as connection, connection:

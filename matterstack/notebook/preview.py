@@ -223,8 +223,12 @@ class Preview:
     # -- shown -----------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        counts = "\n".join(f"  {row.tasks} {row.function or 'commands'}, {row.operator}" for row in _rows(self.counts))
-        lines = [f"Preview: {len(self.workflow)} tasks; nothing was made", counts]
+        counts = [
+            f"  {n} {function or ('command' if n == 1 else 'commands')}, {operator}"
+            for operator, function, n in _rows(self.counts)
+        ]
+        tasks = "1 task" if len(self.workflow) == 1 else f"{len(self.workflow)} tasks"
+        lines = [f"Preview: {tasks}; nothing was made", *counts]
         lines += [f"  {finding.kind}: {finding.text}" for finding in self._found[:_MOST_SHOWN]]
         if len(self._found) > _MOST_SHOWN:
             lines.append(f"  and {len(self._found) - _MOST_SHOWN} more in .findings")

@@ -169,7 +169,8 @@ def _imported(reference: str) -> Campaign:
     if caught.error is not None:
         raise CampaignError(
             f"the campaign {reference} cannot be imported ({type(caught.error).__name__}: {caught.error}): put its "
-            "module on the Python path, or pass the campaign to open_run(path, campaign=...)"
+            "module on the Python path, as PYTHONPATH=ITS_FOLDER does for a command, or pass the campaign to "
+            "open_run(path, campaign=...)"
         ) from caught.error
     if not isinstance(campaign, Campaign):
         raise CampaignError(f"{reference} is not a Campaign: pass one to open_run(path, campaign=...)")

@@ -28,7 +28,7 @@ def pause(seconds: float) -> None:
 
 @contextlib.contextmanager
 def daemon(place: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "matterstack.cli", "daemon", "w", "--base-path", str(place)]
+    command = [sys.executable, "-m", "matterstack", "daemon", "w", "--base-path", str(place)]
     with open(place / "daemon.log", "w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         yield process
         process.terminate()

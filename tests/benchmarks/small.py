@@ -63,7 +63,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as base:
         run = ms.initialize_run("benchmark", workload("layers", 1000), base_path=base)
         run.wait()
-        command = [sys.executable, "-m", "matterstack.cli", "status", str(run.path)]
+        command = [sys.executable, "-m", "matterstack", "status", str(run.path)]
         times = []
         for _ in range(15):
             before = time.perf_counter()

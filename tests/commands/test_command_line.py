@@ -133,14 +133,14 @@ def place(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def call(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, "-m", "matterstack.cli", *words]
+    program = [sys.executable, "-m", "matterstack", *words]
     return subprocess.run(program, **{"capture_output": True, "text": True, "timeout": 60, **more})
 
 
 @contextlib.contextmanager
 def begun(*words: str) -> Iterator[subprocess.Popen[str]]:
     """Begin a command that goes on; it is over at the end of the block in any case."""
-    program = [sys.executable, "-m", "matterstack.cli", *words]
+    program = [sys.executable, "-m", "matterstack", *words]
     process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         yield process
@@ -295,7 +295,7 @@ def in_a_terminal(words: list[str], columns: int = 100, **variables: str) -> str
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS")}
     environment |= {"TERM": "xterm-256color", **variables}
-    program = [sys.executable, "-m", "matterstack.cli", *words]
+    program = [sys.executable, "-m", "matterstack", *words]
     process = subprocess.Popen(program, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
     said = b""
@@ -485,7 +485,7 @@ def test_a_shell_completes_commands_runs_and_tasks(place: Path) -> None:
 def test_a_reader_of_one_line_is_no_error(place: Path) -> None:
     flow = ms.Workflow([ms.Task(f"t{n}", "true") for n in range(3000)])
     ms.initialize_run("w", flow, base_path=place, run_id="many")
-    command = f"{sys.executable} -m matterstack.cli tasks w/many | head -1; echo ${{PIPESTATUS[0]}}"
+    command = f"{sys.executable} -m matterstack tasks w/many | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     head, code = done.stdout.splitlines()
     assert (head.split()[:2], code, done.stderr) == (["iteration", "task_id"], "141", "")

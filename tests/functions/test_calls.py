@@ -529,7 +529,7 @@ def test_a_campaign_of_a_notebook_goes_on_when_that_is_closed(tmp_path: Path) ->
     run = ms.open_run(begun.stdout.strip())
     (tmp_path / "notebook.py").unlink()
     done = subprocess.run(
-        [sys.executable, "-m", "matterstack.cli", "wait", str(run.path)], cwd="/", capture_output=True, timeout=120
+        [sys.executable, "-m", "matterstack", "wait", str(run.path)], cwd="/", capture_output=True, timeout=120
     )
     assert done.returncode == 0, done.stdout
     assert run.status is ms.RunStatus.COMPLETED

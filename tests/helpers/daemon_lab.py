@@ -23,7 +23,7 @@ class Daemon:
     def __init__(self, place: Path, *options: str, quick: str = "", **variables: str) -> None:
         self.said = place / f"daemon-{random.getrandbits(32)}.log"
         self.left: list[int] = []
-        program = [sys.executable, "-m", "matterstack.cli"]
+        program = [sys.executable, "-m", "matterstack"]
         if quick:  # assignments to what it waits for, so that a test need not
             program = [sys.executable, "-c", f"from matterstack import cli\n{quick}\nraise SystemExit(cli.main())"]
         command = [*program, "daemon", *options, "w", "--base-path", str(place)]

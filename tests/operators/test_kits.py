@@ -223,6 +223,8 @@ def test_a_bomb_and_a_damaged_archive(tmp_path: Path) -> None:
     before = snapshot(run)
     with pytest.raises(KitError, match="allowed"):
         run.import_kits(tmp_path / "bomb.zip", max_gib=0.01)
+    with pytest.raises(KitError, match="max_gib has to be more than 0, and is nan"):
+        run.import_kits(tmp_path / "bomb.zip", max_gib=float("nan"))
     whole = (tmp_path / "bomb.zip").read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", b"no zip", whole[:2000] + bytes(64) + whole[2064:]):
         (tmp_path / "damaged.zip").write_bytes(damaged)

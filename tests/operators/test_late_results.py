@@ -115,7 +115,7 @@ def test_results_in_an_archive_that_came_too_late(tmp_path: Path, retries: int) 
 def test_from_a_shell(tmp_path: Path) -> None:
     run, _, away = fail(tmp_path)
     archive = pack(away.parent, tmp_path / "back.zip")
-    program = [sys.executable, "-m", "matterstack.cli", "take-late", str(run.path)]
+    program = [sys.executable, "-m", "matterstack", "take-late", str(run.path)]
     done = subprocess.run([*program, "a", str(archive), "--json"], capture_output=True, text=True)
     assert (done.returncode, json.loads(done.stdout)["run_id"]) == (0, run.run_id), done.stderr
     check_taken(run)

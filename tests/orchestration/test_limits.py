@@ -171,7 +171,7 @@ def test_who_waits_says_for_what_and_for_whom(tmp_path: Path) -> None:
 
 def test_doctor_names_a_run_that_cannot_be_found_and_what_to_do(tmp_path: Path) -> None:
     def doctor() -> tuple[int, str]:
-        program = [sys.executable, "-m", "matterstack.cli", "doctor", str(tmp_path / "workspaces/w")]
+        program = [sys.executable, "-m", "matterstack", "doctor", str(tmp_path / "workspaces/w")]
         done = subprocess.run(program, capture_output=True, text=True)
         return done.returncode, done.stdout + done.stderr
 

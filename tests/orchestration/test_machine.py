@@ -203,7 +203,7 @@ def test_what_was_never_handed_over_is_held_and_named(tmp_path: Path) -> None:
     with pytest.raises(RunStatusError, match="1 of its attempts that hold something are not over"):
         ms.release_reservations("w", "dead", tmp_path)
     said = subprocess.run(
-        [sys.executable, "-m", "matterstack.cli", "doctor", str(tmp_path / "workspaces/w")],
+        [sys.executable, "-m", "matterstack", "doctor", str(tmp_path / "workspaces/w")],
         capture_output=True,
         text=True,
     )

@@ -49,7 +49,7 @@ def everything(directory: Path) -> dict[str, Any]:
 
 
 def status(path: Path) -> str:
-    command = [sys.executable, "-m", "matterstack.cli", "status", str(path)]
+    command = [sys.executable, "-m", "matterstack", "status", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     return done.stdout + done.stderr
 

@@ -154,10 +154,10 @@ def test_text_of_jobs_and_runs_reaches_a_terminal_neutral(tmp_path: Path) -> Non
     run = make(tmp_path, ms.Task("a", f"printf {clipboard!r} >&2; exit 1"))
     run.wait(timeout_s=30)
     for command in ("status", "explain", "step"):
-        done = subprocess.run([sys.executable, "-m", "matterstack.cli", command, str(run.path)], capture_output=True)
+        done = subprocess.run([sys.executable, "-m", "matterstack", command, str(run.path)], capture_output=True)
         assert b"\x1b" not in done.stdout + done.stderr
     odd = tmp_path / f"odd{clipboard}name"
-    done = subprocess.run([sys.executable, "-m", "matterstack.cli", "status", os.fsencode(odd)], capture_output=True)
+    done = subprocess.run([sys.executable, "-m", "matterstack", "status", os.fsencode(odd)], capture_output=True)
     assert done.returncode == 1
     assert b"\x1b" not in done.stderr
 

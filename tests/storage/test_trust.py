@@ -119,9 +119,7 @@ def test_an_unzipped_run_is_asked_about_once(tmp_path: Path) -> None:
     zipfile.ZipFile(tmp_path / "run.zip").extractall(received)
     with pytest.raises(UntrustedRunError):
         ms.open_run(received).step()
-    done = subprocess.run(
-        [sys.executable, "-m", "matterstack.cli", "trust", str(received)], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-m", "matterstack", "trust", str(received)], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "Trusted: you may step it.\n")
     for _ in range(2):
         ms.open_run(received).step()

@@ -66,7 +66,9 @@ class Archive:
         self.path, self._packed = path, packed
         self.members: dict[str, Member] = {}
         size = 0
-        most = min(int(max_gib * _GIB), room)
+        if not max_gib > 0:  # also where it is no number
+            raise KitError(f"max_gib has to be more than 0, and is {max_gib}; {_UNCHANGED}")
+        most = min(max_gib * _GIB, room)
         for number, member in enumerate(_files(path, packed)):
             if number >= _MOST_MEMBERS:
                 raise KitError(f"{path} holds more than {_MOST_MEMBERS} files; {_UNCHANGED}")
