@@ -47,7 +47,7 @@ def test_what_is_deep_is_walked_and_removed_with_few_opens(tmp_path: Path, monke
     assert list(tmp_path.iterdir()) == []
     assert len(opened) < 60 * DEPTH
     if held:
-        assert len(os.listdir("/proc/self/fd")) == held
+        assert len(os.listdir("/proc/self/fd")) <= held  # others may have gone with their owners
 
 
 def test_a_folder_that_became_a_link_meanwhile_is_not_followed(tmp_path: Path) -> None:
