@@ -396,8 +396,13 @@ def _edge_path(source: dict[str, Any], target: dict[str, Any], bends: Sequence[t
     x, y = source["x"] + NODE_WIDTH, source["y"] + half
     path = [f"M{x} {y}"]
     for to_x, to_y in [*((bx, by + half) for bx, by in bends), (target["x"], target["y"] + half)]:
-        out, into = ((x + to_x) // 2,) * 2 if to_x > x else (x + STEP_X // 5, to_x - STEP_X // 5)
-        path.append(f"H{to_x}" if y == to_y and to_x > x else f"C{out} {y} {into} {to_y} {to_x} {to_y}")
+        if y == to_y:
+            path.append(f"H{to_x}")
+        elif x == to_x:
+            path.append(f"V{to_y}")
+        else:
+            out, into = ((x + to_x) // 2,) * 2 if to_x > x else (x + STEP_X // 5, to_x - STEP_X // 5)
+            path.append(f"C{out} {y} {into} {to_y} {to_x} {to_y}")
         x, y = to_x, to_y
     return "".join(path)
 

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 _SWEEPS = 8
 _MOST_BENDS = 6000
 #: Between two rows, as a part of a row: where edges pass by the columns of a folded layer.
 _LANE = 0.43
-#: Where a node ends, as a part of its column.
-_RIGHT = 0.79
+#: Where a node ends, as a part of its column, and half of its height, as a part of a row.
+_RIGHT, _HALF = 0.79, 0.36
 #: Between bands of layers, in rows.
 _BAND_GAP = 0.7
+#: Beside a column, where an edge goes down to the gap below its band; it is higher there when it stays in that band.
+_BESIDE, _OVER = 0.04, 0.2
 
 
 class Layout(NamedTuple):
@@ -31,7 +33,7 @@ class Layout(NamedTuple):
     points : list of (float, float)
         Of each node.
     bends : list of list of (float, float)
-        Of each edge, between its ends.
+        Of each edge, between its ends; two that are level, or one above the other, are joined by a straight line.
     width, height : float
     """
 
@@ -180,6 +182,7 @@ def fold(layout: Layout, edges: Sequence[tuple[int, int]], columns: int, rows: i
         layers.setdefault(layout.points[node][0], []).append(node)
     points = [(0.0, 0.0)] * len(layout.points)
     first, last = [0] * len(points), [0] * len(points)  # columns of the layer of each node
+    below = [0.0] * len(points)  # the middle of the gap below the band of each node
     widest, top = 0, 0.0
     for band in _bands([layers[at] for at in sorted(layers)], columns, rows):
         most = _rows_of(band, columns, rows)
@@ -192,12 +195,22 @@ def fold(layout: Layout, edges: Sequence[tuple[int, int]], columns: int, rows: i
                 row, column = divmod(number, share)
                 points[node] = (float(begin + column), top + (row + 0.5) * step - 0.5)
                 first[node], last[node] = begin, begin + share - 1
+                below[node] = top + high - 0.5 + _BAND_GAP / 2
             begin += share
         widest = max(widest, begin)
         top += high + _BAND_GAP
-    return Layout(
-        points, [_lanes(points, first, last, edge) for edge in edges], float(widest), max(top - _BAND_GAP, 0.0)
-    )
+    rows_in: dict[tuple[float, float], list[float]] = {}  # of each column of each band
+    for (x, y), gap in sorted(zip(points, below, strict=True)):
+        rows_in.setdefault((gap, x), []).append(y)
+    bends = []
+    for a, b in edges:
+        way = _lanes(points, first, last, (a, b))
+        if below[a] != below[b]:
+            way = _around(points[a], points[b], below[a])
+        elif not way and _meets(rows_in, points[a], points[b], below[a]):
+            way = _around(points[a], points[b], below[a] - _OVER)
+        bends.append(way)
+    return Layout(points, bends, float(widest), max(top - _BAND_GAP, 0.0))
 
 
 def _bands(layers: Sequence[list[int]], columns: int, rows: int) -> list[list[list[int]]]:
@@ -234,6 +247,33 @@ def _lanes(
     if to_x > first[target]:
         bends += [(float(first[target]), to_y - _LANE), (to_x - 1 + _RIGHT, to_y - _LANE)]
     return bends
+
+
+def _meets(
+    rows_in: Mapping[tuple[float, float], Sequence[float]],
+    source: tuple[float, float],
+    target: tuple[float, float],
+    below: float,
+) -> bool:
+    """Return whether an edge without bends would run through a node of a column between."""
+    (x, y), (to_x, to_y) = source, target
+    length = to_x - x - _RIGHT
+    for column in range(int(x) + 1, int(to_x)):
+        ends = []
+        for at in (column, column + _RIGHT):
+            part = (at - x - _RIGHT) / length
+            ends.append(y + (to_y - y) * part * part * (3 - 2 * part))  # about the curve that is drawn
+        rows = rows_in.get((below, float(column)), ())
+        if bisect_left(rows, min(ends) - _HALF) < bisect_left(rows, max(ends) + _HALF):
+            return True
+    return False
+
+
+def _around(source: tuple[float, float], target: tuple[float, float], below: float) -> list[tuple[float, float]]:
+    """Return the bends of an edge that passes beside the columns and below its band, where no node is."""
+    (x, y), (to_x, to_y) = source, target
+    down, up = x + _RIGHT + _BESIDE, to_x - _BESIDE
+    return [(down, y), (down, below), (up, below), (up, to_y)]
 
 
 def _mean(place: Sequence[float], nodes: Sequence[int], otherwise: float) -> float:

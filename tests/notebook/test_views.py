@@ -138,6 +138,16 @@ def test_a_folded_graph_is_as_wide_as_its_page_and_as_high_as_it_must_be(
     assert folded.height < 2 * size, "and nothing is thrown far away"
     if natural.width <= columns and natural.height <= rows:
         assert folded is natural
+    for (a, b), bends in zip(edges, folded.bends, strict=True):
+        if folded is natural or not bends or bends[0][1] != folded.points[a][1]:
+            continue
+        # It goes around what is between: level or upright, and through no node.
+        way = [(folded.points[a][0] + 0.79, folded.points[a][1]), *bends, folded.points[b]]
+        for ends in itertools.pairwise(way):
+            (left, right), (high, low) = map(sorted, zip(*ends, strict=True))
+            assert left == right or high == low
+            for x, y in folded.points:
+                assert not (left < x + 0.78 and x < right and high < y + 0.36 and y - 0.36 < low)
     if len(set(layer)) <= columns:  # one band: edges still go to the right
         assert all(folded.points[a][0] < folded.points[b][0] for a, b in edges)
 
