@@ -15,10 +15,11 @@ _T = TypeVar("_T")
 
 def wait_for(what: Callable[[], _T], why: str = "waited in vain", *, most_s: float = 180.0) -> _T:
     """Return what is true at last, or fail and say why."""
-    until = time.monotonic() + most_s
+    begun = time.monotonic()
     while not (found := what()):
-        assert time.monotonic() < until, why
-        select.poll().poll(20)
+        assert time.monotonic() < begun + most_s, why
+        # Later less often: a Slurm that is asked all the time starts nothing.
+        select.poll().poll(20 if time.monotonic() < begun + 1 else 100)
     return found
 
 

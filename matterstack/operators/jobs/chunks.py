@@ -123,6 +123,13 @@ command cd "$matterstack_home" && exec {shlex.join(shlex.split(interpreter))} -I
         if number not in (known := self.ids):
             write_inside(self.directory, "jobs", "\n".join([*known, number]).encode())
 
+    def submitted_at(self) -> float:
+        """Return when the id of its last job was stored, in seconds since the Unix epoch; 0 where none is."""
+        try:
+            return os.lstat(self.directory / "jobs").st_mtime
+        except OSError:
+            return 0.0
+
 
 def leader_of(name: str) -> str:
     """Return the token of the first attempt of a chunk, by its name; any other name as it is.

@@ -475,7 +475,8 @@ class SlurmOperator(JobOperator):
         has_begun_in = {batch.name for batch in batches if any(one.token in begun for one in batch.attempts)}
         self.site.accompany(attempts)
         jobs = self.scheduler.glance(names, has_begun_in, self.traits.poll_s)
-        if jobs is None:
+        folders = {batch.name: batch.directory for batch in batches}
+        if jobs is None or any(self._may_be_older(job, folders[job.token]) for job in jobs):
             jobs = self.scheduler.poll(names)
         mine: dict[str, Job] = {}
         strays = []
@@ -494,6 +495,16 @@ class SlurmOperator(JobOperator):
         if any(job.state in ENDED for job in mine.values()):
             self._note_room()
         return mine
+
+    def _may_be_older(self, job: Job, directory: Path) -> bool:
+        """Return whether an answer shows a job as held that was released meanwhile: more would be released for it."""
+        if job.reason != _HELD_BY_US:
+            return False
+        try:
+            released_at = os.lstat(directory / MACHINERY / f"released.{job.id}").st_mtime
+        except OSError:
+            return False
+        return abs(time.time() - released_at) <= self.traits.poll_s
 
     def _end_unseen(self, unseen: Sequence[tuple[Attempt, str, str]], at: float) -> dict[str, Observation]:
         """Cancel the jobs of attempts that began, which the queue does not show; say of those not over why they wait.
@@ -593,6 +604,9 @@ class SlurmOperator(JobOperator):
             why = "held until there is room" if held else f"its turn in job {job.id} has not come"
             if job.state in QUEUED and job.reason and not held:
                 why = f"Slurm says {job.reason}"
+            return {a.token: Observation(Seen.QUEUED, reason=why) for a in batch.attempts}
+        if job is None and batch.ids and abs(at - batch.chunk.submitted_at()) < self.grace_s:
+            why = f"the queue does not show job {batch.ids[-1]}, which is new"
             return {a.token: Observation(Seen.QUEUED, reason=why) for a in batch.attempts}
         said = f"{job.reason if job.reason in _NEVER else job.state}" if job else "gone"
         words = words_of(batch.directory, "slurm.out")
