@@ -105,6 +105,8 @@ def _making_sense(state: Path, copy: Path) -> Iterator[None]:
 def _target(session: Session, path: str | os.PathLike[str] | None, as_zip: bool) -> Path:
     if path is None:
         path = f"{_name(session)}{'.zip' if as_zip else ''}"
+    elif not as_zip and os.fspath(path).lower().endswith(".zip"):
+        raise ExportError(f"{path} would be a directory: a zip file is asked for by zip=True, or --zip; or rename it")
     target = Path(path).absolute()
     if "\0" in str(target):
         raise ExportError(f"{str(path)!r} is no name of a file: name another path")

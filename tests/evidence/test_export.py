@@ -156,6 +156,9 @@ def test_what_is_there_already_is_left_as_it_is(ended: ms.Run, tmp_path: Path) -
     (tmp_path / "into").unlink()
     with pytest.raises(ExportError, match="no name of a file"):
         ended.export(tmp_path / "a\0b")
+    with pytest.raises(ExportError, match="would be a directory"):
+        ended.export(tmp_path / "hand.ZIP")
+    assert not (tmp_path / "hand.ZIP").exists()
     with pytest.raises(ExportError, match="no directory"):
         ended.export(tmp_path / "nowhere/e")
     with pytest.raises(ExportError, match="'all', 'declared', 'none'"):
