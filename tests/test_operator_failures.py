@@ -26,6 +26,7 @@ from matterstack.core.attempts import (
 )
 from matterstack.errors import AttemptFailedError, OperatorUnreachableError, RunStatusError
 from matterstack.operators.requests import kit_results
+from tests.helpers.runners import kill_runner
 
 
 class Shaky(ms.LocalOperator):
@@ -569,7 +570,7 @@ def test_an_attempt_handed_over_again_is_not_started_again(tmp_path: Path, lost:
     run = start(tmp_path, Twice())
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
     parent = handed[0].directory.parent
-    os.kill(json.loads((parent / "runner.lock").read_text())["pid"], signal.SIGKILL)
+    kill_runner(run, "shaky")
     if lost == "journal.jsonl":  # as a power failure may do; the claim in the attempt's own directory is left
         (parent / lost).unlink()
     if lost == "stdout.txt":  # as its command may do; the claim in the journal is left

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -16,6 +14,7 @@ from ledger import check_executions, starts, witnessed
 
 import matterstack as ms
 from matterstack import crash_points as testing
+from tests.helpers.runners import kill_runner
 
 
 class TwoRounds(ms.Campaign):
@@ -198,8 +197,7 @@ def test_killed_runner_with_commands_under_way(tmp_path: Path) -> None:
     run = ms.initialize_run("w", flow, base_path=tmp_path, run_id="r")
     run.step()
     with open(gate, "w") as gate_end:  # the command has started
-        holder = run.path / "operators/local/runner.lock"
-        os.kill(json.loads(holder.read_text())["pid"], signal.SIGKILL)
+        kill_runner(run)
         for _ in range(4):
             report = run.step()
             assert report.live == 1

@@ -6,11 +6,9 @@ What the kernel does is shown where it hands memory to this user in version 2, a
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +22,7 @@ from waiting import wait_for
 
 import matterstack as ms
 from matterstack.operators.local.runner.control_groups import ControlGroup, ControlGroups, _delegated
+from tests.helpers.runners import kill_runner
 
 USER = 12345
 
@@ -153,8 +152,7 @@ def test_the_bound_outlives_the_runner_and_who_comes_after_says_what_the_kernel_
     run.step()
     wait_for(lambda: (run.step(), list(run.attempts["status"]) == ["RUNNING"] * 2)[1])
     wait_for(lambda: all((group / "cgroup.procs").read_text() for group in groups()))
-    (lock,) = run.path.rglob("runner.lock")
-    os.kill(json.loads(lock.read_text())["pid"], signal.SIGKILL)
+    kill_runner(run)
     go.write_text("")
     wait_for(lambda: not any((group / "cgroup.procs").read_text() for group in groups()))
     run.wait(timeout_s=60)

@@ -22,6 +22,7 @@ import matterstack as ms
 from matterstack.operators.local import link
 from matterstack.operators.local.link import Link
 from matterstack.operators.local.runner import serve
+from tests.helpers.runners import kill_runner, runner_of, told_by_runner
 
 LODGERS = (41010, 41011)  # users of whom nothing else runs
 
@@ -31,12 +32,6 @@ def run_of(base: Path, *tasks: ms.Task, run_id: str = "r", operator: ms.LocalOpe
     return ms.initialize_run(
         "w", ms.Workflow(tasks), base_path=base, run_id=run_id, operators={"local": operator or ms.LocalOperator()}
     )
-
-
-def runner_of(run: ms.Run) -> dict[str, Any]:
-    """Return what the run's runner says of itself."""
-    said: dict[str, Any] = json.loads((run.path / "operators/local/runner.lock").read_text())
-    return said
 
 
 def sockets() -> int:
@@ -256,7 +251,7 @@ def test_few_files_are_enough_and_the_claim_is_held(tmp_path: Path, interpreter:
     os.mkfifo(tmp_path / "gate")
     run = run_of(tmp_path, ms.Task("a", f"cat {tmp_path}/gate"))
     until(run, lambda: run.attempts["started_at"].notna().all())
-    os.kill(runner_of(run)["pid"], signal.SIGKILL)
+    kill_runner(run)
     with open(run.task_directory("a") / "stdout.txt", "rb") as claim, pytest.raises(BlockingIOError):
         fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the command holds it, though its runner is gone
     run.cancel()
@@ -270,7 +265,7 @@ def test_a_runner_whose_files_are_used_up_by_connections_goes_on(
     tasks = [ms.Task("a", f"cat {tmp_path}/gate"), ms.Task("b", "true", dependencies=["a"])]
     run = run_of(tmp_path, *tasks, operator=ms.LocalOperator(max_active=1))
     run.step()
-    address, connections = runner_of(run)["address"], []
+    address, connections = told_by_runner(run)["address"], []
     for _ in range(80):
         connections.append(socket.socket(socket.AF_UNIX))
         connections[-1].connect(f"\0{address}")
@@ -322,7 +317,7 @@ def test_where_no_other_process_can_be_started_attempts_wait(
         work = ms.Task("work", "/bin/true; echo done", dependencies=["waits"], retries=1)
         run = run_of(Path(base), waits, work, operator=ms.LocalOperator(max_active=1))
         until(run, lambda: run.attempts["started_at"].notna().all())
-        runner = runner_of(run)["pid"]
+        runner = runner_of(run)
         before = resource.prlimit(runner, resource.RLIMIT_NPROC)
         resource.prlimit(runner, resource.RLIMIT_NPROC, (2 + room, before[1]))  # this process, and the runner
         try:
@@ -377,7 +372,7 @@ def test_a_runner_in_another_network_namespace_is_not_waited_for(tmp_path: Path)
     os.mkfifo(tmp_path / "gate")
     run = run_of(tmp_path, ms.Task("a", f"cat {tmp_path}/gate"))
     run.step()
-    machine = runner_of(run)["machine"]
+    machine = told_by_runner(run)["machine"]
     say(run, host="host", machine=f"{machine.split()[0]} 1")
     again = ms.open_run(run.path)
     again.step()

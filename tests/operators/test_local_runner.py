@@ -29,6 +29,7 @@ from matterstack.operators.local.link import Link
 from matterstack.operators.local.runner import journal, orphans, processes
 from matterstack.operators.local.runner.control_groups import ControlGroups
 from matterstack.operators.local.runner.messages import flaw
+from tests.helpers.runners import kill_runner, runner_of
 
 _WAIT_S = 120.0
 #: Starts a process that has nothing of its attempt's any more, and writes its id into the file ``child``.
@@ -37,16 +38,6 @@ HIDDEN = f"""
 time.sleep(1000)' > hidden.py
     setsid env -i {sys.executable} hidden.py &
 """
-
-
-def runner_of(run: ms.Run) -> int:
-    return int(json.loads((run.path / "operators/local/runner.lock").read_text())["pid"])
-
-
-def kill_runner(run: ms.Run) -> None:
-    pid = runner_of(run)
-    os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: not alive(pid), "the runner does not die")
 
 
 class Held:

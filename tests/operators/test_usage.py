@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 import matterstack as ms
 from matterstack.core.attempts import Observation, Seen
 from matterstack.operators.local.runner.messages import flaw
+from tests.helpers.runners import kill_runner
 
 #: Computes for half a second of CPU time and holds 150 MiB, in a process below that of the command.
 _WORK = "import time; held = b'x' * (150 << 20)\nwhile time.process_time() < 0.5: pass"
@@ -74,7 +74,7 @@ def test_of_an_attempt_whose_runner_was_killed_nothing_is_told(tmp_path: Path) -
     run = run_of(tmp_path, ms.Task("x", command, retries=1))
     run.step()
     with open(tmp_path / "gate", "w"):  # it runs
-        os.kill(json.loads((run.path / "operators/local/runner.lock").read_text())["pid"], signal.SIGKILL)
+        kill_runner(run)
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
     assert list(run.attempts["status"]) == ["LOST", "COMPLETED"]
     assert list(run.attempts["cpu_s"].notna()) == [False, True]

@@ -23,6 +23,7 @@ import matterstack as ms
 from matterstack.notebook.board import Board
 from matterstack.notebook.details import details_html
 from matterstack.operators.local.runner import processes
+from tests.helpers.runners import kill_runner, runner_of
 
 _WAIT_S = 300.0
 
@@ -43,10 +44,6 @@ def starts(run: ms.Run) -> dict[str, str]:
     """Return how each attempt began, by the name of its directory."""
     notes = (run.path / "operators/local").glob("*/.matterstack/start")
     return {note.parent.parent.name: note.read_text().strip() for note in notes}
-
-
-def runner_of(run: ms.Run) -> int:
-    return int(json.loads((run.path / "operators/local/runner.lock").read_text())["pid"])
 
 
 def servers_of(run: ms.Run) -> list[int]:
@@ -237,7 +234,6 @@ def limits_its_memory() -> str:
 
 
 def leaves_what_is_open() -> None:
-    import json
 
     class Talks:
         def __del__(self) -> None:
@@ -826,7 +822,7 @@ def test_a_server_that_does_not_answer(tmp_path: Path, then: str) -> None:
 def test_a_server_that_imports_leaves_with_its_runner(tmp_path: Path, slow: Path) -> None:
     run = run_of(tmp_path, lonely)
     server = importing(run)
-    os.kill(runner_of(run), signal.SIGKILL)
+    kill_runner(run)
     wait_for(lambda: not alive(server), "it goes on importing for nobody")
     second = importing(run)
     slow.write_text("go")
@@ -930,7 +926,7 @@ def test_cancelled_while_it_runs(tmp_path: Path) -> None:
 def test_the_next_runner_knows_it(tmp_path: Path, start: str) -> None:
     over = time.monotonic() + 5
     run, pid = hidden(tmp_path, resources=ms.Resources(walltime_s=5))
-    os.kill(runner_of(run), signal.SIGKILL)
+    kill_runner(run)
     if start == "lost":  # only what its environment shows is left
         journal = run.path / "operators/local/journal.jsonl"
         kept = [line for line in journal.read_text().splitlines(keepends=True) if not line.startswith('["start"')]

@@ -24,6 +24,7 @@ from matterstack.operators.local.ended import ended
 from matterstack.orchestration import reservations
 from matterstack.storage import database
 from matterstack.storage.machine import MachineLedger
+from tests.helpers.runners import kill_runner
 
 #: Says so where more are in at once than may be, or a GPU is there twice.
 GUARDED = (
@@ -153,12 +154,6 @@ def begun(run: ms.Run, task_id: str) -> str:
     return str(run.attempts.loc[home.name, "token"])
 
 
-def runner_of(run: ms.Run) -> int:
-    import json
-
-    return int(json.loads((run.path / "operators/local/runner.lock").read_text())["pid"])
-
-
 def test_what_ended_in_a_run_that_nobody_steps_is_given_back_by_who_waits(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     dead = make(tmp_path, "dead", [task("t", f"touch begun; {UNTIL.format(gate=gate)}")], cpus=1)
@@ -182,7 +177,7 @@ def test_what_outlives_its_runner_is_held_until_nothing_of_it_is_alive(tmp_path:
     gate = tmp_path / "gate"
     dead = make(tmp_path, "dead", [task("t", f"touch begun; {UNTIL.format(gate=gate)}")], cpus=1)
     token = begun(dead, "t")
-    os.kill(runner_of(dead), signal.SIGKILL)
+    kill_runner(dead)
     waits = make(tmp_path, "waits", [task("t")], cpus=1)
     assert [waits.step().submitted for _ in range(3)] == [0, 0, 0], "the first one looks at those that hold something"
     pid = int(dead.attempts["external_id"].iloc[0].partition(":")[0])

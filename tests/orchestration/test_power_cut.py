@@ -29,6 +29,7 @@ from waiting import wait_for
 
 import matterstack as ms
 from matterstack.errors import RunNotFoundError, RunStatusError
+from tests.helpers.runners import kill_runner
 
 EVERY = int(os.environ.get("MATTERSTACK_EVERY_CUT", "0"))
 SAMPLE = 2
@@ -313,7 +314,7 @@ def test_a_command_that_ran_and_left_no_trace_is_lost_and_not_begun_again(tmp_pa
             break
     local = run.path / "operators/local"
     (command,) = (int(external_id.partition(":")[0]) for external_id in run.attempts["external_id"])
-    os.kill(json.loads((local / "runner.lock").read_text())["pid"], signal.SIGKILL)
+    kill_runner(run)
     os.killpg(command, signal.SIGKILL)
     (local / "journal.jsonl").unlink()
     shutil.rmtree(local / "0.long.1")
