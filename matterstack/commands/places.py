@@ -85,17 +85,17 @@ def run_at(name: str, base_path: str) -> Path:
     from matterstack.storage.run_directory import RunDirectory, runs_root
 
     path = Path(name).absolute()
-    if RunDirectory(path).state.exists():
+    if RunDirectory(path).can_be_asked:
         return path
     workspace, _, run_id = name.partition("/")
     hint = "RUN is the directory of a run, or WORKSPACE/RUN_ID"
     with contextlib.suppress(InvalidIdentifierError):
         runs = runs_root(base_path, workspace)
-        if run_id and "/" not in run_id and RunDirectory(runs / run_id).state.exists():
+        if run_id and "/" not in run_id and RunDirectory(runs / run_id).can_be_asked:
             return runs / run_id
-        if runs.is_dir():
+        if os.path.isdir(runs):  # False where nobody can tell
             hint += f", and matterstack runs {workspace} lists those of {workspace}"
-    if path.is_file():
+    if os.path.isfile(path):
         hint = "that is a file; where it is an export, unzip it first, and name the folder that comes out of it"
     where = os.path.join(os.path.abspath(base_path), "workspaces")
     raise RunNotFoundError(f"there is no run at {path}, and none called {name!r} in {where}: {hint}", path=path)
@@ -112,7 +112,7 @@ def workspace_place(name: str, base_path: str) -> tuple[Path, str]:
     from matterstack.storage.run_directory import list_runs
 
     path = Path(name).absolute()
-    if path.parent.name == "workspaces" and path.is_dir():
+    if path.parent.name == "workspaces" and os.path.isdir(path):
         base, name = path.parent.parent, path.name
     elif os.sep in name:
         raise RunNotFoundError(f"{path} is no workspace: those are at <base_path>/workspaces/<name>", path=path)
@@ -126,7 +126,7 @@ def workspaces_below(base_path: str) -> list[tuple[Path, str]]:
     """Return base path and name of each workspace, also of one that cannot be looked into."""
     base = Path(base_path).absolute()
     there = base / "workspaces"
-    names = sorted(os.listdir(there)) if there.is_dir() else []
+    names = sorted(os.listdir(there)) if os.path.isdir(there) else []
     return [(base, name) for name in names if _may_have_runs(there / name)]
 
 

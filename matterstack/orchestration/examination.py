@@ -10,7 +10,7 @@ from pathlib import Path
 from matterstack.core.diagnosis import Diagnosis, weak, well, wrong
 from matterstack.core.states import TERMINAL_RUN, RunStatus
 from matterstack.core.text import format_time
-from matterstack.errors import MatterstackError, UnsafeFileError
+from matterstack.errors import DamagedStoreError, MatterstackError, UnsafeFileError
 from matterstack.orchestration import environment, trusting
 from matterstack.orchestration.limits_explained import waits, why_waiting
 from matterstack.orchestration.opening import open_session
@@ -20,6 +20,8 @@ from matterstack.storage.run_directory import RunDirectory
 from matterstack.storage.run_lock import describe_holder, is_held, read_holder
 
 _MOST_LISTED = 20
+_BACKUP = "keep a copy of the directory as it is, and get state.sqlite from a backup; see docs/store.md"
+_AS_IT_SAYS = "what it says; docs/troubleshooting.md#storeerror says more"
 
 
 def examine_run(path: Path) -> list[Diagnosis]:
@@ -41,8 +43,7 @@ def examine_run(path: Path) -> list[Diagnosis]:
         reader = StoreReader(directory.state)
         contradictions = reader.check()
     except MatterstackError as error:
-        remedy = "keep a copy of the directory as it is, and get state.sqlite from a backup; see docs/store.md"
-        return [*found, wrong("database", str(error), remedy)]
+        return [*found, wrong("database", str(error), _BACKUP if isinstance(error, DamagedStoreError) else _AS_IT_SAYS)]
     found += [
         wrong("database", text, "look whether somebody has written into it; matterstack check says the same")
         for text in contradictions[:_MOST_LISTED]

@@ -169,6 +169,12 @@ def _said(path: Path, error: sqlite3.Error | OSError) -> MatterstackError | None
             )
         case FileNotFoundError():
             return RunNotFoundError(f"{path} is not there (any more): was the run moved? Open it anew", path=path)
+        case PermissionError():
+            return StoreError(
+                f"{path} is not open to you: {error.strerror}; nothing was changed. Ask who owns it, or look at it as "
+                "that user; docs/howto/share-with-a-group.md says how a run is opened to others",
+                path=path,
+            )
         case OSError():
             return StoreError(
                 f"{path} cannot be used now: {error.strerror}; nothing was changed. Check the disk and permissions, "

@@ -42,6 +42,7 @@ from matterstack.files import (
     sync_directory,
     write_whole,
 )
+from matterstack.storage import database
 from matterstack.storage.run_lock import RunLock, check_exclusion
 
 _CONFIG_BYTES = 10_000_000
@@ -94,7 +95,7 @@ class RunDirectory:
             There is no ``state.sqlite`` in it.
         """
         directory = cls(Path(path).absolute())
-        if not directory.may_be_run and not directory.state.exists():
+        if not directory.can_be_asked:
             raise RunNotFoundError(
                 f"no run at {directory.path}: there is no state.sqlite in it{_nearest(directory.path)}. A run's "
                 "directory is <base_path>/workspaces/<workspace>/runs/<run_id>",
@@ -115,6 +116,11 @@ class RunDirectory:
             return stat.S_ISREG(os.stat(self.state).st_mode)
         except OSError as error:
             return error.errno not in _NOTHING_THERE
+
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether to open it says more than that there is no run."""
+        return self.may_be_run or self.state.exists()
 
     def identity(self) -> tuple[int, int] | None:
         """Return device and inode of the directory, which it keeps when it is renamed; None where there is none."""
@@ -428,17 +434,25 @@ def list_runs(base_path: str | os.PathLike[str], workspace: str) -> list[RunDire
     ------
     RunNotFoundError
         There is no such workspace; saying where it was looked for.
+    StoreError
+        Its directory is not open to this user, or on a disk that fails.
     """
     root = runs_root(base_path, workspace)
-    if not root.is_dir():
-        there = root.parent.parent
-        known = sorted(path.name for path in there.iterdir()) if there.is_dir() else []
+    there = root.parent.parent
+    names: list[Path] | None = None
+    known: list[str] = []
+    with database.errors(root):
+        if root.is_dir():
+            names = sorted(root.iterdir())
+        elif there.is_dir():
+            known = sorted(path.name for path in there.iterdir())
+    if names is None:
         raise RunNotFoundError(
             f"there is no workspace {workspace!r} in {there.absolute()}{did_you_mean(workspace, known)}; base_path= "
             "says where workspaces/ is",
             path=root,
         )
-    found = [RunDirectory(path) for path in sorted(root.iterdir()) if not path.name.startswith(".")]
+    found = [RunDirectory(path) for path in names if not path.name.startswith(".")]
     return [directory for directory in found if directory.may_be_run]
 
 

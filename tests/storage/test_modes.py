@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import stat
@@ -13,6 +15,7 @@ import pytest
 from users import as_user, root
 
 import matterstack as ms
+from matterstack import cli
 from matterstack.errors import InvalidConfigError
 
 ADA, BEN, CARL = 41001, 41002, 41003
@@ -161,3 +164,26 @@ def test_a_private_run_hides_and_stops_no_other(folder: Path) -> None:
     assert "held by run private (1)" in said
     assert "the run at runs/private cannot be read" in said
     assert "Permission denied" in said
+
+
+def command(folder: Path, *words: str) -> tuple[int, str]:
+    """Return the exit status of a command, and all that it says."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        return cli.main([words[0], "--base-path", str(folder), *words[1:]]), said.getvalue()
+
+
+@root
+@pytest.mark.parametrize("closed", ["run", "runs"])
+def test_a_command_says_that_a_run_is_not_open_to_its_user(folder: Path, closed: str) -> None:
+    make(folder)
+    all_words = [("status", "w/r"), ("tasks", "w/r"), ("doctor", "w/r"), ("runs", "w")]
+    for words in all_words:
+        command(folder, *words)  # which imports what it needs
+    path = folder / "workspaces/w/runs"
+    (path / "r" if closed == "run" else path).chmod(0o700)
+    for words in all_words:
+        said = play(CARL, 0o022, folder / "carl", lambda words=words: command(folder, *words))
+        assert said.startswith("(0, " if words == ("runs", "w") and closed == "run" else "(1, ")
+        assert "is not open to you: Permission denied" in said
+        assert "backup" not in said
