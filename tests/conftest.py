@@ -14,8 +14,14 @@ os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="matterstack-test-state-"
 # Nor what they hold of the machine.
 os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="matterstack-test-runtime-")
 
-# Machines are shared: how long an example takes says nothing.
-settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Machines are shared: how long an example takes says nothing. A change is judged by examples that stay the same; who
+# calls pytest by hand looks at others each time.
+settings.register_profile(
+    "shared",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="MATTERSTACK_REQUIRE_ALL" in os.environ,
+)
 settings.load_profile("shared")
 
 __all__ = ["pytest_runtest_makereport", "small_disk"]
