@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from waiting import wait_for
+from waiting import alive, wait_for
 
 SCRIPTS = Path(__file__).with_name("slurm")
 NEEDED = ("slurmctld", "slurmd", "sbatch", "munged")
@@ -62,13 +62,13 @@ class Cluster:
         """Kill a daemon, and wait until it is gone."""
         pid = self.pid(daemon)
         os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: not Path(f"/proc/{pid}").exists() or "State:\tZ" in Path(f"/proc/{pid}/status").read_text())
+        wait_for(lambda: not alive(pid))
 
     def save(self, place: Path) -> None:
         """Keep what the controller knows, all of which it writes at an orderly end; it goes on then."""
         pid = self.pid("slurmctld")
         os.kill(pid, signal.SIGTERM)
-        wait_for(lambda: not Path(f"/proc/{pid}").exists() or "State:\tZ" in Path(f"/proc/{pid}/status").read_text())
+        wait_for(lambda: not alive(pid))
         shutil.copytree(self.state / "ctld", place)
         self.start()
 
@@ -107,16 +107,24 @@ class Counted:
         return calls
 
 
-def _free_from(port: int) -> int:
-    """Return the first of four ports that nobody has; where to look first differs from process to process."""
-    for begin in range(port + 4 * (os.getpid() % 256), port + 4096, 4):
+@contextmanager
+def _free_from(port: int) -> Iterator[int]:
+    """Lend the first of four ports that nobody has; where to look first differs from process to process.
+
+    They are kept by a name, since a port is free for others, too, until its daemon has begun.
+    """
+    first = port - port % 4
+    for begin in range(first + 4 * (os.getpid() % 256), first + 4096, 4):
         with ExitStack() as stack:
             try:
-                for number in range(begin, begin + 4):
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", number))
+                stack.enter_context(socket.socket(socket.AF_UNIX)).bind(f"\0matterstack-slurm-{begin}")
+                with ExitStack() as looking:
+                    for number in range(begin, begin + 4):
+                        looking.enter_context(socket.socket()).bind(("127.0.0.1", number))
             except OSError:
                 continue
-            return begin
+            yield begin
+            return
     raise AssertionError(f"no four ports in a row are free from {port} on")
 
 
@@ -132,19 +140,20 @@ def cluster(port: int, besides: Sequence[str] = (), place: str = "/tmp", **setti
         pytest.skip(f"there is no {', '.join(missing)}: see the packages in .ci/run")
     state = Path(tempfile.mkdtemp(prefix="ms-slurm-", dir=place))
     state.chmod(0o755)  # munge insists that others may enter
-    running = Cluster(state, {"SLURM_LAB_PORT": str(_free_from(port)), **settings})
     before = os.environ.get("SLURM_CONF")
-    try:
-        running.start()
-        os.environ["SLURM_CONF"] = str(state / "slurm.conf")
-        yield running
-    finally:
-        subprocess.run([SCRIPTS / "stop-slurm", "--purge", state], capture_output=True, timeout=120)
-        shutil.rmtree(state, ignore_errors=True)
-        if before is None:
-            os.environ.pop("SLURM_CONF", None)
-        else:
-            os.environ["SLURM_CONF"] = before
+    with _free_from(port) as free:
+        running = Cluster(state, {"SLURM_LAB_PORT": str(free), **settings})
+        try:
+            running.start()
+            os.environ["SLURM_CONF"] = str(state / "slurm.conf")
+            yield running
+        finally:
+            subprocess.run([SCRIPTS / "stop-slurm", "--purge", state], capture_output=True, timeout=400)
+            shutil.rmtree(state, ignore_errors=True)
+            if before is None:
+                os.environ.pop("SLURM_CONF", None)
+            else:
+                os.environ["SLURM_CONF"] = before
 
 
 @contextmanager
