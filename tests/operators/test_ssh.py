@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,11 +34,15 @@ def link(slurm: Cluster) -> Iterator[Server]:
         yield running
 
 
-def start(base: Path, root: Path, *tasks: ms.Task, step: bool = True, **settings: Any) -> ms.Run:
-    operator = ms.SlurmOperator(
-        host="cluster", root=str(root), **{"timeout_s": 15.0, "grace_s": 5.0, "poll_s": 0.1, **settings}
+def operator(root: Path, **settings: Any) -> ms.SlurmOperator:
+    return ms.SlurmOperator(
+        host="cluster", root=str(root), **{"timeout_s": 60.0, "grace_s": 5.0, "poll_s": 0.1, **settings}
     )
-    run = ms.initialize_run("w", ms.Workflow(tasks), base_path=base, operators={"slurm": operator})
+
+
+def start(base: Path, root: Path, *tasks: ms.Task, step: bool = True, **settings: Any) -> ms.Run:
+    operators = {"slurm": operator(root, **settings)}
+    run = ms.initialize_run("w", ms.Workflow(tasks), base_path=base, operators=operators)
     if step:
         run.step()
     return run
@@ -93,10 +96,8 @@ def test_functions_go_out_and_their_values_come_home(link: Server, tmp_path: Pat
     spectra = flow.map(away(spectrum), [3, 20_000])
     flow.add("total", away(total), list(spectra.values()), 1.0)
     flow.add("bad", away(total).with_options(allow_failure=True), [], -1.0)
-    operator = ms.SlurmOperator(
-        host="cluster", root=str(tmp_path / "there"), python=sys.executable, timeout_s=15.0, grace_s=5.0, poll_s=0.1
-    )
-    run = ms.initialize_run("w", flow, base_path=tmp_path, operators={"slurm": operator})
+    operators = {"slurm": operator(tmp_path / "there", python=sys.executable)}
+    run = ms.initialize_run("w", flow, base_path=tmp_path, operators=operators)
     assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
     assert run.value("total") == sum(range(3)) + sum(range(20_000))
     assert len(run.value("spectrum-1")["intensity"]) == 20_000
@@ -164,18 +165,17 @@ def test_a_chunk_there_is_cancelled(slurm: Cluster, link: Server, tmp_path: Path
 @pytest.mark.parametrize("when", ["before", "queued", "ended"])
 def test_the_link_is_cut(link: Server, tmp_path: Path, how: str, when: str) -> None:
     there = tmp_path / "there"
-    run = start(tmp_path, there, task(tmp_path), step=when != "before", timeout_s=2.0)
+    run = start(tmp_path, there, task(tmp_path), step=when != "before")
     if when == "ended":
         wait_for(lambda: list(there.glob("*/0.a.1/.matterstack/exit.json")))
     if how == "killed":
         link.cut()
         run.step()
     else:
+        impatient = ms.open_run(run.path, operators={"slurm": operator(there, timeout_s=2.0)})
         with link.hanging():
-            began = time.monotonic()
-            run.step()
-            assert time.monotonic() - began < 40  # the bound of a request is 14 s here
-        assert "did not end within" in repr(run.explain())
+            impatient.step()
+        assert "did not end within" in repr(impatient.explain())
     assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
     assert sum(starts(tmp_path / "ledger").values()) == 1
     check_executions(run, tmp_path / "ledger")
@@ -303,13 +303,18 @@ def test_an_attempt_whose_directory_was_removed_here_holds_up_no_other(link: Ser
     check_executions(run, tmp_path / "ledger")
 
 
-#: Lets so many bytes a second through from there.
-SLOW_SSH = """#!/bin/sh
+#: Hangs once, when so many bytes have come from there; notes how many do.
+HALTING_SSH = """#!/bin/sh
 case "$*" in *"rsync --server --sender"*) {real} "$@" | {python} -c '
 import os, time
+came = 0
 while chunk := os.read(0, 65536):
     os.write(1, chunk)
-    time.sleep(len(chunk) / 4e6)
+    came += len(chunk)
+    if came > 2000000 and not os.path.exists("{base}/halted"):
+        open("{base}/halted", "w").close()
+        time.sleep(600)
+open("{base}/came", "w").write(str(came))
 ';; *) exec {real} "$@";; esac
 """
 
@@ -317,13 +322,20 @@ while chunk := os.read(0, 65536):
 def test_a_copy_that_takes_longer_than_its_time_goes_on_where_it_stood(
     link: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    there = tmp_path / "there"
+    large = "head -c 4000000 /dev/urandom >large; cksum <large"
+    run = start(tmp_path, there, task(tmp_path, "a", large, outputs=["large"]))
+    wait_for(lambda: list(there.glob("*/0.a.1/.matterstack/exit.json")))
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/ssh").write_text(SLOW_SSH.format(real=link.state / "bin/ssh", python=sys.executable))
+    halting = HALTING_SSH.format(base=tmp_path, real=link.state / "bin/ssh", python=sys.executable)
+    (tmp_path / "bin/ssh").write_text(halting)
     (tmp_path / "bin/ssh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
-    large = "head -c 16000000 /dev/urandom >large; cksum <large"
-    run = start(tmp_path, tmp_path / "there", task(tmp_path, "a", large, outputs=["large"]), timeout_s=2.0)
+    impatient = ms.open_run(run.path, operators={"slurm": operator(there, timeout_s=2.0)})
+    wait_for(lambda: (impatient.step(), (tmp_path / "halted").exists())[1])
+    assert "what it left is not home yet" in repr(impatient.explain())
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED, str(run.explain())
+    assert int((tmp_path / "came").read_text()) < 3_000_000, "it began anew"
     home = run.task_directory("a")
     with open(home / "large", "rb") as copy:
         summed = subprocess.run(["cksum"], stdin=copy, capture_output=True, check=True).stdout
