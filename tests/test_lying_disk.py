@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import select
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import pytest
 from lying_disk import ROOT, Mounted, Tree, lying_disk
+from waiting import wait_for
 
 import matterstack as ms
 from matterstack.errors import DiskError, LockUnsupportedError, MatterstackError, RunNotFoundError
+from matterstack.operators.local.link import Link
 from matterstack.operators.local.runner import journal
 
 EVERY = int(os.environ.get("MATTERSTACK_EVERY_CUT", "0"))
@@ -211,6 +214,20 @@ def test_a_run_waits_until_its_disk_is_good_again(disk: Mounted, trouble: str, t
     disk.say(TROUBLES[trouble])
     assert said, "a disk that cannot be written is told of"
     assert all(any(word in text for word in WORDS) for text in said), said
+    finish(run)
+
+
+@pytest.mark.parametrize("made", ["stdout.txt", "stderr.txt"])
+def test_a_disk_that_lets_nothing_be_taken_back_costs_no_attempt(disk: Mounted, made: str) -> None:
+    """It becomes read-only between the claim of an attempt and its start, so that the claim stays there meanwhile."""
+    run = make(disk.path)
+    runner = Link(run.path / "operators/local", 1)
+    disk.say(f"readonly-{made}")
+    with contextlib.suppress(MatterstackError):
+        run.step()
+    wait_for((run.path / "operators/local/0.first.1" / made).exists, "it was not started")
+    runner.ask("ask", [])  # by then it has tried
+    disk.say("writable")
     finish(run)
 
 

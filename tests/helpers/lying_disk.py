@@ -8,7 +8,8 @@ folder ``.disk``, so whoever has the disk can tell it, a shell command too, and 
 ``note-WORD``         remember that this was reached
 ``full-N``, ``room``  the Nth thing that would be new or larger fails with ENOSPC, and all after it;
                       there is room again
-``readonly``          all that changes something fails with EROFS, until ``writable``
+``readonly``          all that changes something fails with EROFS, until ``writable``; ``readonly-NAME``: from
+                      when something of that name was made
 ``eio-N``             the Nth fsync from now fails with EIO; ``eio-N-on``: and all after it, until ``well``
 ``cut-N``             at the Nth change from now the power goes: everything fails with EIO
 ``save``              writes the list of all changes so far to FOLDER/changes
@@ -256,6 +257,7 @@ class Faults:
         self.full = False
         self.room_until_full = 0
         self.readonly = False
+        self.readonly_after = ""
         self.syncs_until_error = 0
         self.for_good = False
         self.changes_until_cut = 0
@@ -321,7 +323,8 @@ class Disk:
             case "room":
                 faults.room_until_full, faults.full = 0, False
             case "readonly" | "writable":
-                faults.readonly = word == "readonly"
+                faults.readonly_after = "".join(rest)
+                faults.readonly = said == "readonly"
             case "eio":
                 number, *for_good = rest[0].split("-")
                 faults.syncs_until_error, faults.for_good = int(number), bool(for_good)
@@ -474,7 +477,9 @@ class View:
         directory, name = self.place(path)
         if name in self.disk.tree.nodes[directory].names:
             raise OSError(errno.EEXIST, path)
-        return int(self.disk.do("make", directory, name, mode, time.time(), target))
+        number = int(self.disk.do("make", directory, name, mode, time.time(), target))
+        self.disk.faults.readonly |= name == self.disk.faults.readonly_after
+        return number
 
     @whole
     def mkdir(self, path: str, mode: int) -> None:

@@ -92,7 +92,7 @@ class Execution:
         self.began = 0.0
         self.stopping: str | None = None  # why it is being stopped
         self.oom_kills = 0
-        self.claim = ""  # device and inode of the file that its processes hold locked
+        self.claim = ""  # device and inode of the file that its processes hold locked, or that was made to be
         self.status = 0  # its exit status, once it has ended
         self.usage: dict[str, float | None] = {}  # of it and of what it waited for, once it has ended
         self.strays: dict[int, int] = {}  # what it left, and is being stopped, with when each started
@@ -232,6 +232,7 @@ class Runner:
             self.tell_claimed(job)
             return
         try:
+            unclaim(job)  # where an earlier try could not
             out = os.open(
                 f"{job.directory}/stdout.txt",
                 os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC,
@@ -245,18 +246,19 @@ class Runner:
             return
         error = -1
         try:
+            job.claim = file_mark(os.fstat(out))
             fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
             error = os.open(
                 f"{job.directory}/stderr.txt",
                 os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC,
                 0o666,
             )
-            job.claim = file_mark(os.fstat(out))
             reach("runner.claiming")
             self.journal.claim(job.token, job.claim, job.limit_s, job.grace_s)
             reach("runner.claimed")
         except OSError:
-            os.unlink(f"{job.directory}/stdout.txt")
+            with contextlib.suppress(OSError):
+                unclaim(job)
             os.close(out)
             if error >= 0:
                 os.close(error)
@@ -285,7 +287,8 @@ class Runner:
                 job.group.remove()
                 job.group = None
             self.journal.write_later("free", job.token, "")
-            os.unlink(f"{job.directory}/stdout.txt")
+            with contextlib.suppress(OSError):
+                unclaim(job)
             raise
 
     def tell_claimed(self, job: Execution) -> None:
@@ -805,6 +808,21 @@ def usage_of(used: resource.struct_rusage) -> dict[str, float | None]:
     own_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak_gib = round(used.ru_maxrss * 1024 / _GIB, 6) if used.ru_maxrss > own_kib else None
     return {"cpu_s": round(used.ru_utime + used.ru_stime, 6), "peak_memory_gib": peak_gib}
+
+
+def unclaim(job: Execution) -> None:
+    """Remove the file that claims an attempt of which nothing was started.
+
+    Raises
+    ------
+    OSError
+        The disk does not let us. It is known to be ours when the attempt's turn comes again.
+    """
+    path = f"{job.directory}/stdout.txt"
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        if job.claim and file_mark(os.lstat(path)) == job.claim:
+            os.unlink(path)
+    job.claim = ""
 
 
 def is_claimed(records: Records, directory: str) -> bool:
