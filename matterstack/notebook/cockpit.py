@@ -81,6 +81,7 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
         self._standing: Standing | None = None
         self._looks: Mapping[str, int] = {}
         self._said_of: RunStatus | None = None
+        self._said_at = 0.0
         self._report = ""
         self._events: list[EventRow] = []
         self._waiting: tuple[tuple[str, str], ...] | None = None
@@ -140,7 +141,7 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
             self._show_inbox(requests)
         if self.results is None and self._has_results():
             self._show_results()
-        if status is not self._said_of:
+        if status is not self._said_of and account.read_at >= self._said_at:  # not read before it was said, in a thread
             self.head.said = ""  # what was said is true no more
             self._said_of = status
         self._switch()
@@ -275,6 +276,7 @@ class Cockpit(ipywidgets.VBox, Follows):  # type: ignore[misc]
 
     def _tell(self, text: str) -> None:
         """Say what became of something, and have all that is shown looked at anew."""
+        self._said_at = time.monotonic()
         self._said_of = self.run.status
         self.head.said = neutral(text)
         self.follower.look_again()

@@ -64,6 +64,8 @@ class Account(NamedTuple):
 
     Attributes
     ----------
+    read_at : float
+        By the clock of `time.monotonic`, just before it was read.
     overview : Overview
     iterations : list of IterationRow
     started_at, ended_at : float or None
@@ -77,6 +79,7 @@ class Account(NamedTuple):
         It is over, and something of it has not ended yet.
     """
 
+    read_at: float
     overview: Overview
     iterations: list[IterationRow]
     started_at: float | None
@@ -179,10 +182,11 @@ class Follower:
     def account(self) -> Account:
         """What a cockpit tells beside the tasks: read once for all of them, and again when anything changed."""
         if self._account is None:
-            store = self.run.store
+            read_at, store = time.monotonic(), self.run.store
             overview = self.run.overview
             status = overview.record.status
             self._account = Account(
+                read_at,
                 overview,
                 store.iterations(),
                 store.moved_at(),

@@ -368,6 +368,29 @@ def test_what_was_said_goes_when_it_is_true_no_more(tmp_path: Path) -> None:
     assert cockpit.head.standing["pace"] == "1 task"
 
 
+def test_what_a_button_did_is_said_also_where_the_run_was_being_looked_at_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make(tmp_path, ms.Task("a", "true"))
+    cockpit = run.watch()
+    run.step()
+    pressed: list[bool] = []
+    events_after = StoreReader.events_after
+
+    def press_once(store: StoreReader, *asked: int) -> Any:
+        """Have the button pressed when the status was read, and before it is shown."""
+        if not pressed:
+            pressed.append(cockpit._say(lambda: f"The run is {run.pause().status}."))
+        return events_after(store, *asked)
+
+    monkeypatch.setattr(StoreReader, "events_after", press_once)
+    for _ in range(3):
+        cockpit.follower.look()
+    assert pressed == [True]
+    assert cockpit.head.standing["status"]["name"] == "PAUSED"
+    assert "PAUSED" in cockpit.head.said
+
+
 def test_the_head_says_what_needs_somebody_and_leads_there(tmp_path: Path) -> None:
     bad = ms.Task("<b>bad</b>"[3:6], "echo '<i>no</i>' >&2; exit 1", allow_failure=True)
     ask = ms.Task("ask", operator="human", instructions="?", assignee="ada")
