@@ -298,6 +298,27 @@ def test_a_template_that_was_filled_in_and_saved_in_place_is_answered(tmp_path: 
     assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
 
 
+def test_no_template_is_taken_for_a_changed_one_however_long_it_took_to_make(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy machine takes seconds to load openpyxl, and a busy disk to take files in: so they are made older here."""
+    pytest.importorskip("openpyxl")
+    from matterstack.operators.requests import human
+
+    def minutes_pass() -> None:
+        for schema in tmp_path.rglob("schema.json"):
+            for path in schema.parent.iterdir():
+                os.utime(path, (path.stat().st_mtime - 100,) * 2)
+
+    workbook, sync = human.template_workbook, human.sync_tree
+    monkeypatch.setattr(human, "template_workbook", lambda *given: (workbook(*given), minutes_pass())[0])
+    monkeypatch.setattr(human, "sync_tree", lambda *given: (sync(*given), minutes_pass())[0])
+    run = ask(tmp_path, schema={"type": "array", "items": SCHEMA})
+    assert (folder(run) / "response.template.xlsx").stat().st_size
+    run.step()
+    assert "was changed" not in reason(run)
+
+
 def test_names_that_have_nothing_to_do_with_an_answer(tmp_path: Path) -> None:
     run = ask(tmp_path)
     for name in (

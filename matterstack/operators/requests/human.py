@@ -150,11 +150,13 @@ class HumanOperator(RequestOperator):
             inputs = {}
         if results := _results(inputs):
             files["results.csv"] = results
-        for name, content in files.items():
-            (attempt.directory / name).write_bytes(content.encode())
-        sync_tree(attempt.directory)
+        contents = {name: content.encode() for name, content in files.items()}
+        # Made before anything is written, which may take seconds: a template that is younger was changed by somebody.
         if (workbook := template_workbook(schema, _WORKBOOK_NOTE)) is not None:
-            (attempt.directory / "response.template.xlsx").write_bytes(workbook)
+            contents["response.template.xlsx"] = workbook
+        for name, content in contents.items():
+            (attempt.directory / name).write_bytes(content)
+        sync_tree(attempt.directory)
         prepare_checks(schema)
 
     def _request_directory(self, attempt: Attempt) -> RequestDirectory:
