@@ -54,6 +54,21 @@ def host_name() -> str:
     return os.uname().nodename
 
 
+def user_name(uid: int | None = None) -> str:
+    """Return what an account is called; by default that of this process, in which its environment has no say."""
+    if sys.platform == "win32":  # which does not say it of a file
+        import getpass
+
+        return "somebody" if uid is not None else getpass.getuser()
+    import pwd
+
+    uid = os.getuid() if uid is None else uid
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
 def why_not(ability: str) -> str | None:
     """Return the sentence that says that this operating system cannot do something; None where it can.
 

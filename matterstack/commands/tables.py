@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _TIMES = ("submitted_at", "started_at", "ended_at")
 _TASKS = ("iteration", "task_id", "status", "operator", "attempt", "exit_code", "reason")
 _ATTEMPTS = ("iteration", "task_id", "attempt", "status", "operator", *_TIMES[1:], "exit_code", "reason")
-_EVENTS = ("seq", "at", "subject", "iteration", "task_id", "attempt", "event", "status", "reason")
+_EVENTS = ("seq", "at", "subject", "iteration", "task_id", "attempt", "event", "status", "reason", "who")
 _RESULTS = ("iteration", "task_id", "attempt", "function")
 
 

@@ -22,7 +22,7 @@ from matterstack.evidence.left_out import EVIDENCE, MOST_BYTES
 from matterstack.files import read_inside
 from matterstack.orchestration import campaigns
 from matterstack.orchestration.session import Session
-from matterstack.storage.rows import AttemptRecord, LinkRow, TaskRow
+from matterstack.storage.rows import AttemptRecord, EventRow, LinkRow, TaskRow
 
 #: Of evidence.json, and of its schema.
 VERSION = 1
@@ -83,6 +83,7 @@ def record_of(session: Session) -> dict[str, Any]:
             "environments": environments.told,
             "tasks": list(_tasks(session, tasks)),
             "attempts": attempts,
+            "acts": [_act(one) for one in reader.acts()],
         }
 
 
@@ -284,6 +285,20 @@ def _link(session: Session, link: LinkRow) -> dict[str, Any]:
     if of is None and link.task_id is not None:
         of = f"{link.iteration}.{link.task_id}.{link.attempt}"
     return {"name": link.name, "of": of, "path": link.path, "sha256": link.sha256}
+
+
+def _act(event: EventRow) -> dict[str, Any]:
+    """Return a person's word; of which task and attempt it was, where it was not on the run."""
+    of = None if event.task_id is None else f"{event.iteration}.{event.task_id}"
+    return {
+        "event": event.seq,
+        "at": moment(event.at),
+        "who": event.who,
+        "did": event.event,
+        "of": of if event.attempt is None else f"{of}.{event.attempt}",
+        "status": event.status,
+        "reason": event.reason,
+    }
 
 
 # -- plain data -------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from matterstack.core.identifiers import stem_of
@@ -16,6 +18,7 @@ from matterstack.notebook.moments import in_words, memory
 #: Rows of each table that are shown: a reader has the others in tables/.
 _MOST_ROWS, _MOST_COLUMNS = 100, 12
 _MOST_FILES = 300
+_MOST_NAMED = 5
 #: Of tasks that are of no function and no group.
 _MOST_TABLES = 6
 _MOST_CHARACTERS = 300
@@ -60,6 +63,7 @@ def report_of(
         ("Results", [*_results(record), figures.get("results"), *_structures(*structures), *_pictures(pictures)]),
         ("What failed", list(_failures(record))),
         ("Who was asked, and what they answered", list(_people(record))),
+        ("What people did to the run", list(_acts(record))),
         ("What each attempt took and left", list(_files(record))),
         ("Where and when it ran", [*_machines(record), figures.get("time")]),
         ("What is in this export", list(_contents(record))),
@@ -275,6 +279,21 @@ def _said(data: Any, source: str) -> Any:
     if isinstance(data, dict) and source.startswith("experiment_result"):
         return {name: value for name, value in data.items() if name != "files"}
     return data
+
+
+def _acts(record: Mapping[str, Any]) -> Iterator[Block]:
+    """Yield a row for each word of a person, however many tasks it was of."""
+    rows = []
+    for (at, who, did, reason), acts in groupby(record["acts"], itemgetter("at", "who", "did", "reason")):
+        named = [one["of"] or "the run" for one in acts]
+        more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+        rows.append([_time(at), who, did, ", ".join(named[:_MOST_NAMED]) + more, _short(reason)])
+    if rows:
+        yield _table(("when", "who", "what", "of", "why"), rows, "tables/events.csv")
+        yield Words(
+            "Who it was is the account of their process, as the computer told it; what followed at once, such as that "
+            "tasks are skipped, is named with it. What an earlier version of MatterStack wrote has nobody's name."
+        )
 
 
 # -- files ------------------------------------------------------------------------------------------

@@ -359,11 +359,11 @@ def _said(run: Run) -> str:
 
 
 def _journal(events: Sequence[EventRow]) -> str:
-    head = "".join(f"<th>{name}</th>" for name in ("no.", "when", "what", "event", "status", "reason"))
+    head = "".join(f"<th>{name}</th>" for name in ("no.", "when", "what", "event", "status", "reason", "who"))
     rows = [f"<tr>{head}</tr>"]
-    for seq, at, _, iteration, task_id, attempt, event, status, reason in reversed(events):
+    for seq, at, _, iteration, task_id, attempt, event, status, reason, who in reversed(events):
         what = "run" if task_id is None else f"{iteration}.{task_id}" + (f".{attempt}" if attempt else "")
-        said = [escape(neutral(text)) for text in (what, event, status, (reason or "")[-200:])]
+        said = [escape(neutral(text)) for text in (what, event, status, (reason or "")[-200:], who or "")]
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in (str(seq), moment_html(at), *said)) + "</tr>")
     reached = "tabindex='0' role='group' aria-label='journal'"
     return f"<div class='ms-journal' {reached}><table>{''.join(rows)}</table></div>"

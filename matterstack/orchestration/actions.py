@@ -62,7 +62,7 @@ def _move(session: Session, event: RunEvent, reason: str | None) -> None:
         run = store.run()
         if event not in RUN_TRANSITIONS[run.status]:
             raise _refuse(run.status, event)
-        with store.transaction():
+        with store.act():
             store.apply([RunChange(run.status, event, time.time(), reason)], run.iteration)
             if event is RunEvent.RESUME:
                 store.set_troubles([], list(store.troubles()))
@@ -100,7 +100,7 @@ def reopen(session: Session, campaign: Campaign | None) -> None:
         reach("reopen.planned")
         at = time.time()
         changes: list[Change] = [RunChange(run.status, RunEvent.REOPEN, at, "reopened by a person")]
-        with store.transaction():
+        with store.act():
             if planned is None:
                 why = f"reopened by a person: {type(asked).__name__} planned nothing more"
                 changes.append(RunChange(RunStatus.RUNNING, RunEvent.COMPLETE, at, why))
@@ -125,7 +125,7 @@ def cancel(session: Session, reason: str) -> int:
             if RunEvent.CANCEL not in RUN_TRANSITIONS[run.status]:
                 raise _refuse(run.status, RunEvent.CANCEL)
             at = time.time()
-            with store.transaction():
+            with store.act():
                 store.cancel_unfinished(run.iteration, at)
                 store.apply([RunChange(run.status, RunEvent.CANCEL, at, reason)], run.iteration)
         return make_tick(session, store, store.snapshot(time.time())).live
@@ -172,7 +172,7 @@ def retry(
     """
     # Before the lock, since files may be large; what is taken and then not used does no harm.
     words = _words(session, task_ids, iteration, mend) if mend else {}
-    with session.locked() as store, store.transaction():
+    with session.locked() as store, store.act():
         run = store.run()
         if run.status not in (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.FAILED):
             raise _refuse(run.status, RunEvent.RETRY)
@@ -246,7 +246,7 @@ def cancel_tasks(session: Session, names: Sequence[str] | None, group: str | Non
     list of str
         Which.
     """
-    with session.locked() as store, store.transaction():
+    with session.locked() as store, store.act():
         rows = _not_over(store, names, group)
         at = time.time()
         changes = [TaskChange(row.id, TaskStatus(row.status), TaskEvent.CANCEL, at, reason) for row in rows]
@@ -256,7 +256,7 @@ def cancel_tasks(session: Session, names: Sequence[str] | None, group: str | Non
 
 def hold(session: Session, names: Sequence[str] | None, group: str | None, reason: str) -> list[str]:
     """Keep tasks back: not submitted until they are released; what is under way goes on, and is not retried."""
-    with session.locked() as store, store.transaction():
+    with session.locked() as store, store.act():
         rows = _not_over(store, names, group)
         if names is not None and (asking := [row.task_id for row in rows if row.asks]):
             raise RunStatusError(f"{asking[0]} waits for a word already; run.inbox() shows what it asks")
@@ -266,7 +266,7 @@ def hold(session: Session, names: Sequence[str] | None, group: str | None, reaso
 
 def release(session: Session, names: Sequence[str] | None, group: str | None) -> list[str]:
     """Let tasks go on that were kept back by a person; all of them where none are named."""
-    with session.locked() as store, store.transaction():
+    with session.locked() as store, store.act():
         rows = _not_over(store, names, group, everything=True)
         held = [row for row in rows if row.held is not None and not row.asks]
         if names is not None and len(held) < len(rows):
@@ -317,7 +317,7 @@ def declare_lost(session: Session, task_id: str) -> None:
     RunStatusError
         The task has no attempt that could be lost.
     """
-    with session.locked() as store, store.transaction():
+    with session.locked() as store, store.act():
         run = store.run()
         iteration, task_id = find_named(store, task_id)
         row, status, _, _ = _find(store, iteration, task_id)

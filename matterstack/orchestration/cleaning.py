@@ -192,7 +192,7 @@ def clean(session: Session, *, earlier_attempts: bool, scratch: bool, do: bool) 
         return Cleaning(*_removable(session, session.reader, earlier_attempts, scratch), done=False)
     with session.locked() as store:
         found, left = _removable(session, store, earlier_attempts, scratch)
-        return Cleaning(*_remove(session, store, found, left, time.time()), done=True)
+        return Cleaning(*_remove(session, store, found, left, time.time(), by_person=True), done=True)
 
 
 def _removable(
@@ -296,12 +296,18 @@ def _measure(
 
 
 def _remove(
-    session: Session, store: SQLiteStateStore, found: Sequence[Removable], left: Sequence[str], at: float
+    session: Session,
+    store: SQLiteStateStore,
+    found: Sequence[Removable],
+    left: Sequence[str],
+    at: float,
+    *,
+    by_person: bool = False,
 ) -> tuple[list[Removable], list[str]]:
     """Write down what goes, and then remove it: what is gone was said to go, whenever this is killed."""
     if not found:
         return [], list(left)
-    with store.transaction():
+    with store.act() if by_person else store.transaction():
         store.note_cleaned([_cleaned(one, at) for one in found])
     reach("clean.noted")
     gone, troubles = [], list(left)

@@ -120,7 +120,7 @@ def answer(session: Session, row: TaskRow, said: object, attempt: int | None) ->
         return
     why = f"{said['decision']}: a person's word" + (f": {said['comment']}" if said.get("comment") else "")
     event = TaskEvent.SKIP if said["decision"] == "skip" else TaskEvent.FAIL
-    with session.locked() as store, store.transaction():
+    with session.locked() as store, store.act():
         now = store.task(row.iteration, row.task_id)
         if now is None or not now.asks or now.attempt != row.attempt:
             raise _too_late(row)

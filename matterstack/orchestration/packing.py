@@ -165,7 +165,7 @@ def _pack_iteration(
     inside = [one for one in inside if one not in changed]
     at = time.time()
     said = to_text({"archive": name})
-    with store.transaction():
+    with store.act():
         store.note_packed(
             [Packed(one.id, one.task, one.status, at, f"packed into {name}", name, said) for one in inside]
         )

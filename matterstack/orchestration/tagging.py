@@ -36,7 +36,7 @@ def tag(session: Session, words: Sequence[str], names: Sequence[str] | None, *, 
     if not tags:
         raise InvalidConfigError("name the tags, as in run.tag('cathode')")
     event = "untag" if away else "tag"
-    with session.locked() as store, store.transaction():
+    with session.locked() as store, store.act():
         run = store.run()
         tasks: list[str] = []
         if names is None:

@@ -117,7 +117,7 @@ _TIME_SQL = f"""SELECT a.id, t.iteration, t.task_id, a.attempt, a.status, t.oper
   CASE WHEN a.changes IS NOT NULL OR instr(t.spec, '"resources":') THEN t.spec END, a.changes
   FROM attempts a JOIN tasks t ON t.id = a.task"""
 _EVENT_SQL = """SELECT e.seq, e.at, CASE WHEN e.attempt IS NOT NULL THEN 'attempt' WHEN e.task IS NOT NULL THEN 'task'
-  ELSE 'run' END, t.iteration, t.task_id, a.attempt, e.event, e.status, e.reason FROM events e
+  ELSE 'run' END, t.iteration, t.task_id, a.attempt, e.event, e.status, e.reason, e.who FROM events e
   LEFT JOIN tasks t ON t.id = e.task LEFT JOIN attempts a ON a.id = e.attempt"""
 #: What an attempt takes by name; and the data of tasks that it only comes after, by the attempt that was the last then.
 _UP_SQL = """SELECT t.iteration, t.task_id, s.attempt, i.name, i.path, coalesce(i.sha256, o.sha256), i.origin
@@ -830,6 +830,12 @@ class StoreReader:
         from matterstack.storage.rows import EventRow
 
         return [EventRow._make(row) for row in self.query(f"{_EVENT_SQL} ORDER BY e.seq")]
+
+    def acts(self) -> list[EventRow]:
+        """Return of the journal what was a person's word, in its order."""
+        from matterstack.storage.rows import EventRow
+
+        return [EventRow._make(row) for row in self.query(f"{_EVENT_SQL} WHERE e.who IS NOT NULL ORDER BY e.seq")]
 
     def events_after(self, seq: int, limit: int) -> list[EventRow]:
         """Return the last `limit` events after `seq`."""

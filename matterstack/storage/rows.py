@@ -181,7 +181,10 @@ class TimeRow(NamedTuple):
 
 
 class EventRow(NamedTuple):
-    """A row of the journal: a transition of an attempt, else of a task, else of the run."""
+    """A row of the journal: a transition of an attempt, else of a task, else of the run.
+
+    `who` is the account of the person whose word it was, as their computer calls it; None for what a tick did.
+    """
 
     seq: int
     at: float
@@ -192,6 +195,7 @@ class EventRow(NamedTuple):
     event: str
     status: str
     reason: str | None
+    who: str | None = None
 
 
 class GivenRow(NamedTuple):

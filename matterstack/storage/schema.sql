@@ -126,7 +126,7 @@ CREATE TABLE events (
   event TEXT NOT NULL,
   status TEXT NOT NULL,
   reason TEXT,
-  who TEXT,  -- whose word it was (not filled yet)
+  who TEXT,  -- whose word it was: their account on the computer; NULL for what ticks did
   data TEXT  -- what else is known of it, JSON: what was cleaned or packed
 );
 -- Operators that cannot be asked now; a row goes when the operator answers.

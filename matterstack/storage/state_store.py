@@ -38,6 +38,7 @@ from matterstack.core.states import (
 from matterstack.core.strict_json import to_text
 from matterstack.core.text import storable
 from matterstack.errors import InvalidTransitionError, StoreConflictError
+from matterstack.platforms import user_name
 from matterstack.storage import database, migrations
 from matterstack.storage.reader import CAN_START, StoreReader
 
@@ -152,6 +153,15 @@ class SQLiteStateStore(StoreReader):
             database.transaction(self._connection(), self._guard),
         ):
             yield
+
+    @contextlib.contextmanager
+    def act(self) -> Iterator[None]:
+        """Make a `transaction` that is a person's word: all that it writes in the journal names their account."""
+        who = storable(user_name())
+        with self.transaction():
+            before = self.last_event()
+            yield
+            self._connection().execute("UPDATE events SET who = ? WHERE seq > ?", (who, before))
 
     @contextlib.contextmanager
     def guarded(self, guard: Callable[[], None]) -> Iterator[None]:

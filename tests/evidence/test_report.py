@@ -13,6 +13,7 @@ from evidence_lab import HOSTILE
 from large_run import large_run
 
 import matterstack as ms
+from matterstack.platforms import user_name
 
 PARTS = [
     "What was asked",
@@ -197,6 +198,8 @@ def test_the_report_says_what_people_changed_and_what_a_cache_gave(tmp_path: Pat
         "0.relax.2tookINCARa change of the plan",
         "0.relax.2made withfiles INCARa change of the plan",
         "0.known.1first 0.known.1",
+        f"{user_name()}retry0.relaxretried by a person, with files INCAR",
+        f"{user_name()}tagthe runpaper",
     ):
         assert said in text, said
     assert "0.relax.1tookINCARthe plan" in text

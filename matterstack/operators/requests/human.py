@@ -27,9 +27,10 @@ from matterstack.operators.requests.base import RequestOperator, refuse_call
 from matterstack.operators.requests.check_apart import prepare_checks
 from matterstack.operators.requests.notices import Notify, check_notify, notify_once
 from matterstack.operators.requests.rejection_policy import RejectionPolicy
-from matterstack.operators.requests.request_directory import RequestDirectory, Verdict, current_user
+from matterstack.operators.requests.request_directory import RequestDirectory, Verdict
 from matterstack.operators.requests.tables import write_csv
 from matterstack.operators.requests.workbooks import can_use_workbooks, template_workbook
+from matterstack.platforms import user_name
 
 #: The schema of a task that gives none.
 ANYTHING: Mapping[str, Any] = {"type": "object"}
@@ -209,7 +210,7 @@ class HumanOperator(RequestOperator):
             It violates the schema, or came too late; nothing was changed.
         """
         schema = attempt.task.schema or ANYTHING
-        RequestDirectory(attempt.directory, schema, attempt.token).answer(answer, current_user())
+        RequestDirectory(attempt.directory, schema, attempt.token).answer(answer, user_name())
 
 
 def _pretty(value: object) -> str:

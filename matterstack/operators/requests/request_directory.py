@@ -21,7 +21,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -55,6 +54,7 @@ from matterstack.operators.requests.near_misses import find_near_miss
 from matterstack.operators.requests.rejection_policy import RejectionPolicy
 from matterstack.operators.requests.workbooks import can_use_workbooks
 from matterstack.operators.unchanged import note_unchanged
+from matterstack.platforms import user_name
 
 _SETTLE_S = 1.0
 _MOST_SHOWN = 10
@@ -362,7 +362,7 @@ class RequestDirectory:
             if size <= MAX_BYTES:
                 raw = file.read(MAX_BYTES + 1)
                 size = len(raw)
-            by = _user(status.st_uid)
+            by = user_name(status.st_uid)
             if size > MAX_BYTES:
                 identity = f"oversize: {size} {status.st_mtime_ns}"
                 problem = f"{source} holds {size} bytes; {MAX_BYTES} at most are read"
@@ -536,7 +536,7 @@ class RequestDirectory:
 def unreadable(name: str, error: OSError) -> str:
     """Return in plain words that a file cannot be read, and what to do about it."""
     if isinstance(error, PermissionError):
-        return f"{name} is there and may not be read by {current_user()}: chmod a+r {name}"
+        return f"{name} is there and may not be read by {user_name()}: chmod a+r {name}"
     return f"{name} is there and cannot be read: {error.strerror}"
 
 
@@ -558,23 +558,3 @@ def waits_for(attempt: Attempt, what: str) -> str:
     """Return in plain words what a request waits for, and from whom."""
     who = attempt.task.assignee
     return f"{what} in {attempt.name}" + (f", from {who}" if who else "")
-
-
-def _user(uid: int) -> str:
-    if sys.platform == "win32":  # which does not say it so
-        return "somebody"
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"
-
-
-def current_user() -> str:
-    """Return the name of whoever runs this process."""
-    if sys.platform == "win32":
-        import getpass
-
-        return getpass.getuser()
-    return _user(os.getuid())
