@@ -37,6 +37,7 @@ from matterstack.evidence.record import as_text, record_of
 from matterstack.evidence.report import report_of
 from matterstack.evidence.selection import NONE, Selection, Taken, check_files
 from matterstack.evidence.staging import remove_left, staged
+from matterstack.evidence.sums import SUMS, as_sums
 from matterstack.evidence.tables import as_csv, as_parquet, tables_of
 from matterstack.files import is_machine_trouble, needing_disk, read_inside, sync_directory, sync_tree
 from matterstack.orchestration.session import Session
@@ -206,6 +207,7 @@ class Export:
                 "which": self._which,
                 "included": sorted(self._written, key=lambda one: str(one["path"])),
                 "left_out": [one._asdict() for one in left_out],
+                "sums": SUMS,
             }
             self._put(EVIDENCE, as_text(record))
             self._put(SCHEMA, Path(__file__).with_name(SCHEMA).read_bytes())
@@ -216,8 +218,13 @@ class Export:
                 self._put(f"tables/{name}.csv", as_csv(frame))
                 if (content := as_parquet(frame)) is not None:
                     self._put(f"tables/{name}.parquet", content)
-            if (crate := crate_of(record, self._own())) is not None:
+            sums = {str(one["path"]): str(one["sha256"]) for one in self._written}
+            own = self._own()
+            sums |= {name: sha256 for name, (sha256, _) in own.items()}
+            if (crate := crate_of(record, own)) is not None:
                 self._put(CRATE, crate)
+                sums[CRATE] = hashlib.sha256(crate).hexdigest()
+            self._put(SUMS, as_sums(sums))
         finally:
             self._reader.close()
 

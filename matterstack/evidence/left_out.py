@@ -39,14 +39,21 @@ class LeftOut:
     ----------
     directory : RunDirectory
         Of a run: where that is no export, nothing was left out.
+
+    Attributes
+    ----------
+    has_sums : bool
+        Whether the export says that its sums lie beside it; earlier versions wrote none.
     """
 
     def __init__(self, directory: RunDirectory) -> None:
         self._told: dict[str, NotTaken] = {}
         self._folders: set[str] = set()
+        self.has_sums = False
         try:
             said: Any = parse_json(read_inside(directory.path, EVIDENCE, MOST_BYTES), max_bytes=MOST_BYTES)
             told = [_told(one) for one in said["files"]["left_out"]]
+            self.has_sums = "sums" in said["files"]
         except (OSError, UnsafeFileError, InvalidJsonError, LookupError, TypeError, AttributeError):
             return
         self._told = {one.path: one for one in told}

@@ -27,6 +27,7 @@ _Given = tuple[Mapping[str, Any], dict[str, Any]]
 _OVER = ("FAILED", "LOST", "CANCELLED")
 _HOW = (
     ("it is whole", "matterstack verify DIRECTORY hashes every file that the record names, and says what differs"),
+    ("without MatterStack", "sha256sum --check SHA256SUMS, as long as nobody has gone on with it"),
     ("to look closer", "matterstack.open_run(DIRECTORY) opens it, and runs nothing of it"),
     ("to go on", "matterstack.trust(DIRECTORY), once you know where it comes from; then step it as any run"),
     ("with your Python", "matterstack.open_run(DIRECTORY, operators={'local': matterstack.LocalOperator(python=...)})"),

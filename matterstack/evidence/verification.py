@@ -18,6 +18,7 @@ from matterstack.evidence.answers import answer_of, is_answered, says_otherwise
 from matterstack.evidence.attempt_files import AttemptFiles, as_object, sum_of
 from matterstack.evidence.kept_files import kept_of, literal
 from matterstack.evidence.left_out import LeftOut
+from matterstack.evidence.sums import SUMS, is_evidence, sums_of
 from matterstack.files import walk_inside
 from matterstack.orchestration import campaigns
 from matterstack.orchestration.cleaning import why_gone
@@ -54,7 +55,8 @@ class Checked(NamedTuple):
     attempt : str
         As ``0.relax.1``; empty for a file of the run itself.
     kind : str
-        ``output``, ``input``, ``answer``, ``kit``, ``kept``, ``campaign``, ``archive`` or ``directory``.
+        ``output``, ``input``, ``answer``, ``kit``, ``kept``, ``campaign``, ``archive`` or ``directory``; of an
+        export also ``evidence``.
     path : str
         From the run's directory on.
     status : str
@@ -177,6 +179,7 @@ class _Looked:
         yield from self._campaign()
         for archive in archives:
             yield self._archive(archive)
+        yield from self._evidence()
 
     # -- of attempts ------------------------------------------------------------------------
 
@@ -326,6 +329,21 @@ class _Looked:
         except (OSError, UnsafeFileError):
             return set()
         return {path for path in found if "__pycache__" not in path.split("/")}
+
+    def _evidence(self) -> Iterator[Checked]:
+        """Yield what an export says of its run, which stays as it is where the run goes on."""
+        try:
+            sums = sums_of(self._root)
+        except FileNotFoundError:
+            if self._left_out.has_sums:
+                yield Checked("", "evidence", SUMS, MISSING)
+            return
+        except (UnsafeFileError, OSError) as error:
+            yield Checked("", "evidence", SUMS, CHANGED, str(error))
+            return
+        for path, sha256 in sums.items():
+            if is_evidence(path):
+                yield self._of_run("evidence", path, sha256)
 
     def _archive(self, archive: str) -> Checked:
         try:

@@ -39,7 +39,8 @@ def test_an_export_of_tasks_that_declare_nothing_is_as_recorded(tmp_path: Path) 
     assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
     found = ms.open_run(run.export(tmp_path / "exported")).verify()
     assert bool(found)
-    assert found.counts == {"left out": 1}, found
+    assert {status for status in found.counts if status != "as recorded"} == {"left out"}, found
+    assert found.counts["left out"] == 1
 
 
 def test_what_was_packed_is_read_through_its_archive(packed: ms.Run) -> None:
