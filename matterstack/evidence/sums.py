@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 from matterstack.errors import UnsafeFileError
 from matterstack.evidence.left_out import EVIDENCE
@@ -46,7 +46,7 @@ def _line(path: bytes, sha256: str) -> bytes:
     return (b"" if name == path else b"\\") + f"{sha256}  ".encode() + name + b"\n"
 
 
-def sums_of(root: os.PathLike[str]) -> dict[str, str]:
+def sums_of(root: Path) -> dict[str, str]:
     """Return what an export says that it holds: SHA-256 by path; names with odd characters are left out.
 
     Raises
