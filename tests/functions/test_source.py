@@ -114,6 +114,8 @@ def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     folder = tmp_path / "beside"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
+    # Bytecode is taken for that of any source of its second and size, and some of these are edited within one.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     made = []
 
     def write(name: str, text: str) -> Any:
