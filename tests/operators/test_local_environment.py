@@ -34,10 +34,10 @@ def run_of(base: Path, *tasks: ms.Task, run_id: str = "r", operator: ms.LocalOpe
     )
 
 
-def sockets() -> int:
-    """Return how many sockets this process has open."""
+def sockets() -> set[str]:
+    """Return the sockets that this process has open."""
     names = (f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd"))
-    return sum(os.readlink(name).startswith("socket:") for name in names if os.path.islink(name))
+    return {found for name in names if os.path.islink(name) and (found := os.readlink(name)).startswith("socket:")}
 
 
 def until(run: ms.Run, told: Callable[[], bool]) -> None:
@@ -169,7 +169,7 @@ def test_a_runner_that_hangs_at_its_start_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interpreter: Callable[[str], None]
 ) -> None:
     run = run_of(tmp_path, ms.Task("a", "true"))
-    interpreter(f"echo $$ > {tmp_path}/pid; exec sleep 1000")
+    interpreter(f"echo $$ > {tmp_path}/part; mv {tmp_path}/part {tmp_path}/pid; exec sleep 1000")
     for longest_s in (0.5, 20.0):  # a busy machine may need more until it hangs
         with monkeypatch.context() as hasty:
             hasty.setattr(link, "_START_S", longest_s)
@@ -217,12 +217,13 @@ def test_one_operator_serves_two_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("by", ["removal", "move"])
 def test_a_cell_that_makes_its_run_anew_is_run_again(tmp_path: Path, by: str) -> None:
     operator = ms.LocalOperator(max_active=1)
+    before = sockets()  # of tests before, and closed whenever the garbage of these is collected
     opened = []
     for number in range(3):
         run = run_of(tmp_path, ms.Task("a", f"echo {number}"), operator=operator)
         assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED, run.tasks["reason"].tolist()
         assert (run.task_directory("a") / "stdout.txt").read_text() == f"{number}\n"
-        opened.append(sockets())
+        opened.append(len(sockets() - before))
         if by == "removal":
             shutil.rmtree(run.path)
         else:
