@@ -42,7 +42,7 @@ def refused(run: ms.Run, archive: Path, says: str, **settings: Any) -> str:
 
 
 def ended(run: ms.Run) -> None:
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
 
 
 # -- what lies beside the results -----------------------------------------------------------------

@@ -248,7 +248,7 @@ def test_programs_and_computers_leave_files_that_look_half(
     run = make(tmp_path, grace_s=0)
     bring(run, output__OUTCAR="e")
     (kit(run) / "output" / extra).write_text("x")
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
 
 
 @pytest.mark.parametrize("half", [".OUTCAR.x7KdQ2", "OUTCAR.part", ".result.json.aB3xY9"])

@@ -49,7 +49,7 @@ def test_a_kit_runs_with_nothing_but_a_shell_and_comes_home(tmp_path: Path) -> N
     assert not Path("/tmp/never").exists()
     imported = run.import_kits(pack(away, tmp_path / "back.zip"))
     assert imported == (["0.a.1", "0.b.1"], [], [], [], [])
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
     assert list(run.results["e_eV"]) == [-2, -2]
     assert run.import_kits(tmp_path / "back.zip").known == ["0.a.1", "0.b.1"], "twice does no harm"
     assert run.status is ms.RunStatus.COMPLETED
@@ -113,7 +113,7 @@ def test_home_in_parts_and_in_any_order(tmp_path: Path) -> None:
     run.step()
     assert dict(run.tasks["status"]) == {"0.a": "SUBMITTED", "0.b": "COMPLETED", "0.c": "COMPLETED"}
     run.import_kits(pack(away, tmp_path / "3.zip"))
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
 
 
 def test_results_that_came_incomplete_are_replaced_by_whole_ones(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_results_that_came_incomplete_are_replaced_by_whole_ones(tmp_path: Path)
     run.step()
     assert "OUTCAR is missing" in str(run.tasks.loc["0.a", "reason"])
     run.import_kits(pack(away, tmp_path / "2.zip"))
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
 
 
 def snapshot(run: ms.Run) -> list[tuple[str, bytes]]:
@@ -244,7 +244,7 @@ def test_killed_while_results_come_home(tmp_path: Path, point: str, hit: int) ->
     run.step()
     assert "FAILED" not in set(run.tasks["status"])
     run.import_kits(archive)
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
 
 
 def test_taking_home_is_locked_and_packing_needs_a_kit(tmp_path: Path) -> None:
@@ -352,13 +352,13 @@ def test_kits_are_told_apart_whatever_their_folders_are_called(tmp_path: Path, f
     else:
         taken, *others = run.import_kits(archive)
         assert (sorted(taken), others) == (["0.a.1", "0.b.1"], [[], [], [], []])
-        assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+        assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
 
 
 def test_what_a_kit_left_has_the_hashes_that_it_made_there(tmp_path: Path) -> None:
     run = start(tmp_path, names=("a",))
     assert execute(kit(run)).returncode == 0
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
     made = run.made_from("a")
     assert {one.name: one.sha256 for one in made.outputs} == {
         name: hashlib.sha256((kit(run) / "output" / name).read_bytes()).hexdigest()
@@ -371,5 +371,5 @@ def test_a_kit_that_came_home_without_sums_says_that_nobody_hashed_it(tmp_path: 
     run = start(tmp_path, names=("a",))
     assert execute(kit(run)).returncode == 0
     drop_sums(kit(run))
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
     assert run.made_from("a").not_hashed == {"OUTCAR": "the kit came home without its sum"}

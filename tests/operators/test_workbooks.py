@@ -76,11 +76,11 @@ def test_a_workbook_is_handed_out_filled_in_and_taken(tmp_path: Path) -> None:
     assert sheet.column_dimensions["A"].number_format == "@"
     sheet.append(["Cu2O", "many", "cubic", 1, True])
     book.save(home / "response.xlsx")
-    assert run.wait(timeout_s=30) is ms.RunStatus.RUNNING
+    assert run.wait(timeout_s=120) is ms.RunStatus.RUNNING
     assert "line 2, column gap_eV: must be a number, not 'many'" in str(run.tasks.loc["0.measure", "reason"])
     sheet["B2"] = 2.1
     book.save(home / "response.xlsx")
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
     assert run.results.loc["0.measure", "data"] == [
         {"sample": "Cu2O", "gap_eV": 2.1, "phase": "cubic", "rank": 1, "pure": True}
     ]
