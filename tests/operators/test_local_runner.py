@@ -648,11 +648,15 @@ def test_a_long_journal_is_read_once(long_journal: journal.Journal, monkeypatch:
         pass
     assert size <= sum(read) < 1.5 * size
     read.clear()
+    searched = []
     for number in range(20):
         long_journal.claim(f"ms-new{number}", "1:2", None, 5.0)
         assert long_journal.read_on()
+        assert read == [], "what is its own it knows"
         assert not long_journal.has_claimed(f"ms-never{number}")
-    assert read == [], "what was never claimed is known without reading"
+        searched.append(bool(read))
+        read.clear()
+    assert sum(searched) <= 1, "what was never claimed is known without reading, but for one that looks like another"
     assert long_journal.has_claimed("ms-new3")
     assert long_journal.has_claimed("ms-0007")
 
