@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from ledger import check_executions, starts
 from slurm_lab import Cluster, cluster, mended
 from slurm_runs import status, task, until, until_begun
-from waiting import gate, wait_for
+from waiting import alive, gate, wait_for
 
 import matterstack as ms
 from matterstack.errors import InvalidTaskError, OperatorUnreachableError
@@ -46,7 +46,7 @@ def healthy(lab: Cluster) -> Iterator[Cluster]:
 
 
 def operator(**settings: Any) -> ms.SlurmOperator:
-    return ms.SlurmOperator(**{"timeout_s": 15.0, "poll_s": 0.1, "grace_s": 0.5, **settings})
+    return ms.SlurmOperator(**{"timeout_s": 60.0, "poll_s": 0.1, "grace_s": 0.5, **settings})
 
 
 def start(base: Path, *tasks: ms.Task, step: bool = True, **settings: Any) -> ms.Run:
@@ -123,7 +123,7 @@ def test_a_queue_that_does_not_answer_does_not_say_that_there_are_no_jobs(
     assert "could not be asked" in repr(run.explain())
     instead.remove("squeue")
     (tmp_path / "go").write_text("")
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert starts(tmp_path / "ledger").total() == 1
 
 
@@ -142,7 +142,7 @@ def test_where_the_end_of_children_is_ignored_commands_that_fail_are_known_to(
     assert status(run) == "RUNNING"
     instead.remove("squeue")
     (tmp_path / "go").write_text("")
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert starts(tmp_path / "ledger").total() == 1
 
 
@@ -152,7 +152,8 @@ def test_what_began_is_cancelled_before_it_is_given_up(
 ) -> None:
     """A queue that denies a running job: there is never a second execution beside the first."""
     first = f"[ $MATTERSTACK_ATTEMPT = 2 ] || {{ {gate(tmp_path)}; }}"
-    run = start(tmp_path, task(tmp_path, "a", first, retries=1), task(tmp_path, "b"), pack=pack)
+    # Of b, too, the queue will show nothing, and it may be given up if it takes its time.
+    run = start(tmp_path, task(tmp_path, "a", first, retries=1), task(tmp_path, "b", retries=9), pack=pack)
     until_begun(run)
     if pack == 1:
         until(run, "COMPLETED", "b")
@@ -164,10 +165,11 @@ def test_what_began_is_cancelled_before_it_is_given_up(
     assert status(run) == "RUNNING"
     instead.put("scancel", 'echo "$*" >>' + str(tmp_path / "asked") + '; exec $REAL "$@"')
     until(run, "LOST")
-    assert (tmp_path / "asked").read_text().splitlines() == [f"--name={name} {number}"], "it is asked for once"
+    asked = [words for words in (tmp_path / "asked").read_text().splitlines() if number in words.split()]
+    assert asked == [f"--name={name} {number}"], "it is asked for once"
     instead.remove("squeue")
     wait_for(lambda: (number, name, "CANCELLED") in healthy.jobs())  # it may be about to end
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert status(run, attempt=2) == "COMPLETED"
     check_executions(run, tmp_path / "ledger")
 
@@ -179,11 +181,13 @@ def test_what_runs_is_cancelled_though_the_queue_denies_it(
     run = start(tmp_path, *(task(tmp_path, name, gate(tmp_path)) for name in "ab"), pack=pack)
     wait_for(lambda: starts(tmp_path / "ledger").total() == (2 if pack == 1 else 1))
     instead.put("squeue", f"echo '{HEADING}'")
-    run.cancel(timeout_s=30)
+    run.cancel(timeout_s=120)
     assert set(run.attempts["status"]) == {"CANCELLED"}
     instead.remove("squeue")
     names = set(run.attempts["token" if pack == 1 else "external_id"])
-    assert {state for _, name, state in healthy.jobs() if name in names} <= {"CANCELLED", "COMPLETING"}
+    # What ends itself when it is asked to, before it is cancelled, has ended well.
+    over = {"CANCELLED", "COMPLETING", "COMPLETED"}
+    assert {state for _, name, state in healthy.jobs() if name in names} <= over
 
 
 def test_a_job_that_another_cluster_of_the_federation_has_is_not_over(
@@ -261,10 +265,10 @@ def test_a_command_that_takes_too_long_ends_with_all_that_it_started(tmp_path: P
         (done,) = Here().run([Command(command)], longest_s)
         assert done.code is None
         assert "did not answer within" in done.error
-        if (tmp_path / "pid").exists():
+        pid = (tmp_path / "pid").read_text().strip() if (tmp_path / "pid").exists() else ""
+        if pid:
             break
-    pid = (tmp_path / "pid").read_text().strip()
-    wait_for(lambda: not Path(f"/proc/{pid}").exists() or "State:\tZ" in Path(f"/proc/{pid}/status").read_text())
+    wait_for(lambda: not alive(int(pid)))
 
 
 # -- what surrounds a command ------------------------------------------------------------------
@@ -291,7 +295,7 @@ def test_whatever_the_preamble_does_to_its_shell_ends_are_told(healthy: Cluster,
             tasks.append(ms.Task(f"{kind}-good", command, operator=kind, outputs=["out"], allow_failure=True))
             tasks.append(ms.Task(f"{kind}-bad", "echo lost >&2; exit 3", operator=kind, allow_failure=True))
     run = ms.initialize_run("w", ms.Workflow(tasks), base_path=tmp_path, operators=operators)
-    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     for kind in operators:
         assert run.tasks.loc[f"0.{kind}-good", "status"] == "COMPLETED", (kind, reason(run, f"{kind}-good"))
         assert reason(run, f"{kind}-bad") == "exit code 3; stderr ends with: lost", kind
@@ -312,7 +316,7 @@ def test_a_preamble_that_ends_the_job_fails_its_attempt_with_the_last_words(heal
     operators = {kind: operator(preamble=preamble, grace_s=60.0) for kind, (preamble, _) in ENDS.items()}
     tasks = [ms.Task(kind, f"touch {tmp_path}/ran", operator=kind, allow_failure=True) for kind in operators]
     run = ms.initialize_run("w", ms.Workflow(tasks), base_path=tmp_path, operators=operators)
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     for kind, (_, told) in ENDS.items():
         assert run.tasks.loc[f"0.{kind}", "status"] == "FAILED", kind
         assert told in reason(run, kind)
@@ -325,7 +329,7 @@ def test_a_preamble_that_ends_every_job_of_a_chunk_is_told(
 ) -> None:
     monkeypatch.setattr(slurm, "_MOST_JOBS", 2)
     run = start(tmp_path, task(tmp_path, "a"), task(tmp_path, "b"), pack=2, preamble="echo no licence; exit 9")
-    assert run.wait(timeout_s=60) is ms.RunStatus.FAILED
+    assert run.wait(timeout_s=180) is ms.RunStatus.FAILED
     assert reason(run).endswith("ended 2 times before its turn had come; slurm.out ends with: no licence")
     assert not (tmp_path / "ledger").exists()
 
@@ -337,7 +341,7 @@ def test_what_the_shell_of_a_job_needs_is_no_variable_of_the_command(
     for name in names:
         monkeypatch.setenv(name, "mine")
     run = start(tmp_path, task(tmp_path, "a", "echo " + " ".join(f"${name}" for name in names)))
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert (run.task_directory("a") / "stdout.txt").read_text().split() == ["mine"] * len(names)
 
 
@@ -370,7 +374,7 @@ def test_the_job_of_the_notebook_does_not_leak_into_those_it_submits(
     mine = {"SLURM_HINT": "mine"}
     tasks = [ms.Task(name, "env", operator="slurm", resources=memory, env=mine) for name in ("a", "b")]
     run = start(tmp_path, *tasks, pack=pack)
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     text = (run.task_directory("b") / "stdout.txt").read_text()
     seen = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     assert {name for name, value in OUTER.items() if seen.get(name) == value} == set()
@@ -390,7 +394,7 @@ def test_references_to_variables_are_taken_before_any_is_set(
     tasks = [ms.Task(name, 'echo "$LEFT, $RIGHT, $THIRD"', env=swapped, operator="slurm") for name in ("a", "b")]
     lacks = ms.Task("lacks", "true", env={"X": "env:NOT_SET_AT_ALL"}, operator="slurm", allow_failure=True)
     run = start(tmp_path, *tasks, lacks, pack=pack)
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert (run.task_directory("b") / "stdout.txt").read_text() == "the 'right', the left, the left\n"
     assert "NOT_SET_AT_ALL" in reason(run, "lacks")
     assert "has to be set: the task needs it" in reason(run, "lacks")
@@ -434,7 +438,7 @@ def test_no_file_of_a_task_is_taken_for_one_of_ours(healthy: Cluster, tmp_path: 
         task(tmp_path, "c", "sleep 1"),
         pack=pack,
     )
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert list(run.tasks["status"]) == ["FAILED", "COMPLETED", "COMPLETED"]
     assert reason(run) == "exit code 3"
     assert (run.task_directory("a") / "proof").read_text() == "ran\n"
@@ -465,7 +469,7 @@ def test_an_end_that_cannot_be_read_for_the_moment_is_not_taken_for_none(healthy
         with pytest.raises(OSError, match="Too many open files"):
             end_of(attempt)
     assert end_of(attempt) is not None
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
 
 
 @pytest.mark.parametrize(
@@ -507,7 +511,7 @@ def test_a_fault_of_the_disk_while_an_attempt_is_prepared_is_tried_again(
     wait_for(lambda: (run.step(), handler.asked == 1)[1])
     assert status(run, attempt=2) == "SUBMITTING"
     assert os.strerror(fault) in repr(run.explain())
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert len(run.attempts) == 2
 
 
@@ -522,7 +526,7 @@ def test_an_end_that_a_full_disk_does_not_take_is_written_again(healthy: Cluster
         run.step()
     assert status(run) in ("SUBMITTED", "RUNNING")
     new.unlink()
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert reason(run) == "exit code 3"
 
 
@@ -540,7 +544,7 @@ def test_a_chunk_whose_files_were_removed_fails_alone(healthy: Cluster, tmp_path
     name = str(run.attempts.loc["0.a.1", "external_id"])
     shutil.rmtree(run.path / "operators/slurm/.chunks" / name)
     healthy.command("scancel", f"--name={name}")
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert list(run.tasks["status"]) == ["FAILED", "FAILED", "COMPLETED", "COMPLETED"]
     assert f".chunks/{name} is gone" in reason(run, "b")
     check_executions(run, tmp_path / "ledger")
@@ -550,7 +554,7 @@ def test_a_run_whose_chunk_lost_its_files_can_be_cancelled(healthy: Cluster, tmp
     run = start(tmp_path, *(task(tmp_path, name, gate(tmp_path)) for name in "ab"), pack=2)
     until_begun(run)
     shutil.rmtree(run.path / "operators/slurm/.chunks")
-    run.cancel(timeout_s=30)
+    run.cancel(timeout_s=120)
     assert set(run.attempts["status"]) == {"CANCELLED"}
     assert starts(tmp_path / "ledger").total() == 1
 
