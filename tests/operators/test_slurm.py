@@ -77,7 +77,7 @@ def test_jobs_run_and_their_results_come_home(healthy: Cluster, tmp_path: Path) 
             env={"ODD": "a'b\"c$d"},
         ),
     )
-    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert list(run.tasks["status"]) == ["COMPLETED", "FAILED", "FAILED", "COMPLETED", "COMPLETED"]
     assert reason(run, "b") == "exit code 3; stderr ends with: lost"
     assert run.tasks.loc["0.c", "exit_code"] == -signal.SIGSEGV
@@ -91,7 +91,7 @@ def test_jobs_run_and_their_results_come_home(healthy: Cluster, tmp_path: Path) 
 def test_no_secret_stays_in_a_run_on_slurm(healthy: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAB_TOKEN", evidence_lab.SECRET)
     run = start(tmp_path, evidence_lab.signed("slurm"))
-    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     evidence_lab.assert_no_secret_stays(run, tmp_path)
 
 
@@ -112,7 +112,7 @@ def test_one_question_and_one_release_a_tick_whatever_the_number(
     calls.clear()
     run.step()
     assert calls == ["squeue"]
-    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     check_executions(run, tmp_path / "ledger")
 
 
@@ -125,7 +125,7 @@ def test_only_so_many_run_and_wait_in_the_queue(healthy: Cluster, tmp_path: Path
     assert sorted(states) == ["PENDING", "PENDING", "RUNNING", "RUNNING"]
     assert "held until there is room" in repr(run.explain())
     (tmp_path / "go").write_text("")
-    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     check_executions(run, tmp_path / "ledger")
 
 
@@ -137,7 +137,7 @@ def test_what_slurm_would_never_take_is_refused_with_its_words(healthy: Cluster,
         task(tmp_path, "c", resources=ms.Resources(extra=["--no-such-option"])),
         task(tmp_path, "d"),
     )
-    assert run.wait(timeout_s=90) is ms.RunStatus.FAILED
+    assert run.wait(timeout_s=180) is ms.RunStatus.FAILED
     assert list(run.tasks["status"]) == ["FAILED", "FAILED", "FAILED", "COMPLETED"]
     for name in ("a", "c"):
         assert "Slurm refused it" in reason(run, name)
@@ -158,7 +158,7 @@ def test_a_submission_that_failed_and_yet_arrived_is_adopted(healthy: Cluster, t
         assert status(run) == "SUBMITTING", "being unable to ask is no answer"
         assert "could not be asked" in repr(run.explain())
     run = ms.open_run(path)
-    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     check_executions(run, tmp_path / "ledger")
     assert not [job for job in healthy.jobs() if job[1].startswith("ms-") and job[2] == "PENDING"]
 
@@ -191,7 +191,7 @@ def test_a_controller_killed_after_it_gave_an_id_loses_the_job(healthy: Cluster,
     again.step()
     assert status(again) == "SUBMITTED", "a dead controller says nothing about the job"
     healthy.start()
-    assert again.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert again.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     check_executions(again, tmp_path / "ledger")
     assert sum(starts(tmp_path / "ledger").values()) == 1
 
@@ -230,7 +230,7 @@ def test_a_finished_job_that_the_queue_has_forgotten(tmp_path: Path) -> None:
         run = start(tmp_path, task(tmp_path, "good"), task(tmp_path, "bad", "exit 4", allow_failure=True), grace_s=1.0)
         wait_for(lambda: sum(starts(tmp_path / "ledger").values()) == 2)
         wait_for(lambda: not [job for job in forgetful.jobs() if job[1].startswith("ms-")])
-        assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+        assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
         assert list(run.tasks["exit_code"]) == [0, 4]
         check_executions(run, tmp_path / "ledger")
 
@@ -271,7 +271,7 @@ def test_held_by_an_administrator_is_left_held_and_said(healthy: Cluster, tmp_pa
     assert "JobHeldAdmin" in repr(run.explain())
     assert starts(tmp_path / "ledger") == {}
     healthy.command("scontrol", "release", number)
-    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
 
 
 def test_a_controller_that_has_forgotten_what_it_released_is_told_again(healthy: Cluster, tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ def test_a_controller_that_has_forgotten_what_it_released_is_told_again(healthy:
     healthy.restore(tmp_path / "saved")
     number = run.attempts.loc["0.b.1", "external_id"]
     (run.path / f"operators/slurm/0.b.1/.matterstack/released.{number}").touch()  # as that of a
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED, run.explain()
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED, run.explain()
     assert reason(run) == "exit code 3"
     check_executions(run, tmp_path / "ledger")
 
@@ -317,7 +317,7 @@ def test_a_dependency_that_can_never_be_satisfied_ends_the_attempt(healthy: Clus
     run = start(tmp_path, task(tmp_path), max_active=1)
     number = str(run.attempts.loc["0.a.1", "external_id"])
     healthy.command("scontrol", "update", f"jobid={number}", f"dependency=afterok:{failed}")
-    assert run.wait(timeout_s=60) is ms.RunStatus.FAILED
+    assert run.wait(timeout_s=180) is ms.RunStatus.FAILED
     assert reason(run) == "DependencyNeverSatisfied: Slurm says that it can never start"
     assert starts(tmp_path / "ledger") == {}
 
@@ -356,7 +356,7 @@ def test_a_daemon_of_the_node_that_dies_and_comes_back(healthy: Cluster, tmp_pat
     run.step()
     healthy.start()
     (tmp_path / "go").write_text("")
-    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     check_executions(run, tmp_path / "ledger")
 
 
@@ -424,7 +424,7 @@ def test_the_submitter_is_killed_at_each_step(healthy: Cluster, tmp_path: Path, 
     run = start(tmp_path, task(tmp_path, "a"), task(tmp_path, "b"), step=False, grace_s=5.0)
     killed_at(point, hit, lambda: ms.open_run(run.path).step())
     killed_at(point, hit, lambda: ms.open_run(run.path).step())
-    assert ms.open_run(run.path).wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert ms.open_run(run.path).wait(timeout_s=180) is ms.RunStatus.COMPLETED
     check_executions(run, tmp_path / "ledger")
     assert sum(starts(tmp_path / "ledger").values()) == 2
     tokens = set(run.attempts["token"])
@@ -506,7 +506,7 @@ def test_handlers_mend_the_inputs_of_the_next_attempt(healthy: Cluster, tmp_path
     converge = '[ "$(cat steps)" -ge 3 ] || { echo not converged; exit 1; }'
     tasks = [task(tmp_path, name, converge, retries=3, files={"steps": "1"}) for name in ("a", "b")]
     run = start(tmp_path, *tasks, handlers=[MoreSteps()], pack=pack, grace_s=5.0)
-    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     attempts = run.attempts[run.attempts["task_id"] == "a"]
     assert list(attempts["status"]) == ["FAILED", "FAILED", "COMPLETED"]
     said = json.loads((run.path / "operators/slurm/0.a.3/corrections.json").read_text())
@@ -520,7 +520,7 @@ def test_handlers_mend_the_inputs_of_the_next_attempt(healthy: Cluster, tmp_path
 
 def test_a_handler_that_raises_fails_the_attempt_with_its_words(healthy: Cluster, tmp_path: Path) -> None:
     run = start(tmp_path, task(tmp_path, "a", "exit 1", retries=1, allow_failure=True), handlers=[Broken()])
-    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert "no such pseudopotential" in reason(run)
     with pytest.raises(InvalidConfigError, match="check"):
         ms.SlurmOperator(handlers=[object()])  # type: ignore[list-item]
@@ -540,7 +540,7 @@ def test_a_monitor_stops_a_job_that_runs(healthy: Cluster, tmp_path: Path, pack:
         task(tmp_path, name, converge, retries=1, files={"steps": steps}) for name, steps in (("a", "1"), ("b", "2"))
     ]
     run = start(tmp_path, *tasks, handlers=[Watching()], pack=pack, grace_s=5.0)
-    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED, run.explain()
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED, run.explain()
     attempts = run.attempts[["task_id", "status"]].to_records(index=False).tolist()
     assert sorted(attempts) == [("a", "COMPLETED"), ("a", "FAILED"), ("b", "COMPLETED")]
     assert run.attempts.loc["0.a.1", "reason"].startswith("stopped by Watching")
@@ -566,7 +566,7 @@ def test_many_attempts_share_a_job_and_each_ends_in_its_own_way(healthy: Cluster
         task(tmp_path, "also", "true", resources=ms.Resources(walltime_s=5)),
     )
     assert run.attempts["external_id"].nunique() == 2
-    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert sorted(run.results["i"].dropna()) == list(range(20))
     assert (run.path / "operators/slurm/0.odd.1/stdout.txt").read_text() == "a'b\"c$d\n"
     assert "exit code 3; stderr ends with: lost" in reason(run, "bad")
@@ -607,7 +607,7 @@ def calling(base: Path, *kinds: str, **settings: Any) -> ms.Run:
 
 def test_calls_of_a_chunk_begin_warm_and_each_ends_in_its_own_way(healthy: Cluster, tmp_path: Path) -> None:
     run = calling(tmp_path, "", "waits", "exits", "crashes", "", "", "waits")
-    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert starts_of(run) == {f"0.t{number}.1": "warm" for number in range(7)}
     assert [run.value(f"t{number}") for number in (0, 4, 5)] == [8, 12, 13]
     assert "TIMEOUT" in reason(run, "t1")
@@ -619,7 +619,7 @@ def test_calls_of_a_chunk_begin_warm_and_each_ends_in_its_own_way(healthy: Clust
 
 def test_calls_of_a_chunk_begin_cold_where_that_is_wanted(healthy: Cluster, tmp_path: Path) -> None:
     cold = calling(tmp_path, "", "", warm=False)
-    assert cold.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert cold.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert set(starts_of(cold).values()) == {"cold: its operator has warm=False"}
     assert cold.value("t1") == 9
 
@@ -660,7 +660,7 @@ def test_an_attempt_whose_chunk_was_killed_is_lost_while_the_next_job_of_it_work
     assert f"job {number} of its chunk ended while it ran" in reason(run, "t0")
     until(run, "RUNNING", "t1")
     (tmp_path / "go").write_text("")
-    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     check_executions(run, tmp_path / "ledger")
 
 
@@ -676,7 +676,7 @@ def test_commands_that_break_their_directory_or_cannot_start_leave_the_chunk_wor
         task(tmp_path, "last"),
         grace_s=1.0,
     )
-    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert list(run.tasks["status"]) == ["FAILED", "FAILED", "FAILED", "COMPLETED", "COMPLETED"]
     assert "no-such-program: command not found" in reason(run, "unknown")
     assert "NOWHERE_SET has to be set" in reason(run, "secret")
@@ -703,7 +703,7 @@ def test_the_submitter_of_a_chunk_is_killed(healthy: Cluster, tmp_path: Path, po
     run = packed(tmp_path, *(task(tmp_path, f"t{i}") for i in range(5)), step=False)
     killed_at(point, hit, lambda: ms.open_run(run.path).step())
     killed_at(point, hit, lambda: ms.open_run(run.path).step())
-    assert ms.open_run(run.path).wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert ms.open_run(run.path).wait(timeout_s=180) is ms.RunStatus.COMPLETED
     check_executions(run, tmp_path / "ledger")
     assert sum(starts(tmp_path / "ledger").values()) == 5
 
@@ -724,7 +724,7 @@ def test_two_jobs_of_one_attempt_run_its_command_once(healthy: Cluster, tmp_path
     wait_for(lambda: (second, "COMPLETED") in {(job, state) for job, _, state in healthy.jobs()})
     assert "claimed by another job" in (directory / "slurm-2.out").read_text()
     (tmp_path / "go").write_text("")
-    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert sum(starts(tmp_path / "ledger").values()) == 1
 
 
@@ -735,7 +735,7 @@ def test_a_held_job_of_an_attempt_that_no_run_has_stored_is_cancelled(healthy: C
     stray = healthy.command("sbatch", "--parsable", "--hold", named, "--output=/dev/null", "--wrap=true").strip()
     wait_for(lambda: (run.step(), stray not in {job for job, _, state in healthy.jobs() if state == "PENDING"})[1])
     (tmp_path / "go").write_text("")
-    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     check_executions(run, tmp_path / "ledger")
 
 

@@ -67,7 +67,7 @@ def test_attempts_go_out_and_their_outputs_come_home(link: Server, tmp_path: Pat
         task(tmp_path, "b", "echo lost >&2; exit 3", allow_failure=True),
         task(tmp_path, "c", "cat 'final y.xyz'", files={"final y.xyz": ms.FromTask("a", "final y.xyz")}),
     )
-    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert run.results.loc["0.a", "energy_eV"] == -1
     assert "exit code 3; stderr ends with: lost" in str(run.tasks.loc["0.b", "reason"])
     home = run.path / "operators/slurm"
@@ -98,7 +98,7 @@ def test_functions_go_out_and_their_values_come_home(link: Server, tmp_path: Pat
     flow.add("bad", away(total).with_options(allow_failure=True), [], -1.0)
     operators = {"slurm": operator(tmp_path / "there", python=sys.executable)}
     run = ms.initialize_run("w", flow, base_path=tmp_path, operators=operators)
-    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert run.value("total") == sum(range(3)) + sum(range(20_000))
     assert len(run.value("spectrum-1")["intensity"]) == 20_000
     assert run.tasks.loc["0.bad", "reason"] == "ValueError: nothing is that far, at total line 3"
@@ -144,7 +144,7 @@ def test_chunks_run_there_and_go_on_where_they_stood(slurm: Cluster, link: Serve
     # The job is told later, and a command that may go on at once would end before that.
     wait_for(lambda: {state for _, job, state in slurm.jobs() if job == name} == {"CANCELLED"})
     (tmp_path / "go").write_text("")
-    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     attempts = run.attempts.groupby("task_id").size()
     assert attempts.loc["t1"] == 2
     assert attempts.drop("t1").eq(1).all()
@@ -176,7 +176,7 @@ def test_the_link_is_cut(link: Server, tmp_path: Path, how: str, when: str) -> N
         with link.hanging():
             impatient.step()
         assert "did not end within" in repr(impatient.explain())
-    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert sum(starts(tmp_path / "ledger").values()) == 1
     check_executions(run, tmp_path / "ledger")
 
@@ -207,7 +207,7 @@ def test_the_reply_of_each_call_is_lost(
     (tmp_path / "bin/ssh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     run = start(tmp_path, tmp_path / "there", task(tmp_path, "a"), task(tmp_path, "b"), pack=pack)
-    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert int((tmp_path / "calls").read_text()) >= at
     assert (run.attempts["status"] == "COMPLETED").all()
     assert len(run.attempts) == 2
@@ -217,8 +217,8 @@ def test_the_reply_of_each_call_is_lost(
 @pytest.mark.parametrize("point", ["submit.prepared", "submit.submitted", "submit.stored", "collect.begin"])
 def test_the_driver_is_killed(link: Server, tmp_path: Path, point: str) -> None:
     run = start(tmp_path, tmp_path / "there", task(tmp_path), step=False)
-    killed_at(point, 1, lambda: ms.open_run(run.path).wait(timeout_s=60))
-    assert ms.open_run(run.path).wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    killed_at(point, 1, lambda: ms.open_run(run.path).wait(timeout_s=180))
+    assert ms.open_run(run.path).wait(timeout_s=180) is ms.RunStatus.COMPLETED
     check_executions(run, tmp_path / "ledger")
 
 
@@ -239,7 +239,7 @@ def test_a_copy_that_fails_is_none_where_the_end_of_children_is_ignored(
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         run = start(tmp_path, tmp_path / "there", task(tmp_path, "a", "echo x >out", outputs=["out"]))
-        assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED, str(run.explain())
+        assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED, str(run.explain())
     finally:
         signal.signal(signal.SIGCHLD, before)
     assert (tmp_path / "failed").exists()
@@ -260,7 +260,7 @@ def test_names_of_a_tasks_files_are_its_own_there_too(link: Server, tmp_path: Pa
         task(tmp_path, "b", f"{same} || exit 4; sh ./job.sh || true", files=files, outputs=["proof"]),
         pack=pack,
     )
-    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert run.tasks.loc["0.a", "reason"] == "exit code 3"
     assert (run.task_directory("b") / "proof").read_text() == "ran\n"
     check_executions(run, tmp_path / "ledger")
@@ -283,7 +283,7 @@ def test_an_attempt_that_cannot_be_brought_there_fails_alone_and_names_the_file(
     # A folder that is not empty stands there where the file has to be.
     (place,) = there.glob("*/0.first.1")
     (place.parent / "0.a.1/structure.cif/in the way").mkdir(parents=True)
-    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED, str(run.explain())
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED, str(run.explain())
     assert list(run.tasks["status"]) == ["COMPLETED", "FAILED", "COMPLETED"]
     assert "it cannot be brought to cluster" in str(run.tasks.loc["0.a", "reason"])
     assert "structure.cif" in str(run.tasks.loc["0.a", "reason"])
@@ -298,7 +298,7 @@ def test_an_attempt_whose_directory_was_removed_here_holds_up_no_other(link: Ser
     run.step()
     assert "could not be asked" not in repr(run.explain())
     (tmp_path / "go").write_text("")
-    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert run.tasks.loc["0.b", "status"] == "COMPLETED"
     check_executions(run, tmp_path / "ledger")
 
@@ -331,10 +331,13 @@ def test_a_copy_that_takes_longer_than_its_time_goes_on_where_it_stood(
     (tmp_path / "bin/ssh").write_text(halting)
     (tmp_path / "bin/ssh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
-    impatient = ms.open_run(run.path, operators={"slurm": operator(there, timeout_s=2.0)})
-    wait_for(lambda: (impatient.step(), (tmp_path / "halted").exists())[1])
+    for longest_s in (2.0, 10.0, 60.0):  # a busy machine may need more until it has begun
+        impatient = ms.open_run(run.path, operators={"slurm": operator(there, timeout_s=longest_s)})
+        impatient.step()
+        if (tmp_path / "halted").exists():
+            break
     assert "what it left is not home yet" in repr(impatient.explain())
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED, str(run.explain())
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED, str(run.explain())
     assert int((tmp_path / "came").read_text()) < 3_000_000, "it began anew"
     home = run.task_directory("a")
     with open(home / "large", "rb") as copy:
@@ -354,7 +357,7 @@ def test_an_unknown_host_key_is_refused(link: Server, tmp_path: Path) -> None:
         assert "Log in once by hand" in repr(run.explain())
     finally:
         known.write_text(content)
-    assert run.wait(timeout_s=90) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     check_executions(run, tmp_path / "ledger")
 
 
