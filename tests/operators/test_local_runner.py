@@ -342,6 +342,14 @@ def test_what_a_killed_driver_had_sent_is_heard_before_another_is_answered(
     assert starts(tmp_path / "ledger").total() == 0
 
 
+def test_who_comes_while_a_runner_leaves_is_heard_by_it_or_by_the_next(tmp_path: Path) -> None:
+    for passed_ms in range(0, 24, 2):
+        link = Link(tmp_path, 1)
+        link.ask("ask", [])
+        link.close()  # it has nothing to do any more, and leaves
+        time.sleep(passed_ms / 1000)  # what is tested: at any instant
+
+
 # -- what commands leave ---------------------------------------------------------------------
 
 STRAYS = {

@@ -774,8 +774,20 @@ class Runner:
             idle = not (self.by_token or self.queued or self.clients or self.journal.unwritten)
             if idle and self.orphans.due == float("inf") and time.monotonic() >= quiet_until:
                 self.journal.sync()
-                self.warm.close()
-                return
+                if self.leave():
+                    return
+
+    def leave(self) -> bool:
+        """Listen no more, unless a driver has come meanwhile; return whether that is so.
+
+        A process takes its time to end. Who connects while it does would be heard by nobody, and believe that what it
+        hands over was taken.
+        """
+        if self.accept():
+            return False
+        self.listener.close()
+        self.warm.close()
+        return True
 
     def patience(self) -> float:
         """Return how long the loop may sleep."""
