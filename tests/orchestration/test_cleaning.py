@@ -373,7 +373,7 @@ def test_attempts_that_a_person_made_or_that_may_still_live_stay(tmp_path: Path)
     run.declare_lost("lost")
     while not {"0.kit.2", "0.lost.2"} <= set(run.attempts.index):
         run.step()
-    run.cancel()
+    run.cancel(timeout_s=60)
     assert list(run.attempts.loc[["0.kit.1", "0.lost.1"], "status"]) == ["FAILED", "LOST"]
     assert len(run.clean()) == 0
 

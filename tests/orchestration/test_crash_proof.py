@@ -116,10 +116,13 @@ def heal(base: Path) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_killed_at_lines_of_a_step(tmp_path: Path, stage: Callable[[Path], None]) -> None:
-    base = tmp_path / "count"
-    base.mkdir()
-    stage(base)
-    total = lines_of(lambda: reopen(base).step(), tmp_path / "lines")
+    counts = []
+    for name in ("count", "again"):  # one that has to wait for a runner goes round for long
+        base = tmp_path / name
+        base.mkdir()
+        stage(base)
+        counts.append(lines_of(partial(step, base), tmp_path / "lines"))
+    total = min(counts)
     assert total > 300
     killed = 0
     for number in chosen(total, seed=1):

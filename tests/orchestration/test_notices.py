@@ -25,7 +25,7 @@ from no_skips import NOT_REQUIRED
 from test_daemon import daemon
 from test_run_lifecycle_scale import Completer, counted
 from told import all_sent, came, journal, writes
-from waiting import wait_for
+from waiting import alive, wait_for
 
 import matterstack as ms
 from matterstack import crash_points as testing
@@ -194,8 +194,7 @@ def test_who_sends_is_killed_and_nobody_sends_again(
 
 
 def _lives(claim: Path) -> bool:
-    stat = Path(f"/proc/{json.loads(claim.read_text())['pid']}/stat")
-    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    return alive(json.loads(claim.read_text())["pid"])
 
 
 def test_ten_processes_that_start_who_sends_have_it_sent_once(tmp_path: Path) -> None:

@@ -339,7 +339,7 @@ def test_the_power_goes_after_a_command_ended_that_nobody_watched(tmp_path: Path
         left.touch()
         local = disk.path / RUN / "operators/local"
         runner = json.loads((local / "runner.lock").read_text())["pid"]
-        wait_for(lambda: not Path(f"/proc/{runner}").exists(), most_s=30)  # it leaves when all that it knows is on disk
+        wait_for(lambda: not Path(f"/proc/{runner}").exists())  # it leaves when all that it knows is on disk
         assert '["end"' in (local / "journal.jsonl").read_text()
         changes = disk.changes()
     (end,) = (n for n, change in enumerate(changes) if change[0] == "write" and b'["end"' in (change[1][2] or b""))

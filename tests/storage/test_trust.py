@@ -15,6 +15,7 @@ from crashes import in_child
 
 import matterstack as ms
 from matterstack.errors import RunNotFoundError, RunStatusError, UntrustedRunError
+from matterstack.files import birth_ns
 from matterstack.storage.trust import is_trusted, record_folder, record_run
 
 
@@ -198,11 +199,15 @@ def test_what_comes_back_into_the_place_of_what_was_removed_is_asked_about(tmp_p
     for number in range(30):
         folder, kept = tmp_path / f"{number}" / "folder", tmp_path / f"{number}" / "kept"
         folder.mkdir(parents=True)
+        born, clock = birth_ns(folder), tmp_path / f"{number}" / "clock"
+        clock.touch()
         record_run(folder, "key")
         record_folder(folder)
         assert is_trusted(folder, "key")
         folder.rename(kept)
         assert is_trusted(kept, "key")
         kept.rmdir()
+        while clock.stat().st_mtime_ns <= born:  # older kernels date what is made within some milliseconds alike
+            clock.touch()
         folder.mkdir()
         assert not is_trusted(folder, "key")
