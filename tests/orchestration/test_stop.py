@@ -333,10 +333,14 @@ def test_waiting_for_another_program_is_stopped(tmp_path: Path) -> None:
     other = sqlite3.connect(run.path / "state.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+
+    def step() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        run.step()
+
     try:
         with pytest.raises(KeyboardInterrupt):
-            signal.setitimer(signal.ITIMER_REAL, 0.3)
-            run.step()
+            step()
     finally:
         signal.signal(signal.SIGALRM, before)
     assert other.in_transaction, "it waited no longer than that"
