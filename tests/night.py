@@ -254,7 +254,7 @@ class Night:
         first = [daemon for daemon in self.daemons if "w" in daemon.workspaces]
         # One that has just been started has no lock yet, and this one could be the first.
         if first and f"pid {first[0].process.pid} steps the runs of " in self.log.read_text():
-            done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd="/", check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=180, cwd="/", check=False)
             if done.returncode != 75:
                 self.findings.append(f"a second daemon ended with {done.returncode}: {done.stderr}")
 
@@ -361,7 +361,7 @@ class Night:
     def morning(self, quiet_s: float) -> None:
         """Mend all, answer all, wait until nothing moves any more, and look at what has become of it."""
         for process in self.notebooks:
-            process.wait(timeout=60)
+            process.wait(timeout=180)
         for _, mend in self.later:
             mend()
         self.later.clear()
@@ -472,7 +472,7 @@ class Night:
 
     def check_processes(self) -> None:
         """Look for processes that have to do with the runs still, and files in the temporary folder."""
-        until = time.monotonic() + 60
+        until = time.monotonic() + 180
         while left := [found for found in processes(str(self.base)) if found]:
             if time.monotonic() > until:
                 self.findings.append(f"processes are left: {left}")

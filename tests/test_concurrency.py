@@ -78,7 +78,7 @@ def test_second_process_fails_fast_and_says_who(run: ms.Run, holder: subprocess.
     # The holder goes on undisturbed.
     output, _ = holder.communicate("go\n", timeout=120)
     assert output.startswith("Tick: 1 tasks ready")
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
     assert sum(starts(tmp_path / "ledger").values()) == 1
 
 
@@ -98,7 +98,7 @@ def test_two_processes_stepping_all_the_time_execute_once(tmp_path: Path) -> Non
     errors = [process.communicate(timeout=180)[1] for process in waiting]
     for process, error in zip(waiting, errors, strict=True):
         assert process.returncode == 0 or "RunLockedError" in error  # only the first step may be refused
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
     assert sum(starts(ledger).values()) == 20
 
 
@@ -128,7 +128,7 @@ def test_second_thread_of_one_kernel_fails_fast(tmp_path: Path) -> None:
     finally:
         leave.set()
         thread.join()
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
 
 
 def test_second_asyncio_cell_fails_fast(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_second_asyncio_cell_fails_fast(tmp_path: Path) -> None:
 
 def test_lock_file_is_never_deleted(run: ms.Run) -> None:
     before = (run.path / "run.lock").stat().st_ino
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=120)
     assert (run.path / "run.lock").stat().st_ino == before
     assert read_holder(run.path / "run.lock")["pid"] == os.getpid()
 
@@ -167,9 +167,9 @@ def test_lock_replaced_while_held_is_noticed_before_anything_is_written(tmp_path
     with pytest.raises(RunLockLostError, match=r"run\.lock"):
         run.step()
     assert list(run.attempts["status"]) == ["SUBMITTING"], "what was seen without the lock is not written"
-    assert ms.open_run(run.path).wait(timeout_s=30) is ms.RunStatus.RUNNING, "nobody to ask: it returns at once"
+    assert ms.open_run(run.path).wait(timeout_s=120) is ms.RunStatus.RUNNING, "nobody to ask: it returns at once"
     again = ms.open_run(run.path, operators={"local": ms.LocalOperator()})
-    assert again.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert again.wait(timeout_s=120) is ms.RunStatus.COMPLETED
     assert len(again.attempts) == 1
 
 

@@ -40,7 +40,7 @@ def remedies(run: ms.Run) -> str:
 
 def test_a_failure_that_was_allowed_for_is_not_to_be_retried_once_the_run_is_over(tmp_path: Path) -> None:
     run = make(tmp_path, ms.Task("bad", "exit 1", allow_failure=True))
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
     assert "retry" not in remedies(run)
     assert "COMPLETED" in remedies(run)
 
@@ -58,7 +58,7 @@ def test_a_failure_that_was_allowed_for_is_not_to_be_retried_once_the_run_is_ove
 )
 def test_what_is_missing_is_named_before_a_retry(tmp_path: Path, command: Any, advice: str) -> None:
     run = make(tmp_path, ms.Task("a", command))
-    assert run.wait(timeout_s=30) is ms.RunStatus.FAILED
+    assert run.wait(timeout_s=120) is ms.RunStatus.FAILED
     assert advice in remedies(run)
     assert "run.retry('a')" not in remedies(run).split("then")[0]
     said = str(run.explain())
@@ -96,14 +96,14 @@ class Loop(ms.Campaign):
 )
 def test_a_campaign_that_goes_wrong_is_shown_at_its_users_own_line(tmp_path: Path, way: str, begins: str) -> None:
     run = ms.initialize_run("w", Loop(way), base_path=tmp_path, run_id="r")
-    assert run.wait(timeout_s=30) is ms.RunStatus.PAUSED
+    assert run.wait(timeout_s=120) is ms.RunStatus.PAUSED
     first = str(run.reason).splitlines()[0].removeprefix("the campaign could not go on: ")
     assert first.startswith(begins)
     assert Path(__file__).name in first
     assert "orchestration" not in str(run.reason)
     assert f"matterstack.open_run({str(run.path)!r}, campaign=Loop(...)).resume()" in remedies(run)
     again = ms.open_run(run.path, campaign=Loop("well")).resume()
-    assert again.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert again.wait(timeout_s=120) is ms.RunStatus.COMPLETED
 
 
 # -- files ------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def test_the_name_of_a_file_is_not_taken_for_its_content(tmp_path: Path, monkeyp
         make(tmp_path, ms.Task("a", "true", files={"relax.py": "script.py"}))
     meant = {"relax.py": "relax.py\n", "b": b"script.py", "c": "script.py\n", "d": "no such file", "e": ""}
     run = make(tmp_path, ms.Task("a", "cat relax.py b c d e", files=meant))
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
     said = (run.task_directory("a") / "stdout.txt").read_text()
     assert said == "relax.py\nscript.pyscript.py\nno such file"
 
@@ -241,7 +241,7 @@ def test_a_reason_of_many_lines_is_told_in_one_with_where_it_says_more(tmp_path:
             return state["no such key"]
 
     run = ms.initialize_run("w", Broken("well"), base_path=tmp_path, operators={"local": ms.LocalOperator()})
-    assert run.wait(timeout_s=30) is ms.RunStatus.PAUSED
+    assert run.wait(timeout_s=120) is ms.RunStatus.PAUSED
     assert progress._line(run).endswith("; run.explain() says why")
     shown = ms.runs("w", base_path=tmp_path)._repr_html_()
     assert "the campaign could not go on: " in shown
@@ -252,10 +252,10 @@ def test_a_reason_of_many_lines_is_told_in_one_with_where_it_says_more(tmp_path:
 def test_a_retry_is_told_to_have_the_files_of_the_plan(tmp_path: Path) -> None:
     (tmp_path / "energy.py").write_text("import sys\nsys.exit(1)\n")
     run = make(tmp_path, ms.Task("a", [sys.executable, "energy.py"], files={"energy.py": tmp_path / "energy.py"}))
-    assert run.wait(timeout_s=30) is ms.RunStatus.FAILED
+    assert run.wait(timeout_s=120) is ms.RunStatus.FAILED
     assert "run.retry('a')  # the same command or function, with the files it was planned with" in remedies(run)
     (tmp_path / "energy.py").write_text("")
-    assert run.retry().wait(timeout_s=30) is ms.RunStatus.FAILED
+    assert run.retry().wait(timeout_s=120) is ms.RunStatus.FAILED
 
 
 # -- the loop and the command line --------------------------------------------------------------
@@ -381,4 +381,4 @@ def test_what_cannot_be_set_is_refused_and_nothing_is_changed(tmp_path: Path) ->
     with pytest.raises(InvalidConfigError, match=r"config.json cannot be used"):
         run.step()
     (run.path / "config.json").write_bytes(before)
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED

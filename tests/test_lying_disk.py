@@ -7,6 +7,7 @@ import fcntl
 import os
 import select
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -348,8 +349,8 @@ def test_two_machines_step_one_run_in_turn_though_each_sees_names_and_sizes_late
         here = ms.initialize_run("w", flow, base_path=disk.path, run_id="r", operators=operators)
         assert not (disk.other / "workspaces/w/runs/r/operators/human/0.ask.1").exists()
         ms.trust(disk.other)
-        there = None
-        for _ in range(200):
+        there, until = None, time.monotonic() + 180
+        while time.monotonic() < until:
             here.step()
             if there is None and (disk.other / "workspaces/w/runs/r/state.sqlite").exists():
                 there = ms.open_run(disk.other / "workspaces/w/runs/r")

@@ -10,4 +10,4 @@ KINDS = ("commands", "fails", "warm", "person", "asks", "experiment", "kits", "s
 
 
 def test_a_short_night(tmp_path: Path) -> None:
-    assert night(tmp_path, 15, 3, KINDS, bare=True, quiet_s=60) == []
+    assert night(tmp_path, 15, 3, KINDS, bare=True) == []

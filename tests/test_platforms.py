@@ -50,7 +50,7 @@ TO_A_CLUSTER = """
 import sys
 import matterstack as ms
 assert sys.platform == "darwin"
-print(ms.open_run(sys.argv[1]).wait(timeout_s=45))
+print(ms.open_run(sys.argv[1]).wait(timeout_s=150))
 """
 
 A_LONG_CHECK = """
@@ -74,7 +74,7 @@ def as_macos(program: str, *given: object, folder: Path) -> subprocess.Completed
         [sys.executable, str(HELPERS / "as_macos.py"), str(script), *map(str, given)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=180,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )

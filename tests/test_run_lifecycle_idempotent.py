@@ -92,7 +92,7 @@ def test_ten_steps_without_change_submit_once(tmp_path: Path) -> None:
     assert [report.submitted for report in reports] == [1] + [0] * 9
     with open(gate, "w"):  # opens when the command reads: it has started
         pass
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
     assert sum(starts(tmp_path / "ledger").values()) == 1
     assert len(run.attempts) == 1
 
@@ -106,7 +106,7 @@ def test_ten_steps_of_ten_processes_submit_once(tmp_path: Path) -> None:
         assert in_child(lambda: ms.open_run(path).step()) == ENDED
     with open(gate, "w"):
         pass
-    assert ms.open_run(path).wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert ms.open_run(path).wait(timeout_s=120) is ms.RunStatus.COMPLETED
     assert sum(starts(tmp_path / "ledger").values()) == 1
 
 
@@ -203,7 +203,7 @@ def test_killed_runner_with_commands_under_way(tmp_path: Path) -> None:
             assert report.live == 1
         assert list(run.attempts["attempt"]) == [1], "alive, so not lost"
         gate_end.write("go\n")
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
     assert list(run.attempts["status"]) == ["LOST", "COMPLETED"]
     assert "was killed" in run.attempts["reason"].iloc[0]
     check_executions(run, tmp_path / "ledger")

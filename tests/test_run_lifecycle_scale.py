@@ -130,9 +130,11 @@ def test_room_at_one_operator_does_not_make_the_loop_spin_for_tasks_of_another(t
     flow = ms.Workflow([ms.Task(f"t{n}", "sleep 0.5") for n in range(3)])
     operators = {"local": ms.LocalOperator(max_active=1), "human": ms.HumanOperator()}
     run = ms.initialize_run("w", flow, base_path=tmp_path, operators=operators)
-    reports = list(run.ticks(timeout_s=60))
+    began = time.monotonic()
+    reports = list(run.ticks(timeout_s=120))
+    halves = (time.monotonic() - began) / 0.5
     assert run.status is ms.RunStatus.COMPLETED
-    assert len(reports) <= 60, "three tasks of half a second are looked at some ten times each"
+    assert len(reports) <= 20 * max(3, halves), "a task is looked at some ten times in half a second"
 
 
 class Shared(Completer):
@@ -173,7 +175,7 @@ def test_a_loop_of_ticks_asks_a_shared_scheduler_seldom_and_a_step_asks_it_at_on
     run.step()
     assert len(shared.looks) == before + 2
     shared.finish = 1000
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
 
 
 def test_a_glance_is_no_answer_of_an_operator_that_cannot_be_reached(
@@ -294,14 +296,14 @@ def test_no_statement_takes_more_variables_the_more_tasks_there_are(
     flow.add_task(ms.Task("last", ["x"], operator="fake", dependencies=[f"t{n}" for n in range(100)]))
     run = ms.initialize_run("w", flow, base_path=tmp_path, operators={"fake": fake})
     fake.ok = False
-    assert run.wait(timeout_s=30) is ms.RunStatus.FAILED
+    assert run.wait(timeout_s=120) is ms.RunStatus.FAILED
     assert (run.counts.failed, run.counts.skipped) == (100, 1)
     run.retry()
     assert (run.counts.ready, run.counts.pending) == (100, 101)
     assert run.store.check() == []
     assert run.store.attempts_of([f"o{n}" for n in range(100)]) == []
     fake.ok = True
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=120) is ms.RunStatus.COMPLETED
 
 
 class Rounds(ms.Campaign):

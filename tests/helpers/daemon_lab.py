@@ -43,6 +43,8 @@ class Daemon:
         return [pid for keeper in self.keepers() for pid in children(keeper)]
 
     def end(self, number: int = signal.SIGTERM) -> int:
+        if number == signal.SIGKILL:  # so that it starts no keeper between the look and the kill
+            self.process.send_signal(signal.SIGSTOP)
         self.left += self.keepers()
         self.process.send_signal(number)
         return self.process.wait(timeout=120)
