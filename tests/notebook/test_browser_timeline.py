@@ -42,6 +42,8 @@ def timeline(notebook: Notebook, inside: str = "") -> Any:
     return view
 
 
+#: Waits until what was asked for is drawn.
+DRAWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 #: Which statuses the timeline ``it`` shows.
 SHOWN = "[...it.querySelectorAll('.ms-time-key')].map((one) => one.textContent).slice(0, -1).join(' ')"
 
@@ -75,6 +77,8 @@ def test_the_timeline_follows_grows_zooms_and_leads_to_the_task(jupyter: Lab, tm
     page.keyboard.press("Escape")
     page.wait_for_selector(".ms-timeline .ms-panel", state="hidden")
     # Closer, and back to all.
+    page.keyboard.press("+")  # from here on what is in sight grows no more
+    page.evaluate(DRAWN)
     before = float(view.get_attribute("data-sight"))
     page.keyboard.press("+")
     wait(notebook, f"Number(it.dataset.sight) < {before}")
