@@ -117,13 +117,11 @@ PICTURES = """() => {
 
 
 def _shows_all(page: Any) -> None:
-    page.wait_for_selector("text=relax1 >> nth=0", state="attached")
-    text = page.inner_text("body")
+    """Wait until every output is drawn, which JupyterLab does one after the other, and each picture is read."""
     for wanted in ("WAITING", "Which?", "1 waiting", "Preview of", "relax (3)", "8 of 9 tasks over", EVIL):
-        assert wanted in text
-    found = page.evaluate(PICTURES)
-    assert found["empty"] == found["over"] == 0, found
-    assert found["words"] >= 25
+        page.wait_for_function("(wanted) => document.body.innerText.includes(wanted)", arg=wanted)
+    page.wait_for_function(f"() => {{ const found = ({PICTURES})(); return found.words >= 25 && !found.empty; }}")
+    assert page.evaluate(PICTURES)["over"] == 0
     assert page.evaluate(FAINT) == []
 
 
@@ -134,9 +132,10 @@ def test_a_saved_page_shows_every_view_offline(executed: Path, jupyter: Lab, the
     path.write_text(html, encoding="utf-8")
     context = jupyter.browser.new_context(offline=True)
     page = context.new_page()
+    page.set_default_timeout(180 * SECOND)
     dialogs: list[str] = []
     page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-    page.goto(path.as_uri(), timeout=60 * SECOND, wait_until="domcontentloaded")
+    page.goto(path.as_uri(), wait_until="domcontentloaded")
     _shows_all(page)
     SHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=str(SHOTS / f"saved-{theme}.png"), full_page=True)
