@@ -16,7 +16,7 @@ import ipywidgets
 import pytest
 
 import matterstack as ms
-from matterstack.notebook import runs_board
+from matterstack.notebook import runs_board, workspace_view
 from matterstack.notebook.runs_board import RunsBoard
 
 EVIL = "</script><img src=x onerror=alert(1)>"
@@ -27,6 +27,12 @@ def make(base: Path, run_id: str, *tasks: ms.Task, workspace: str = "w") -> ms.R
     operators = {"local": ms.LocalOperator(), "human": ms.HumanOperator()}
     flow = ms.Workflow(tasks or (ms.Task("a", "true"), ms.Task("b", "true")))
     return ms.initialize_run(workspace, flow, base_path=base, run_id=run_id, operators=operators)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the first picture wait for all runs, however busy this machine is."""
+    monkeypatch.setattr(workspace_view, "_FIRST_LOOK_S", 90.0)
 
 
 @pytest.fixture
@@ -47,8 +53,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def settled(board: RunsBoard) -> RunsBoard:
     """Look until nothing is left to be made sure of."""
-    board.look(10)
-    board.look(10)
+    board.look(90)
+    board.look(90)
     return board
 
 
@@ -78,12 +84,12 @@ def test_only_runs_that_changed_are_read_and_no_file_of_them_stays_open(tmp_path
     reads.clear()
     for run in quiet:
         run.store.close()
-    assert not board.look(10)
+    assert not board.look(90)
     assert reads == []
     held = {os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")}
     assert held.isdisjoint(os.path.realpath(run.path / "state.sqlite") for run in quiet)
     made[3].pause("lunch")
-    news = board.look(10)
+    news = board.look(90)
     assert ([card.key for card in news.changed], news.gone) == (["w/r3"], [])
     assert set(reads) == {"r3"}
     assert words(board, "w/r3") == ["lunch"]
@@ -93,18 +99,18 @@ def test_runs_come_and_go(tmp_path: Path, reads: list[str]) -> None:
     make(tmp_path, "first")
     board = settled(RunsBoard(tmp_path, "w"))
     other = make(tmp_path, "second")
-    assert [card.key for card in board.look(10).changed] == ["w/second"]
-    board.look(10)
+    assert [card.key for card in board.look(90).changed] == ["w/second"]
+    board.look(90)
     shutil.rmtree(other.path)
-    assert board.look(10).gone == ["w/second"]
+    assert board.look(90).gone == ["w/second"]
     assert [card.key for card in board.cards] == ["w/first"]
     # A run that is copied here gets its database after its folder.
     copied = tmp_path / "workspaces/w/runs/third"
     copied.mkdir()
-    board.look(10)
-    board.look(10)
+    board.look(90)
+    board.look(90)
     shutil.copytree(tmp_path / "workspaces/w/runs/first", copied, dirs_exist_ok=True)
-    assert [card.key for card in board.look(10).changed] == ["w/third"]
+    assert [card.key for card in board.look(90).changed] == ["w/third"]
 
 
 def test_a_change_that_looks_like_the_one_before_is_seen_too(tmp_path: Path, reads: list[str]) -> None:
@@ -112,14 +118,14 @@ def test_a_change_that_looks_like_the_one_before_is_seen_too(tmp_path: Path, rea
     run.step()
     state = run.path / "state.sqlite"
     board = RunsBoard(tmp_path, "w")
-    board.look(10)
+    board.look(90)
     same = state.stat()
     with sqlite3.connect(state) as connection:
         connection.execute("UPDATE runs SET reason = 'at once'")
     connection.close()
     os.utime(state, ns=(same.st_atime_ns, same.st_mtime_ns))  # within one tick of the file system's clock
     assert state.stat().st_size == same.st_size
-    assert [card.reason for card in board.look(10).changed] == ["at once"]
+    assert [card.reason for card in board.look(90).changed] == ["at once"]
 
 
 def test_a_damaged_run_is_a_row_that_says_so_and_is_seen_when_it_was_mended(tmp_path: Path, reads: list[str]) -> None:
@@ -133,7 +139,7 @@ def test_a_damaged_run_is_a_row_that_says_so_and_is_seen_when_it_was_mended(tmp_
     assert bad.status is None
     assert "not a readable database" in bad.reason
     state.write_bytes(whole)
-    assert [(card.key, card.status) for card in board.look(10).changed] == [("w/bad", ms.RunStatus.PENDING)]
+    assert [(card.key, card.status) for card in board.look(90).changed] == [("w/bad", ms.RunStatus.PENDING)]
 
 
 def test_runs_that_cannot_be_read_now_hold_up_no_other(tmp_path: Path) -> None:
@@ -147,7 +153,7 @@ def test_runs_that_cannot_be_read_now_hold_up_no_other(tmp_path: Path) -> None:
     assert [card.key for card in board.cards] == ["w/r0", "w/r2"]
     other.execute("ROLLBACK")
     other.close()
-    assert [card.key for card in board.look(30).changed] == ["w/r1"]
+    assert [card.key for card in board.look(90).changed] == ["w/r1"]
 
 
 def test_what_needs_a_person_is_said_and_no_longer_when_it_is_done(
@@ -161,10 +167,10 @@ def test_what_needs_a_person_is_said_and_no_longer_when_it_is_done(
     assert words(board, "w/r") == ["1 waits"]
     assert words(board, "w/fails") == ["1 waits"]
     run.respond("ask", {})  # a file says so, the database does not
-    assert [card.key for card in board.look(10).changed] == ["w/r"]
+    assert [card.key for card in board.look(90).changed] == ["w/r"]
     assert words(board, "w/r") == []
     run.wait(timeout_s=90)
-    board.look(10)
+    board.look(90)
     card = board.find("w/r")
     assert card is not None
     assert card.status is ms.RunStatus.COMPLETED
@@ -174,7 +180,7 @@ def test_what_needs_a_person_is_said_and_no_longer_when_it_is_done(
     settled(board)
     assert words(board, "w/copy") == ["not trusted here"]
     ms.trust(copy)
-    board.look(10)
+    board.look(90)
     assert words(board, "w/copy") == []
 
 
@@ -190,7 +196,7 @@ def test_all_workspaces_are_shown_where_none_is_named(tmp_path: Path) -> None:
 def test_looks_come_less_often_the_longer_nothing_changes(tmp_path: Path) -> None:
     make(tmp_path, "r")
     board, began = RunsBoard(tmp_path, "w"), time.monotonic()
-    board.look(10)
+    board.look(90)
     assert board.pause_s < 0.3 + (time.monotonic() - began) / 20, "longer only by what the look took"
     board._changed_at -= 3600
     assert board.pause_s == 1.5, "with the look itself, a change is seen within two seconds"
@@ -221,6 +227,9 @@ def opened(view: Any, what: str, *keys: str) -> dict[str, Any]:
     view.list.observe(look, "opened")
     tell(view, do=what, keys=list(keys))
     assert there.wait(90)
+    for thread in threading.enumerate():
+        if thread.name == "matterstack-opening":
+            thread.join(90)  # until then it holds what was there before
     view.list.unobserve(look, "opened")
     found: dict[str, Any] = view.list.opened
     return found
@@ -233,15 +242,15 @@ def test_only_rows_that_changed_are_sent(tmp_path: Path, reads: list[str], monke
     settled(view.board)
     sent = listen(view, monkeypatch)
     made[7].pause()
-    view.list.take(view.board.look(10))
+    view.list.take(view.board.look(90))
     (message,) = sent
     assert list(message["patch"]["rows"]) == ["w/r07"]
     assert message["patch"]["rows"]["w/r07"]["status"] == "PAUSED"
     assert view.list.rows["rows"]["w/r07"]["status"] == "PAUSED", "a page that is opened later is not stale"
-    view.list.take(view.board.look(10))
+    view.list.take(view.board.look(90))
     assert len(sent) == 1, "nothing changed, nothing is sent"
     shutil.rmtree(made[8].path)
-    view.list.take(view.board.look(10))
+    view.list.take(view.board.look(90))
     assert sent[-1]["patch"] == {"number": 2, "rows": {}, "gone": ["w/r08"]}
     # A page that has missed something asks for all; one that has not gets nothing.
     tell(view, want=2)
