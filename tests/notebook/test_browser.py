@@ -75,7 +75,8 @@ def latest_run(jupyter: Lab) -> ms.Run:
 
 def node(notebook: Notebook, name: str, status: str | None = None) -> Any:
     wanted = f'.ms-node[data-key="{name}"]' + (f'[data-status="{status}"]' if status else "")
-    return notebook.page.wait_for_selector(wanted, state="attached")
+    notebook.page.wait_for_selector(wanted, state="attached")
+    return notebook.page.locator(wanted).first
 
 
 def go_to_view(notebook: Notebook, selector: str = ".ms-canvas") -> None:
@@ -172,6 +173,12 @@ SEEN = """() => {
   return { smallest: Math.min(...px), largest: Math.max(...px), node: box.width, map: !document.querySelector('.ms-map').hidden };
 }"""
 
+#: Whether a node is all in sight.
+INSIDE = """(node) => {
+  const [found, stage] = [node, '.ms-stage'].map((name) => document.querySelector(name)?.getBoundingClientRect());
+  return found && stage.left <= found.left && found.right <= stage.right && stage.top <= found.top && found.bottom <= stage.bottom;
+}"""
+
 
 def test_a_graph_of_any_size_can_be_read_searched_opened_and_closed(jupyter: Lab) -> None:
     notebook = jupyter.open(jupyter.write("many.ipynb", MANY.format(size=150), "run.dag()"))
@@ -199,10 +206,7 @@ def test_a_graph_of_any_size_can_be_read_searched_opened_and_closed(jupyter: Lab
     assert page.locator(".ms-node:not(.ms-dim)").count() == 1
     search.press("Enter")
     page.wait_for_selector(".ms-panel h4:has-text('0.bands-140')")
-    found = page.locator('.ms-node[data-key="0.bands-140"].ms-selected').bounding_box()
-    stage = page.locator(".ms-stage").bounding_box()
-    assert stage["x"] <= found["x"] <= stage["x"] + stage["width"] - found["width"]
-    assert stage["y"] <= found["y"] <= stage["y"] + stage["height"] - found["height"]
+    page.wait_for_function(INSIDE, arg='.ms-node[data-key="0.bands-140"].ms-selected')
     search.press("Enter")  # the next
     page.wait_for_selector(".ms-panel h4:has-text('0.bands-141')")
     search.fill("")
@@ -229,7 +233,10 @@ def test_a_graph_of_any_size_can_be_read_searched_opened_and_closed(jupyter: Lab
     page.wait_for_function("() => document.querySelector('.ms-stage').clientHeight > 700")
     notebook.shot("graph-full-screen")
     page.click("button[title='full screen, and back']")
-    page.wait_for_function("() => !document.fullscreenElement")
+    page.wait_for_function(
+        "() => !document.fullscreenElement && document.querySelector('.ms-stage').clientHeight < 600"
+    )
+    page.locator(".ms-stage").scroll_into_view_if_needed()  # which waits until it moves no more
     stage = page.locator(".ms-stage").bounding_box()
     page.mouse.move(stage["x"] + stage["width"] - 4, stage["y"] + stage["height"] - 4)
     page.mouse.down()
@@ -377,7 +384,7 @@ run = ms.initialize_run("browser", Streams())
         notebook.page.wait_for_selector(f".ms-row[data-key='0.t{number}']:has-text('RUNNING')")
         notebook.page.wait_for_selector(f".ms-cockpit:has-text('{number + 1} tasks')")
         release(gates, number)
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     for number in range(3):
         node(notebook, f"0.t{number}", "COMPLETED")
     notebook.page.wait_for_selector(".ms-cockpit b:text-is('COMPLETED')")
@@ -508,7 +515,7 @@ def test_a_form_shows_what_it_is_about_and_takes_choices_and_a_table(jupyter: La
     assert page.evaluate("() => window.said[0]") == "checking …"
     assert page.evaluate("() => document.activeElement.dataset.task") == "0.ask", "and keys do not go to the notebook"
     assert len(run.inbox()) == 0
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     row = {"sample": EVIL, "gap_eV": 1.5, "phase": EVIL, "pure": False}
     answer = run.results.loc["0.ask"]
     assert (answer["carry_on"], answer["names"], answer["samples"]) == (["Cu3Au", "CuAu"], ["CuAu"], [row])
@@ -516,7 +523,8 @@ def test_a_form_shows_what_it_is_about_and_takes_choices_and_a_table(jupyter: La
 
 
 def test_every_button_of_the_cockpit(jupyter: Lab, gates: Path) -> None:
-    notebook = jupyter.open(jupyter.write("cockpit.ipynb", setup(gates), "run.watch()"))
+    patient = "from matterstack.notebook import cockpit\ncockpit._SURE_S = 600.0  # however busy this machine is"
+    notebook = jupyter.open(jupyter.write("cockpit.ipynb", patient, setup(gates), "run.watch()"))
     notebook.run_all()
     page = notebook.page
     node(notebook, "0.relax0", "READY")
@@ -726,7 +734,7 @@ def test_the_table_and_a_form_are_used_while_a_cell_runs(jupyter: Lab, gates: Pa
         page.click("button:text-is('Submit')")
         page.wait_for_selector(".ms-note:has-text('answered')")
     run = latest_run(jupyter)
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert run.results.loc["0.ask", "x"] == 3
     notebook.close()
 
@@ -796,7 +804,7 @@ def test_no_view_is_larger_than_what_is_in_it(jupyter: Lab) -> None:
     page.locator(".ms-node").first.click()
     page.wait_for_selector(".ms-panel h4:has-text('0.a')")
     assert height(".ms-stage") < 300
-    latest_run(jupyter).wait(timeout_s=60)
+    latest_run(jupyter).wait(timeout_s=180)
     page.click(".lm-TabBar-tabLabel:text-is('Journal')")
     page.wait_for_selector(".ms-journal td:has-text('COMPLETED')")
     rows = page.locator(".ms-journal tr").evaluate_all("(rows) => rows.map((row) => row.offsetHeight)")
@@ -871,6 +879,7 @@ def test_a_restarted_kernel_takes_the_run_up_again_in_the_dark(jupyter: Lab, gat
         page.click(".lm-Menu-itemLabel:text-is('Restart Kernel…')")
         page.click(".jp-Dialog button:has-text('Restart')")
         page.wait_for_selector(".ms-still:has-text('Run this cell again')")
+        page.wait_for_selector(".jp-StatusBar-TextItem:has-text('| Idle')")  # not while it restarts
         page.click("text=Kernel >> nth=0")
         page.click(".lm-Menu-itemLabel:text-is('Restart Kernel and Run All Cells…')")
         page.click(".jp-Dialog button:has-text('Restart')")
@@ -927,7 +936,7 @@ def test_suggestions_stand_in_a_table_and_a_person_removes_changes_and_adds_some
     form.locator(".ms-submit").click()
     form.locator(".ms-note:has-text('answered; the next step')").wait_for()
     run = latest_run(jupyter)
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     assert run.results.loc["0.approve", "data"] == [
         {"T_K": 500, "k": 0, "gas": "N2"},
         {"T_K": 400.0 + 1 / 3, "k": 1, "gas": "N2"},
