@@ -28,7 +28,7 @@ SECOND = 1000.0
 #: What JupyterLab itself says of a kernel that is restarted: its debugger, and what it had asked of the old one.
 _OF_LAB = re.compile(
     "Could not restore the debugger state"
-    "|(Error: )?Canceled future for (kernel_info|create_subshell)_request message before replies were done"
+    "|(Error: )?Canceled future for (?!execute_)[a-z_]+_request message before replies were done"
 )
 
 
@@ -157,14 +157,16 @@ def lab(directory: Path) -> Iterator[Lab]:
             url = f"http://127.0.0.1:{port}"
             _await(server, f"{url}/api?token={token}", home / "server.log")
             with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+                browser = playwright.chromium.launch(
+                    executable_path=CHROMIUM, args=["--no-sandbox"], timeout=180 * SECOND
+                )
                 try:
                     yield Lab(directory, url, token, browser)
                 finally:
                     browser.close()
         finally:
             server.terminate()
-            server.wait(timeout=90)
+            server.wait(timeout=180)
 
 
 def _await(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
