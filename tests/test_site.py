@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from browser import CHROMIUM
+from browser import CHROMIUM, SECOND
 
 import matterstack as ms
 from matterstack import errors
@@ -47,7 +47,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("myst_nb", reason="not required: the extra `docs` is not installed")
     built = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-b", "html", "docs", str(built)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
     return built
 
@@ -131,13 +131,19 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=180 * SECOND)
         yield opened
         opened.close()
 
 
+def page_of(browser: Any, **options: Any) -> Any:
+    page = browser.new_context(offline=True, **options).new_page()
+    page.set_default_timeout(180 * SECOND)
+    return page
+
+
 def test_the_search_finds_an_error_without_a_network(site: Path, browser: Any) -> None:
-    page = browser.new_context(offline=True).new_page()
+    page = page_of(browser)
     page.goto(f"{(site / 'search.html').as_uri()}?q=RunLockedError")
     page.locator('#search-results a[href*="troubleshooting.html"]').first.wait_for()
 
@@ -160,14 +166,14 @@ CUT_OFF = """() => {
     + [f"reference/api/matterstack.{name}" for name in ("Run", "SlurmOperator", "initialize_run")],
 )
 def test_a_page_is_whole_on_a_narrow_screen(site: Path, browser: Any, name: str) -> None:
-    page = browser.new_context(offline=True, viewport={"width": 400, "height": 800}).new_page()
+    page = page_of(browser, viewport={"width": 400, "height": 800})
     page.goto((site / f"{name}.html").as_uri())
     assert page.evaluate(CUT_OFF) == []
     page.close()
 
 
 def test_what_is_copied_from_an_example_can_be_typed(site: Path, browser: Any) -> None:
-    page = browser.new_context(offline=True).new_page()
+    page = page_of(browser)
     page.goto((site / "howto/move-a-run.html").as_uri())
     block = page.locator("div.highlight pre", has_text=">>>").first
     copied = block.evaluate("(pre) => { getSelection().selectAllChildren(pre); return getSelection().toString(); }")

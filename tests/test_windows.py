@@ -90,7 +90,7 @@ assert not list(Path(sys.argv[1]).glob("operators/.import*"))
 def make(base: Path, *tasks: ms.Task) -> ms.Run:
     operators = {name: operator() for name, operator in OPERATORS.items()}
     run = ms.initialize_run("w", ms.Workflow(tasks), base_path=base, operators=operators)
-    run.wait(timeout_s=60)
+    run.wait(timeout_s=180)
     return run
 
 
@@ -139,7 +139,7 @@ def test_one_looks_answers_carries_kits_and_makes_a_tick_and_linux_goes_on(tmp_p
     assert done.returncode == 0, done.stderr
 
     assert execute(run.path / "operators/manual/0.made_there.1").returncode == 0
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert run.file("made_there", "out").read_bytes() == b"a\nb\n"
     assert set(run.tasks["attempt"]) == {1}
     by = dict(zip(run.tasks["task_id"], run.tasks["reason"], strict=True))
@@ -232,6 +232,7 @@ def test_a_name_that_windows_does_not_have_is_refused_and_others_are_whole(tmp_p
 STEP = "import sys, matterstack as ms; ms.trust(sys.argv[1]); print(ms.open_run(sys.argv[1]).step().completed)"
 LOOK = """
 import os, sys, tempfile, matterstack as ms
+tempfile.tempdir = sys.argv[2]  # where nobody else leaves anything
 run = ms.open_run(sys.argv[1])
 print(run.tasks["status"].tolist())
 del run
@@ -247,10 +248,11 @@ def test_a_process_that_is_killed_there_in_the_middle_of_a_commit_has_changed_no
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
     assert (run.path / "state.sqlite-journal").stat().st_size
-    looked = windows_lab.run(LOOK, run.path)
+    (tmp_path / "temporary").mkdir()
+    looked = windows_lab.run(LOOK, run.path, tmp_path / "temporary")
     before = ["SUBMITTED", "PENDING"]
     assert looked.stdout.splitlines() == [str(before), "[]"], looked.stderr
     assert windows_lab.run(STEP, run.path).stdout == "1\n"
     (run.task_directory("then") / "response.json").write_text(json.dumps({"ok": True}))
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert set(run.tasks["attempt"]) == {1}

@@ -102,14 +102,14 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = ms.initialize_run(
         "w", ms.Workflow(tasks), base_path=base, run_id="r", operators=operators, cache=base / "cache"
     )
-    run.wait(timeout_s=60)
+    run.wait(timeout_s=180)
     run.export_kits(base / "back.zip")
     run.hold("kit")
     told = {"notify": {"to": [["sh", "-c", f"cat >> {base / 'told'}"]]}}
     ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=base, run_id="p", config=told).step()
     ms.open_run(base / "workspaces/w/runs/p").pause()
     over = ms.initialize_run("over", ms.Workflow([ms.Task("a", "true")]), base_path=base, run_id="r")
-    assert over.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert over.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     ms.set_limits("lost", base_path=base, furnace=1)
     fire = ms.Task("fire", operator="human", resources=ms.Resources(named={"furnace": 1}))
     human = {"human": ms.HumanOperator()}
@@ -134,7 +134,7 @@ def place(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 def call(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
     program = [sys.executable, "-m", "matterstack", *words]
-    return subprocess.run(program, **{"capture_output": True, "text": True, "timeout": 60, **more})
+    return subprocess.run(program, **{"capture_output": True, "text": True, "timeout": 180, **more})
 
 
 @contextlib.contextmanager
@@ -241,13 +241,13 @@ def test_wrong_words_and_the_version() -> None:
 @pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
 def test_a_standard_stream_that_is_closed_is_no_error_and_no_file_gets_its_number(closed: str, place: Path) -> None:
     command = f"{sys.executable} -m matterstack step w/p {closed}; echo $?"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=180)
     assert (done.stdout.splitlines()[-1], done.stderr) == ("0", ""), done
     done = subprocess.run(
         ["bash", "-c", f"{sys.executable} -m matterstack respond w/r ask - {closed}"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         input="{}",
     )
     assert (done.returncode, "Traceback" in done.stderr) == (1, False), done
@@ -303,7 +303,7 @@ def in_a_terminal(words: list[str], columns: int = 100, **variables: str) -> str
         while chunk := os.read(ours, 65536):
             said += chunk
     os.close(ours)
-    assert process.wait(timeout=60) == 0, said
+    assert process.wait(timeout=180) == 0, said
     return said.decode()
 
 
@@ -360,7 +360,7 @@ def test_text_of_strangers_is_only_text(
         f'printf \'%s\' {shlex.quote(EVIL)} >&2; printf \'{{"x": "[red]%s", "y": "\\\\u001b[31m"}}\' ü > result.json'
     )
     flow = ms.Workflow([ms.Task("good", program), ms.Task("bad", f"{program}; exit 1", allow_failure=True)])
-    ms.initialize_run("w", flow, base_path=tmp_path, run_id="r").wait(timeout_s=60)
+    ms.initialize_run("w", flow, base_path=tmp_path, run_id="r").wait(timeout_s=180)
     for words in (["tasks", "w/r"], ["results", "w/r"], ["log", "w/r", "good", "--stderr"], ["explain", "w/r"]):
         said = in_a_terminal(words)
         assert "\x1b]52" not in said, words
@@ -394,9 +394,9 @@ def test_a_log_is_followed_until_its_attempt_is_over(tmp_path: Path, monkeypatch
         assert following.stdout.readline() == "one\n"
         (tmp_path / "gate").write_text("two\n")
         assert following.stdout.readline() == "two\n"
-        run.wait(timeout_s=60)
+        run.wait(timeout_s=180)
         assert following.stdout.read() == "three\n"
-        assert following.wait(timeout=60) == 0
+        assert following.wait(timeout=180) == 0
 
 
 def test_a_log_that_is_begun_anew_is_followed_from_its_beginning_until_ctrl_c(
@@ -415,9 +415,9 @@ def test_a_log_that_is_begun_anew_is_followed_from_its_beginning_until_ctrl_c(
         assert following.stdout.readline() == "anew\n"
         following.send_signal(signal.SIGINT)
         assert following.stderr.read() == "matterstack: stopped following; the task goes on\n"
-        assert following.wait(timeout=60) == 130
+        assert following.wait(timeout=180) == 130
     (tmp_path / "gate").write_text("")
-    run.wait(timeout_s=60)
+    run.wait(timeout_s=180)
 
 
 def test_watching_tells_what_moves_and_ends_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,9 +426,9 @@ def test_watching_tells_what_moves_and_ends_with_the_run(tmp_path: Path, monkeyp
     with begun("watch", "w/r") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "r PENDING: iteration 0, 0 of 1 tasks completed, 0 failed\n"
-        run.wait(timeout_s=60)
+        run.wait(timeout_s=180)
         assert process.stdout.read().endswith("r COMPLETED: iteration 0, 1 of 1 tasks completed, 0 failed\n")
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=180) == 0
     assert "\x1b[32mCOMPLETED" in in_a_terminal(["watch", "w"])
 
 
@@ -452,7 +452,7 @@ def test_ctrl_c_says_what_it_means(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert process.stderr is not None
         process.send_signal(signal.SIGINT)
         assert process.stderr.read() == "matterstack: stopped watching; nothing else was stopped\n"
-        assert process.wait(timeout=60) == 130
+        assert process.wait(timeout=180) == 130
 
 
 def completed(typed: str, place: Path) -> set[str]:
@@ -486,7 +486,7 @@ def test_a_reader_of_one_line_is_no_error(place: Path) -> None:
     flow = ms.Workflow([ms.Task(f"t{n}", "true") for n in range(3000)])
     ms.initialize_run("w", flow, base_path=place, run_id="many")
     command = f"{sys.executable} -m matterstack tasks w/many | head -1; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=180)
     head, code = done.stdout.splitlines()
     assert (head.split()[:2], code, done.stderr) == (["iteration", "task_id"], "141", "")
 
@@ -508,7 +508,7 @@ def test_looking_is_quick_since_nothing_heavy_is_loaded(name: str, place: Path) 
     heavy = ("pandas", "numpy", "rich", "networkx", "ipywidgets", "argcomplete", "jsonschema")
     program = f"import sys; from matterstack import cli; code = cli.main({[name, *CALLS[name]]!r}); "
     program += f"print([name for name in {heavy} if name in sys.modules], code, file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=180)
     assert done.stderr == "[] 0\n"
 
 
@@ -568,7 +568,7 @@ def test_a_mend_a_hold_and_settings(place: Path, capsys: pytest.CaptureFixture[s
 
 def test_a_mend_is_taken_back(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(capsys, "retry", "w/r", "bad", "--env", "A=b")[0] == 0
-    assert main(capsys, "wait", "w/r", "--timeout-s", "60")[0] == 0
+    assert main(capsys, "wait", "w/r", "--timeout-s", "180")[0] == 0
     assert main(capsys, "retry", "w/r", "bad", "--as-planned")[0] == 0
     assert main(capsys, "step", "w/r")[0] == 0
     attempts = json.loads(main(capsys, "attempts", "w/r", "--json")[1])["attempts"]
@@ -670,7 +670,7 @@ def test_a_run_goes_on_in_what_a_shell_has(place: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     program = Path(sys.prefix, "bin", "matterstack")
     words = [sys.executable, str(program), "take-environment", "w/r", "--base-path", ".."]
-    done = subprocess.run(words, cwd=place / "elsewhere", capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, cwd=place / "elsewhere", capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     made_in = json.loads((place / "workspaces/w/runs/r/config.json").read_text())["environment"]
     assert (made_in["folder"], made_in["variables"]["OMP_NUM_THREADS"]) == (str(place / "elsewhere"), "7")
@@ -755,12 +755,12 @@ def test_ctrl_c_while_python_imports_is_no_error_of_the_command() -> None:
         "sys.meta_path.insert(0, Stop())\n"
         "sys.exit(matterstack.__main__.main())\n"
     )
-    done = subprocess.run([sys.executable, "-c", stopped, "runs"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", stopped, "runs"], capture_output=True, text=True, timeout=180)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "matterstack: interrupted\n")
     settings = tomllib.loads((Path(cli.__file__).parents[1] / "pyproject.toml").read_text())
     assert settings["project"]["scripts"] == {"matterstack": "matterstack.__main__:main"}
     whole = subprocess.run(
-        [sys.executable, "-m", "matterstack", "--version"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "matterstack", "--version"], capture_output=True, text=True, timeout=180
     )
     assert whole.stdout == f"matterstack {ms.__version__}\n"
 
@@ -768,10 +768,10 @@ def test_ctrl_c_while_python_imports_is_no_error_of_the_command() -> None:
 def test_cleaning_shows_first(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flow = ms.Workflow([ms.Task("a", f"test -e {place}/gate")])
     run = ms.initialize_run("w", flow, base_path=place, run_id="tried")
-    assert run.wait(timeout_s=60) is ms.RunStatus.FAILED
+    assert run.wait(timeout_s=180) is ms.RunStatus.FAILED
     first = run.task_directory("a")
     (place / "gate").touch()
-    assert run.retry().wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.retry().wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert "Nothing was removed: --do removes it." in main(capsys, "clean", "w/tried")[1]
     assert first.exists()
     assert "There is nothing to remove." in main(capsys, "clean", "w/tried", "--no-earlier-attempts", "--do")[1]

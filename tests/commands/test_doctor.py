@@ -107,7 +107,7 @@ def test_a_run_that_is_well_and_one_that_is_over(tmp_path: Path) -> None:
     assert grades(examine_run(run.path)) == dict.fromkeys(
         ("lock", "database", "trust", "environment", "operators"), "well"
     )
-    run.wait(timeout_s=60)
+    run.wait(timeout_s=180)
     assert "COMPLETED" in said(examine_run(run.path), "run")
 
 

@@ -56,7 +56,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> ms.Run:
     command = f"mkdir '<x>'; for name in {shlex.join(ODD)}; do echo $name > \"$name\"; done"
     flow = ms.Workflow([ms.Task("a", command, outputs=ODD), ms.Task("b", "false")])
     run = ms.initialize_run("w", flow, base_path=tmp_path_factory.mktemp("odd"))
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     return run
 
 

@@ -66,7 +66,7 @@ def test_what_others_take_goes_along_and_what_commands_print_does_not(tmp_path: 
     maker = ms.Task("make", "echo 1 > taken.txt; echo 2 > left.txt; echo a secret")
     user = ms.Task("use", "cat in.txt", files={"in.txt": ms.FromTask("make", "taken.txt")})
     run = ms.initialize_run("w", ms.Workflow([maker, user]), base_path=tmp_path)
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     home = run.export(tmp_path / "e") / "operators/local/0.make.1"
     assert sorted(path.name for path in home.iterdir() if path.is_file()) == ["taken.txt"]
 
@@ -254,7 +254,7 @@ def test_what_does_not_fit_on_a_disk_leaves_nothing_there_and_a_kill_does_not_fi
     command = "head -c 9000000 /dev/zero > big; head -c 1600000 /dev/urandom > fits"
     flow = ms.Workflow([ms.Task("a", command, outputs=["fits"])])
     run = ms.initialize_run("w", flow, base_path=tmp_path)
-    run.wait(timeout_s=60)
+    run.wait(timeout_s=180)
     for as_zip in (False, True):
         with pytest.raises(DiskError, match="nothing was written"):
             run.export(small_disk / "e", zip=as_zip, files="all")
@@ -299,11 +299,11 @@ def test_an_export_is_of_one_moment_while_the_run_goes_on(tmp_path: Path) -> Non
         run.step()
     home = run.export(tmp_path / "e")
     gate.touch()
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     ms.trust(home)
     other = ms.open_run(home)
     assert other.attempts["status"].iloc[0] == "RUNNING"
-    assert other.wait(timeout_s=30) is ms.RunStatus.FAILED
+    assert other.wait(timeout_s=180) is ms.RunStatus.FAILED
     assert other.attempts["status"].iloc[0] == "LOST"
     assert ran.read_text() == "ran\n"
 
@@ -396,7 +396,7 @@ def test_a_database_that_is_read_from_a_private_copy_is_exported_too(tmp_path: P
 def test_links_and_pipes_are_left_out_and_named(tmp_path: Path) -> None:
     flow = ms.Workflow([ms.Task("a", "echo 1 > out.txt; ln -s /etc/passwd link; mkfifo pipe", outputs=["out.txt"])])
     run = ms.initialize_run("w", flow, base_path=tmp_path)
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     home = run.export(tmp_path / "e", files="all")
     record = json.loads((home / "evidence.json").read_text())
     assert [Path(one["path"]).name for one in record["files"]["left_out"]] == ["link", "pipe"]

@@ -29,7 +29,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> ms.Run:
     files = [{"path": "scan.xy", "sha256": hashlib.sha256(SCAN).hexdigest()}]
     result = {"token": request["token"], "status": "COMPLETED", "data": {"a_ang": 3.61}, "files": files}
     (run.path / HOME / "experiment_result.json").write_text(json.dumps(result))
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     return run
 
 

@@ -68,7 +68,7 @@ def drew(tmp_path_factory: pytest.TempPathFactory) -> ms.Run:
     flow.add_task(ms.Task("failed", f"cp {made}/dos.png failed.png; exit 1", outputs=["failed.png"]))
     flow.add_task(ms.Task("silent", f"cp {made}/dos.png nobody-asked.png"))
     run = ms.initialize_run("pictures", flow, base_path=base)
-    run.wait(timeout_s=60)
+    run.wait(timeout_s=180)
     return run
 
 

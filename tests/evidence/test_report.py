@@ -136,7 +136,7 @@ def test_tasks_that_give_the_same_quantities_share_a_table(kinds: int, tmp_path:
         for number in range(2):
             flow.add_task(ms.Task(f"t{kind}-{number}", f"echo '{{\"q{kind}_eV_per_ang\": 1}}' > result.json"))
     run = ms.initialize_run("w", flow, base_path=tmp_path)
-    run.wait(timeout_s=60)
+    run.wait(timeout_s=180)
     text = (run.export(tmp_path / "e", files="none") / "report.md").read_text()
     assert re.findall("^Given by (.*):$", text, re.M) == (
         [f"0.t{kind}-0 and 1 more" for kind in range(3)] if kinds == 3 else ["other tasks"]
@@ -150,11 +150,12 @@ def test_a_browser_shows_it_light_and_dark_and_on_paper(home: Path, tmp_path: Pa
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"], timeout=180_000)
         grounds = set()
         for scheme in ("light", "dark"):
             context = browser.new_context(color_scheme=scheme, viewport={"width": 1100, "height": 900}, offline=True)
             page = context.new_page()
+            page.set_default_timeout(180_000)
             troubles: list[str] = []
             page.on("console", lambda said, troubles=troubles: troubles.append(said.text))
             page.goto((home / "report.html").as_uri())
@@ -165,6 +166,7 @@ def test_a_browser_shows_it_light_and_dark_and_on_paper(home: Path, tmp_path: Pa
             context.close()
         assert grounds == {"rgb(255, 255, 255)", "rgb(20, 23, 26)"}
         page = browser.new_page(viewport={"width": 400, "height": 800})
+        page.set_default_timeout(180_000)
         page.goto((home / "report.html").as_uri())
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert len(page.pdf(format="A4")) > 10_000
@@ -182,13 +184,13 @@ def test_the_report_says_what_people_changed_and_what_a_cache_gave(tmp_path: Pat
         )
         return ms.initialize_run("w", flow, base_path=tmp_path, run_id=run_id, cache=tmp_path / "cache")
 
-    planned("first").wait(timeout_s=30)
+    planned("first").wait(timeout_s=180)
     run = planned("second")
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     run.respond("melts", {"decision": "skip", "comment": "it is <liquid>"})
     run.retry("relax", files={"INCAR": b"0.05"})
     run.tag("paper")
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     home = run.export(tmp_path / "e")
     text = Page(home / "report.html").text
     for said in (

@@ -48,14 +48,14 @@ def planted(base: Path) -> ms.Run:
     run = ms.initialize_run(
         "w", flow, operators=operators, config=config, base_path=base, run_id="r", cache=base / "cache"
     )
-    run.wait(timeout_s=60)
+    run.wait(timeout_s=180)
     run.respond("asked", {"ok": True})
     run.export_kits(base / "kits.zip")
     subprocess.run(["python3", "-m", "zipfile", "-e", base / "kits.zip", base / "away"], check=True)
     subprocess.run(["sh", "submit.sh"], cwd=base / "away/0.carried.1", check=True)
     subprocess.run(["python3", "-m", "zipfile", "-c", base / "back.zip", base / "away/0.carried.1"], check=True)
     run.import_kits(base / "back.zip")
-    run.wait(timeout_s=60)
+    run.wait(timeout_s=180)
     return run
 
 
@@ -84,7 +84,7 @@ def test_what_a_command_prints_is_its_authors_and_the_page_says_so(
     monkeypatch.setenv("LAB_TOKEN", SECRET)
     flow = ms.Workflow([ms.Task("tells", 'echo "$TOKEN"', env={"TOKEN": "env:LAB_TOKEN", "PLAIN": "plain-word"})])
     run = ms.initialize_run("w", flow, base_path=tmp_path)
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     home = run.export(tmp_path / "all", files="all")
     assert holders(home) == ["stdout.txt"]
     assert holders(run.export(tmp_path / "declared")) == []

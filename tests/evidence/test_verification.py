@@ -36,7 +36,7 @@ def test_a_run_that_nobody_touched_is_as_recorded_and_nothing_is_written(ended: 
 
 def test_an_export_of_tasks_that_declare_nothing_is_as_recorded(tmp_path: Path) -> None:
     run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "echo printed")]), base_path=tmp_path)
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     found = ms.open_run(run.export(tmp_path / "exported")).verify()
     assert bool(found)
     assert {status for status in found.counts if status != "as recorded"} == {"left out"}, found
@@ -58,7 +58,7 @@ def test_what_was_cleaned_is_no_loss(tmp_path: Path) -> None:
         ]
     )
     run = ms.initialize_run("w", flow, base_path=tmp_path)
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     with closing(sqlite3.connect(run.path / "state.sqlite")) as store, store:
         store.execute("INSERT INTO outputs SELECT attempt - 1, name, sha256, size FROM outputs WHERE name = 'n'")
     assert run.clean(do=True).files
@@ -165,8 +165,8 @@ class Rounds(ms.Campaign):
 
 def test_another_campaign_is_kept_with_its_own_sums(tmp_path: Path) -> None:
     run = ms.initialize_run("w", Rounds(1), base_path=tmp_path)
-    run.wait(timeout_s=30)
-    run.reopen(Rounds(2)).wait(timeout_s=30)
+    run.wait(timeout_s=180)
+    run.reopen(Rounds(2)).wait(timeout_s=180)
     assert run.verify().counts == {"as recorded": 2}
     edit(run.path / "campaign.2/campaign.json", "{}")
     assert [(one.path, one.status) for one in run.verify().differ] == [("campaign.2/campaign.json", "changed")]

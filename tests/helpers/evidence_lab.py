@@ -99,7 +99,7 @@ def make(base: Path) -> ms.Run:
     }
     campaign = Metals({"Al": 4.05, "Cu": 3.61})
     run = ms.initialize_run("metals", campaign, operators=operators, base_path=base, run_id="first")
-    assert run.wait(timeout_s=60) is ms.RunStatus.RUNNING
+    assert run.wait(timeout_s=180) is ms.RunStatus.RUNNING
     return run
 
 
@@ -120,7 +120,7 @@ def finish(run: ms.Run, base: Path) -> None:
     subprocess.run(["env", "-i", "sh", "submit.sh"], cwd=away / "1.refine.1", check=True)
     subprocess.run(["python3", "-m", "zipfile", "-c", base / "back.zip", *away.iterdir()], check=True)
     assert run.import_kits(base / "back.zip").taken == ["1.refine.1"]
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
 
 
 def copied(run: ms.Run, base: Path) -> ms.Run:

@@ -37,7 +37,7 @@ def execute(directory: Path, **environment: str) -> subprocess.CompletedProcess[
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
     )
 
 

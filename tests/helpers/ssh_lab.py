@@ -68,7 +68,8 @@ class Server:
     def cut(self) -> None:
         """Kill the connection that the client keeps."""
         for pid in self.masters():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it may be leaving
+                os.kill(pid, signal.SIGKILL)
         wait_for(lambda: not self.masters())
 
 
@@ -120,8 +121,7 @@ def server() -> Iterator[Server]:
         assert process.poll() is None, (state / "sshd.log").read_text()
         yield running
     finally:
-        for pid in running.masters():
-            os.kill(pid, signal.SIGKILL)
+        running.cut()
         running.kill()
         for name, value in before.items():
             if value is not None:

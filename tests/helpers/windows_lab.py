@@ -54,7 +54,7 @@ def at(path: Path) -> str:
     return "Z:" + str(path).replace("/", "\\")
 
 
-def run(program: str, *given: object, timeout_s: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(program: str, *given: object, timeout_s: float = 1200, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a program by Python on Windows; paths among its arguments are told as Windows has them."""
     assert WINE is not None
     told = [at(one) if isinstance(one, Path) else str(one) for one in given]

@@ -39,7 +39,7 @@ def test_suggest_is_a_task_whose_points_are_those_of_a_call(tmp_path: Path) -> N
     flow.add("from-table", suggest, optimizer, 4, pd.DataFrame(observed), observed[:1])
     flow.add("in-part", propose, 3, observed)
     run = made(tmp_path, flow)
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED, list(run.tasks["reason"])
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED, list(run.tasks["reason"])
     assert run.value("suggest") == run.value("from-table") == optimizer.suggest(4, observed, observed[:1])
     assert all(point["x"] > 0.5 for point in run.value("in-part"))
 
@@ -69,7 +69,7 @@ def test_a_person_vetoes_edits_and_adds_and_only_points_of_the_space_go_out(tmp_
             run.respond("approve", [points[0], own | change])
     assert run.tasks.loc["0.approve"].to_dict() == before
     run.respond("approve", [points[2] | {"x": 0.125}, own])
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     answer = run.results.loc["0.approve", "data"]
     assert answer == [points[2] | {"x": 0.125}, own]
     assert [SPACE.check(point) for point in answer] == answer
@@ -86,7 +86,7 @@ def test_the_templates_begin_with_the_suggestions_and_are_an_answer_as_they_are(
             book.save(home / "response.xlsx")
         else:
             (home / f"response.{ending}").write_text((home / f"response.template.{ending}").read_text())
-        assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED, ending
+        assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED, ending
         answer = run.results.loc["0.approve", "data"]
         # Excel keeps 15 digits and a bit of a number; a point is the same by fewer.
         assert [SPACE.key(SPACE.check(point)) for point in answer] == [SPACE.key(point) for point in points]
