@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 
 from hypothesis import HealthCheck, settings
@@ -13,6 +14,10 @@ from small_disk import small_disk
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="matterstack-test-state-")
 # Nor what they hold of the machine.
 os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="matterstack-test-runtime-")
+
+# What a script starts in the background ignores SIGINT, and so would all that tests start and then interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Machines are shared: how long an example takes says nothing. A change is judged by examples that stay the same; who
 # calls pytest by hand looks at others each time.
