@@ -35,7 +35,7 @@ def kept_of(directory: RunDirectory, specs: Iterable[str]) -> dict[str, str]:
                 if kind == SOURCE:
                     programs[sha256] = None
     for program in programs:
-        found |= dict.fromkeys(_parts(directory, program), SOURCE)
+        found |= dict.fromkeys(parts_of(directory, program).values(), SOURCE)
     return found
 
 
@@ -56,13 +56,14 @@ def _named(spec: str) -> Iterator[tuple[str, str]]:
         return
 
 
-def _parts(directory: RunDirectory, sha256: str) -> list[str]:
-    """Return what a program is made of; nothing where that cannot be read, which is told of the program itself."""
+def parts_of(directory: RunDirectory, sha256: str) -> dict[str, str]:
+    """Return what a program is made of, SHA-256 by path; nothing where it cannot be read, which is told of itself."""
     try:
         listing: Any = parse_json(directory.read_stored(sha256, _MOST_BYTES), max_bytes=_MOST_BYTES)
-        return [one for one in listing["files"].values() if isinstance(one, str) and _SHA256.match(one)]
+        files = listing["files"].items()
+        return {path: one for path, one in files if isinstance(one, str) and _SHA256.match(one)}
     except (OSError, UnsafeFileError, InvalidTaskError, InvalidJsonError, LookupError, TypeError, AttributeError):
-        return []
+        return {}
 
 
 def literal(source: Any) -> bytes | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,8 @@ from matterstack.core.text import neutral
 from matterstack.errors import InvalidJsonError, UnsafeFileError
 from matterstack.evidence.answers import answer_of, is_answered, says_otherwise
 from matterstack.evidence.attempt_files import AttemptFiles, as_object, sum_of
-from matterstack.evidence.kept_files import kept_of, literal
+from matterstack.evidence.kept_files import kept_of, parts_of
+from matterstack.evidence.laid_out import laid_out
 from matterstack.evidence.left_out import LeftOut
 from matterstack.evidence.sums import SUMS, is_evidence, sums_of
 from matterstack.files import walk_inside
@@ -165,6 +166,7 @@ class _Looked:
         self._root = session.directory.path
         self._files = AttemptFiles(session)
         self._left_out = LeftOut(session.directory)
+        self._parts = functools.cache(functools.partial(parts_of, session.directory))
 
     def all(
         self,
@@ -276,9 +278,7 @@ class _Looked:
     def _copies(self, record: AttemptRecord, links: list[LinkRow]) -> Iterator[Checked]:
         """Yield copies of inputs that are not what was given: whatever ran may have changed its own."""
         wanted = {name: one.sha256 for one in links if (name := _copy(one)) and one.sha256}
-        for name, source in as_object(as_object(record.spec).get("files")).items():
-            if (content := literal(source)) is not None:
-                wanted[name] = hashlib.sha256(content).hexdigest()
+        wanted |= laid_out(record, self._parts)
         for name, sha256 in wanted.items():
             path = f"{self._files.home(record)}/{name}"
             try:
@@ -286,7 +286,7 @@ class _Looked:
             except (FileNotFoundError, UnsafeFileError, OSError):
                 continue  # it was moved; and a kit has it elsewhere, where its manifest tells
             if found != sha256:
-                yield Checked(record.name, "input", path, COPY, "what ran may change its own copy", sha256 or "", found)
+                yield Checked(record.name, "input", path, COPY, "changed since, or by what ran", sha256 or "", found)
 
     # -- of the run -------------------------------------------------------------------------
 

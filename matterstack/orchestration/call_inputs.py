@@ -29,6 +29,11 @@ def arrays_of_value(place: Path) -> list[str]:
     return [f"{VALUE_ARRAYS}/{name}" for name, size in found if _ARRAY.match(name) and size is not None]
 
 
+def as_arguments(call: Call) -> bytes:
+    """Return what args.json says; what is checked of a run compares that, so other bytes want another format."""
+    return json.dumps({"format": 1, **call.arguments}, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
 def place_call(session: Session, attempt: Attempt, call: Call, upstream: Sequence[Upstream]) -> None:
     """Write what a call needs into an attempt's directory, which nobody else sees yet.
 
@@ -50,8 +55,7 @@ def place_call(session: Session, attempt: Attempt, call: Call, upstream: Sequenc
             raise
         why = f"a file of the function {call.function} cannot be placed: {error.filename}: {error.strerror}"
         raise AttemptFailedError(why) from None
-    text = json.dumps({"format": 1, **call.arguments}, ensure_ascii=False)
-    write_new(f"{home}/args.json", text.encode("utf-8", "surrogatepass"))
+    write_new(f"{home}/args.json", as_arguments(call))
     befores = {before.task_id: before for before in upstream}
     for source in call.sources:
         if not source.is_data:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matterstack.core.attempt_files import NOT_SHOWN, SHOWN
 from matterstack.core.attempts import Attempt
@@ -47,14 +48,18 @@ def place_inputs(session: Session, attempt: Attempt, upstream: Sequence[Upstream
         text = "{" + ",\n".join(entries) + "}\n"
         write_new(f"{attempt.parent}/{attempt.name}/inputs.json", text.encode())
     if attempt.task.parameters is not None:
-        text = json.dumps(attempt.task.parameters, indent=1, ensure_ascii=False) + "\n"
-        write_new(f"{attempt.parent}/{attempt.name}/parameters.json", text.encode())
+        write_new(f"{attempt.parent}/{attempt.name}/parameters.json", as_parameters(attempt.task.parameters))
     if attempt.task.call is not None:
         place_call(session, attempt, attempt.task.call, upstream)
     if attempt.task.files:
         _place_files(session, attempt, upstream)
     if attempt.task.show:
         _place_shown(session, attempt, upstream)
+
+
+def as_parameters(parameters: Any) -> bytes:
+    """Return what parameters.json says."""
+    return (json.dumps(parameters, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _places(session: Session, attempt: Attempt, upstream: Sequence[Upstream]) -> Mapping[str, Path]:

@@ -222,3 +222,54 @@ def test_a_record_of_a_stranger_leads_nowhere(ended: ms.Run, tmp_path: Path) -> 
         store.execute("UPDATE outputs SET name = '../../../../secret' WHERE name = 'bands.txt'")
     (told,) = (one for one in run.verify().differ if "secret" in one.path)
     assert (told.status, told.found) == ("unreadable", "")
+
+
+def total(energies: object, weights: object, unit: str) -> float:
+    """Add up, in a unit that there is."""
+    return {"meV": 1.0}[unit]
+
+
+@pytest.fixture(scope="module")
+def laid(tmp_path_factory: pytest.TempPathFactory) -> ms.Run:
+    """Return a run of a call that was tried again with another argument, and of commands, one of which is untidy."""
+    import numpy
+
+    flow = ms.Workflow()
+    flow.add("sum", total, numpy.arange(10_001.0), [1, {"a": 2.5}], unit="eV/\xc5")
+    flow.add_task(ms.Task("cmd", "true", parameters={"cutoff_eV": 520, "note": "\xfc"}, files={"IN": b"\x00"}))
+    flow.add_task(ms.Task("own", "echo mine > parameters.json", parameters={"a": 1}))
+    run = ms.initialize_run("w", flow, base_path=tmp_path_factory.mktemp("laid"))
+    assert run.wait(timeout_s=60) is ms.RunStatus.FAILED
+    run.retry("sum", arguments={"unit": "meV"})
+    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    return run
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["sum.1/args.json", "sum.2/args.json", "sum.2/task.py", "sum.2/matterstack_main.py", "sum.2/args/*.npy",
+     "cmd.1/parameters.json", "cmd.1/IN"],
+)  # fmt: skip
+def test_what_a_run_has_laid_out_is_compared_with_the_record(pattern: str, laid: ms.Run, tmp_path: Path) -> None:
+    """It is told and is no harm: what ran may have changed it, as one command did."""
+    run = copied(laid, tmp_path)
+    path = only(run.path / "operators/local", f"0.{pattern}")
+    content = path.read_bytes()
+    path.unlink()  # the run may have it elsewhere, too
+    path.write_bytes(content[:-1] + b"!")
+    found = run.verify()
+    assert found
+    untidy = "operators/local/0.own.1/parameters.json"
+    told = {one.path: (one.status, one.why) for one in found.differ}
+    assert told == dict.fromkeys(
+        [untidy, path.relative_to(run.path).as_posix()], ("copy differs", "changed since, or by what ran")
+    )
+
+
+def test_a_plan_of_a_stranger_that_makes_no_sense_is_looked_over(laid: ms.Run, tmp_path: Path) -> None:
+    run = copied(laid, tmp_path)
+    odd = [{"files": {"IN": "\ud800"}, "call": {"program": 1}}, {"call": [], "parameters": "\ud800"}, [], {"call": 1}]
+    with closing(sqlite3.connect(run.path / "state.sqlite")) as store, store:
+        for row, spec in enumerate(odd, 1):
+            store.execute("UPDATE tasks SET spec = ? WHERE id = ?", (json.dumps(spec), row))
+    assert run.verify()
