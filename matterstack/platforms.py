@@ -57,9 +57,7 @@ def host_name() -> str:
 def user_name(uid: int | None = None) -> str:
     """Return what an account is called; by default that of this process, in which its environment has no say."""
     if sys.platform == "win32":  # which does not say it of a file
-        import getpass
-
-        return "somebody" if uid is not None else getpass.getuser()
+        return "somebody" if uid is not None else os.environ.get("USERNAME", "somebody")
     import pwd
 
     uid = os.getuid() if uid is None else uid
