@@ -202,11 +202,11 @@ def test_a_reader_is_there_again_after_the_server_was_killed() -> None:
 def test_an_answer_is_not_to_blame_for_a_check_that_cannot_be_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request_directory, "_CHECK_BY_MANY_S", 0.0)
     run = questions(tmp_path, 1)
     put(run, 0, '{"x": "aaa"}')
     check_apart._server.stop()
     with monkeypatch.context() as patch:
+        patch.setattr(request_directory, "_CHECK_BY_MANY_S", 0.0)
         patch.setattr("sys.executable", "/bin/false")
         step_until(run, "its check cannot be started on this machine")
         run.step()
