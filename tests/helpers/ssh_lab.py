@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,19 +39,15 @@ class Server:
     def hanging(self) -> Iterator[None]:
         """Stop every process of sshd for a while."""
         pids = self.sessions()
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+        _signal(pids, signal.SIGSTOP)
         try:
             yield
         finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+            _signal(pids, signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill every process of sshd."""
-        for pid in reversed(self.sessions()):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _signal(reversed(self.sessions()), signal.SIGKILL)
         self.process.wait(30)
 
     def start(self) -> None:
@@ -67,10 +63,15 @@ class Server:
 
     def cut(self) -> None:
         """Kill the connection that the client keeps."""
-        for pid in self.masters():
-            with contextlib.suppress(ProcessLookupError):  # it may be leaving
-                os.kill(pid, signal.SIGKILL)
+        _signal(self.masters(), signal.SIGKILL)
         wait_for(lambda: not self.masters())
+
+
+def _signal(pids: Iterable[int], number: int) -> None:
+    """Send a signal to processes; one may have left meanwhile, as a session does whose link was cut."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _answers() -> bool:
