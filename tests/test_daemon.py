@@ -23,7 +23,7 @@ import pytest
 import slurm_lab
 from daemon_lab import daemon, make
 from ledger import check_executions, starts, witnessed
-from waiting import wait_for
+from waiting import alive, wait_for
 
 import matterstack as ms
 from matterstack.daemon.turns import Turns
@@ -167,9 +167,7 @@ def test_the_end_of_a_daemon_ends_its_workers(tmp_path: Path) -> None:
         wait_for(lambda: found.extend(it.workers()) or found)
         worker = found[0]
         it.end(signal.SIGKILL)
-        wait_for(
-            lambda: not Path(f"/proc/{worker}/cmdline").exists() or not Path(f"/proc/{worker}/cmdline").read_bytes()
-        )
+        wait_for(lambda: not alive(worker))
     ms.open_run(tmp_path / "workspaces/w/runs/long").cancel()
 
 
