@@ -278,7 +278,7 @@ def test_a_ledger_that_cannot_be_used_keeps_only_those_back_that_want_something(
     ledger = tmp_path / "workspaces/w/limits.sqlite"
     whole = ledger.read_bytes()
     ledger.write_bytes(b"damaged" * 100)
-    for _ in run.ticks(timeout_s=30):
+    for _ in run.ticks(timeout_s=60):
         if run.counts.completed == 1:
             break
     assert list(run.tasks["status"]) == ["PENDING", "COMPLETED"]
@@ -337,7 +337,7 @@ def test_those_behind_tasks_that_wait_go_on(tmp_path: Path) -> None:
     tasks += [wanting("licensed", license=1), ms.Task("cold", "true"), wanting("both", license=1, furnace=1)]
     run = make(tmp_path, "r", tasks, operators={"local": ms.LocalOperator(max_active=2), "instrument": instrument})
     reports = []
-    for report in run.ticks(timeout_s=30):
+    for report in run.ticks(timeout_s=60):
         reports.append(report)
         if run.counts.completed == 2:
             break
@@ -359,7 +359,7 @@ def test_those_behind_go_on_however_many_limits_are_short_and_whatever_else_is_c
     tasks += [ms.Task("cold", "true", env={"f0": "no resource"}), ms.Task("cool", "true")]
     run = make(tmp_path, "r", tasks, operators={"local": ms.LocalOperator(max_active=many)})
     ms.set_limits("w", base_path=tmp_path, **dict.fromkeys(names, 0))
-    for _ in run.ticks(timeout_s=30):
+    for _ in run.ticks(timeout_s=60):
         if run.counts.completed == 2:
             break
     assert list(run.tasks["status"]) == ["PENDING"] * many + ["COMPLETED"] * 2

@@ -275,7 +275,7 @@ def test_tasks_behind_those_that_wait_for_a_gpu_go_on(tmp_path: Path) -> None:
     begun(other, "t")
     tasks = [*(task(f"hot{n}", gpus=1) for n in range(9)), task("cold"), task("large", memory_gib=1)]
     run = make(tmp_path, "r", tasks, gpus=1, max_active=2, memory_gib=1)
-    for _ in run.ticks(timeout_s=30):
+    for _ in run.ticks(timeout_s=60):
         if run.counts.completed == 2:
             break
     assert set(run.tasks[run.tasks["status"] == "COMPLETED"]["task_id"]) == {"cold", "large"}
@@ -291,7 +291,7 @@ def test_tasks_behind_those_that_wait_for_a_gpu_find_the_limits_of_the_workspace
     begun(other, "t")
     tasks = [*(task(f"hot{n}", gpus=1) for n in range(9)), task("named", named={"furnace": 1})]
     run = make(tmp_path, "r", tasks, gpus=1, max_active=2)
-    for _ in run.ticks(timeout_s=20):
+    for _ in run.ticks(timeout_s=60):
         if run.counts.completed == 1:
             break
     assert set(run.tasks[run.tasks["status"] == "COMPLETED"]["task_id"]) == {"named"}

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from matterstack.core.limits import SEEN_S, Granting, Holder, Offer, Share, Standing, Waiter
 from matterstack.errors import DamagedStoreError, ForeignStoreError, NewerStoreError, StoreError
+from matterstack.storage import limits
 from matterstack.storage.limits import Ledger
 
 A, B, C = (Holder(name, f"runs/{name}", 1.5) for name in "abc")
@@ -267,7 +268,8 @@ def test_killed_at_every_point_of_each_use_it_is_as_before_or_after(tmp_path: Pa
     assert killed >= 8
 
 
-def test_eight_that_make_it_at_once_make_one(tmp_path: Path) -> None:
+def test_eight_that_make_it_at_once_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_PATIENCE_S", 120.0)  # each waits for those before it, and for their disk
     pids = []
     for number in range(8):
         if not (pid := os.fork()):
