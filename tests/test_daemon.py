@@ -416,7 +416,7 @@ def test_the_line_of_cron_runs(tmp_path: Path, program: str) -> None:
     command = line.split(maxsplit=5)[5].replace("/home/ada", str(tmp_path))
     kept = ("HOME", "PYTHONPATH", "XDG_STATE_HOME")
     bare = {"PATH": "/usr/bin:/bin", **{name: os.environ[name] for name in kept if name in os.environ}}
-    subprocess.run(["/bin/sh", "-c", command], check=True, timeout=60, env=bare, cwd="/", capture_output=True)
+    subprocess.run(["/bin/sh", "-c", command], check=True, timeout=180, env=bare, cwd="/", capture_output=True)
     assert run.status is ms.RunStatus.COMPLETED
     assert "COMPLETED" in (tmp_path / "matterstack.log").read_text()
 

@@ -53,7 +53,7 @@ def test_an_instrument_measures(tmp_path: Path) -> None:
     run = make(tmp_path, "r", ms.Workflow(tasks), operators={"xrd": ms.ExperimentOperator()})
     with daemon(tmp_path):
         command = [sys.executable, str(INSTRUMENT), str(run.path / "operators/xrd"), "--count", "3"]
-        subprocess.run(command, check=True, timeout=90)
+        subprocess.run(command, check=True, timeout=180)
         wait_for(lambda: is_completed(run))
     assert list(run.results["symbol"]) == list(symbols)
     assert len((run.path / "instrument.ledger").read_text().splitlines()) == 3

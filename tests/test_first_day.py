@@ -273,7 +273,7 @@ def test_a_tick_tells_where_the_run_stands_once_it_runs_no_more(tmp_path: Path) 
 
 
 def call(*words: str) -> tuple[int, str]:
-    done = subprocess.run([sys.executable, "-m", "matterstack", *words], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-m", "matterstack", *words], capture_output=True, text=True, timeout=180)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -143,15 +143,17 @@ class Instruments:
     def __init__(self, dice: random.Random) -> None:
         self.dice = dice
         self._running: dict[Path, subprocess.Popen[bytes]] = {}
+        self._moods: dict[Path, str] = {}
 
     def attend(self, path: Path, mood: str | None = None) -> None:
-        """Have an instrument look at a run, of any mood or of a given one."""
+        """Have an instrument look at a run, of any mood or of a given one; one that does is left to it."""
         old = self._running.get(path)
-        if old is not None and old.poll() is None and mood is None:
+        if old is not None and old.poll() is None and mood in (None, self._moods[path]):
             return
         if old is not None:
             self._end(old)
-        words = [str(path / "operators/xrd"), "--mood", mood or self.dice.choice(MOODS), "--count", "2"]
+        self._moods[path] = mood or self.dice.choice(MOODS)
+        words = [str(path / "operators/xrd"), "--mood", self._moods[path], "--count", "2"]
         # It may die with the disk that it writes to; what it says then is not of interest.
         self._running[path] = subprocess.Popen([sys.executable, str(INSTRUMENT), *words], stderr=subprocess.DEVNULL)
 
