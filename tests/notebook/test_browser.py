@@ -342,11 +342,16 @@ def test_rows_of_the_table_change_while_the_run_goes_on(jupyter: Lab, gates: Pat
     until_running(run, "0.relax0")
     shows("0.relax0", "RUNNING")
     shows("0.bands0", "BLOCKED")
+    row = page.locator(".ms-row[data-key='0.bands0']").bounding_box()
+    page.mouse.move(row["x"] + 20, row["y"] + row["height"] / 2)
+    page.mouse.down()
     release(gates, 0)
     while run.tasks.loc["0.bands0", "status"] != "COMPLETED":
         run.step()
     shows("0.relax0", "COMPLETED")
     shows("0.bands0", "COMPLETED")
+    page.mouse.up()  # the row was painted anew while it was pressed, and is clicked still
+    page.wait_for_selector(".ms-table .ms-panel h4:has-text('0.bands0')")
     page.select_option("select[aria-label='status']", "COMPLETED")  # a choice that was not there at first
     page.wait_for_function("() => document.querySelectorAll('.ms-row').length === 2")
     notebook.close()

@@ -209,9 +209,10 @@ function render({ model, el }) {
       const item = make("button", { type: "button", class: "ms-key", "aria-pressed": only === code, "data-keep": code, title: `show only ${name.toLowerCase()}` }, legend);
       icon(look, 14, item);
       make("span", {}, item, `${count} ${name.toLowerCase()}`);
-      item.onclick = () => { only = only === code ? null : code; update(); dim(); };
     }
   }
+
+  clicks(legend, "data-keep", (code) => { only = only === code ? null : code; update(); dim(); });
 
   // -- finding ------------------------------------------------------------------------------
 

@@ -141,16 +141,35 @@ function pulse(model) {
 }
 
 /**
+ * Call a function with what is clicked in an element, as an attribute of it says. Also where that is made anew while it is pressed, as
+ * happens where a run goes on: then a browser sends no click.
+ * @param {Element} parent
+ * @param {string} attribute
+ * @param {(value: string) => void} act
+ */
+function clicks(parent, attribute, act) {
+  const valueAt = (/** @type {Event} */ event) => event.target instanceof Element && event.target.closest(`[${attribute}]`)?.getAttribute(attribute) || "";
+  let pressed = "", isDone = false;
+  parent.addEventListener("pointerdown", (event) => { pressed = /** @type {PointerEvent} */ (event).button ? "" : valueAt(event); });
+  parent.addEventListener("pointerup", (event) => {
+    const value = pressed;
+    pressed = "";
+    isDone = false;
+    if (value && valueAt(event) === value) setTimeout(() => { if (!isDone) act(value); }); // after the click, where there is one
+  });
+  parent.addEventListener("click", (event) => {
+    isDone = true;
+    const value = valueAt(event);
+    if (value) act(value);
+  });
+}
+
+/**
  * Call a function with the name of a task that is clicked in a text of Python.
  * @param {Element} text
  * @param {(name: string) => void} go
  */
-function links(text, go) {
-  text.addEventListener("click", (event) => {
-    const link = event.target instanceof Element && event.target.closest("[data-task]");
-    if (link) go(link.getAttribute("data-task") || "");
-  });
-}
+const links = (text, go) => clicks(text, "data-task", go);
 
 /**
  * Change a model, here and in Python. Not by `save_changes`: that waits until the kernel has told the end of the change

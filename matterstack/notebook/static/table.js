@@ -295,10 +295,7 @@ function render({ model, el }) {
     if (known) fillPanel(panel, told, model.get("selected"), model.get("panel"), box);
   }
 
-  canvas.addEventListener("click", (/** @type {any} */ event) => {
-    const line = event.target.closest(".ms-row");
-    if (line && line.dataset.key) select(line.dataset.key);
-  });
+  clicks(canvas, "data-key", select);
   const stopLeading = leadsOn(model, root, told, select);
   close.onclick = () => { select(""); box.focus(); };
   box.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {

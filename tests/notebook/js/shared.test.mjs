@@ -35,3 +35,17 @@ test("a moment of today has no day, one of another day has, and both say all of 
   assert.match(short, /^2001-02-0[234] \d\d:\d\d$/);
   assert.ok(whole.endsWith("2001-02-03 12:05:06 UTC"), whole);
 });
+
+test("what is pressed is clicked once, also where it is made anew meanwhile, and then gets no click", async () => {
+  class Element extends EventTarget { closest() { return this.value ? this : null; } getAttribute() { return this.value; } }
+  const { clicks } = load([], ["clicks"], { Element }), there = new Element(), heard = [];
+  clicks(there, "data-key", (value) => heard.push(value));
+  for (const [down, up, click, wanted] of [["a", "a", "a", "a"], ["a", "a", null, "a"], ["a", "b", null, ""], ["", "a", null, ""], [null, null, "a", "a"]]) {
+    for (const [type, value] of [["pointerdown", down], ["pointerup", up], ["click", click]]) {
+      there.value = value;
+      if (value !== null) there.dispatchEvent(Object.assign(new Event(type), { button: 0 }));
+    }
+    await new Promise((done) => setTimeout(done));
+    assert.equal(heard.splice(0).join(), wanted, `${down} ${up} ${click}`);
+  }
+});
