@@ -48,6 +48,8 @@ def _written_by_pymatgen(plain: Mapping[str, Any]) -> Any:
         lattice = plain["lattice"]
         scaled = _vectors([site["abc"] for site in sites])
         cell = _vectors(lattice["matrix"])
+        if not cell.any(axis=1).all():
+            return None  # ASE asserts that no vector of it is nothing
         atoms: Any = Atoms(symbols, scaled_positions=scaled, cell=cell, pbc=lattice.get("pbc", True))
     elif str(plain.get("@class")).endswith("Molecule"):
         atoms = Atoms(symbols, positions=_vectors([site["xyz"] for site in sites]))

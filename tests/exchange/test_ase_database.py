@@ -158,6 +158,14 @@ def test_structures_that_are_plain_json_are_atoms(tmp_path: Path) -> None:
     assert [one.todict() for one in iron.constraints] == [one.todict() for one in fixed.constraints]
 
 
+def test_a_lattice_of_which_a_vector_is_nothing_has_no_atoms() -> None:
+    matrix = [[3, 0, 0], [0, 3, 0], [0, 0, 3]]
+    site = {"species": [{"element": "Cu", "occu": 1}], "abc": [0, 0, 0]}
+    plain = {"@module": "pymatgen.core.structure", "@class": "Structure", "sites": [site]}
+    assert atoms_of_plain({**plain, "lattice": {"matrix": matrix}}).get_volume() == pytest.approx(27)
+    assert atoms_of_plain({**plain, "lattice": {"matrix": [*matrix[:2], [0, 0, 0]]}}) is None
+
+
 @given(st.data())
 def test_what_is_not_as_pymatgen_writes_it_has_no_atoms_or_sound_ones(data: st.DataObject) -> None:
     lattice = {"matrix": [[3, 0, 0], [0, 3, 0], [0, 0, 3]], "pbc": [True, True, True]}
