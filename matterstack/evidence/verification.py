@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from matterstack.core.attempt_files import MACHINERY
 from matterstack.core.strict_json import MAX_BYTES, parse_json
+from matterstack.core.task import RESULT
 from matterstack.core.text import neutral
 from matterstack.errors import InvalidJsonError, UnsafeFileError
 from matterstack.evidence.answers import answer_of, is_answered, says_otherwise
@@ -189,7 +191,8 @@ class _Looked:
         if record.attempt.status == "COMPLETED" and not self._files.is_there(record):
             yield self._gone(record, "directory", f"{self._files.home(record)}/", "", "")
         for name, sha256, _ in self._files.left(record):
-            yield self._file(record, "output", self._files.results(record, name), sha256, name)
+            found = self._file(record, "output", self._files.results(record, name), sha256, name)
+            yield self._result(record, found) if name == RESULT else found
         for name, why in as_object(record.not_hashed).items():
             yield self._not_hashed(record, name, str(why))
         yield from self._answer(record)
@@ -206,6 +209,21 @@ class _Looked:
         if found != sha256:
             return Checked(record.name, kind, path, CHANGED, "", sha256, found)
         return Checked(record.name, kind, path, PACKED if self._files.archive_of(record) else OK, "", sha256, found)
+
+    def _result(self, record: AttemptRecord, found: Checked) -> Checked:
+        """Return how ``result.json`` stands, from which the database has the data that tables and reports show."""
+        if (
+            found.status not in (OK, PACKED)
+            or record.attempt.status != "COMPLETED"
+            or is_answered(self._session, record)
+        ):
+            return found
+        try:
+            content = self._files.read(record, found.path, MAX_BYTES)
+            is_same = parse_json(content) == json.loads(record.attempt.data or "{}")
+        except (UnsafeFileError, OSError, ValueError, RecursionError):
+            is_same = False
+        return found if is_same else found._replace(status=CHANGED, why="the database has another result")
 
     def _gone(self, record: AttemptRecord, kind: str, path: str, sha256: str, name: str) -> Checked:
         row = record.attempt

@@ -100,6 +100,13 @@ def another_kit(manifest: Path) -> None:
     edit(manifest, json.dumps({**json.loads(manifest.read_text()), "token": "ms-0"}))
 
 
+def another_result(run: Path, task_id: str) -> None:
+    """Have the database say of a task that it gave something else."""
+    with closing(sqlite3.connect(run / "state.sqlite")) as store, store:
+        data = "UPDATE attempts SET data = json_set(data, '$.gap_eV', 9.0) WHERE task = "
+        store.execute(f"{data}(SELECT id FROM tasks WHERE task_id = ?)", (task_id,))
+
+
 def link(path: Path) -> None:
     path.unlink()
     path.symlink_to("/etc/passwd")
@@ -110,6 +117,9 @@ HARM: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "output changed": (lambda run: edit(run / BANDS / "bands.txt"), "0.bands.1/bands.txt", "changed"),
     "output gone": (lambda run: (run / BANDS / "bands.txt").unlink(), "/bands.txt", "missing"),
     "value changed": (lambda run: edit(run / "operators/local/0.relax-Al.1/value.json"), "value.json", "changed"),
+    "data of a command": (lambda run: another_result(run, "bands"), "0.bands.1/result.json", "changed"),
+    "data of a call": (lambda run: another_result(run, "relax-Cu"), "0.relax-Cu.1/result.json", "changed"),
+    "data of a kit": (lambda run: another_result(run, "refine"), "1.refine.1/output/result.json", "changed"),
     "directory gone": (lambda run: (run / BANDS).rename(run / "x"), "0.bands.1/", "missing"),
     "a link in place of a file": (lambda run: link(run / BANDS / "bands.txt"), "bands.txt", "unreadable"),
     "source changed": (lambda run: edit(source(run)), "files/", "changed"),
