@@ -150,7 +150,10 @@ function pulse(model) {
 function clicks(parent, attribute, act) {
   const valueAt = (/** @type {Event} */ event) => event.target instanceof Element && event.target.closest(`[${attribute}]`)?.getAttribute(attribute) || "";
   let pressed = "", isDone = false;
-  parent.addEventListener("pointerdown", (event) => { pressed = /** @type {PointerEvent} */ (event).button ? "" : valueAt(event); });
+  parent.addEventListener("pointerdown", (event) => {
+    const { button, pointerType } = /** @type {PointerEvent} */ (event);
+    pressed = button || pointerType !== "mouse" ? "" : valueAt(event); // the click of a finger comes later than its end
+  });
   parent.addEventListener("pointerup", (event) => {
     const value = pressed;
     pressed = "";

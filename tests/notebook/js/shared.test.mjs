@@ -40,10 +40,14 @@ test("what is pressed is clicked once, also where it is made anew meanwhile, and
   class Element extends EventTarget { closest() { return this.value ? this : null; } getAttribute() { return this.value; } }
   const { clicks } = load([], ["clicks"], { Element }), there = new Element(), heard = [];
   clicks(there, "data-key", (value) => heard.push(value));
-  for (const [down, up, click, wanted] of [["a", "a", "a", "a"], ["a", "a", null, "a"], ["a", "b", null, ""], ["", "a", null, ""], [null, null, "a", "a"]]) {
+  for (const [by, down, up, click, wanted] of [
+    ["mouse", "a", "a", "a", "a"], ["mouse", "a", "a", null, "a"], ["mouse", "a", "b", null, ""], ["mouse", "", "a", null, ""],
+    ["keys", null, null, "a", "a"], ["touch", "a", "a", "a", "a"],
+  ]) {
     for (const [type, value] of [["pointerdown", down], ["pointerup", up], ["click", click]]) {
       there.value = value;
-      if (value !== null) there.dispatchEvent(Object.assign(new Event(type), { button: 0 }));
+      if (by === "touch") await new Promise((done) => setTimeout(done)); // a click of a finger comes later
+      if (value !== null) there.dispatchEvent(Object.assign(new Event(type), { button: 0, pointerType: by }));
     }
     await new Promise((done) => setTimeout(done));
     assert.equal(heard.splice(0).join(), wanted, `${down} ${up} ${click}`);
