@@ -46,7 +46,7 @@ _MEANS = {
     CLEANED: "removed on purpose",
     LEFT_OUT: "left out of this export",
     NOT_HASHED: "there, and never hashed",
-    COPY: "copies of inputs that differ from what was given",
+    COPY: "unlike what was given, as an attempt's own copy may be",
 }
 
 
