@@ -174,6 +174,7 @@ ZONES = st.one_of(
     st.integers(-86399, 86399).map(lambda s: datetime.timezone(datetime.timedelta(seconds=s))),
 )
 TEXTS = st.text(st.characters(), max_size=8)  # with halves of surrogate pairs, and nulls
+WHOLE = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)  # pandas with pyarrow makes no table of a half
 NUMBERS = st.one_of(
     st.none(),
     st.booleans(),
@@ -339,7 +340,7 @@ def test_what_pandas_holds_comes_back_exactly(value: Any) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.floats(), st.integers(-(2**63), 2**63 - 1), TEXTS, st.datetimes()), max_size=4), TEXTS)
+@given(st.lists(st.tuples(st.floats(), st.integers(-(2**63), 2**63 - 1), WHOLE, st.datetimes()), max_size=4), WHOLE)
 def test_tables_of_any_content_come_back_exactly(rows: list[Any], name: str) -> None:
     frame = pd.DataFrame(rows, columns=[name, "n", "text", "when"]).astype({"text": object})
     there_and_back(frame)
