@@ -347,7 +347,8 @@ def outputs_of(cells: list[str], folder: Path) -> list[str]:
         cells=[nbformat.v4.new_code_cell(cell) for cell in [SHOW.format(places=places), *cells]]
     )
     notebook.metadata.kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
+    place = {"metadata": {"path": str(folder)}}
+    NotebookClient(notebook, timeout=180, startup_timeout=180, resources=place).execute()
     return ["".join(output.get("text", "") for output in cell.outputs).strip() for cell in notebook.cells[1:]]
 
 
