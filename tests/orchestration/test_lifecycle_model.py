@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -26,6 +29,7 @@ from matterstack.core.attempts import (
 from matterstack.core.states import LIVE_ATTEMPT
 from matterstack.errors import MatterstackError, OperatorUnreachableError
 from matterstack.operators.base import Operator
+from matterstack.orchestration import tick
 
 
 class Outside(Operator):
@@ -127,16 +131,21 @@ class Lifecycle(RuleBasedStateMachine):
         )
         self.over: dict[str, str] = {}
         self.events = 0
+        # The pauses between questions are of this clock: an example that is tried again takes the same way.
+        self.now = time.time()
+        self.patched = pytest.MonkeyPatch()
+        self.patched.setattr(tick, "time", SimpleNamespace(time=lambda: self.now))
 
     @rule(mood=MOODS)
     def step(self, mood: str) -> None:
         self.outside.mood = mood
+        self.now += 0.3
         self.run.step()
 
     @rule(data=st.data(), ok=st.booleans())
     @precondition(lambda self: self.outside.jobs)
     def job_ends(self, data: st.DataObject, ok: bool) -> None:
-        token = data.draw(st.sampled_from(sorted(self.outside.jobs)))
+        token = data.draw(st.sampled_from(list(self.outside.jobs)))  # in their order: tokens are random
         if self.outside.jobs[token] == "queued":
             self.outside.jobs[token] = "running"
             self.outside.executions[token] += 1
@@ -183,6 +192,7 @@ class Lifecycle(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "run"):
             return
+        self.patched.undo()
         self.outside.mood = "honest"
         for _ in range(60):
             if self.run.status is ms.RunStatus.PAUSED:
