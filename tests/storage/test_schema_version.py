@@ -261,7 +261,8 @@ def test_a_migration_that_fails_changes_nothing_and_can_be_repeated(
 @pytest.mark.parametrize("point", ["migrate.backed_up", "migrate.commit", "migrate.committed"])
 def test_killed_in_a_migration_and_killed_again_then_healed(tmp_path: Path, point: str) -> None:
     path = run_of_version_1(tmp_path) / "state.sqlite"
-    rows = sqlite3.connect(path).execute("SELECT token, status FROM attempts ORDER BY id").fetchall()
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT token, status FROM attempts ORDER BY id").fetchall()
     code = in_child(lambda: SQLiteStateStore(path), lambda: testing.arm("kill", point))
     assert code == -signal.SIGKILL
     in_child(lambda: SQLiteStateStore(path), lambda: testing.arm("kill", "migrate.commit"))
