@@ -183,7 +183,7 @@ class TimeRow(NamedTuple):
 class EventRow(NamedTuple):
     """A row of the journal: a transition of an attempt, else of a task, else of the run.
 
-    `who` is the account of the person whose word it was, as their computer calls it; None for what a tick did.
+    ``who`` is the account of the person whose word it was, as their computer calls it; None for what a tick did.
     """
 
     seq: int
