@@ -272,7 +272,7 @@ def test_what_a_run_has_laid_out_is_compared_with_the_record(pattern: str, laid:
     untidy = "operators/local/0.own.1/parameters.json"
     told = {one.path: (one.status, one.why) for one in found.differ}
     assert told == dict.fromkeys(
-        [untidy, path.relative_to(run.path).as_posix()], ("copy differs", "changed since, or by what ran")
+        [untidy, path.relative_to(run.path).as_posix()], ("copy differs", "changed since, by a handler, or by what ran")
     )
 
 
