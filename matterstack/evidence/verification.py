@@ -304,7 +304,9 @@ class _Looked:
             except (FileNotFoundError, UnsafeFileError, OSError):
                 continue  # it was moved; and a kit has it elsewhere, where its manifest tells
             if found != sha256:
-                yield Checked(record.name, "input", path, COPY, "changed since, by a handler, or by what ran", sha256 or "", found)
+                yield Checked(
+                    record.name, "input", path, COPY, "changed since, by a handler, or by what ran", sha256 or "", found
+                )
 
     # -- of the run -------------------------------------------------------------------------
 
