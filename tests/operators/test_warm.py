@@ -888,12 +888,17 @@ def hidden(base: Path, **settings: Any) -> tuple[ms.Run, int]:
 
 
 def hidden_within(base: Path, limit_s: float) -> tuple[ms.Run, int]:
-    """Return the same with a time limit; 0 for the process where that was over before it told."""
+    """Return the same with a time limit and a killed runner; 0 for the process where the limit was over before."""
     base.mkdir()
+    over = time.monotonic() + limit_s
     run = hiding(base, resources=ms.Resources(walltime_s=limit_s))
     told = base / "told"
     wait_for(lambda: told.exists() or (run.step(), run.status is ms.RunStatus.FAILED)[1], "it does not begin")
-    return run, int(told.read_text()) if told.exists() else 0
+    kill_runner(run)
+    if told.exists() and time.monotonic() < over:
+        return run, int(told.read_text())
+    run.wait(timeout_s=_WAIT_S)
+    return run, 0
 
 
 def test_time_limit(tmp_path: Path) -> None:
@@ -940,7 +945,6 @@ def test_the_next_runner_knows_it(tmp_path: Path, start: str) -> None:
         if pid:
             break
     assert starts(run) == {"0.x.1": "warm"}
-    kill_runner(run)
     if start == "lost":  # only what its environment shows is left
         journal = run.path / "operators/local/journal.jsonl"
         kept = [line for line in journal.read_text().splitlines(keepends=True) if not line.startswith('["start"')]
