@@ -206,7 +206,8 @@ def test_the_reply_of_each_call_is_lost(
     (tmp_path / "bin/ssh").write_text(treacherous)
     (tmp_path / "bin/ssh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
-    run = start(tmp_path, tmp_path / "there", task(tmp_path, "a"), task(tmp_path, "b"), pack=pack)
+    # A copy whose reply is lost takes all of its time.
+    run = start(tmp_path, tmp_path / "there", task(tmp_path, "a"), task(tmp_path, "b"), pack=pack, timeout_s=15.0)
     assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert int((tmp_path / "calls").read_text()) >= at
     assert (run.attempts["status"] == "COMPLETED").all()
