@@ -26,6 +26,8 @@ run.wait()
 READY = "async () => (await (await fetch('/api/kernels')).json()).some((k) => k.execution_state === 'idle' && k.connections)"
 #: What Voila's own page asks for, its icons and formulas, and what it does without.
 OF_VOILA = ("https://cdn.jsdelivr.net/npm/@fortawesome/", "https://cdnjs.cloudflare.com/ajax/libs/mathjax/")
+#: Whether a cell was run, be it more than once.
+RUN = "(n) => /\\[[0-9]+\\]/.test(document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')[n].textContent)"
 CELLS = (SETUP, "run.watch()", "run.dag()", "run.table()", "run.inbox()")
 
 
@@ -120,14 +122,17 @@ def test_notebook_7_shows_the_views_live_and_offline(jupyter: Lab) -> None:
         page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
         for number in range(len(CELLS)):
             run_cell(page, number)
-            page.wait_for_selector(f".jp-CodeCell >> nth={number} >> .jp-InputPrompt:text-is('[{number + 1}]:')")
+            page.wait_for_function(RUN, arg=number)
         use(page, "notebook-7", jupyter)
         cells = page.locator(".jp-Notebook .jp-Cell").count()
-        for focused in (".ms-canvas >> nth=0", "button[data-name='Cancel']", ".ms-rows >> nth=0"):
+        for focused in (".ms-canvas >> nth=0", ".ms-legend button >> nth=0", ".ms-rows >> visible=true"):
             page.locator(focused).focus()
             for key in ("a", "b", "d", "d", "z"):
                 page.keyboard.press(key)
-        assert page.locator(".jp-Notebook .jp-Cell").count() == cells
+        page.locator(".jp-CodeCell .jp-InputPrompt").first.click()
+        page.keyboard.press("b")  # which makes a cell, and after all that was a command before
+        page.wait_for_function(f"() => document.querySelectorAll('.jp-Notebook .jp-Cell').length > {cells}")
+        assert page.locator(".jp-Notebook .jp-Cell").count() == cells + 1
         assert asked == []
 
 

@@ -221,9 +221,15 @@ function ownKeys(root) {
     outer.addEventListener("keydown", keep);
     if (outer !== root) placed.disconnect();
   });
+  // Notebook 7 takes keys before they come to where they are typed, unless that says so; others before that, which are kept here.
+  const suppress = (/** @type {KeyboardEvent} */ event) => {
+    if (event.target instanceof Element && outer.contains(event.target))
+      event.target.toggleAttribute("data-lm-suppress-shortcuts", !event.ctrlKey && !event.altKey && !event.metaKey);
+  };
   root.addEventListener("keydown", keep);
+  window.addEventListener("keydown", suppress, true);
   placed.observe(root);
-  return () => { placed.disconnect(); outer.removeEventListener("keydown", keep); };
+  return () => { placed.disconnect(); outer.removeEventListener("keydown", keep); window.removeEventListener("keydown", suppress, true); };
 }
 
 /**
