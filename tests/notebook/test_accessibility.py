@@ -203,5 +203,5 @@ def test_the_cockpit_is_used_by_keyboard_alone(jupyter: Lab) -> None:
     run = ms.open_run(
         max((jupyter.directory / "workspaces/everybody/runs").iterdir(), key=lambda path: path.stat().st_mtime)
     )
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert run.results.loc["0.ask", ["count", "colour", "sure"]].tolist() == [7, "green", True]

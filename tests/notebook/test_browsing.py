@@ -163,7 +163,7 @@ def test_a_log_that_grows_is_cut_short_or_replaced_says_so(tmp_path: Path) -> No
 
 def make(base: Path, *tasks: ms.Task, run_id: str | None = None) -> ms.Run:
     run = ms.initialize_run("w", ms.Workflow(tasks), base_path=base, run_id=run_id)
-    run.wait(timeout_s=60)
+    run.wait(timeout_s=180)
     return run
 
 
@@ -401,7 +401,7 @@ def test_packed_attempts_are_browsed_and_a_damaged_archive_is_told(tmp_path: Pat
             return state + 1
 
     run = ms.initialize_run("w", Two(), base_path=tmp_path)
-    run.wait(timeout_s=60)
+    run.wait(timeout_s=180)
     run.pack()
     fresh = Browsing(ms.open_run(run.path))
     asked = {"task": "relax", "iteration": 0}
@@ -445,7 +445,7 @@ def test_a_question_is_answered_by_its_number_in_another_thread(
     def said(**asked: Any) -> dict[str, Any]:
         done = desk.take({"browse": {"task": "relax", **asked}, "id": "p.1"})
         assert done is not None
-        done.result(30)
+        done.result(180)
         return page.heard.pop()
 
     assert said(what="page", path="stdout.txt")["text"] == "hello\n"
@@ -476,7 +476,7 @@ def test_a_search_is_told_in_parts_and_stopped(tmp_path: Path, monkeypatch: pyte
     asked = {"browse": {"what": "search", "task": "relax", "path": "stdout.txt", "word": "x"}, "id": "p.1"}
     done = desk.take(asked)
     assert done is not None
-    done.result(30)
+    done.result(180)
     assert [place for part in page.heard for place in part["places"]] == [1, 3]
     assert [part["goes_on"] for part in page.heard] == [True, True, True, False]
     page.heard.clear()
@@ -490,7 +490,7 @@ def test_a_search_is_told_in_parts_and_stopped(tmp_path: Path, monkeypatch: pyte
     desk._send = stop_at_the_first
     done = desk.take({**asked, "id": "p.2"})
     assert done is not None
-    done.result(30)
+    done.result(180)
     assert first.is_set()
     assert len(page.heard) == 1
 
@@ -503,7 +503,7 @@ def test_a_page_is_told_when_a_log_has_grown_and_no_more_when_it_looks_away(tmp_
     for number in range(20):  # no page looks at so many
         done = desk.take({"browse": asked, "id": f"p.{number}"})
         assert done is not None
-        done.result(30)
+        done.result(180)
     nothing = News([], False)
     desk.look(nothing)
     assert page.heard == []
@@ -530,7 +530,7 @@ def test_a_page_is_told_of_changes_of_what_it_looks_at_alone(tmp_path: Path) -> 
     assert page.heard == [], "nobody looks at any"
     done = desk.take({"browse": {"what": "attempt", "task": "bands"}, "id": "p.1"})
     assert done is not None
-    done.result(30)
+    done.result(180)
     page.heard.clear()
     told = threading.Event()
     desk._send = lambda message, buffers: (page.send(message, buffers), told.set())  # type: ignore[assignment]
@@ -578,6 +578,6 @@ def test_a_page_that_is_drawn_late_begins_with_how_the_attempt_stands(tmp_path: 
     view.follower.look()
     assert view.begun["attempt"]["status"] == "RUNNING"
     gate.write_text("")
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     view.follower.look()
     assert view.begun["attempt"]["status"] == "COMPLETED"

@@ -62,7 +62,7 @@ def ask(base: Path, show: Any, *before: ms.Task, **settings: Any) -> ms.Run:
     pick = ms.Task("pick", instructions="Which?", show=show, **({"operator": "human"} | settings))
     operators = {"human": ms.HumanOperator(), "local": ms.LocalOperator(), "cluster": ms.ManualHPCOperator()}
     run = ms.initialize_run("w", ms.Workflow([*before, pick]), base_path=base, operators=operators)
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     return run
 
 
@@ -328,7 +328,7 @@ def test_what_is_missing_is_said_and_fails_nothing(tmp_path: Path, monkeypatch: 
     assert "not there: a/none.csv: a did not leave it" in (request.directory / "instructions.md").read_text()
     assert "is no text" in html
     assert "secret" not in html
-    run.respond("pick", {}).wait(timeout_s=30)
+    run.respond("pick", {}).wait(timeout_s=180)
     assert run.tasks.loc["0.pick", "status"] == "COMPLETED"
 
 
@@ -362,7 +362,7 @@ def test_a_kit_carries_what_it_shows(tmp_path: Path) -> None:
         base_path=tmp_path,
         operators={"local": ms.LocalOperator(), "cluster": ms.ManualHPCOperator()},
     )
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     (request,) = run.inbox()
     assert (request.directory / "show/a/cell.xyz").read_text() == CELL
     assert sorted(path.name for path in (request.directory / "inputs").iterdir()) == ["in.txt", "inputs.json"]

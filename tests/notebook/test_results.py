@@ -90,7 +90,7 @@ def test_results_and_what_tasks_were_done_with_can_be_drawn(tmp_path: Path) -> N
         ),
         base_path=tmp_path,
     )
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     view = run.scatter("result", "gap", colour="gas")
     drawn = dict(zip(view.tasks, numbers(view.values["y"]), strict=True))
     assert {name: y for name, y in drawn.items() if y == y} == {"0.a": 1.5, "0.b": 2.0}
@@ -117,7 +117,7 @@ def test_parameters_of_experiments_and_arguments_of_calls_are_columns(tmp_path: 
     flow.add("a", ms.task(measure), 300)
     flow.add("b", ms.task(measure), 400, gas="N2")
     run = ms.initialize_run("w", flow, base_path=tmp_path)
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     view = run.scatter("T_K", "gap", colour="gas")
     assert sorted(zip(numbers(view.values["x"]), numbers(view.values["y"]), strict=True)) == [(300, 3), (400, 4)]
     assert sorted(view.values["words"]["colour"]) == ["N2", "air"]
@@ -213,7 +213,7 @@ def test_a_result_that_is_tried_again_is_taken_away(tmp_path: Path, monkeypatch:
     flow = ms.Workflow([gives("a", gap=1), ms.Task("ask", operator="human", schema={"type": "object"})])
     operators = {"local": ms.LocalOperator(), "human": ms.HumanOperator()}
     run = ms.initialize_run("w", flow, base_path=tmp_path, operators=operators)
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     view = run.scatter("result", "gap")
     number = view.values["number"]
     assert (view.tasks, numbers(view.values["y"])) == (["0.a"], [1.0])
@@ -221,7 +221,7 @@ def test_a_result_that_is_tried_again_is_taken_away(tmp_path: Path, monkeypatch:
     for _ in range(3):
         view.follower.look()
     assert view.tasks == []
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     for _ in range(3):
         view.follower.look()
     assert (view.data.names, view._sent) == (["0.a"], 1)

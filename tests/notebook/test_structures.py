@@ -307,7 +307,7 @@ def test_a_panel_is_answered_with_its_structure(tmp_path: Path) -> None:
     flow.add("salt", relaxed)
     flow.add_task(ms.Task("none", "true"))
     run = ms.initialize_run("w", flow, base_path=tmp_path)
-    run.wait(timeout_s=60)
+    run.wait(timeout_s=180)
     for view in (run.dag(), run.table()):
         sent: list[Any] = []
         view.send = lambda message, buffers=None, sent=sent: sent.append(message)

@@ -233,7 +233,7 @@ def test_details_are_those_of_the_row_that_is_selected_and_change_with_it(tmp_pa
     table = run.table()
     change(table, selected="0.a")
     assert "READY" in table.panel
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     table.follower.look()
     assert "FAILED" in table.panel
     assert "<img" not in table.panel
@@ -262,7 +262,7 @@ def test_details_show_what_a_task_writes_as_it_writes(tmp_path: Path) -> None:
     assert "said one" in table.panel
     write("two")
     assert "said two" in table.panel
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
 
 
 def test_what_rows_are_among_is_looked_for_as_often_as_can_be_borne_and_rows_are_true_at_once(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_what_rows_are_among_is_looked_for_as_often_as_can_be_borne_and_rows_are
     table = run.table()
     ask(table, status="READY")
     table._find_again_at = time.monotonic() + 1000  # as if it took long
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     table.follower.look()
     assert {row[1] for row in table.window["rows"]} == {"COMPLETED"}
     assert table.window["found"] == 2
@@ -294,7 +294,7 @@ def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_journal_and_panel_have_the_time_of_this_machine_with_its_zone(tmp_path: Path, berlin: None) -> None:
     cockpit = make(tmp_path, ms.Task("a", "true")).watch()
-    cockpit.run.wait(timeout_s=30)
+    cockpit.run.wait(timeout_s=180)
     cockpit.dag.follower.look()
     cockpit.dag.selected = "0.a"
     wanted = r"<span title='\d{4}-(\S+ \S+) CES?T, \d{4}-(\S+ \S+) UTC'>(\S+ \S+)</span>"
@@ -318,7 +318,7 @@ def test_progress_counts_all_iterations_as_the_cockpit_does(tmp_path: Path) -> N
     run = ms.initialize_run("w", Rounds(), base_path=tmp_path, operators={"local": ms.LocalOperator()})
     run.step()
     assert "all iterations" not in progress._line(run)
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     said = "iteration 1, 2 of 2 tasks over (2 completed); all iterations, 5 of 5 tasks over (5 completed)"
     assert said in progress._line(run)
     (everything, _) = run.watch().head.standing["before"]
@@ -338,7 +338,7 @@ def test_buttons_are_on_where_they_would_do_something(tmp_path: Path) -> None:
         return on(cockpit)
 
     assert look() == {"Step", "Run", "Cancel"}
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     assert look() == {"Step", "Run", "Cancel", "Pause", "Retry"}
     assert "needs a person" in cockpit.head.state
     cockpit.dag.selected = "0.ask"
@@ -349,7 +349,7 @@ def test_buttons_are_on_where_they_would_do_something(tmp_path: Path) -> None:
     assert look() == {"Step", "Run", "Resume", "Cancel", "Retry"}
     assert cockpit.head.standing["status"]["name"] == "PAUSED"
     assert "needs a person" not in cockpit.head.state
-    run.cancel(timeout_s=30)
+    run.cancel(timeout_s=180)
     assert look() == set()
     assert cockpit.head.standing["status"]["name"] == "CANCELLED"
 
@@ -362,7 +362,7 @@ def test_what_was_said_goes_when_it_is_true_no_more(tmp_path: Path) -> None:
     cockpit.follower.look()
     assert "PAUSED" in cockpit.head.said
     run.resume()
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     cockpit.follower.look()
     assert cockpit.head.said == ""
     assert cockpit.head.standing["pace"] == "1 task"
@@ -397,7 +397,7 @@ def test_the_head_says_what_needs_somebody_and_leads_there(tmp_path: Path) -> No
     run = make(tmp_path, bad, ask)
     cockpit = run.watch()
     assert cockpit.head.needs == []
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     cockpit.follower.look()
     failed, waits = cockpit.head.needs
     assert (failed["code"], failed["title"], failed["task"]) == ("F", "bad failed", "0.bad")
@@ -410,7 +410,7 @@ def test_the_head_says_what_needs_somebody_and_leads_there(tmp_path: Path) -> No
     for nonsense in ({"go": {"task": 3, "tab": []}}, {"press": "Explode"}, {"press": None}, {"go": "x"}, "text"):
         cockpit.head._heard(None, nonsense, None)
     run.respond("ask", {})
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     cockpit.follower.look()
     assert [need["title"] for need in cockpit.head.needs] == ["bad failed"]
 
@@ -420,7 +420,7 @@ def test_a_button_that_is_off_does_nothing_whatever_a_page_says(tmp_path: Path) 
     cockpit = run.watch()
     cockpit.head._heard(None, {"press": "Resume"}, None)
     cockpit.head._heard(None, {"press": "Retry"}, None)
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     cockpit.follower.look()
     cockpit.head._heard(None, {"press": "Run"}, None)
     assert not cockpit.running
@@ -471,7 +471,7 @@ def test_run_is_turned_off_while_it_waits_for_a_person(tmp_path: Path) -> None:
     cockpit.running = False
     worker.join(90)
     assert not worker.is_alive()
-    run.cancel(timeout_s=30)
+    run.cancel(timeout_s=180)
 
 
 def standing(status: ms.RunStatus, *counts: IterationCounts, **about: Any) -> Standing:

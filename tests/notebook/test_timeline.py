@@ -47,7 +47,7 @@ def over(tmp_path_factory: pytest.TempPathFactory) -> ms.Run:
         ms.Task("bad", "[ $MATTERSTACK_ATTEMPT = 2 ] || exit 3", retries=1),
         ms.Task("ask", operator="human", instructions="?"),
     )
-    run.wait(timeout_s=60)
+    run.wait(timeout_s=180)
     return run
 
 
@@ -113,7 +113,7 @@ def test_every_status_of_an_attempt_has_a_colour() -> None:
 
 def test_what_is_cleaned_or_packed_later_is_no_news(tmp_path: Path) -> None:
     run = make(tmp_path, ms.Task("a", "true"))
-    run.wait(timeout_s=60)
+    run.wait(timeout_s=180)
     bars = Bars(run.store)
     bars.refresh()
     before = bars.turn, bars.spent("operator", 0.0)
@@ -213,7 +213,7 @@ def test_a_cockpit_reads_attempts_when_its_timeline_is_first_seen(over: ms.Run) 
 
 def test_a_run_that_is_away_is_read_when_it_is_back(tmp_path: Path) -> None:
     run = make(tmp_path, ms.Task("a", "true"))
-    run.wait(timeout_s=60)
+    run.wait(timeout_s=180)
     view = run.watch().timeline
     away = run.path.rename(tmp_path / "away")
     show(view)
@@ -248,7 +248,7 @@ def test_the_state_of_a_page_is_what_it_was_told_since(over: ms.Run) -> None:
 
 def test_times_of_a_strangers_database_that_make_no_sense_disturb_nothing(tmp_path: Path) -> None:
     run = make(tmp_path, ms.Task("a", "true"), ms.Task("b", "true"))
-    run.wait(timeout_s=60)
+    run.wait(timeout_s=180)
     with closing(sqlite3.connect(run.path / "state.sqlite")) as there, there:
         there.execute("UPDATE attempts SET started_at = 'x', ended_at = 9e999 WHERE id = 1")
         there.execute("UPDATE attempts SET submitted_at = -9e999, ended_at = 1 WHERE id = 2")

@@ -50,7 +50,7 @@ def some(base: Path) -> ms.Run:
         ms.Task("after", "true", dependencies=["bad"]),
         ms.Task("ask", operator="human", instructions=EVIL, dependencies=["good"], assignee=EVIL),
     )
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     return run
 
 
@@ -185,13 +185,13 @@ def test_the_last_iteration_is_drawn_finer_than_those_before(tmp_path: Path) -> 
     run = ms.initialize_run(
         "w", Rounds(), base_path=tmp_path, operators={"local": ms.LocalOperator(), "human": ms.HumanOperator()}
     )
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     board = Board(run.store)
     board.refresh()
     assert len(Drawing(Shape(board), "auto", ()).nodes) == 7
     assert labels(Drawing(Shape(board), "auto", (), room=Room(1, 7))) == ["iteration 0", "b0", "b1", "good", "ask"]
     assert labels(Drawing(Shape(board), "auto", (), room=Room(1, 5))) == ["iteration 0", "bad", "good", "ask"]
-    run.cancel(timeout_s=30)
+    run.cancel(timeout_s=180)
 
 
 def test_a_still_picture_can_be_read_whatever_the_size(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_any_part_of_the_graph_is_drawn_and_goes_on_being_live(tmp_path: Path) -
     assert view.state["counts"] == {"R": 1, "B": 3}
     assert "t2" not in view.twin_text()
     assert "t2" not in view.drawing.svg()
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     view.follower.look()
     assert view.state["codes"] == "CCCC"
     other = networkx.DiGraph([("0.t0", "0.t4")])
@@ -330,7 +330,7 @@ def test_the_panel_says_all_about_a_task(tmp_path: Path) -> None:
 def test_the_panel_says_of_each_attempt_how_it_ended_and_nothing_twice(tmp_path: Path) -> None:
     tries = "test -e ../0.a.2 && { echo later >&2; exit 4; }; echo sooner >&2; exit 3"
     run = make(tmp_path, ms.Task("a", tries, retries=1))
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     panel = run.dag()
     panel.selected = "0.a"
     assert panel.panel.count("exit code 3; stderr ends with: sooner") == 1
@@ -348,7 +348,7 @@ def test_the_panel_of_a_group_says_what_is_in_it_and_follows(tmp_path: Path) -> 
     for text in ("61 tasks", "61 <small", "READY", "0.a0", "and 21 more"):
         assert text in view.panel
     assert "<img" not in view.panel
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     view.follower.look()
     assert "1 <small" in view.panel
     assert "exit code 3" in view.panel
@@ -377,7 +377,7 @@ def test_output_that_grows_is_shown_as_it_grows(tmp_path: Path) -> None:
     shows("&lt;img")
     assert "<img" not in view.panel
     assert "SUBMITTED" in view.panel
-    run.cancel(timeout_s=30)
+    run.cancel(timeout_s=180)
     shows("CANCELLED")
 
 
@@ -397,7 +397,7 @@ def test_waiting_lets_views_follow_between_ticks(tmp_path: Path, monkeypatch: py
             gate.write_text("on")
 
     view.observe(go_on, "panel")
-    assert run.wait(timeout_s=30) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert seen, "what was written was shown before the end"
     assert "COMPLETED" in view.panel
 
@@ -414,7 +414,7 @@ def test_the_panel_is_up_to_date_when_an_iteration_begins(tmp_path: Path) -> Non
     view.follower.look()  # the tasks of the next iteration come together with the news of this one
     assert "FAILED" in view.panel
     assert "READY" not in view.panel
-    run.cancel(timeout_s=30)
+    run.cancel(timeout_s=180)
 
 
 def test_a_structure_in_a_result_is_drawn() -> None:
@@ -442,7 +442,7 @@ def test_the_panel_draws_a_structure_that_a_function_returned(tmp_path: Path) ->
     flow = ms.Workflow()
     flow.add("grown", grown, 4.05)
     run = ms.initialize_run("w", flow, base_path=tmp_path)
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     board = Board(run.store)
     board.refresh()
     panel = details_html(run, board, "0.grown")
@@ -478,7 +478,7 @@ class Rounds(ms.Campaign):
 def test_retry_acts_on_what_is_selected_and_says_what_it_did(tmp_path: Path) -> None:
     operators = {"local": ms.LocalOperator(), "human": ms.HumanOperator()}
     run = ms.initialize_run("w", Rounds(), base_path=tmp_path, operators=operators)
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     assert run.iteration == 1
     cockpit = run.watch()
 
@@ -496,12 +496,12 @@ def test_retry_acts_on_what_is_selected_and_says_what_it_did(tmp_path: Path) -> 
     cockpit.dag.collapse = "group"
     assert "no task of 1:good has failed" in press("1:good")
     assert press("1:bad") == "Retried 1.b1. The run is RUNNING."
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     cockpit.follower.look()
     assert press("") == "Retried 1.b0, 1.b1. The run is RUNNING."
     cockpit.follower.look()
     assert "no task of the current iteration has failed" in press("")
-    run.cancel(timeout_s=30)
+    run.cancel(timeout_s=180)
 
 
 @pytest.mark.parametrize(
@@ -525,7 +525,7 @@ def test_retry_acts_on_what_is_selected_and_says_what_it_did(tmp_path: Path) -> 
 )
 def test_a_panel_shows_any_data_that_a_strangers_database_holds(tmp_path: Path, data: str) -> None:
     run = make(tmp_path, ms.Task("a", "echo '{\"x\": 1}' > result.json"))
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=180)
     with closing(sqlite3.connect(run.path / "state.sqlite")) as connection, connection:
         connection.execute("UPDATE attempts SET data = ?", (data,))
     view = ms.open_run(run.path).dag()
@@ -670,7 +670,7 @@ def test_the_best_so_far_is_drawn_by_time_by_result_and_by_iteration(tmp_path: P
     run = ms.initialize_run("w", Strengths(), base_path=tmp_path)
     with pytest.raises(PlotError, match="no result has a column 'strength'"):
         run.plot("strength")
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
 
     def drawn(**how: Any) -> list[list[tuple[float, float]]]:
         return [[(float(x), float(y)) for x, y in line.get_xydata()] for line in run.plot("strength", **how).lines]
@@ -707,7 +707,7 @@ def test_a_failed_task_is_no_dot_and_one_from_the_cache_is(tmp_path: Path) -> No
         run = make(
             tmp_path, ms.Task("a", give), ms.Task("b", "exit 1", allow_failure=True), cache=ms.Cache(tmp_path / "c")
         )
-        run.wait(timeout_s=60)
+        run.wait(timeout_s=180)
         axes = run.plot("$^$")
         assert [len(line.get_xydata()) for line in axes.lines] == [1, 1]
         axes.figure.savefig(tmp_path / "drawn.png")
@@ -732,7 +732,7 @@ def test_the_magic_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     shell.user_ns["other"] = make(tmp_path, ms.Task("a", "true"))
     with pytest.raises(RunStatusError, match="which run"):
         shell.run_line_magic("ms", "step")
-    shell.user_ns["mine"].wait(timeout_s=30)
+    shell.user_ns["mine"].wait(timeout_s=180)
 
 
 def test_the_name_of_a_group_is_escaped_in_the_drawing(tmp_path: Path) -> None:
@@ -749,7 +749,7 @@ def test_a_run_is_shown_in_a_kernel_whose_directory_is_gone(tmp_path: Path, monk
     monkeypatch.chdir(here)
     here.rmdir()
     run = ms.initialize_run("w", ms.Workflow([ms.Task("a", "true")]), base_path=tmp_path)
-    assert run.wait(timeout_s=60) is ms.RunStatus.COMPLETED
+    assert run.wait(timeout_s=180) is ms.RunStatus.COMPLETED
     assert str(run.path) in repr(run)
     assert str(run.path) in run._repr_html_()
     for view in (run.explain(), run.dag(), run.table(), run.watch(), run.inbox(), ms.runs("w", tmp_path)):
