@@ -162,6 +162,6 @@ def test_accounting_that_does_not_answer_is_no_answer(healthy: Cluster, tmp_path
         run.step()
     assert first(run)[0] == "RUNNING"
     assert "sacct failed" in repr(run.explain())
-    healthy.start()
+    healthy.start("slurmctld")
     wait_for(lambda: (run.step(), first(run)[0] == "FAILED")[1])
     assert first(run)[1].startswith("CANCELLED: ran ")
