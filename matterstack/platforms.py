@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from typing import NamedTuple
@@ -58,12 +59,16 @@ def user_name(uid: int | None = None) -> str:
     """Return what an account is called; by default that of this process, in which its environment has no say."""
     if sys.platform == "win32":  # which does not say it of a file
         return "somebody" if uid is not None else os.environ.get("USERNAME", "somebody")
+    return _account(os.getuid() if uid is None else uid)
+
+
+@functools.cache
+def _account(uid: int) -> str:
     import pwd
 
-    uid = os.getuid() if uid is None else uid
     try:
         return pwd.getpwuid(uid).pw_name
-    except KeyError:
+    except KeyError:  # as in some containers
         return f"uid {uid}"
 
 

@@ -207,7 +207,6 @@ class Export:
                 "which": self._which,
                 "included": sorted(self._written, key=lambda one: str(one["path"])),
                 "left_out": [one._asdict() for one in left_out],
-                "sums": SUMS,
             }
             self._put(EVIDENCE, as_text(record))
             self._put(SCHEMA, Path(__file__).with_name(SCHEMA).read_bytes())

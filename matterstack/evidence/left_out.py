@@ -42,20 +42,20 @@ class LeftOut:
 
     Attributes
     ----------
-    has_sums : bool
-        Whether the export says that its sums lie beside it; earlier versions wrote none.
+    is_export : bool
+        Whether the run is one of an export, beside which its sums lie.
     """
 
     def __init__(self, directory: RunDirectory) -> None:
         self._told: dict[str, NotTaken] = {}
         self._folders: set[str] = set()
-        self.has_sums = False
+        self.is_export = False
         try:
             said: Any = parse_json(read_inside(directory.path, EVIDENCE, MOST_BYTES), max_bytes=MOST_BYTES)
             told = [_told(one) for one in said["files"]["left_out"]]
-            self.has_sums = "sums" in said["files"]
         except (OSError, UnsafeFileError, InvalidJsonError, LookupError, TypeError, AttributeError):
             return
+        self.is_export = True
         self._told = {one.path: one for one in told}
         self._folders = {f"{folder}/" for path in self._told for folder in PurePosixPath(path).parents}
 

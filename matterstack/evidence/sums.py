@@ -52,7 +52,7 @@ def sums_of(root: Path) -> dict[str, str]:
     Raises
     ------
     FileNotFoundError
-        It is none, or of a version that wrote no sums.
+        There are none: it is no export, or they were removed.
     UnsafeFileError
         They are not as an export writes them.
     """

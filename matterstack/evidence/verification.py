@@ -355,7 +355,7 @@ class _Looked:
         try:
             sums = sums_of(self._root)
         except FileNotFoundError:
-            if self._left_out.has_sums:
+            if self._left_out.is_export:
                 yield Checked("", "evidence", SUMS, MISSING)
             return
         except (UnsafeFileError, OSError) as error:

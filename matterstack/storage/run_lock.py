@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import json
 import logging
 import os
@@ -21,7 +20,7 @@ from types import TracebackType
 
 from matterstack.errors import LockError, LockUnsupportedError, RunLockedError, RunLockLostError, UnsafeFileError
 from matterstack.files import open_inside, read_part, write_part
-from matterstack.platforms import host_name
+from matterstack.platforms import host_name, user_name
 
 log = logging.getLogger("matterstack.storage")
 
@@ -142,16 +141,6 @@ class RunLock:
         self.release()
 
 
-@functools.cache
-def _user() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (ImportError, KeyError, OSError):  # a uid without a name, as in some containers
-        return "" if sys.platform == "win32" else str(os.getuid())
-
-
 def _holder_text(pid: int | None) -> str:
     from datetime import UTC, datetime
 
@@ -159,7 +148,7 @@ def _holder_text(pid: int | None) -> str:
         {
             "pid": pid or os.getpid(),
             "host": host_name(),
-            "user": _user(),
+            "user": user_name(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
     )

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from evidence_lab import copied
+from evidence_lab import copied, pipe
 from users import as_user, root
 
 import matterstack as ms
@@ -27,11 +27,6 @@ def say(run: Path, sql: str, *values: object) -> None:
 def link(path: Path) -> None:
     path.unlink()
     path.symlink_to("/etc/passwd")
-
-
-def pipe(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
 
 
 def linked_folder(path: Path) -> None:

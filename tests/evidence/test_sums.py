@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from evidence_lab import answer, copied
+from evidence_lab import answer, copied, pipe
 
 import matterstack as ms
 from matterstack.evidence.sums import is_evidence, sums_of
@@ -61,11 +59,6 @@ def edit(path: Path) -> None:
     path.write_text(path.read_text().replace("COMPLETED", "cOMPLETED") + " ")
 
 
-def pipe(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
 def link(path: Path) -> None:
     """Replace a file by a link to the same."""
     path.rename(path.with_name("x"))
@@ -110,16 +103,6 @@ def test_sums_of_a_stranger_lead_nowhere(exported: Path, tmp_path: Path) -> None
         sums.write(f"{'0' * 64}  tables/../../secret\n")
     (told,) = ms.open_run(home).verify().differ
     assert (told.status, told.found) == ("unreadable", "")
-
-
-def test_an_export_of_a_version_that_wrote_no_sums_is_as_recorded(exported: Path, tmp_path: Path) -> None:
-    home = tmp_path / "e"
-    shutil.copytree(exported, home)
-    (home / "SHA256SUMS").unlink()
-    said = json.loads((home / "evidence.json").read_text())
-    del said["files"]["sums"]
-    (home / "evidence.json").write_text(json.dumps(said))
-    assert stands(home) == {}
 
 
 def test_whoever_goes_on_from_an_export_changes_nothing_of_its_evidence(asked: ms.Run, tmp_path: Path) -> None:

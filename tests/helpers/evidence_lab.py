@@ -155,3 +155,9 @@ def signed(operator: str) -> ms.Task:
     """Return a task that has the secret in its environment."""
     command = 'printf %s "$TOKEN" | sha256sum > sum.txt'
     return ms.Task("signed", command, env={"TOKEN": "env:LAB_TOKEN"}, operator=operator, outputs=["sum.txt"])
+
+
+def pipe(path: Path) -> None:
+    """Put a FIFO in place of a file."""
+    path.unlink()
+    os.mkfifo(path)

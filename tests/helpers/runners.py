@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
+from pathlib import Path
 from typing import Any
 
 import matterstack as ms
@@ -27,3 +29,17 @@ def kill_runner(run: ms.Run, operator: str = "local") -> None:
     pid = runner_of(run, operator)
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: not alive(pid), "the runner does not die")
+
+
+def kill_runner_once_told(run: ms.Run, told: Path, limit_s: float) -> int:
+    """Kill the runner of a run once the only command has told its process id in a file, and return that.
+
+    That is 0 where the time limit of the command was over before the runner was: then how it ended may not be known.
+    """
+    over = time.monotonic() + limit_s
+    wait_for(lambda: told.exists() or (run.step(), run.status is ms.RunStatus.FAILED)[1], "it does not begin")
+    kill_runner(run)
+    if told.exists() and time.monotonic() < over:
+        return int(told.read_text())
+    run.wait(timeout_s=180)
+    return 0

@@ -29,7 +29,7 @@ from matterstack.operators.local.link import Link
 from matterstack.operators.local.runner import journal, orphans, processes
 from matterstack.operators.local.runner.control_groups import ControlGroups
 from matterstack.operators.local.runner.messages import flaw
-from tests.helpers.runners import kill_runner, runner_of
+from tests.helpers.runners import kill_runner, kill_runner_once_told, runner_of
 
 _WAIT_S = 120.0
 #: Starts a process that has nothing of its attempt's any more, and writes its id into the file ``child``.
@@ -87,15 +87,7 @@ def begun_within(base: Path, limit_s: float, command: str) -> tuple[ms.Run, int]
     task = ms.Task("x", command, resources=ms.Resources(walltime_s=limit_s))
     operators = {"local": ms.LocalOperator(kill_grace_s=0.2)}
     run = ms.initialize_run("w", ms.Workflow([task]), base_path=base, operators=operators)
-    over = time.monotonic() + limit_s
-    run.step()
-    told = run.task_directory("x") / "pid"
-    wait_for(lambda: told.exists() or (run.step(), run.status is ms.RunStatus.FAILED)[1], "it did not start")
-    kill_runner(run)
-    if told.exists() and time.monotonic() < over:
-        return run, int(told.read_text())
-    run.wait(timeout_s=_WAIT_S)
-    return run, 0
+    return run, kill_runner_once_told(run, run.path / "operators/local/0.x.1/pid", limit_s)
 
 
 @pytest.mark.parametrize("clears", ["nothing", "its environment"])

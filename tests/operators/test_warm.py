@@ -23,7 +23,7 @@ import matterstack as ms
 from matterstack.notebook.board import Board
 from matterstack.notebook.details import details_html
 from matterstack.operators.local.runner import processes
-from tests.helpers.runners import kill_runner, runner_of
+from tests.helpers.runners import kill_runner, kill_runner_once_told, runner_of
 
 _WAIT_S = 300.0
 
@@ -890,15 +890,8 @@ def hidden(base: Path, **settings: Any) -> tuple[ms.Run, int]:
 def hidden_within(base: Path, limit_s: float) -> tuple[ms.Run, int]:
     """Return the same with a time limit and a killed runner; 0 for the process where the limit was over before."""
     base.mkdir()
-    over = time.monotonic() + limit_s
     run = hiding(base, resources=ms.Resources(walltime_s=limit_s))
-    told = base / "told"
-    wait_for(lambda: told.exists() or (run.step(), run.status is ms.RunStatus.FAILED)[1], "it does not begin")
-    kill_runner(run)
-    if told.exists() and time.monotonic() < over:
-        return run, int(told.read_text())
-    run.wait(timeout_s=_WAIT_S)
-    return run, 0
+    return run, kill_runner_once_told(run, base / "told", limit_s)
 
 
 def test_time_limit(tmp_path: Path) -> None:
